@@ -1,0 +1,62 @@
+# Everything the project does, as one word each. `make` alone lists them. Only python3 (3.11 or newer) and make are needed:
+# every target sets up .venv by itself, once.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+PIP_FLAGS ?= $(if $(CI),--quiet --quiet)
+PYTEST_FLAGS ?=
+SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
+
+.PHONY: help install serve check format test test-gpu bench bench-gpu demo-model cuda clean
+
+help: ## list the targets
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+
+install: $(INSTALLED) ## make .venv and install everything into it (does nothing when nothing changed)
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"rcnn-serve needs Python 3.11 or newer, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.11")'
+	@[[ -x $(BIN)/python ]] || $(PYTHON) -m venv $(VENV)
+	@echo "Installing into $(VENV) (the first time this takes some minutes) …"
+	@$(BIN)/python -m pip install --no-input --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@touch $@
+
+serve: install ## start the service on http://127.0.0.1:8000 (settings: RCNN_… variables, `rcnn settings` lists them)
+	@echo 'When it is ready:  curl -F image=@$(SAMPLE) http://'"$${RCNN_HOST:-127.0.0.1}:$${RCNN_PORT:-8000}/detect"
+	@exec $(BIN)/rcnn serve
+
+check: install ## ruff and mypy --strict
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/mypy --no-error-summary
+
+format: install ## let ruff lay out the code and repair what it can
+	@$(BIN)/ruff check --fix --quiet .
+	@$(BIN)/ruff format --quiet .
+
+test: check ## check, then every test that needs no GPU, with branch coverage
+	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_FLAGS)
+
+test-gpu: cuda ## the tests that need a CUDA device
+	@$(BIN)/python -m pytest -m gpu $(PYTEST_FLAGS)
+
+bench: install ## our engine beside torchvision's own forward, in one run, on the CPU
+	@$(BIN)/python -m bench.engine
+
+bench-gpu: cuda ## the same on a CUDA device
+	@$(BIN)/python -m bench.engine --device cuda
+
+cuda: install
+	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "this target needs a CUDA device, and torch sees none here")'
+
+demo-model: install ## train the bundled shapes model again, from scratch, into runs/shapes
+	@$(BIN)/python -m models.training.shapes --out runs/shapes
+
+clean: ## remove .venv and every cache
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* build ./*.egg-info

@@ -1,0 +1,1 @@
+"""The detector: images in, detections out."""
