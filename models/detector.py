@@ -1,0 +1,182 @@
+"""The detector: one batch of canvases through dense part, proposals, RoIAlign, head and postprocess."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.models.detection import FasterRCNN
+
+from models.canvas import Canvas, prepare
+from models.detections import Detections
+from models.engines import EngineChoice, build_engine
+from models.engines.protocol import Engine
+from models.images import Image
+from models.options import Options
+from models.postprocess import Candidates, postprocess
+from models.proposals import Proposer, proposal_config
+from models.roi_align import roi_align, roi_align_config
+from models.zoo.cards import Card
+from models.zoo.loading import load_network
+
+Observe = Callable[[str, float], None]
+
+WARM_UP_SECONDS = 4.0  # no larger batch is tried past this; a heavy model on a CPU gains nothing from batches
+NO_WORSE = 1.25  # a batch is useful while its time per image stays within this of the best one's
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One image ready for the device, and what its request asked for."""
+
+    canvas: Canvas
+    options: Options
+
+
+@dataclass(frozen=True)
+class DetectorSpec:
+    """What `load_detector` needs to know: the plain values of the settings."""
+
+    model: str
+    cache_dir: Path
+    model_dir: Path | None = None
+    device: str = "auto"
+    engine: str = "auto"
+    precision: str = "auto"
+    threads: int = 0  # 0 = one a core
+
+
+class Detector:
+    """A loaded model on its device. Not thread-safe: one batch at a time, from one thread."""
+
+    def __init__(
+        self, network: FasterRCNN, card: Card, engine: Engine, fallback_reason: str | None = None
+    ) -> None:
+        self.card = card
+        self.fallback_reason = fallback_reason
+        self._engine = engine
+        self._propose = Proposer(proposal_config(network))
+        self._roi_align = roi_align_config(network)
+        self._coder = network.roi_heads.box_coder
+
+    @property
+    def engine_name(self) -> str:
+        """The engine's name: torch."""
+        return self._engine.name
+
+    @property
+    def device(self) -> str:
+        """Where the arithmetic runs: cpu, cuda:0, …"""
+        return self._engine.device
+
+    @property
+    def precision(self) -> str:
+        """fp32, fp16 or bf16."""
+        return self._engine.precision
+
+    def prepare(self, image: Image, size: int | None = None) -> Canvas:
+        """The image's canvas; `size` replaces the card's short side, the long one's limit follows."""
+        min_size = size or self.card.min_size
+        return prepare(image, min_size, round(self.card.max_size * min_size / self.card.min_size))
+
+    def detect(self, jobs: Sequence[Job], observe: Observe | None = None) -> list[Detections]:
+        """Detections per job, in order; all jobs share one canvas key. MemoryError: the device is full."""
+        if not jobs:
+            return []
+        if len({job.canvas.key for job in jobs}) > 1:
+            raise ValueError("the jobs of a batch must share one canvas size; group them by canvas.key")
+        try:
+            return self._detect(jobs, observe or _ignore)
+        except torch.OutOfMemoryError as error:
+            raise MemoryError(
+                f"{len(jobs)} canvases of {jobs[0].canvas.key} do not fit on {self.device}"
+            ) from error
+
+    @torch.inference_mode()
+    def _detect(self, jobs: Sequence[Job], observe: Observe) -> list[Detections]:
+        canvas = jobs[0].canvas.key
+        with self._stage("dense", observe):
+            dense = self._engine.dense(self._stack(jobs))
+        with self._stage("proposals", observe):
+            proposals = self._propose(dense, canvas, [job.canvas.content for job in jobs])
+        with self._stage("roi_align", observe):
+            pooled = roi_align(dense.features, proposals, canvas, self._roi_align)
+        with self._stage("head", observe):
+            logits, deltas = self._engine.head(pooled)
+        with self._stage("postprocess", observe):
+            return self._postprocess(jobs, proposals, logits, deltas)
+
+    def _stack(self, jobs: Sequence[Job]) -> Tensor:
+        """Canvases on the device: (B, 3, H, W), channels last in memory as the canvases are."""
+        return torch.stack([job.canvas.pixels for job in jobs]).to(self.device).permute(0, 3, 1, 2)
+
+    def _postprocess(
+        self, jobs: Sequence[Job], proposals: list[Tensor], logits: Tensor, deltas: Tensor
+    ) -> list[Detections]:
+        sizes = [len(boxes) for boxes in proposals]
+        parts = zip(jobs, proposals, torch.split(logits, sizes), torch.split(deltas, sizes), strict=True)
+        return [
+            postprocess(Candidates(boxes, image_logits, image_deltas), job.canvas, job.options, self._coder)
+            for job, boxes, image_logits, image_deltas in parts
+        ]
+
+    @contextmanager
+    def _stage(self, name: str, observe: Observe) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        if self.device.startswith("cuda"):
+            torch.cuda.synchronize(self.device)  # or the stage would be timed by its launch alone
+        observe(name, time.perf_counter() - started)
+
+    def warm_up(self, cap: int) -> int:
+        """Run growing batches: the largest, up to `cap`, whose time per image is no worse than the best."""
+        job = self._sample_job()
+        self.detect([job])
+        deadline = time.perf_counter() + WARM_UP_SECONDS
+        useful, size, best = 1, 1, float("inf")
+        while size <= cap and time.perf_counter() < deadline:
+            try:
+                per_image = min(self._time(job, size), self._time(job, size)) / size
+            except MemoryError:
+                break
+            if per_image > NO_WORSE * best:
+                break
+            best, useful, size = min(best, per_image), size, size * 2
+        return useful
+
+    def _sample_job(self) -> Job:
+        """A 4:3 picture of noise: it keeps every stage busy, as an empty one would not."""
+        side = self.card.min_size
+        noise = np.random.default_rng(0).integers(0, 256, (side, side * 4 // 3, 3), np.uint8)
+        options = Options(self.card.score_threshold, self.card.nms_threshold, self.card.max_detections)
+        return Job(self.prepare(Image(noise, "PNG")), options)
+
+    def _time(self, job: Job, size: int) -> float:
+        started = time.perf_counter()
+        self.detect([job] * size)
+        return time.perf_counter() - started
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Device memory by kind, in bytes; nothing on the CPU."""
+        if not self.device.startswith("cuda"):
+            return {}
+        return {
+            "allocated": torch.cuda.memory_allocated(self.device),
+            "reserved": torch.cuda.memory_reserved(self.device),
+        }
+
+
+def load_detector(spec: DetectorSpec) -> Detector:
+    """Find the card, load its weights, put the network on the device; errors say what to do."""
+    loaded = load_network(spec.model, spec.model_dir, spec.cache_dir)
+    choice = EngineChoice(spec.device, spec.engine, spec.precision, spec.threads)
+    engine = build_engine(loaded.network, choice)
+    return Detector(loaded.network, loaded.card, engine, loaded.fallback_reason)
+
+
+def _ignore(stage: str, seconds: float) -> None:
+    pass

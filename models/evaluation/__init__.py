@@ -1,0 +1,1 @@
+"""Evaluation: COCO average precision of any detector on any annotated images."""

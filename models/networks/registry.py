@@ -1,0 +1,39 @@
+"""The table of architectures: one name, one builder. A new network is one line here."""
+
+from collections.abc import Callable
+
+from torchvision.models.detection import (
+    FasterRCNN,
+    fasterrcnn_mobilenet_v3_large_320_fpn,
+    fasterrcnn_mobilenet_v3_large_fpn,
+    fasterrcnn_resnet50_fpn,
+    fasterrcnn_resnet50_fpn_v2,
+)
+
+from models.networks.small import small
+
+Builder = Callable[[int], FasterRCNN]
+
+
+def _torchvision(builder: Callable[..., FasterRCNN]) -> Builder:
+    # weights and weights_backbone are named None: torchvision would otherwise download the backbone.
+    return lambda num_classes: builder(weights=None, weights_backbone=None, num_classes=num_classes)
+
+
+ARCHITECTURES: dict[str, Builder] = {
+    "resnet50_fpn": _torchvision(fasterrcnn_resnet50_fpn),
+    "resnet50_fpn_v2": _torchvision(fasterrcnn_resnet50_fpn_v2),
+    "mobilenet_v3_large_fpn": _torchvision(fasterrcnn_mobilenet_v3_large_fpn),
+    "mobilenet_v3_large_320_fpn": _torchvision(fasterrcnn_mobilenet_v3_large_320_fpn),
+    "small": small,
+}
+
+
+def build_network(architecture: str, num_classes: int) -> FasterRCNN:
+    """Build a randomly initialised Faster R-CNN; `num_classes` counts the background as class 0."""
+    if architecture not in ARCHITECTURES:
+        known = ", ".join(sorted(ARCHITECTURES))
+        raise ValueError(f"unknown architecture {architecture!r}; choose one of: {known}")
+    if num_classes < 2:
+        raise ValueError(f"num_classes is {num_classes}; it counts the background, so it must be at least 2")
+    return ARCHITECTURES[architecture](num_classes)

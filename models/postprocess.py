@@ -1,0 +1,67 @@
+"""Class logits and box deltas to detections: the options of each request apply here, before any NMS."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.ops import batched_nms, clip_boxes_to_image, nms, remove_small_boxes
+
+from models.canvas import Canvas
+from models.detections import Detections
+from models.options import Options
+
+SMALLEST_SIDE = 1e-2  # canvas px; torchvision's `RoIHeads.postprocess_detections`
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The head's answer for one image: proposals (R, 4) canvas px, logits (R, K), deltas (R, 4K)."""
+
+    proposals: Tensor
+    logits: Tensor
+    deltas: Tensor
+
+
+def postprocess(candidates: Candidates, canvas: Canvas, options: Options, coder: BoxCoder) -> Detections:
+    """One image's detections, in torchvision's order: softmax, floor, classes, decode, clip, NMS, top-k."""
+    scores = F.softmax(candidates.logits, dim=-1)
+    rows, labels = torch.where(_wanted(scores, options))
+    boxes = _decode(candidates, rows, labels, coder)
+    boxes = clip_boxes_to_image(boxes, canvas.content)
+    keep = remove_small_boxes(boxes, SMALLEST_SIDE)
+    boxes, kept_scores, labels = boxes[keep], scores[rows[keep], labels[keep]], labels[keep]
+    best = _suppress(boxes, kept_scores, labels, options)[: options.max_detections]
+    return Detections(
+        boxes=canvas.to_image(boxes[best]).cpu().numpy(),
+        labels=labels[best].cpu().numpy(),
+        scores=kept_scores[best].cpu().numpy(),
+    )
+
+
+def _wanted(scores: Tensor, options: Options) -> Tensor:
+    """Mask (R, K) of scores above the floor in classes asked for; the background is never one."""
+    wanted = scores > options.score_threshold
+    wanted[:, 0] = False
+    if options.classes is not None:
+        others = [label for label in range(scores.shape[1]) if label not in options.classes]
+        wanted[:, others] = False
+    return wanted
+
+
+def _decode(candidates: Candidates, rows: Tensor, labels: Tensor, coder: BoxCoder) -> Tensor:
+    """Boxes (M, 4) canvas px of the picked (proposal, class) pairs only."""
+    deltas = candidates.deltas.view(*candidates.logits.shape, 4)
+    boxes: Tensor = coder.decode_single(deltas[rows, labels], candidates.proposals[rows])
+    return boxes
+
+
+def _suppress(boxes: Tensor, scores: Tensor, labels: Tensor, options: Options) -> Tensor:
+    """Indices that survive NMS, best score first; across classes only when the request asks for it."""
+    kept: Tensor
+    if options.class_agnostic:
+        kept = nms(boxes, scores, options.nms_threshold)
+    else:
+        kept = batched_nms(boxes, scores, labels, options.nms_threshold)
+    return kept

@@ -1,0 +1,1 @@
+"""Training: scenes, data, the loop, checkpoints."""

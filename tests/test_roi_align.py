@@ -1,0 +1,61 @@
+"""The embedding-bag RoIAlign against torchvision's kernel."""
+
+import pytest
+import torch
+from torchvision.ops import MultiScaleRoIAlign
+
+from models.roi_align import RoIAlignConfig, roi_align
+
+CANVAS = (256, 320)
+
+
+def features(strides: tuple[int, ...], batch: int = 2, channels: int = 12) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return [
+        torch.randn(batch, channels, CANVAS[0] // s, CANVAS[1] // s, generator=generator).to(
+            memory_format=torch.channels_last
+        )
+        for s in strides
+    ]
+
+
+def boxes(count: int, seed: int) -> torch.Tensor:
+    """Random boxes of every size, with the awkward ones first: on the border, tiny, whole, empty, outside."""
+    generator = torch.Generator().manual_seed(seed)
+    awkward = torch.tensor(
+        [
+            [0, 0, 1, 1],
+            [310, 250, 320, 256],
+            [5, 5, 5.2, 5.1],
+            [0, 0, 320, 256],
+            [50, 60, 50, 60],
+            [-40, -9, 3, 4],
+        ]
+    )
+    start = torch.rand(count, 2, generator=generator) * torch.tensor([300.0, 240.0])
+    size = torch.rand(count, 2, generator=generator) ** 3 * torch.tensor([320.0, 256.0])
+    return torch.cat(
+        [awkward, torch.cat([start, torch.minimum(start + size, torch.tensor([320.0, 256.0]))], 1)]
+    )
+
+
+@pytest.mark.parametrize("strides", [(4, 8, 16, 32), (8, 16, 32), (16,)])
+@pytest.mark.parametrize("sampling_ratio", [1, 2, 3])
+@pytest.mark.parametrize("side", [7, 14])
+def test_pooled_features_equal_torchvisions(strides: tuple[int, ...], sampling_ratio: int, side: int) -> None:
+    maps = features(strides)
+    proposals = [boxes(60, 1), boxes(25, 2)]
+    names = [str(k) for k in range(len(strides))]
+    expected = MultiScaleRoIAlign(names, side, sampling_ratio)(
+        dict(zip(names, maps, strict=True)), proposals, [CANVAS] * 2
+    )
+    config = RoIAlignConfig(tuple(range(len(strides))), side, sampling_ratio, 224, 4)
+    pooled = roi_align(maps, proposals, CANVAS, config)
+    assert pooled.shape == expected.shape
+    torch.testing.assert_close(pooled, expected, atol=2e-5, rtol=0)
+
+
+def test_no_proposals_pool_to_nothing() -> None:
+    config = RoIAlignConfig((0, 1), 7, 2, 224, 4)
+    pooled = roi_align(features((8, 16)), [torch.zeros(0, 4)] * 2, CANVAS, config)
+    assert pooled.shape == (0, 12, 7, 7)
