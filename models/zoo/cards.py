@@ -1,0 +1,163 @@
+"""Model cards: what a model is, where its weights lie and how it answers by default. Needs no torch."""
+
+import tomllib
+from collections import Counter
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from models.zoo.coco_labels import COCO_LABELS
+
+AUTO = "auto"  # the model name that means "choose for me"; no card may take it
+PUBLISHED = "torchvision:"
+FILE = "file:"
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
+UNUSED_LABEL = "N/A"
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class CardError(ValueError):
+    """A card that cannot be read or used; the text names the file, the key and what is allowed."""
+
+
+class Card(BaseModel):
+    """One model: architecture, weights, label names (index = label id) and defaults; sizes in pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_.-]*$", max_length=64)]
+    architecture: Annotated[str, Field(min_length=1, max_length=64)]
+    weights: str
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    labels: Annotated[tuple[str, ...], Field(min_length=2)]
+    score_threshold: Fraction = 0.5
+    nms_threshold: Fraction = 0.5
+    max_detections: Annotated[int, Field(ge=1, le=1000)] = 100
+    min_size: Annotated[int, Field(ge=64, le=1333)] = 800
+    max_size: Annotated[int, Field(le=8192)] = 1333
+    training: dict[str, Any] | None = None
+    path: Path | None = Field(default=None, exclude=True)
+
+    @property
+    def published_weights(self) -> str | None:
+        """The torchvision weights the card names, as "Enum.MEMBER"; None for a file."""
+        return self.weights.removeprefix(PUBLISHED) if self.weights.startswith(PUBLISHED) else None
+
+    @property
+    def weights_file(self) -> Path | None:
+        """Where a "file:" card's weights lie; None for published weights."""
+        if not self.weights.startswith(FILE):
+            return None
+        folder = Path() if self.path is None else self.path.parent
+        return folder / self.weights.removeprefix(FILE)
+
+    @field_validator("name")
+    @classmethod
+    def _name_is_free(cls, name: str) -> str:
+        if name == AUTO:
+            raise ValueError(f"{AUTO!r} is reserved for the automatic choice; give the model another name")
+        return name
+
+    @field_validator("weights")
+    @classmethod
+    def _weights_are_reachable(cls, weights: str) -> str:
+        if weights.startswith(FILE):
+            _check_file(weights.removeprefix(FILE))
+        elif not weights.startswith(PUBLISHED) or weights.count(".") != 1:
+            raise ValueError(
+                f'must be "{PUBLISHED}ENUM.MEMBER", as in '
+                f'"{PUBLISHED}FasterRCNN_ResNet50_FPN_Weights.COCO_V1", or "{FILE}NAME"'
+            )
+        return weights
+
+    @field_validator("labels", mode="before")
+    @classmethod
+    def _labels_as_tuple(cls, labels: object) -> object:
+        if labels == "coco":
+            return COCO_LABELS
+        if isinstance(labels, str):
+            raise ValueError('must be a list of names, or "coco" for torchvision\'s COCO names')
+        return tuple(labels) if isinstance(labels, list) else labels
+
+    @field_validator("labels")
+    @classmethod
+    def _labels_are_distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
+        if labels[0] != "background":
+            raise ValueError('the first label must be "background": a Faster R-CNN keeps id 0 for it')
+        if any(not label.strip() for label in labels):
+            raise ValueError(f'a label may not be empty; write "{UNUSED_LABEL}" for an id that is not used')
+        twice = [label for label, count in Counter(labels).items() if count > 1 and label != UNUSED_LABEL]
+        if twice:
+            raise ValueError(
+                f"labels other than {UNUSED_LABEL!r} must be unique; repeated: {', '.join(twice)}"
+            )
+        return labels
+
+    @model_validator(mode="after")
+    def _sizes_are_ordered(self) -> Self:
+        if self.max_size < self.min_size:
+            raise ValueError(f"max_size ({self.max_size}) must be at least min_size ({self.min_size})")
+        return self
+
+
+# `path` is where the card was found, so a card cannot say it.
+CARD_KEYS = tuple(key for key in Card.model_fields if key != "path")
+
+
+def read_card(path: Path) -> Card:
+    """Read one TOML card; raises CardError."""
+    values = _read_toml(path)
+    unknown = [key for key in values if key not in CARD_KEYS]
+    if unknown:
+        raise CardError(f"{path}: unknown key {', '.join(unknown)}; a card may have {', '.join(CARD_KEYS)}")
+    try:
+        # absolute, not resolved: weights lie beside the card as its owner placed it, even when it is a link.
+        return Card.model_validate({**values, "path": path.absolute()})
+    except ValidationError as error:
+        raise CardError(f"{path}: {_explain(error)}") from error
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CardError(f"{path}: the card cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise CardError(f"{path}: not UTF-8 text; save the card as UTF-8") from error
+    except tomllib.TOMLDecodeError as error:
+        raise CardError(f"{path}: not valid TOML: {error}") from error
+
+
+def _explain(error: ValidationError) -> str:
+    """Say every fault as "key: what is allowed, got value"."""
+    faults = []
+    for fault in error.errors(include_url=False):
+        key = ".".join(str(part) for part in fault["loc"])
+        text = fault["msg"].removeprefix("Value error, ")
+        if fault["type"] == "missing":
+            faults.append(f"{key}: this key is required")
+        elif not key:
+            faults.append(text)
+        else:
+            faults.append(f"{key}: {text}, got {_short(fault['input'])}")
+    return "; ".join(faults)
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _check_file(name: str) -> None:
+    """Refuse names that leave the card's folder: a card from a stranger must not reach other files."""
+    posix, windows = PurePosixPath(name), PureWindowsPath(name)
+    leaves = posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts
+    if leaves or "\0" in name:
+        raise ValueError(
+            f"a {FILE!r} name is relative to the card and may not leave its folder; "
+            "put the weights beside the card"
+        )
+    if posix.suffix not in WEIGHT_SUFFIXES:
+        raise ValueError(f"a weights file must end in one of: {', '.join(WEIGHT_SUFFIXES)}")

@@ -1,0 +1,171 @@
+"""Fetching a published weights file: bounded in time and size, checked by hash, and never half there."""
+
+import hashlib
+import logging
+import os
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+
+log = logging.getLogger(__name__)
+
+PARTIAL = ".partial"
+STALE_SECONDS = 3600.0  # a download writes at least once per read timeout: one this old has no process
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be fetched, read or used; the text says what to do.
+
+    `reason` is the fault alone and names no path of this machine: a client may see it.
+    """
+
+    def __init__(self, detail: str, reason: str = "see the log") -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class _Refused(Exception):
+    """What the server sent is not the file."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a weights file is published; `sha256` is the digest in hex, or the leading part known of it."""
+
+    url: str
+    file_name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FetchLimits:
+    """Bounds of a fetch. A start without a network must stay quick, so connecting has three seconds."""
+
+    connect_seconds: float = 3.0  # until the first connection stands: name look-up and all addresses
+    read_seconds: float = 30.0  # between two pieces of the body
+    max_bytes: int = 2 << 30  # the largest published detector has 0.17 GB
+
+
+def fetch(source: Source, cache_dir: Path, limits: FetchLimits | None = None) -> Path:
+    """The published file in `cache_dir`, checked by its hash, downloaded if need be; raises WeightsError."""
+    path = cache_dir / source.file_name
+    try:
+        if path.is_file():
+            if sha256_of(path).startswith(source.sha256):
+                return path
+            log.warning("%s is damaged (its SHA-256 is not %s...): fetching it again", path, source.sha256)
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        _remove_stale(path)
+        _download(source, path, limits or FetchLimits())
+    except OSError as error:
+        raise WeightsError(
+            f"{path} cannot be read or written: {error.strerror or error}; "
+            "set RCNN_CACHE_DIR to a folder that can be written and has room",
+            reason=f"the cache folder is of no use ({error.strerror or type(error).__name__})",
+        ) from error
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _remove_stale(path: Path) -> None:
+    """Remove what a killed process left of this file."""
+    for partial in path.parent.glob(f"{path.name}.*{PARTIAL}"):
+        with suppress(FileNotFoundError):  # another process may finish it meanwhile
+            if time.time() - partial.stat().st_mtime > STALE_SECONDS:
+                partial.unlink()
+
+
+def _download(source: Source, path: Path, limits: FetchLimits) -> None:
+    # A name of its own for each download: two processes may fetch at once, and the last rename wins.
+    partial = path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL}")
+    log.info("fetching %s into %s", source.url, path)
+    try:
+        digest = _receive(source, partial, limits)
+        if not digest.startswith(source.sha256):
+            raise _Refused(f"its SHA-256 is {digest}, not {source.sha256}...")
+        partial.replace(path)
+    except (httpx.HTTPError, httpx.InvalidURL, _Refused) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise WeightsError(
+            f"{source.url} could not be fetched: {reason}. "
+            f"Check the network and proxy, or put the file at {path} by hand, "
+            "or choose the bundled model (RCNN_MODEL=shapes)",
+            reason,
+        ) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _receive(source: Source, partial: Path, limits: FetchLimits) -> str:
+    """Stream the body into `partial`; its SHA-256 in hex."""
+    client = _client(limits)
+    with client, closing(_connect(client, source.url, limits.connect_seconds)) as response:
+        response.raise_for_status()
+        return _write(response, partial, limits.max_bytes)
+
+
+def _client(limits: FetchLimits) -> httpx.Client:
+    timeout = httpx.Timeout(limits.read_seconds, connect=limits.connect_seconds)
+    # identity: the hash is of the file itself, whatever a proxy would like to compress.
+    headers = {"Accept-Encoding": "identity"}
+    try:
+        return httpx.Client(timeout=timeout, follow_redirects=True, headers=headers)
+    except (ValueError, ImportError) as error:  # a proxy variable that httpx cannot use
+        raise _Refused(f"the proxy settings are of no use: {error}") from error
+
+
+def _connect(client: httpx.Client, url: str, seconds: float) -> httpx.Response:
+    """Send the request; raises ConnectTimeout unless a connection stands within `seconds`.
+
+    httpx bounds each address by itself and the name look-up not at all, which adds up to a minute on a
+    machine whose network drops packets. So the request is sent from a thread that is left behind if late.
+    """
+    settled = threading.Event()
+
+    def trace(event: str, _info: object) -> None:
+        if event == "connection.connect_tcp.complete":
+            settled.set()
+
+    request = client.build_request("GET", url, extensions={"trace": trace})
+    executor = ThreadPoolExecutor(1, thread_name_prefix="fetch")
+    sending = executor.submit(client.send, request, stream=True)
+    executor.shutdown(wait=False)
+    sending.add_done_callback(lambda _: settled.set())
+    if not settled.wait(seconds):
+        sending.add_done_callback(_discard)
+        raise httpx.ConnectTimeout(f"no connection within {seconds:g} s")
+    return sending.result()
+
+
+def _discard(sending: Future[httpx.Response]) -> None:
+    if sending.exception() is None:
+        sending.result().close()
+
+
+def _write(response: httpx.Response, partial: Path, max_bytes: int) -> str:
+    total = int(response.headers.get("Content-Length", 0))
+    digest, done, reported = hashlib.sha256(), 0, 0
+    with partial.open("xb") as file:
+        for chunk in response.iter_bytes(1 << 20):
+            done += len(chunk)
+            if done > max_bytes:
+                raise _Refused(f"the body is larger than {max_bytes} bytes")
+            file.write(chunk)
+            digest.update(chunk)
+            if total and done * 4 // total > reported:
+                reported = done * 4 // total
+                log.info("fetched %d %% (%.0f of %.0f MB)", reported * 25, done / 1e6, total / 1e6)
+        file.flush()
+        os.fsync(file.fileno())
+    return digest.hexdigest()

@@ -1,0 +1,111 @@
+"""From a model's name to a network ready to answer, with the visible fallback of "auto"."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN, FasterRCNN_ResNet50_FPN_Weights
+
+from models.networks import build_network
+from models.zoo.cards import AUTO, Card, CardError
+from models.zoo.catalogue import find_card
+from models.zoo.weights import Source, WeightsError, fetch, load_state, published, source_of
+
+log = logging.getLogger(__name__)
+
+PREFERRED = "coco-r50-fpn"
+BUNDLED = "shapes"
+SHOWN = 5  # differences named in an error
+
+Resolve = Callable[[Card], Source | None]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedNetwork:
+    """A network in eval mode with its card; `fallback_reason` says why "auto" took the bundled model."""
+
+    network: FasterRCNN
+    card: Card
+    fallback_reason: str | None = None
+
+
+def load_network(
+    model: str, model_dir: Path | None, cache_dir: Path, resolve: Resolve = source_of
+) -> LoadedNetwork:
+    """Load a model by name, card path or "auto"; `resolve` says where published weights are fetched from.
+
+    Only "auto" falls back, and only when the published weights cannot be had. Raises CardError, WeightsError.
+    """
+    if model != AUTO:
+        card = find_card(model, model_dir)
+        return LoadedNetwork(_load(card, *_obtain(card, cache_dir, resolve)), card)
+    card = find_card(PREFERRED, model_dir)
+    try:
+        obtained = _obtain(card, cache_dir, resolve)
+    except WeightsError as error:
+        log.warning("using the bundled model %s instead of %s: %s", BUNDLED, PREFERRED, error)
+        reason = f"the weights of {PREFERRED} could not be fetched: {error.reason}"
+        card = find_card(BUNDLED, model_dir)
+        return LoadedNetwork(_load(card, *_obtain(card, cache_dir, resolve)), card, reason)
+    return LoadedNetwork(_load(card, *obtained), card)
+
+
+def _obtain(card: Card, cache_dir: Path, resolve: Resolve) -> tuple[Path, str | None]:
+    """The weights file and the SHA-256 that is still to be checked; a fetched file has been checked."""
+    source = resolve(card)
+    if source is not None:
+        return fetch(source, cache_dir), None
+    if card.weights_file is None:
+        raise WeightsError(f"{card.name}: nothing says where {card.weights} can be fetched")
+    return card.weights_file, card.sha256
+
+
+def _load(card: Card, path: Path, sha256: str | None) -> FasterRCNN:
+    state = load_state(path, sha256)
+    try:
+        network = build_network(card.architecture, len(card.labels))
+    except ValueError as error:
+        raise CardError(f"{card.path or card.name}: {error}") from error
+    differences = _fill(network, state)
+    if differences:
+        raise WeightsError(_misfit(card, path, differences))
+    _restore_epsilon(network, card)
+    return network.eval()
+
+
+def _fill(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
+    """Copy the state into the network; what does not fit, empty when all does.
+
+    The modules' own loading runs, as it renames the keys that torchvision published in older files and
+    lets norms do without the batch counter that frozen norms never had.
+    """
+    try:
+        result = network.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        return [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+    missing = [f"missing {key}" for key in result.missing_keys]
+    return missing + [f"unexpected {key}" for key in result.unexpected_keys]
+
+
+def _misfit(card: Card, path: Path, differences: list[str]) -> str:
+    shown = "; ".join(differences[:SHOWN])
+    more = f"; and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
+    return (
+        f"{path} does not fit the card {card.name} (architecture {card.architecture}, "
+        f"{len(card.labels)} labels with the background): {shown}{more}. "
+        "Set architecture and labels to those the weights were trained with"
+    )
+
+
+def _restore_epsilon(network: nn.Module, card: Card) -> None:
+    """Divide by the bare variance where the weights were trained so.
+
+    torchvision does the same (`overwrite_eps`) for these weights alone: they predate pytorch/vision#2933.
+    """
+    if published(card) != FasterRCNN_ResNet50_FPN_Weights.COCO_V1:
+        return
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eps = 0.0

@@ -1,0 +1,294 @@
+"""From a name to a network: it answers as its weights were trained to, or says why it cannot."""
+
+import logging
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model, get_weight
+
+from models.networks import build_network
+from models.zoo.cards import Card, CardError
+from models.zoo.catalogue import find_card
+from models.zoo.loading import load_network
+from models.zoo.weights import Source, WeightsError, save_weights, sha256_of, source_of
+
+LABELS = '["background", "cat", "dog"]'
+
+
+def write_model(folder: Path, **changes: str) -> str:
+    """Save a small random network with its card; the card's path."""
+    network = random_network("small", 3)
+    digest = save_weights(network, folder / "mine.safetensors", half=False)
+    keys = {
+        "name": '"mine"',
+        "architecture": '"small"',
+        "weights": '"file:mine.safetensors"',
+        "sha256": f'"{digest}"',
+        "labels": LABELS,
+    } | changes
+    path = folder / "mine.toml"
+    path.write_text("".join(f"{key} = {value}\n" for key, value in keys.items() if value))
+    return str(path)
+
+
+@cache
+def random_network(architecture: str, num_classes: int) -> nn.Module:
+    """A network whose activations vary so little that the epsilon of its norms decides the answer."""
+    torch.manual_seed(11)
+    network = build_network(architecture, num_classes)
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for module in network.backbone.modules():
+        if isinstance(module, nn.Conv2d):
+            module.weight.data *= 2e-3
+    for norm in norms:
+        # One image in training mode sets the statistics, with no epsilon that would damp layer after layer.
+        norm.momentum, norm.eps = 1.0, 1e-12
+    features(network.train())
+    for norm in norms:
+        norm.eps = 1e-5
+    return cast(nn.Module, network.eval())
+
+
+def without_counters(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in state.items() if not name.endswith("num_batches_tracked")}
+
+
+def features(network: nn.Module) -> list[Tensor]:
+    image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(5))
+    with torch.inference_mode():
+        backbone: Any = network.backbone
+        return list(backbone(image).values())
+
+
+def test_a_users_model_is_loaded_by_path_and_by_name(tmp_path: Path) -> None:
+    path = write_model(tmp_path)
+    expected = random_network("small", 3)
+    for model, model_dir in ((path, None), ("mine", tmp_path)):
+        loaded = load_network(model, model_dir, tmp_path / "cache")
+        assert loaded.card.labels == ("background", "cat", "dog")
+        assert loaded.fallback_reason is None
+        assert not loaded.network.training
+        found, wanted = loaded.network.state_dict(), expected.state_dict()
+        assert all(torch.equal(found[name], wanted[name]) for name in without_counters(wanted))
+    assert not (tmp_path / "cache").exists()
+
+
+def test_weights_half_on_disk_answer_nearly_the_same(tmp_path: Path) -> None:
+    path = write_model(tmp_path, sha256="")
+    network = random_network("small", 3)
+    save_weights(network, tmp_path / "mine.safetensors", half=True)
+    loaded = load_network(path, None, tmp_path).network
+    assert all(tensor.dtype == torch.float32 for tensor in loaded.parameters())
+    for found, wanted in zip(features(loaded), features(network), strict=True):
+        assert not torch.equal(found, wanted)
+        torch.testing.assert_close(found, wanted, rtol=0.02, atol=0.02 * float(wanted.abs().max()))
+
+
+# -- what does not fit ------------------------------------------------------------------------------------
+
+
+def save_state(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> None:
+    state = random_network("small", 3).state_dict()
+    change(state)
+    torch.save(state, folder / "mine.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "fragments"),
+    [
+        (lambda s: s.pop("rpn.head.bbox_pred.bias"), ["missing rpn.head.bbox_pred.bias"]),
+        (lambda s: s.update({"extra.weight": torch.zeros(1)}), ["unexpected extra.weight"]),
+        (
+            lambda s: [s.pop(key) for key in list(s)[:40] if "num_b" not in key],
+            ["missing", "; and ", " more"],
+        ),
+        (
+            lambda s: s.update({"roi_heads.box_predictor.cls_score.bias": torch.zeros(91)}),
+            ["size mismatch for roi_heads.box_predictor.cls_score.bias", "[91]", "[3]"],
+        ),
+    ],
+    ids=["missing", "unexpected", "many missing", "wrong shape"],
+)
+def test_weights_that_do_not_fit_are_refused_with_the_first_differences(
+    tmp_path: Path, change: Callable[[dict[str, Tensor]], object], fragments: list[str]
+) -> None:
+    path = write_model(tmp_path, weights='"file:mine.pth"', sha256="")
+    save_state(tmp_path, change)
+    with pytest.raises(WeightsError) as refusal:
+        load_network(path, None, tmp_path)
+    for fragment in (*fragments, "mine.pth", "architecture small", "3 labels", "Set architecture and labels"):
+        assert fragment in str(refusal.value)
+    assert len(str(refusal.value)) < 1500
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"labels": '["background", "cat"]'}, r"cls_score\.weight"),
+        ({"architecture": '"mobilenet_v3_large_fpn"'}, r"and \d+ more"),
+        ({"sha256": f'"{"0" * 64}"'}, "the card says 0000"),
+        ({"weights": '"file:absent.pt"'}, r"absent\.pt: no such weights file"),
+    ],
+)
+def test_a_card_that_does_not_fit_its_weights_is_refused(
+    tmp_path: Path, changes: dict[str, str], reason: str
+) -> None:
+    with pytest.raises(WeightsError, match=reason):
+        load_network(write_model(tmp_path, **changes), None, tmp_path)
+
+
+def test_an_unknown_architecture_names_the_card_and_the_known_ones(tmp_path: Path) -> None:
+    path = write_model(tmp_path, architecture='"yolo"')
+    with pytest.raises(CardError, match=r"mine\.toml: unknown architecture 'yolo'.*resnet50_fpn"):
+        load_network(path, None, tmp_path)
+
+
+def test_an_unknown_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CardError, match="unknown model 'nothing'"):
+        load_network("nothing", None, tmp_path)
+
+
+# -- published weights ------------------------------------------------------------------------------------
+
+BUILDERS = {
+    "coco-r50-fpn": "fasterrcnn_resnet50_fpn",
+    "coco-r50-fpn-v2": "fasterrcnn_resnet50_fpn_v2",
+    "coco-mobilenet-fpn": "fasterrcnn_mobilenet_v3_large_fpn",
+    "coco-mobilenet-320-fpn": "fasterrcnn_mobilenet_v3_large_320_fpn",
+}
+
+
+def publish(folder: Path, model: str) -> Source:
+    """Save random weights as torchvision published its own: frozen norms, and file names with a hash."""
+    card = find_card(model, None)
+    state = random_network(card.architecture, len(card.labels)).state_dict()
+    path = folder / f"{model}.pth"
+    torch.save(state if model.endswith("v2") else without_counters(state), path)
+    return Source("http://127.0.0.1:9/unused", path.name, sha256_of(path)[:8])
+
+
+@pytest.mark.parametrize("model", BUILDERS)
+def test_published_weights_answer_as_torchvision_does_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str
+) -> None:
+    source = publish(tmp_path, model)
+    loaded = load_network(model, None, tmp_path, resolve=lambda _card: source)
+    published = torch.load(tmp_path / source.file_name, weights_only=True)
+    # torchvision's own download, answered from the same file.
+    monkeypatch.setattr(
+        "torchvision.models._api.load_state_dict_from_url", lambda _url, **_options: published
+    )
+    theirs = get_model(BUILDERS[model], weights=get_weight(str(loaded.card.published_weights))).eval()
+    for found, wanted in zip(features(loaded.network), features(theirs), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+
+
+def test_the_key_names_of_the_oldest_published_file_are_understood(tmp_path: Path) -> None:
+    path = write_model(tmp_path, weights='"file:mine.pth"', sha256="")
+
+    def as_in_2019(state: dict[str, Tensor]) -> None:
+        for name in list(state):
+            old = name.replace("head.conv.0.0.", "head.conv.")
+            if "fpn." in old:
+                old = old.replace(".0.weight", ".weight").replace(".0.bias", ".bias")
+            state[old] = state.pop(name)
+        assert {"rpn.head.conv.weight", "backbone.fpn.inner_blocks.0.weight"} <= state.keys()
+        vars(state).pop("_metadata")
+
+    save_state(tmp_path, as_in_2019)
+    for found, wanted in zip(
+        features(load_network(path, None, tmp_path).network),
+        features(random_network("small", 3)),
+        strict=True,
+    ):
+        assert torch.equal(found, wanted)
+
+
+# -- auto -------------------------------------------------------------------------------------------------
+
+
+def at(source: Source, _card: Card) -> Source:
+    return source
+
+
+def offline(card: Card) -> Source | None:
+    """Where weights are published, on a machine without a network."""
+    source = source_of(card)
+    if source is None:
+        return None
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    return Source(f"http://127.0.0.1:{port}/{source.file_name}", source.file_name, source.sha256)
+
+
+@pytest.fixture(autouse=True)
+def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture
+def address(tmp_path: Path) -> Iterator[str]:
+    """A server of the files under `tmp_path`/published."""
+    (tmp_path / "published").mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    handler = partial(Quiet, directory=str(tmp_path / "published"))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+def test_auto_takes_the_published_model_fetched_or_from_the_cache(tmp_path: Path, address: str) -> None:
+    published = publish(tmp_path / "published", "coco-r50-fpn")
+    online = Source(f"{address}/{published.file_name}", published.file_name, published.sha256)
+    for source in (online, published):  # the second is reachable nowhere
+        loaded = load_network("auto", None, tmp_path / "cache", resolve=partial(at, source))
+        assert loaded.card.name == "coco-r50-fpn"
+        assert loaded.fallback_reason is None
+
+
+def test_auto_falls_back_to_the_bundled_model_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    loaded = load_network("auto", None, tmp_path, resolve=offline)
+    assert loaded.card.name == "shapes"
+    assert not loaded.network.training
+    assert loaded.fallback_reason == (
+        "the weights of coco-r50-fpn could not be fetched: [Errno 111] Connection refused"
+    )
+    [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert warning.startswith("using the bundled model shapes instead of coco-r50-fpn: http://127.0.0.1:")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_auto_falls_back_where_the_cache_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    loaded = load_network("auto", None, tmp_path / "file", resolve=offline)
+    assert loaded.card.name == "shapes"
+    assert loaded.fallback_reason == (
+        "the weights of coco-r50-fpn could not be fetched: the cache folder is of no use (File exists)"
+    )
+
+
+def test_weights_that_nobody_publishes_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="nothing says where torchvision:Faster"):
+        load_network("coco-r50-fpn", None, tmp_path, resolve=lambda _card: None)
+
+
+def test_a_model_named_explicitly_never_falls_back(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="Connection refused"):
+        load_network("coco-r50-fpn", None, tmp_path, resolve=offline)
