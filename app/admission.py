@@ -1,0 +1,140 @@
+"""Who may enter: a bound on accepted requests, one on their bytes, no promise that a deadline would break.
+
+A request counts from `admit` until its permit is released: accepted and not answered yet. One that is alone
+is never refused for bytes or time: nothing would correct the figures, so it would be refused for ever, and
+RCNN_MAX_BODY_BYTES and RCNN_MAX_PIXELS bound it already. All of this is called on the event loop's thread.
+"""
+
+import asyncio
+import math
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+from app.errors import Draining, Overloaded
+
+_NEWEST_WEIGHT = 0.2  # of the newest batch in the moving average: about the last ten count
+
+
+class Permit:
+    """The right to be answered, held in a `with` block; released once, however often that is asked for."""
+
+    def __init__(self, admission: "Admission", nbytes: int) -> None:
+        self._admission = admission
+        self._nbytes = nbytes
+        self._released = False
+
+    def grow(self, nbytes: int) -> None:
+        """Hold so many bytes more (fewer, when negative); raises Overloaded, then holds what it held."""
+        if not self._released:
+            self._admission._hold(nbytes)
+            self._nbytes += nbytes
+
+    def release(self) -> None:
+        """Give the place and the bytes back."""
+        if not self._released:
+            self._released = True
+            self._admission._give_back(self._nbytes)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+class Admission:
+    """The door: it counts who is inside, and predicts how long a newcomer would wait."""
+
+    def __init__(
+        self, max_queue: int, max_queue_bytes: int, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._max_queue = max_queue
+        self._max_queue_bytes = max_queue_bytes
+        self._clock = clock
+        self._depth = 0
+        self._bytes = 0
+        self._seconds_per_image: float | None = None
+        self._draining = False
+        self._empty = asyncio.Event()
+        self._empty.set()
+
+    @property
+    def depth(self) -> int:
+        """Requests accepted and not answered yet."""
+        return self._depth
+
+    @property
+    def bytes(self) -> int:
+        """Bytes that they hold."""
+        return self._bytes
+
+    @property
+    def draining(self) -> bool:
+        """Whether the door is closed for good."""
+        return self._draining
+
+    @property
+    def predicted_wait(self) -> float:
+        """Seconds until all who are inside are answered, by the last batches' seconds per image."""
+        return self._depth * (self._seconds_per_image or 0.0)
+
+    def drain(self) -> None:
+        """Refuse everybody from now on; who is inside stays."""
+        self._draining = True
+
+    async def wait_empty(self) -> None:
+        """Wait until nobody is inside."""
+        await self._empty.wait()
+
+    def refuse_if_full(self) -> None:
+        """Raise Draining or Overloaded before a body is read that `admit` would refuse anyway."""
+        if self._draining:
+            raise Draining("the service is stopping; send the request to another instance, or later")
+        if self._depth >= self._max_queue:
+            raise self._overloaded(f"{self._depth} requests wait, {self._max_queue} may")
+        if self._depth and self._bytes >= self._max_queue_bytes:
+            raise self._overloaded(f"the waiting requests hold all {self._max_queue_bytes} bytes allowed")
+
+    def admit(self, nbytes: int, deadline: float) -> Permit:
+        """Let a request in that holds so many bytes and must be answered by `deadline` (on the clock).
+
+        Raises Draining, or Overloaded with the seconds after which it is worth asking again.
+        """
+        self.refuse_if_full()
+        wait = self.predicted_wait
+        if wait > 0 and self._clock() + wait > deadline:
+            raise self._overloaded(f"about {wait:.1f} s of work wait, which is more than the request's time")
+        if self._depth and self._bytes + nbytes > self._max_queue_bytes:
+            raise self._too_many_bytes()
+        self._depth += 1
+        self._bytes += nbytes
+        self._empty.clear()
+        return Permit(self, nbytes)
+
+    def observe(self, batch_size: int, seconds: float) -> None:
+        """Learn from a batch how long an image takes."""
+        newest = seconds / batch_size
+        known = self._seconds_per_image
+        self._seconds_per_image = newest if known is None else known + _NEWEST_WEIGHT * (newest - known)
+
+    def _hold(self, nbytes: int) -> None:
+        if self._depth > 1 and self._bytes + nbytes > self._max_queue_bytes:
+            raise self._too_many_bytes()
+        self._bytes += nbytes
+
+    def _give_back(self, nbytes: int) -> None:
+        self._depth -= 1
+        self._bytes -= nbytes
+        if self._depth == 0:
+            self._empty.set()
+
+    def _too_many_bytes(self) -> Overloaded:
+        return self._overloaded(f"the waiting requests may hold {self._max_queue_bytes} bytes together")
+
+    def _overloaded(self, reason: str) -> Overloaded:
+        retry_after = max(1, math.ceil(self.predicted_wait))
+        return Overloaded(f"{reason}; try again in {retry_after} s", retry_after)

@@ -1,0 +1,177 @@
+"""Every way a request can fail. An error is a class: status, code, title; one handler makes it a problem.
+
+ServiceError
+├── InvalidImage          400 invalid_image           the bytes are no picture that we read
+├── Unauthorized          401 unauthorized            no key, or a wrong one (+ WWW-Authenticate)
+├── NotFound              404 not_found               no such path
+├── MethodNotAllowed      405 method_not_allowed      the path exists, the method does not
+├── BodyTooLarge          413 body_too_large          more bytes than RCNN_MAX_BODY_BYTES
+├── ImageTooLarge         413 image_too_large         more pixels than RCNN_MAX_PIXELS
+├── UnsupportedMediaType  415 unsupported_media_type  a Content-Type that we do not take
+├── InvalidParameter      422 invalid_parameter       an option that is unknown, malformed or out of range
+├── Internal              500 internal                our fault; the reason is in the log alone
+├── DeadlineExceeded      504 deadline_exceeded       the request's own time ran out
+└── Retryable             the same request may succeed later (+ Retry-After)
+    ├── Overloaded        429 overloaded              full, or too slow for this request's deadline
+    ├── Loading           503 loading                 the model is not ready yet
+    ├── Draining          503 draining                the service is stopping
+    └── Failing           503 failing                 the model did not load, or its loop has died
+"""
+
+import math
+from collections.abc import Iterator
+from typing import ClassVar
+
+from models import images
+
+
+class ServiceError(Exception):
+    """A failure that the client is told about; `detail` is written for the client's eyes."""
+
+    status: ClassVar[int]
+    code: ClassVar[str]
+    title: ClassVar[str]
+
+    def __init__(self, detail: str, retry_after: float | None = None) -> None:
+        """`retry_after`: seconds after which the same request is worth sending again, when it is known."""
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after = retry_after
+
+    def headers(self) -> dict[str, str]:
+        """The response headers that belong to this error."""
+        return {}
+
+
+class InvalidImage(ServiceError):
+    """The body is not an image, is damaged, or is of a format that is not read."""
+
+    status, code, title = 400, "invalid_image", "The image cannot be read"
+
+
+class Unauthorized(ServiceError):
+    """The API key is missing or wrong."""
+
+    status, code, title = 401, "unauthorized", "A valid API key is required"
+
+    def headers(self) -> dict[str, str]:
+        """The scheme to answer with, as RFC 9110 §11.6.1 demands of every 401."""
+        return {"WWW-Authenticate": "Bearer"}
+
+
+class NotFound(ServiceError):
+    """No resource has this path."""
+
+    status, code, title = 404, "not_found", "Not found"
+
+
+class MethodNotAllowed(ServiceError):
+    """The resource exists but does not take this method; the router adds Allow."""
+
+    status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+
+class BodyTooLarge(ServiceError):
+    """The request body has more bytes than the service reads."""
+
+    status, code, title = 413, "body_too_large", "The request body is too large"
+
+
+class ImageTooLarge(ServiceError):
+    """The image has more pixels than the service decodes."""
+
+    status, code, title = 413, "image_too_large", "The image has too many pixels"
+
+
+class UnsupportedMediaType(ServiceError):
+    """The Content-Type is none of those accepted."""
+
+    status, code, title = 415, "unsupported_media_type", "Unsupported media type"
+
+
+class InvalidParameter(ServiceError):
+    """An option is unknown, malformed or outside its range."""
+
+    status, code, title = 422, "invalid_parameter", "Invalid parameter"
+
+
+class Internal(ServiceError):
+    """A fault of the service; the client learns the request id, the log learns the rest."""
+
+    status, code, title = 500, "internal", "Internal error"
+
+
+class DeadlineExceeded(ServiceError):
+    """The request's time ran out before its answer was ready."""
+
+    status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
+
+
+class Retryable(ServiceError):
+    """The same request may succeed later: never raised itself, its children are."""
+
+    def headers(self) -> dict[str, str]:
+        """Retry-After in whole seconds, at least 1, so that no client comes back in a tight loop."""
+        return {"Retry-After": str(max(1, math.ceil(self.retry_after or 1)))}
+
+
+class Overloaded(Retryable):
+    """The queue is full, or so long that this request's deadline would pass."""
+
+    status, code, title = 429, "overloaded", "Too many requests"
+
+
+class Loading(Retryable):
+    """The model is still being loaded or warmed up."""
+
+    status, code, title = 503, "loading", "The model is loading"
+
+
+class Draining(Retryable):
+    """The service is stopping: accepted requests are finished, new ones are not taken."""
+
+    status, code, title = 503, "draining", "The service is stopping"
+
+
+class Failing(Retryable):
+    """The model could not be loaded, or the batching loop has died."""
+
+    status, code, title = 503, "failing", "The service is failing"
+
+
+def problem(error: ServiceError, request_id: str) -> dict[str, str | int]:
+    """The RFC 9457 problem document of an error (`application/problem+json`)."""
+    return {
+        "type": f"urn:rcnn-serve:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": request_id,
+    }
+
+
+def from_image_error(error: images.ImageError) -> ServiceError:
+    """The service's word for a decoder's error; its message is already safe to show to a client."""
+    if isinstance(error, images.ImageTooLarge):
+        return ImageTooLarge(str(error))
+    return InvalidImage(str(error))
+
+
+def error_classes() -> list[type[ServiceError]]:
+    """Every error a client can meet, by status and code."""
+    return sorted(_leaves(ServiceError), key=lambda kind: (kind.status, kind.code))
+
+
+def errors_markdown() -> str:
+    """The README's table of errors: status, code, meaning."""
+    rows = [f"| {kind.status} | `{kind.code}` | {kind.__doc__} |" for kind in error_classes()]
+    return "\n".join(["| Status | Code | Meaning |", "| --- | --- | --- |", *rows]) + "\n"
+
+
+def _leaves(kind: type[ServiceError]) -> Iterator[type[ServiceError]]:
+    children = kind.__subclasses__()
+    if not children:
+        yield kind
+    for child in children:
+        yield from _leaves(child)

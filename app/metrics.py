@@ -1,0 +1,153 @@
+"""Every Prometheus series of the service, declared once, on a registry that is handed in; base units."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Metric,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
+from prometheus_client.registry import Collector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""The text format that every Prometheus since 0.4 reads."""
+
+UNMATCHED = "unmatched"
+"""The `route` of a request that no route took: a path that a client invents must not become a label."""
+
+STAGES = ("decode", "queue", "dense", "proposals", "roi_align", "head", "postprocess")
+
+_REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+_STAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+_BATCH_SIZES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128)
+_SHARES = (0.0, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0)
+_DETECTIONS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+
+@dataclass(frozen=True)
+class Series:
+    """One series as the README lists it."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    labels: tuple[str, ...]
+    meaning: str
+
+
+class Metrics:
+    """The series as attributes: `rcnn_NAME` without the prefix, a unit or `_total`."""
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        """On a fresh registry, or on one that holds no process metrics yet: they are added here."""
+        self.registry = registry if registry is not None else CollectorRegistry()
+        self.series: list[Series] = []
+        self._declare_requests()
+        self._declare_batches()
+        self._declare_model()
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        GCCollector(registry=self.registry)
+
+    def render(self) -> tuple[bytes, str]:
+        """The exposition text and its content type."""
+        return generate_latest(_WithoutCreated(self.registry)), CONTENT_TYPE
+
+    def _declare_requests(self) -> None:
+        self.requests = self._counter(
+            "rcnn_requests_total", "Requests answered, by route template and HTTP status.", "route", "status"
+        )
+        self.request_duration = self._histogram(
+            "rcnn_request_duration_seconds",
+            "Time from a request's first byte to its answer.",
+            _REQUEST_SECONDS,
+            "route",
+        )
+        self.in_flight = self._gauge("rcnn_in_flight", "Requests accepted and not answered yet.")
+        self.rejected = self._counter(
+            "rcnn_rejected_total", "Requests refused or failed, by the code of their problem.", "code"
+        )
+        self.cancelled = self._counter(
+            "rcnn_cancelled_total", "Requests dropped before the device because their client had gone."
+        )
+        self.deadline_exceeded = self._counter(
+            "rcnn_deadline_exceeded_total", "Requests whose time ran out, wherever they were then."
+        )
+
+    def _declare_batches(self) -> None:
+        self.stage_duration = self._histogram(
+            "rcnn_stage_duration_seconds",
+            f"Time in one stage: {', '.join(STAGES)}. From `dense` on it is that of a whole batch.",
+            _STAGE_SECONDS,
+            "stage",
+        )
+        self.queue_depth = self._gauge("rcnn_queue_depth", "Images that wait for the device.")
+        self.queue_bytes = self._gauge("rcnn_queue_bytes", "Bytes that the accepted requests hold.")
+        self.batch_size = self._histogram("rcnn_batch_size", "Images in a batch.", _BATCH_SIZES)
+        self.batch_duration = self._histogram(
+            "rcnn_batch_duration_seconds", "Time of a batch on the device.", _REQUEST_SECONDS
+        )
+        self.padding_ratio = self._histogram(
+            "rcnn_padding_ratio", "Share of a batch's computed pixels that are padding, 0 to 1.", _SHARES
+        )
+        self.batch_retries = self._counter(
+            "rcnn_batch_retries_total",
+            "Failed batches that were run again in parts: `memory`, `error`.",
+            "reason",
+        )
+
+    def _declare_model(self) -> None:
+        self.detections = self._counter("rcnn_detections_total", "Objects found, by model.", "model")
+        self.detections_per_image = self._histogram(
+            "rcnn_detections_per_image", "Objects found in one image.", _DETECTIONS
+        )
+        self.model_info = self._gauge(
+            "rcnn_model_info",
+            "The model that is loaded; always 1.",
+            *("name", "architecture", "engine", "precision", "device"),
+        )
+        self.model_ready = self._gauge("rcnn_model_ready", "1 when /health/ready answers 200, else 0.")
+        self.device_memory_bytes = self._gauge(
+            "rcnn_device_memory_bytes", "Memory of the CUDA device, by kind; absent on the CPU.", "kind"
+        )
+
+    def _counter(self, name: str, meaning: str, *labels: str) -> Counter:
+        self.series.append(Series(name, "counter", labels, meaning))
+        return Counter(name, meaning, labels, registry=self.registry)
+
+    def _gauge(self, name: str, meaning: str, *labels: str) -> Gauge:
+        self.series.append(Series(name, "gauge", labels, meaning))
+        return Gauge(name, meaning, labels, registry=self.registry)
+
+    def _histogram(self, name: str, meaning: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+        self.series.append(Series(name, "histogram", labels, meaning))
+        return Histogram(name, meaning, labels, registry=self.registry, buckets=buckets)
+
+
+class _WithoutCreated(Collector):
+    """A registry less its `_created` series, which nobody reads; the library's own switch is a global one."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        for metric in self._registry.collect():
+            metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
+            yield metric
+
+
+def metrics_markdown() -> str:
+    """The README's table of series: name with its labels, type, meaning."""
+    rows = [f"| `{_with_labels(one)}` | {one.kind} | {one.meaning} |" for one in Metrics().series]
+    return "\n".join(["| Series | Type | Meaning |", "| --- | --- | --- |", *rows]) + "\n"
+
+
+def _with_labels(series: Series) -> str:
+    return series.name + (f"{{{','.join(series.labels)}}}" if series.labels else "")

@@ -1,0 +1,271 @@
+"""The settings: RCNN_ environment variables, each with a default, bounds and a reason.
+
+A variable that is set but empty counts as not set, as compose files leave it; but not RCNN_API_KEYS, for a
+secret that failed to arrive must not open the service. An RCNN_ variable that is no setting is an error.
+"""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+PREFIX = "RCNN_"
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+class Settings(BaseSettings):
+    """All settings, checked and frozen; read from the environment when constructed, never at import."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
+    )
+
+    model: str = Field(
+        default="auto",
+        min_length=1,
+        json_schema_extra={"allowed": "auto, the name of a card, or the path of one"},
+        description="The model to serve; auto takes coco-r50-fpn if its weights are there or can be fetched, "
+        "else the bundled shapes.",
+    )
+    model_dir: Path | None = Field(
+        default=None,
+        json_schema_extra={"allowed": "a folder"},
+        description="A folder of your own model cards, added to the catalogue.",
+    )
+    cache_dir: Path = Field(
+        default=Path("~/.cache/rcnn-serve"),
+        json_schema_extra={"allowed": "a writable folder"},
+        description="Where fetched weights are kept, so that each is fetched only once.",
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$",
+        json_schema_extra={"allowed": "auto, cpu, cuda, cuda:N"},
+        description="Where the model runs; auto takes the first GPU if there is one.",
+    )
+    engine: Literal["auto", "torch", "openvino"] = Field(
+        default="auto",
+        description="What computes the networks; auto takes the best that is installed.",
+    )
+    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = Field(
+        default="auto", description="The arithmetic of the networks; auto takes what suits the device."
+    )
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        json_schema_extra={"allowed": "an address"},
+        description="The address to listen on; this machine alone unless you say 0.0.0.0.",
+    )
+    port: int = Field(
+        default=8000, ge=0, le=65535, description="The port to listen on; 0 takes any free one."
+    )
+    max_batch: int = Field(
+        default=8,
+        ge=1,
+        le=128,
+        description="Most images in a batch; warm-up takes fewer where more are no use.",
+    )
+    batch_wait_ms: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Time to hold a batch that is not full; each request pays for it.",
+    )
+    max_queue: int = Field(
+        default=64,
+        ge=1,
+        le=10_000,
+        description="Most requests accepted and not answered yet; beyond it 429 at once.",
+    )
+    max_queue_bytes: int = Field(
+        default=512 * MIB,
+        ge=MIB,
+        le=1024 * GIB,
+        description="Most bytes that the accepted requests hold together, bodies and pixels: "
+        "it bounds the memory; a request that is alone is never refused for it.",
+    )
+    timeout_ms: int = Field(
+        default=30_000,
+        ge=1,
+        le=600_000,
+        description="Time to answer a request, and the most that one may ask for; beyond it 504.",
+    )
+    max_body_bytes: int = Field(
+        default=20 * MIB,
+        ge=KIB,
+        le=GIB,
+        description="Largest request body; counted while it streams in, beyond it 413.",
+    )
+    max_pixels: int = Field(
+        default=50_000_000,
+        ge=4096,
+        le=500_000_000,
+        description="Largest image, width times height; checked before decoding.",
+    )
+    decode_threads: int = Field(
+        default=0, ge=0, le=64, description="Threads that decode images; 0 takes one for each core."
+    )
+    inference_threads: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="Threads that the networks use on the CPU; 0 takes one for each core.",
+    )
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        json_schema_extra={"allowed": "comma-separated keys"},
+        description="Keys of which each request must carry one; without any the service is open.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least that is logged."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Log lines for people, or for machines."
+    )
+    drain_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="Time to finish accepted requests when stopped; keep it below the "
+        "orchestrator's own patience.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        *_others: PydanticBaseSettingsSource,
+        **_named: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments first, then the environment; no .env file and no secrets folder."""
+        return init_settings, _Environment(settings_cls)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown(cls, values: dict[str, Any]) -> dict[str, Any]:
+        unknown = sorted(set(values) - set(cls.model_fields))
+        if unknown:
+            raise ValueError(_unknown(unknown))
+        return values
+
+    @field_validator("model_dir", "cache_dir")
+    @classmethod
+    def _expand_home(cls, path: Path | None) -> Path | None:
+        try:
+            return path.expanduser() if path is not None else None
+        except RuntimeError as error:
+            raise ValueError(f"{error} Give a path without ~") from error
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, keys: object) -> object:
+        return [key.strip() for key in keys.split(",")] if isinstance(keys, str) else keys
+
+    @field_validator("api_keys")
+    @classmethod
+    def _check_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not all(_fits_a_header(key.get_secret_value()) for key in keys):
+            raise ValueError(
+                "a key is blank, or has a space or a character outside ASCII in it; "
+                "to serve without keys do not set the variable at all"
+            )
+        return keys
+
+
+class _Environment(EnvSettingsSource):
+    """All RCNN_ variables, those that are no setting too, so that the model can refuse them by name."""
+
+    def __call__(self) -> dict[str, Any]:
+        """Field name to text; empty ones are left out, but not an empty list of keys."""
+        prefix = PREFIX.lower()  # names come in lower case, as they are compared
+        found = {
+            name.removeprefix(prefix): value
+            for name, value in self.env_vars.items()
+            if name.startswith(prefix)
+        }
+        return {name: value for name, value in found.items() if value or name == "api_keys"}
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One line of the table of settings."""
+
+    name: str
+    default: str
+    allowed: str
+    description: str
+
+
+def settings_table() -> list[SettingRow]:
+    """Every setting in the order of declaration."""
+    return [
+        SettingRow(PREFIX + name.upper(), _shown(field.default), _allowed(field), field.description or "")
+        for name, field in Settings.model_fields.items()
+    ]
+
+
+def settings_markdown() -> str:
+    """The README's table of settings: variable, default, allowed values, description."""
+    rows = [
+        f"| `{row.name}` | {row.default} | {row.allowed} | {row.description} |" for row in settings_table()
+    ]
+    return (
+        "\n".join(["| Variable | Default | Allowed | What for |", "| --- | --- | --- | --- |", *rows]) + "\n"
+    )
+
+
+def explain(error: ValidationError) -> str:
+    """What is wrong with the settings, a line for each: the variable, what is wrong, what is allowed."""
+    return "\n".join(_explained(one["loc"], one["msg"]) for one in error.errors(include_url=False))
+
+
+def _explained(place: tuple[int | str, ...], message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    if not place:
+        return message
+    name = str(place[0])
+    return f"{PREFIX}{name.upper()}: {message} (allowed: {_allowed(Settings.model_fields[name])})"
+
+
+def _unknown(names: list[str]) -> str:
+    text = "; ".join(_unknown_one(name) for name in names) + "; `rcnn settings` lists them all"
+    if any(name.endswith("_service_host") for name in names):
+        text += (
+            ". Kubernetes sets such variables for a Service whose name begins with rcnn: "
+            "say enableServiceLinks: false in the pod's spec"
+        )
+    return text
+
+
+def _unknown_one(name: str) -> str:
+    close = difflib.get_close_matches(name, Settings.model_fields, n=1)
+    hint = f", did you mean {PREFIX}{close[0].upper()}?" if close else ""
+    return f"{PREFIX}{name.upper()} is not a setting{hint}"
+
+
+def _allowed(field: FieldInfo) -> str:
+    if isinstance(field.json_schema_extra, dict):
+        return str(field.json_schema_extra["allowed"])
+    bounds = {
+        name: getattr(one, name) for one in field.metadata for name in ("ge", "le") if hasattr(one, name)
+    }
+    return f"{bounds['ge']} to {bounds['le']}" if bounds else ", ".join(get_args(field.annotation))
+
+
+def _shown(default: object) -> str:
+    return "none" if default in (None, ()) else str(default)
+
+
+def _fits_a_header(key: str) -> bool:
+    return bool(key) and key.isascii() and key.isprintable() and " " not in key

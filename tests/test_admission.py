@@ -1,0 +1,201 @@
+"""Admission: the bounds hold, a place comes back exactly once, no deadline is promised that would break."""
+
+import asyncio
+import random
+
+import pytest
+
+from app.admission import Admission, Permit
+from app.errors import Draining, Overloaded
+
+LATE = 1e9
+
+
+class Clock:
+    """Time that passes only when told."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def door(max_queue: int = 2, max_queue_bytes: int = 1000, clock: Clock | None = None) -> Admission:
+    return Admission(max_queue, max_queue_bytes, clock or Clock())
+
+
+def test_a_permit_holds_a_place_and_bytes_until_the_block_ends() -> None:
+    admission = door()
+    with admission.admit(300, LATE):
+        assert (admission.depth, admission.bytes) == (1, 300)
+    assert (admission.depth, admission.bytes) == (0, 0)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, asyncio.CancelledError, GeneratorExit])
+def test_a_place_comes_back_whatever_is_raised(error: type[BaseException]) -> None:
+    admission = door()
+    permit = admission.admit(300, LATE)
+    permit.grow(50)
+    with pytest.raises(error), permit:
+        raise error
+    assert (admission.depth, admission.bytes) == (0, 0)
+
+
+def test_a_place_comes_back_only_once() -> None:
+    admission = door()
+    other = admission.admit(10, LATE)
+    with admission.admit(300, LATE) as permit:
+        permit.release()
+        permit.release()
+    permit.grow(400)  # a decoder that ends after its request does
+    assert (admission.depth, admission.bytes) == (1, 10)
+    other.release()
+
+
+def test_no_more_than_max_queue_are_inside() -> None:
+    admission = door(max_queue=2)
+    permits = [admission.admit(0, LATE) for _ in range(2)]
+    with pytest.raises(Overloaded, match="2 requests wait, 2 may"):
+        admission.admit(0, LATE)
+    with pytest.raises(Overloaded):
+        admission.refuse_if_full()
+    permits[0].release()
+    admission.refuse_if_full()
+    with admission.admit(0, LATE):
+        assert admission.depth == 2
+
+
+def test_no_more_than_max_queue_bytes_are_held() -> None:
+    admission = door(max_queue=9)
+    admission.admit(600, LATE)
+    with pytest.raises(Overloaded, match="1000 bytes"):
+        admission.admit(401, LATE)
+    assert (admission.depth, admission.bytes) == (1, 600)
+    permit = admission.admit(300, LATE)
+    with pytest.raises(Overloaded):
+        permit.grow(101)
+    permit.grow(100)
+    assert admission.bytes == 1000
+    with pytest.raises(Overloaded, match="1000 bytes"):
+        admission.refuse_if_full()
+    permit.grow(-400)
+    assert admission.bytes == 600
+
+
+def test_a_request_that_is_alone_is_never_refused_for_bytes() -> None:
+    admission = door()
+    with admission.admit(5000, LATE) as permit:
+        permit.grow(5000)
+        with pytest.raises(Overloaded):
+            admission.refuse_if_full()
+    assert admission.bytes == 0
+
+
+def test_a_deadline_that_the_queue_would_break_is_refused_with_the_wait() -> None:
+    clock = Clock()
+    admission = door(max_queue=9, clock=clock)
+    admission.observe(4, 6.0)  # 1.5 s an image
+    permits = [admission.admit(0, clock.now + 60) for _ in range(3)]
+    assert admission.predicted_wait == 4.5
+    with pytest.raises(Overloaded, match=r"about 4\.5 s") as caught:
+        admission.admit(0, clock.now + 4.4)
+    assert caught.value.headers() == {"Retry-After": "5"}
+    assert admission.depth == 3
+    with admission.admit(0, clock.now + 4.5):
+        assert admission.depth == 4
+    permits[0].release()
+    with admission.admit(0, clock.now + 3.1):
+        assert admission.depth == 3
+
+
+def test_an_idle_service_takes_a_request_however_slow_the_last_batch_was() -> None:
+    clock = Clock()
+    admission = door(clock=clock)
+    admission.observe(1, 3600.0)
+    with admission.admit(0, clock.now + 1):
+        assert admission.depth == 1
+
+
+def test_an_idle_service_leaves_it_to_the_deadline_to_answer_who_comes_too_late() -> None:
+    clock = Clock()
+    admission = door(clock=clock)
+    admission.observe(1, 1.0)
+    with admission.admit(0, clock.now - 1):
+        assert admission.depth == 1
+
+
+def test_before_the_first_batch_no_wait_is_predicted() -> None:
+    clock = Clock()
+    admission = door(clock=clock)
+    with admission.admit(0, clock.now + 1), admission.admit(0, clock.now + 1):
+        assert admission.predicted_wait == 0
+
+
+def test_the_prediction_follows_the_batches() -> None:
+    admission = door()
+    admission.admit(0, LATE)
+    admission.observe(2, 2.0)
+    assert admission.predicted_wait == 1.0
+    admission.observe(1, 2.0)
+    assert admission.predicted_wait == pytest.approx(1.2)
+    for _ in range(50):
+        admission.observe(4, 12.0)
+    assert admission.predicted_wait == pytest.approx(3.0, abs=0.01)
+
+
+@pytest.mark.parametrize(("seconds", "retry_after"), [(0.0, "1"), (0.01, "1"), (1.2, "3")])
+def test_a_full_queue_says_when_it_will_be_empty(seconds: float, retry_after: str) -> None:
+    admission = door(max_queue=2)
+    admission.observe(1, seconds)
+    permits = [admission.admit(0, LATE) for _ in range(2)]
+    with pytest.raises(Overloaded, match=f"try again in {retry_after} s") as caught:
+        admission.refuse_if_full()
+    assert caught.value.headers() == {"Retry-After": retry_after}
+    assert len(permits) == 2
+
+
+async def test_draining_refuses_newcomers_and_waits_for_those_inside() -> None:
+    admission = door()
+    with admission.admit(0, LATE) as permit:
+        admission.drain()
+        assert admission.draining
+        for refused in (admission.refuse_if_full, lambda: admission.admit(0, LATE)):
+            with pytest.raises(Draining):
+                refused()
+        empty = asyncio.create_task(admission.wait_empty())
+        await asyncio.sleep(0)
+        assert not empty.done()
+        permit.grow(100)
+    await asyncio.wait_for(empty, 5)
+
+
+async def test_an_empty_service_need_not_be_waited_for() -> None:
+    admission = door()
+    await asyncio.wait_for(admission.wait_empty(), 5)
+    admission.admit(0, LATE).release()
+    await asyncio.wait_for(admission.wait_empty(), 5)
+
+
+def test_the_figures_stay_true_through_any_order_of_events() -> None:
+    dice = random.Random(2)  # noqa: S311 - a test needs a seed, not a secret
+    admission = door(max_queue=5)
+    inside: list[tuple[Permit, int]] = []
+    for _ in range(5000):
+        held = sum(nbytes for _, nbytes in inside)
+        assert (admission.depth, admission.bytes) == (len(inside), held)
+        assert len(inside) <= 5
+        assert held <= 1000 or len(inside) == 1
+        nbytes = dice.randrange(400)
+        try:
+            if dice.random() < 0.5:
+                inside.append((admission.admit(nbytes, LATE), nbytes))
+            elif inside and dice.random() < 0.5:
+                permit, before = inside.pop(dice.randrange(len(inside)))
+                inside.append((permit, before))
+                permit.grow(nbytes)
+                inside[-1] = (permit, before + nbytes)
+            elif inside:
+                inside.pop(dice.randrange(len(inside)))[0].release()
+        except Overloaded:
+            assert len(inside) == 5 or held + nbytes > 1000
