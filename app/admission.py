@@ -2,17 +2,24 @@
 
 A request counts from `admit` until its permit is released: accepted and not answered yet. One that is alone
 is never refused for bytes or time: nothing would correct the figures, so it would be refused for ever, and
-RCNN_MAX_BODY_BYTES and RCNN_MAX_PIXELS bound it already. All of this is called on the event loop's thread.
+RCNN_MAX_BODY_BYTES and RCNN_MAX_PIXELS bound it already. Who finds every place taken waits a moment at the
+door before a refusal: under overload that paces clients that ask again at once. All of this is called on
+the event loop's thread.
 """
 
 import asyncio
+import contextlib
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
 from app.errors import Draining, Overloaded
+
+DOOR_SECONDS = 0.5  # a refused client that asks again at once costs a core; one that waits costs a socket
+DOOR_PLACES = 4  # who may wait at the door, for each place inside
 
 _NEWEST_WEIGHT = 0.2  # of the newest batch in the moving average: about the last ten count
 
@@ -59,6 +66,7 @@ class Admission:
         self._bytes = 0
         self._seconds_per_image: float | None = None
         self._draining = False
+        self._at_door: deque[asyncio.Future[None]] = deque()
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -85,6 +93,8 @@ class Admission:
     def drain(self) -> None:
         """Refuse everybody from now on; who is inside stays."""
         self._draining = True
+        while self._at_door:
+            self._call_in()
 
     async def wait_empty(self) -> None:
         """Wait until nobody is inside."""
@@ -98,6 +108,22 @@ class Admission:
             raise self._overloaded(f"{self._depth} requests wait, {self._max_queue} may")
         if self._depth and self._bytes >= self._max_queue_bytes:
             raise self._overloaded(f"the waiting requests hold all {self._max_queue_bytes} bytes allowed")
+
+    async def wait_for_room(self, seconds: float = DOOR_SECONDS) -> None:
+        """Wait, first come first served, while every place is taken; then as `refuse_if_full`.
+
+        Nothing is held for who waits: the body is not read yet, and the place may go to somebody else.
+        """
+        crowded = len(self._at_door) >= DOOR_PLACES * self._max_queue
+        if self._depth >= self._max_queue and not self._draining and not crowded:
+            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._at_door.append(place)
+            try:
+                await asyncio.wait({place}, timeout=seconds)
+            finally:
+                with contextlib.suppress(ValueError):  # it was called in
+                    self._at_door.remove(place)
+        self.refuse_if_full()
 
     def admit(self, nbytes: int, deadline: float) -> Permit:
         """Let a request in that holds so many bytes and must be answered by `deadline` (on the clock).
@@ -131,6 +157,12 @@ class Admission:
         self._bytes -= nbytes
         if self._depth == 0:
             self._empty.set()
+        self._call_in()
+
+    def _call_in(self) -> None:
+        """Tell the first who still waits at the door that there is room."""
+        if self._at_door:
+            self._at_door.popleft().set_result(None)
 
     def _too_many_bytes(self) -> Overloaded:
         return self._overloaded(f"the waiting requests may hold {self._max_queue_bytes} bytes together")

@@ -85,7 +85,7 @@ class Settings(BaseSettings):
         default=64,
         ge=1,
         le=10_000,
-        description="Most requests accepted and not answered yet; beyond it 429 at once.",
+        description="Most requests accepted and not answered yet; beyond it 429, after a moment at the door.",
     )
     max_queue_bytes: int = Field(
         default=512 * MIB,

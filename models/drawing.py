@@ -115,11 +115,10 @@ def _colour(label: int) -> Colour:
 
 
 def _box(corners: list[float], picture: pillow.Image) -> Rect:
-    """Whole pixels inside the picture, at least one of them."""
+    """Whole pixels, inside the picture."""
     left, right = (min(max(round(x), 0), picture.width) for x in corners[::2])
     top, bottom = (min(max(round(y), 0), picture.height) for y in corners[1::2])
-    left, top = min(left, picture.width - 1), min(top, picture.height - 1)
-    return Rect(left, top, max(right, left + 1), max(bottom, top + 1))
+    return Rect(left, top, right, bottom)
 
 
 def _draw_box(pen: ImageDraw.ImageDraw, box: Rect, colour: Colour, style: _Style) -> None:

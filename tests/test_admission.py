@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from app.admission import Admission, Permit
+from app.admission import DOOR_PLACES, Admission, Permit
 from app.errors import Draining, Overloaded
 
 LATE = 1e9
@@ -199,3 +199,49 @@ def test_the_figures_stay_true_through_any_order_of_events() -> None:
                 inside.pop(dice.randrange(len(inside)))[0].release()
         except Overloaded:
             assert len(inside) == 5 or held + nbytes > 1000
+
+
+async def test_who_waits_at_the_door_enters_when_a_place_is_free() -> None:
+    admission = door(max_queue=1)
+    inside = admission.admit(0, LATE)
+    first, second = (asyncio.ensure_future(admission.wait_for_room(60)) for _ in range(2))
+    await asyncio.sleep(0)  # both are at the door
+    inside.release()
+    await first
+    assert not second.done(), "one place calls in one, in the order of arrival"
+    admission.admit(0, LATE).release()
+    await second
+
+
+async def test_the_wait_at_the_door_ends_with_a_refusal() -> None:
+    admission = door(max_queue=1)
+    with admission.admit(0, LATE), pytest.raises(Overloaded):
+        await admission.wait_for_room(0.001)
+    await admission.wait_for_room(0)  # an empty house refuses nobody
+
+
+async def test_only_so_many_wait_at_the_door() -> None:
+    admission = door(max_queue=1)
+    inside = admission.admit(0, LATE)
+    waiting = [asyncio.ensure_future(admission.wait_for_room(60)) for _ in range(DOOR_PLACES)]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await admission.wait_for_room(60)  # at once, or the test would take a minute
+    waiting[0].cancel()
+    await asyncio.wait(waiting[:1])
+    late = asyncio.ensure_future(admission.wait_for_room(60))
+    for one in [*waiting[1:], late]:
+        inside.release()
+        await one
+        inside = admission.admit(0, LATE)
+    inside.release()
+
+
+async def test_draining_sends_home_who_waits_at_the_door() -> None:
+    admission = door(max_queue=1)
+    admission.admit(0, LATE)
+    waiting = asyncio.ensure_future(admission.wait_for_room(60))
+    await asyncio.sleep(0)
+    admission.drain()
+    with pytest.raises(Draining):
+        await waiting

@@ -1,0 +1,104 @@
+"""Where the service is put together: the only place that builds objects; at import it does nothing."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import Depends, FastAPI
+
+from app import version
+from app.admission import Admission
+from app.batcher import Batcher, BatchEvents, BatchLimits
+from app.metrics import Metrics
+from app.middleware import BodyLimit, RequestContext, error_handlers
+from app.model import Detector, Inferred, Job, Model
+from app.routes import access, catalogue, detect, documents, health, page
+from app.service import DetectionService
+from app.settings import Settings
+
+DESCRIPTION = "Object detection with Faster R-CNN: an image in, boxes, labels and scores out."
+
+
+def create_app(settings: Settings | None = None, detector: Detector | None = None) -> FastAPI:
+    """The service as an ASGI application; with a `detector` it serves that one instead of loading a model."""
+    settings = settings or Settings()
+    metrics = Metrics()
+    service = _service(settings, metrics, (lambda: detector) if detector else _loader(settings))
+    app = FastAPI(
+        title="rcnn-serve",
+        description=DESCRIPTION,
+        version=version(),
+        lifespan=_lifespan,
+        exception_handlers=error_handlers(metrics),
+        openapi_url=None,  # app/routes/documents.py serves it and the documentation, without a CDN
+        redirect_slashes=False,
+    )
+    app.state.service = service
+    app.add_middleware(
+        BodyLimit,
+        metrics=metrics,
+        per_request=settings.max_body_bytes,
+        in_total=settings.max_queue_bytes,
+    )
+    app.add_middleware(RequestContext, metrics=metrics)  # the last one added is the outermost
+    guarded = [Depends(access.require_key)]
+    for router in (detect.router, catalogue.router):
+        app.include_router(router, dependencies=guarded)
+    for router in (health.router, documents.router, page.router):
+        app.include_router(router)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    service: DetectionService = app.state.service
+    service.start()
+    yield
+    await service.close()
+
+
+def _service(settings: Settings, metrics: Metrics, load: Callable[[], Detector]) -> DetectionService:
+    model = Model(load, metrics)
+    admission = Admission(settings.max_queue, settings.max_queue_bytes)
+    limits = BatchLimits(settings.max_batch, settings.batch_wait_ms / 1000)
+    batcher: Batcher[Job, Inferred] = Batcher(model.run, limits, _events(metrics, admission))
+    service = DetectionService(settings, metrics, model, admission, batcher)
+    metrics.queue_depth.set_function(lambda: batcher.depth)
+    metrics.queue_bytes.set_function(lambda: admission.bytes)
+    metrics.in_flight.set_function(lambda: admission.depth)
+    metrics.model_ready.set_function(lambda: service.state == "ok")
+    return service
+
+
+def _events(metrics: Metrics, admission: Admission) -> BatchEvents:
+    def batch_done(size: int, seconds: float) -> None:
+        admission.observe(size, seconds)
+        metrics.batch_size.observe(size)
+        metrics.batch_duration.observe(seconds)
+
+    return BatchEvents(
+        batch_done=batch_done,
+        retried=lambda reason: metrics.batch_retries.labels(reason=reason).inc(),
+        cancelled=metrics.cancelled.inc,
+        expired=metrics.deadline_exceeded.inc,
+    )
+
+
+def _loader(settings: Settings) -> Callable[[], Detector]:
+    """What loads the model that the settings name; called on a thread while the port already answers."""
+
+    def load() -> Detector:
+        from models.detector import DetectorSpec, load_detector  # torch takes seconds to import
+
+        return load_detector(
+            DetectorSpec(
+                model=settings.model,
+                model_dir=settings.model_dir,
+                cache_dir=settings.cache_dir,
+                device=settings.device,
+                engine=settings.engine,
+                precision=settings.precision,
+                threads=settings.inference_threads,
+            )
+        )
+
+    return load

@@ -1,0 +1,186 @@
+"""Around every request, in pure ASGI: id, clock, log line, metrics, body limit, and what an error becomes."""
+
+import json
+import logging
+import re
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import BodyTooLarge, Internal, MethodNotAllowed, NotFound, Overloaded, ServiceError, problem
+from app.logs import request_id
+from app.metrics import UNMATCHED, Metrics
+
+logger = logging.getLogger("app.access")
+
+ErrorHandler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
+
+GONE = 499  # nginx's word for a client that left before its answer; never sent, only counted and logged
+# Asked every few seconds: logged at debug when well.
+PROBES = ("/health", "/health/live", "/health/ready", "/metrics")
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+
+
+class RequestContext:
+    """Gives every request its id, and every outcome its header, log line and metrics."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection; anything but HTTP passes through."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer = _Answer(send, _request_id(scope))
+        scope.setdefault("state", {})["started"] = answer.started
+        token = request_id.set(answer.request_id)
+        try:
+            await self._guarded(scope, receive, answer)
+        finally:
+            self._record(scope, answer)
+            request_id.reset(token)
+
+    async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        try:
+            await self._app(scope, receive, answer.send)
+        except ClientDisconnect:
+            logger.debug("the client left before its answer")
+        except Exception as error:  # the error handler: what nobody caught becomes a 500
+            logging.getLogger(__name__).exception("unhandled error", exc_info=error)
+            if answer.begun:
+                raise  # too late for a problem: the server must cut the answer off, not end it
+            internal = Internal(f"an error of the service; its log has the reason under {answer.request_id}")
+            await problem_response(internal, self._metrics)(scope, receive, answer.send)
+
+    def _record(self, scope: Scope, answer: "_Answer") -> None:
+        seconds = time.monotonic() - answer.started
+        route = getattr(scope.get("route"), "path", UNMATCHED)
+        self._metrics.requests.labels(route=route, status=str(answer.status)).inc()
+        self._metrics.request_duration.labels(route=route).observe(seconds)
+        quiet = route in PROBES and answer.status < 400
+        fields = {
+            "method": scope["method"],
+            "route": route,
+            "status": answer.status,
+            "ms": round(seconds * 1e3, 1),
+        }
+        line = "%(method)s %(route)s %(status)d %(ms).1f ms"
+        logger.log(logging.DEBUG if quiet else logging.INFO, line, fields, extra={"fields": fields})
+
+
+class _Answer:
+    """What was sent so far; adds X-Request-ID."""
+
+    def __init__(self, send: Send, identity: str) -> None:
+        self._send = send
+        self.request_id = identity
+        self.started = time.monotonic()
+        self.status = GONE
+        self.begun = False
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.begun = True
+            self.status = message["status"]
+            MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
+        await self._send(message)
+
+
+class BodyLimit:
+    """Counts body bytes as they arrive: `per_request` is the most of one, `in_total` of all at a time."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, per_request: int, in_total: int) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._per_request = per_request
+        self._in_total = in_total
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection; a declared length is believed when it is too large, and never otherwise."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if _declared_length(scope) > self._per_request:
+            await problem_response(self._too_large(), self._metrics)(scope, receive, send)
+            return
+        held = 0
+
+        async def counted() -> Message:
+            nonlocal held
+            message = await receive()
+            size = len(message.get("body", b""))
+            held += size
+            self._held += size
+            self._check(held)
+            return message
+
+        try:
+            await self._app(scope, counted, send)
+        finally:
+            self._held -= held
+
+    def _check(self, held: int) -> None:
+        if held > self._per_request:
+            raise self._too_large()
+        if (
+            self._held > self._in_total and self._held > held
+        ):  # a request that is alone is never refused for it
+            raise Overloaded(
+                "the bodies of all requests together are too large at the moment; send it again later", 1
+            )
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"the body has more than the {self._per_request} bytes allowed; send a smaller image"
+        )
+
+
+def problem_response(
+    error: ServiceError, metrics: Metrics, extra: Mapping[str, str] | None = None
+) -> Response:
+    """The one place where an error becomes an answer: RFC 9457, counted by its code."""
+    metrics.rejected.labels(code=error.code).inc()
+    return Response(
+        json.dumps(problem(error, request_id.get())),
+        status_code=error.status,
+        headers={**error.headers(), **(extra or {})},
+        media_type="application/problem+json",
+    )
+
+
+def error_handlers(metrics: Metrics) -> dict[int | type[Exception], ErrorHandler]:
+    """What answers a ServiceError, and what the router itself raises."""
+
+    async def on_service_error(request: Request, error: ServiceError) -> Response:
+        return problem_response(error, metrics)
+
+    async def on_router_error(request: Request, error: HTTPException) -> Response:
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = error.headers or {}
+            refusal = MethodNotAllowed(f"this path takes {allowed.get('Allow', 'other methods')} only")
+            return problem_response(refusal, metrics, allowed)
+        return problem_response(NotFound("no such path; GET /docs lists them all"), metrics)
+
+    return {ServiceError: on_service_error, HTTPException: on_router_error}
+
+
+def _request_id(scope: Scope) -> str:
+    sent = Headers(scope=scope).get("x-request-id", "")
+    return sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+
+
+def _declared_length(scope: Scope) -> int:
+    declared = Headers(scope=scope).get("content-length", "")
+    return int(declared[:20]) if declared.isascii() and declared.isdigit() else 0

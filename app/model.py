@@ -1,0 +1,177 @@
+"""The model behind the service: loaded and warmed up while the port already answers, then run in batches."""
+
+import logging
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import partial
+from typing import Any, Protocol
+
+from app.errors import InvalidParameter
+from app.metrics import Metrics
+from app.worker import Ran, Worker
+from models.detections import Detections
+from models.images import Image
+from models.options import Options
+from models.zoo.cards import UNUSED_LABEL, Card
+
+logger = logging.getLogger(__name__)
+
+
+class Canvas(Protocol):
+    """A network input, as far as the service looks at it; sizes are (height, width) in pixels."""
+
+    @property
+    def key(self) -> tuple[int, int]: ...
+    @property
+    def content(self) -> tuple[int, int]: ...
+    @property
+    def nbytes(self) -> int: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """One image ready for the device, and what its request asked for."""
+
+    canvas: Canvas
+    options: Options
+
+
+class Detector(Protocol):
+    """What the service needs of a detector; `models.detector.Detector` is one, and imports torch."""
+
+    @property
+    def card(self) -> Card: ...
+    @property
+    def engine_name(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def fallback_reason(self) -> str | None: ...
+
+    def prepare(self, image: Image, size: int | None) -> Canvas: ...
+
+    # The jobs are Any because a job type that names torch's canvas cannot be named here.
+    def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> list[Detections]: ...
+
+    def warm_up(self, cap: int) -> int: ...
+    def memory_bytes(self) -> dict[str, int]: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Inferred:
+    """Detections of one image, and the seconds that its batch spent on postprocessing."""
+
+    detections: Detections
+    postprocess: float
+
+
+class Model:
+    """A detector that arrives later; everything but `load` needs it to be there."""
+
+    def __init__(self, load: Callable[[], Detector], metrics: Metrics) -> None:
+        self._load = load
+        self._metrics = metrics
+        self._loaded: Detector | None = None
+        self._labels: dict[int, str] = {}
+        self._class_ids: dict[str, int] = {}
+
+    @property
+    def loaded(self) -> Detector | None:
+        """The detector, or None while it loads or when it could not be loaded."""
+        return self._loaded
+
+    @property
+    def detector(self) -> Detector:
+        """The detector; asking before it is there is a mistake of the caller."""
+        if self._loaded is None:
+            raise RuntimeError("the model is not loaded")
+        return self._loaded
+
+    def summary(self) -> str:
+        """What is loaded and where it runs, for the log."""
+        it = self.detector
+        return f"{it.card.name} on {it.device}, engine {it.engine_name}, {it.precision}"
+
+    async def load(self, max_batch: int) -> int | Exception:
+        """Load and warm up; the largest useful batch up to `max_batch`, or why there is no model.
+
+        On a daemon thread: a download cannot be interrupted, and must not keep the process from ending.
+        """
+        loader: Worker[int, int] = Worker(self._load_and_warm_up, time.monotonic)
+        outcome = await loader.call([max_batch])
+        loader.stop()
+        return outcome.results[0] if isinstance(outcome, Ran) else outcome
+
+    def _load_and_warm_up(self, caps: list[int]) -> list[int]:
+        detector = self._load()
+        useful = [detector.warm_up(cap) for cap in caps]
+        self._labels = {
+            index: label
+            for index, label in enumerate(detector.card.labels)
+            if index > 0 and label != UNUSED_LABEL
+        }
+        self._class_ids = {label.casefold(): index for index, label in self._labels.items()}
+        self._loaded = detector
+        self._describe(detector)
+        return useful
+
+    def _describe(self, detector: Detector) -> None:
+        card = detector.card
+        self._metrics.model_info.labels(
+            name=card.name,
+            architecture=card.architecture,
+            engine=detector.engine_name,
+            precision=detector.precision,
+            device=detector.device,
+        ).set(1)
+        for kind in detector.memory_bytes():
+            self._metrics.device_memory_bytes.labels(kind=kind).set_function(partial(_memory, detector, kind))
+
+    @property
+    def labels(self) -> dict[int, str]:
+        """Id to name of every class; not of the background, nor of ids that stand for nothing."""
+        return self._labels
+
+    def class_ids(self, tokens: Sequence[str]) -> frozenset[int] | None:
+        """Ids of classes given by name (in any case) or id; None for no tokens; raises InvalidParameter."""
+        return frozenset(self._class_id(token) for token in tokens) or None
+
+    def _class_id(self, token: str) -> int:
+        known = self._class_ids
+        if (by_name := known.get(token.casefold())) is not None:
+            return by_name
+        if token.isascii() and token.isdigit() and len(token) < 10 and int(token) in self._labels:
+            return int(token)
+        shown = token[:60]
+        near = get_close_matches(shown.casefold(), known, n=3) or list(known)[:10]
+        raise InvalidParameter(
+            f"classes: {shown!r} is no class of {self.detector.card.name}; it has {len(known)}, such as "
+            f"{', '.join(near)}; GET /labels lists them all"
+        )
+
+    def run(self, jobs: list[Job]) -> list[Inferred]:
+        """One batch on the device, timed by stage; called by the batcher, on its thread."""
+        stages: defaultdict[str, float] = defaultdict(float)
+
+        def observe(stage: str, seconds: float) -> None:
+            stages[stage] += seconds
+            self._metrics.stage_duration.labels(stage=stage).observe(seconds)
+
+        found = self.detector.detect(jobs, observe)
+        self._metrics.padding_ratio.observe(_padding_ratio([job.canvas for job in jobs]))
+        return [Inferred(detections, stages["postprocess"]) for detections in found]
+
+
+def _padding_ratio(canvases: Sequence[Canvas]) -> float:
+    """Share of the canvases' pixels that is not image, 0 to 1."""
+    computed = sum(canvas.key[0] * canvas.key[1] for canvas in canvases)
+    return 1 - sum(canvas.content[0] * canvas.content[1] for canvas in canvases) / computed
+
+
+def _memory(detector: Detector, kind: str) -> float:
+    return detector.memory_bytes()[kind]

@@ -1,0 +1,61 @@
+"""What a request asks for and what it gets: the plain values between routes and service."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from models.detections import Detections
+from models.options import Options
+
+DrawnFormat = Literal["png", "jpeg"]
+
+
+@dataclass(frozen=True)
+class DetectParams:
+    """What a request asks for; None stands for the card's default, and for the service's longest timeout."""
+
+    score_threshold: float | None = None
+    nms_threshold: float | None = None
+    max_detections: int | None = None
+    classes: tuple[str, ...] = ()
+    class_agnostic: bool = False
+    size: int | None = None
+    timeout_ms: int | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done for a request: every option resolved; `deadline` is on the monotonic clock."""
+
+    options: Options
+    size: int | None
+    deadline: float
+    started: float
+    draw: DrawnFormat | None = None
+
+    def seconds_left(self) -> float:
+        """Until the deadline; 0 when it has passed."""
+        return max(0.0, self.deadline - time.monotonic())
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Milliseconds; `inference` and `postprocess` are those of the image's batch."""
+
+    decode: float
+    queue: float
+    inference: float
+    postprocess: float
+    total: float
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """The answer for one image; `size` is its (width, height), `drawn` an image file if asked for."""
+
+    size: tuple[int, int]
+    detections: Detections
+    labels: Sequence[str]
+    timings: Timings
+    drawn: bytes | None = None

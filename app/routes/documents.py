@@ -1,0 +1,153 @@
+"""The API, documented: /openapi.json, /docs, and what no signature can say (bodies, options, problems)."""
+
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+
+from app.errors import NotFound, ServiceError, error_classes, problem
+from app.schemas import DetectOptions, DetectResponse, ImageBody, Problem
+
+_FILE = {"type": "string", "format": "binary"}
+_FILES = {"type": "array", "items": _FILE, "minItems": 1}
+
+IMAGE_BODY = {
+    "required": True,
+    "description": "The image file: JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF.",
+    "content": {
+        "multipart/form-data": {
+            "schema": {"type": "object", "properties": {"image": _FILE}, "required": ["image"]}
+        },
+        "image/*": {"schema": _FILE},
+        "application/octet-stream": {"schema": _FILE},
+        "application/json": {"schema": ImageBody.model_json_schema()},
+    },
+}
+IMAGES_BODY = {
+    "required": True,
+    "description": "The image files, each as a part `image`.",
+    "content": {
+        "multipart/form-data": {
+            "schema": {"type": "object", "properties": {"image": _FILES}, "required": ["image"]}
+        }
+    },
+}
+DETECTIONS = {
+    "description": "Detections as JSON, or the image with its detections drawn (`format`, or `Accept`)",
+    "model": DetectResponse,
+    "content": {
+        "application/json": {
+            "example": {
+                "boxes": [[12.5, 30.0, 200.25, 310.75]],
+                "labels": [1],
+                "scores": [0.98],
+                "names": ["person"],
+                "image": {"width": 640, "height": 480},
+                "model": "coco-r50-fpn",
+                "box_format": "xyxy",
+                "timings_ms": {
+                    "decode": 3.1,
+                    "queue": 0.2,
+                    "inference": 41.0,
+                    "postprocess": 0.4,
+                    "total": 45.2,
+                },
+                "request_id": "6f1c0c3f4f5e4a0e9c6a2b1d8e7f0a1b",
+            }
+        },
+        "image/png": {"schema": _FILE},
+        "image/jpeg": {"schema": _FILE},
+    },
+}
+
+ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
+EVERYWHERE = ("unauthorized", "internal")
+OF_DETECTION = (
+    *("invalid_image", "body_too_large", "image_too_large", "unsupported_media_type", "invalid_parameter"),
+    *("overloaded", "loading", "draining", "failing", "deadline_exceeded"),
+)
+
+# Swagger UI starts from a script in its page and styles as it goes; nothing may come from elsewhere.
+CONTENT_SECURITY_POLICY = (
+    "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; connect-src 'self'; frame-ancestors 'none'"
+)
+
+router = APIRouter(include_in_schema=False)
+
+
+def query_parameters(model: type[DetectOptions]) -> list[dict[str, Any]]:
+    """The options of a query model as OpenAPI parameters."""
+    properties = model.model_json_schema()["properties"]
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema.pop("description"),
+            "schema": schema,
+        }
+        for name, schema in properties.items()
+    ]
+
+
+def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses for these codes, one for each status, with an example of every code."""
+    kinds = [kind for kind in error_classes() if kind.code in codes]
+    return {
+        status: _problem_response([kind for kind in kinds if kind.status == status])
+        for status in _statuses(kinds)
+    }
+
+
+def _statuses(kinds: list[type[ServiceError]]) -> list[int]:
+    return sorted({kind.status for kind in kinds})
+
+
+def _problem_response(kinds: list[type[ServiceError]]) -> dict[str, Any]:
+    examples = {
+        kind.code: {"value": problem(kind(kind.__doc__ or kind.title), "6f1c0c3f4f5e4a0e9c6a2b1d8e7f0a1b")}
+        for kind in kinds
+    }
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    return {
+        "description": "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds),
+        "content": {"application/problem+json": {"schema": schema, "examples": examples}},
+    }
+
+
+@router.get("/openapi.json")
+async def openapi(request: Request) -> Response:
+    """The OpenAPI document."""
+    return JSONResponse(request.app.openapi())
+
+
+@router.get("/docs")
+async def docs(request: Request) -> HTMLResponse:
+    """The documentation, to read and to try; all of it comes from this server, not from a CDN."""
+    page = get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=f"{request.app.title} API",
+        swagger_js_url=f"docs/{ASSETS[0]}",
+        swagger_css_url=f"docs/{ASSETS[1]}",
+        swagger_favicon_url=f"docs/{ASSETS[2]}",
+    )
+    page.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
+    return page
+
+
+@router.get("/docs/{name}")
+async def docs_asset(name: str) -> FileResponse:
+    """A file of Swagger UI."""
+    if name not in ASSETS:
+        raise NotFound("no such file of the documentation; see /docs")
+    return FileResponse(_swagger_ui() / name, headers={"Cache-Control": "max-age=86400"})
+
+
+@cache
+def _swagger_ui() -> Path:
+    return Path(str(resources.files("fastapi_offline") / "static"))

@@ -1,0 +1,245 @@
+"""What a request says: its options in the query, its images in a raw, JSON or multipart body."""
+
+import asyncio
+import binascii
+import re
+from collections.abc import Awaitable, Callable
+from typing import NoReturn, TypeVar
+
+from pydantic import ValidationError
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, Request
+
+from app.errors import DeadlineExceeded, InvalidParameter, UnsupportedMediaType
+from app.schemas import AnswerFormat, DetectOptions, ImageBody
+
+Q = TypeVar("Q", bound=DetectOptions)
+R = TypeVar("R")
+
+IMAGE_PARTS = ("image", "file")
+MULTIPART = "multipart/form-data"
+MEDIA_TYPES = f"{MULTIPART} with a part `image`, image/*, application/octet-stream or application/json"
+
+_ANSWERS: dict[AnswerFormat, str] = {"json": "application/json", "png": "image/png", "jpeg": "image/jpeg"}
+_DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
+_SHOWN = 60  # characters of a client's own value that an error repeats
+
+
+def read_query(request: Request, model: type[Q]) -> Q:
+    """The request's options; raises InvalidParameter for one that is unknown, repeated or out of range."""
+    given = request.query_params
+    values: dict[str, str | list[str]] = {}
+    for name in given:
+        values[name] = given.getlist(name)
+        if name == "classes" or name not in model.model_fields:
+            continue
+        if len(values[name]) > 1:
+            raise InvalidParameter(f"{name} was given {len(values[name])} times; give it once")
+        values[name] = given[name]
+    try:
+        return model.model_validate(values)
+    except ValidationError as error:
+        raise InvalidParameter(_explain(error, model)) from error
+
+
+async def read_image(request: Request, seconds: float) -> bytes:
+    """The one image of the request, sent as its Content-Type says; waits at most `seconds` for the body."""
+    media_type, options = _media_type(request)
+    if media_type == MULTIPART:
+        return (await _before(seconds, _read_parts(request, options, at_most=1)))[0]
+    if media_type == "application/json":
+        return await run_in_threadpool(_image_of_json, await _before(seconds, request.body()))
+    if media_type.startswith("image/") or media_type == "application/octet-stream":
+        return await _before(seconds, request.body())
+    raise UnsupportedMediaType(f"{_said(media_type)}; send {MEDIA_TYPES}")
+
+
+async def read_images(request: Request, seconds: float, at_most: int) -> list[bytes]:
+    """The images of a multipart request, in order; waits at most `seconds` for the body."""
+    media_type, options = _media_type(request)
+    if media_type != MULTIPART:
+        raise UnsupportedMediaType(f"{_said(media_type)}; send {MULTIPART} with 1 to {at_most} parts `image`")
+    return await _before(seconds, _read_parts(request, options, at_most))
+
+
+def preferred_format(accept: str | None) -> AnswerFormat:
+    """The answer an Accept header likes best, by its q-values; json among equals, and where it likes none."""
+    ranges = dict(_weighted(one) for one in (accept or "*/*").split(",")[:64])
+    weights = {name: _weight(media_type, ranges) for name, media_type in _ANSWERS.items()}
+    return max(weights, key=weights.__getitem__)
+
+
+def _weight(media_type: str, ranges: dict[str, float]) -> float:
+    """How much a media type is wanted: what the narrowest range that covers it says (RFC 9110 §12.5.1)."""
+    for covers in (media_type, f"{media_type.partition('/')[0]}/*", "*/*"):
+        if covers in ranges:
+            return ranges[covers]
+    return 0.0
+
+
+def _weighted(media_range: str) -> tuple[str, float]:
+    media_type, options = parse_options_header(media_range)
+    weight = options.get(b"q", b"1")
+    valid = re.fullmatch(rb"[01](\.\d{0,3})?", weight)
+    return media_type.decode("latin-1"), min(1.0, float(weight)) if valid else 0.0
+
+
+async def unless_gone(request: Request, work: Awaitable[R]) -> R:
+    """Await `work`, with the body read; cancel it and raise ClientDisconnect as soon as the client leaves."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        raise ClientDisconnect
+    finally:
+        task.cancel()
+        gone.cancel()
+        # What the work holds (its permit, its place in the queue) is given back before the request ends.
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _before(seconds: float, body: Awaitable[R]) -> R:
+    try:
+        async with asyncio.timeout(seconds):
+            return await body
+    except TimeoutError as error:
+        raise DeadlineExceeded(
+            "the request body did not arrive within the request's time; send it faster, or raise timeout_ms"
+        ) from error
+
+
+def _media_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.strip().lower() != "identity":
+        raise UnsupportedMediaType(f"Content-Encoding {encoding[:_SHOWN]!r}; send the body uncompressed")
+    media_type, options = parse_options_header(request.headers.get("content-type"))
+    return media_type.decode("latin-1"), options
+
+
+def _said(media_type: str) -> str:
+    return f"Content-Type {media_type[:_SHOWN]!r}" if media_type else "no Content-Type"
+
+
+def _image_of_json(body: bytes) -> bytes:
+    try:
+        text = ImageBody.model_validate_json(body).image
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "body"
+        raise InvalidParameter(f'{where}: {first["msg"]}; send {{"image": "<base64>"}}') from error
+    prefix = _DATA_URL.match(text)
+    try:
+        # Line breaks are what the base64 command adds; any other stranger in the text is an error.
+        encoded = text[prefix.end() if prefix else 0 :].encode("ascii").translate(None, b" \t\r\n")
+        return binascii.a2b_base64(encoded, strict_mode=True)
+    except (UnicodeEncodeError, binascii.Error) as error:
+        raise InvalidParameter(
+            f"image: not valid base64 ({error}); encode the bytes of the image file"
+        ) from error
+
+
+async def _read_parts(request: Request, options: dict[bytes, bytes], at_most: int) -> list[bytes]:
+    boundary = options.get(b"boundary")
+    if not boundary:
+        raise InvalidParameter(
+            "Content-Type has no boundary; let your HTTP client write the multipart header"
+        )
+    try:
+        parts = _Parts(boundary, at_most)
+        async for chunk in request.stream():
+            parts.feed(chunk)
+    except FormParserError as error:
+        raise InvalidParameter(f"the multipart body is malformed: {error}") from error
+    return parts.images()
+
+
+class _Parts:
+    """Collects the image parts of a multipart body in memory; their bytes are bounded by BodyLimit."""
+
+    def __init__(self, boundary: bytes, at_most: int) -> None:
+        self._at_most = at_most
+        self._images: list[bytearray] = []
+        self._header = self._value = self._disposition = b""
+        self._ended = False
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": self._begin,
+                "on_header_field": self._header_field,
+                "on_header_value": self._header_value,
+                "on_header_end": self._header_end,
+                "on_headers_finished": self._headers_finished,
+                "on_part_data": self._data,
+                "on_end": self._end,
+            },
+        )
+        self.feed: Callable[[bytes], int] = self._parser.write
+
+    def images(self) -> list[bytes]:
+        """The parts, complete and at least one; raises InvalidParameter."""
+        if not self._ended:
+            raise InvalidParameter("the multipart body ends before its last boundary; send it whole")
+        if not self._images:
+            raise InvalidParameter("the multipart body has no part `image`; send the image file as that part")
+        return [bytes(image) for image in self._images]
+
+    def _begin(self) -> None:
+        self._header = self._value = self._disposition = b""
+
+    def _header_field(self, data: bytes, start: int, end: int) -> None:
+        self._header += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._value += data[start:end]
+
+    def _header_end(self) -> None:
+        if self._header.lower() == b"content-disposition":
+            self._disposition = self._value
+        self._header = self._value = b""
+
+    def _headers_finished(self) -> None:
+        _, options = parse_options_header(self._disposition.decode("latin-1"))
+        name = options.get(b"name", b"").decode("utf-8", "replace")
+        if name not in IMAGE_PARTS:
+            raise InvalidParameter(
+                f"unknown part {name[:_SHOWN]!r}; send the image as `image` or `file`, options in the query"
+            )
+        if len(self._images) == self._at_most:
+            _refuse_more(self._at_most)
+        self._images.append(bytearray())
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._images[-1] += memoryview(data)[start:end]
+
+    def _end(self) -> None:
+        self._ended = True
+
+
+def _refuse_more(at_most: int) -> NoReturn:
+    if at_most == 1:
+        raise InvalidParameter("more than one image part; send one, or many to POST /detect/batch")
+    raise InvalidParameter(f"more than {at_most} image parts; send at most {at_most} in one request")
+
+
+def _explain(error: ValidationError, model: type[DetectOptions]) -> str:
+    """Every fault as "name=value: what is wrong. What the parameter is"."""
+    faults = []
+    for fault in error.errors(include_url=False):
+        name = str(fault["loc"][0])[:_SHOWN]
+        if fault["type"] == "extra_forbidden":
+            faults.append(f"unknown query parameter {name!r}; allowed are {', '.join(model.model_fields)}")
+            continue
+        message = fault["msg"][0].lower() + fault["msg"][1:]
+        faults.append(
+            f"{name}={str(fault['input'])[:_SHOWN]!r}: {message}. {model.model_fields[name].description}"
+        )
+    return "; ".join(faults[:5])

@@ -1,0 +1,203 @@
+"""The wire: what a client may send and what it gets back. Nothing but shapes; descriptions name the units."""
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
+AnswerFormat = Literal["json", "png", "jpeg"]
+Status = Literal["loading", "ok", "draining", "failing"]
+
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1, le=1000)]
+Side = Annotated[int, Field(ge=64, le=1333)]
+
+
+class Wire(BaseModel):
+    """A value on the wire: an unknown key is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DetectOptions(Wire):
+    """Query options of every detection; what is not given comes from the model's card."""
+
+    score_threshold: Fraction | None = Field(
+        default=None, description="Leave out detections below this score: a number from 0 to 1."
+    )
+    nms_threshold: Fraction | None = Field(
+        default=None,
+        description="Of two boxes that overlap by more than this IoU, keep the better: a number from 0 to 1.",
+    )
+    max_detections: Count | None = Field(
+        default=None, description="At most this many detections: a whole number from 1 to 1000."
+    )
+    classes: list[str] = Field(
+        default=[],
+        max_length=1000,
+        description="Only these classes: names or ids out of /labels, repeated or separated by commas.",
+    )
+    class_agnostic: bool = Field(
+        default=False, description="Let boxes of different classes suppress one another: true or false."
+    )
+    box_format: BoxFormat = Field(
+        default="xyxy",
+        description="xyxy (corners), xywh (corner and size) or cxcywh (centre and size).",
+    )
+    normalized: bool = Field(
+        default=False,
+        description="Boxes as fractions of the image's width and height, not pixels: true or false.",
+    )
+    size: Side | None = Field(
+        default=None,
+        description="Short side in pixels that the image is resized to: a whole number from 64 to 1333.",
+    )
+    timeout_ms: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Give up after so many milliseconds: a whole number from 1 to the server's own limit.",
+    )
+
+    def class_tokens(self) -> Iterator[str]:
+        """The names and ids in `classes`, split at commas."""
+        for value in self.classes:
+            yield from (token.strip() for token in value.split(",") if token.strip())
+
+
+class DetectQuery(DetectOptions):
+    """Query options of POST /detect."""
+
+    format: AnswerFormat | None = Field(
+        default=None,
+        description="json, or the image with its detections drawn: png or jpeg. Stronger than Accept.",
+    )
+
+
+class ImageBody(Wire):
+    """JSON body of POST /detect."""
+
+    image: str = Field(
+        description="The image file in base64; a data:image/…;base64, prefix and line breaks are allowed."
+    )
+
+
+class ImageSize(Wire):
+    """Size in pixels of the image as displayed (EXIF orientation applied)."""
+
+    width: int
+    height: int
+
+
+class TimingsMs(Wire):
+    """Where the time of one image went, in milliseconds; inference and postprocess are those of its batch."""
+
+    decode: float = Field(description="decoding, resizing and padding")
+    queue: float = Field(description="waiting for the device")
+    inference: float = Field(description="the network, for the batch this image was in")
+    postprocess: float = Field(description="score floor, NMS and top-k, for the batch this image was in")
+    total: float = Field(description="from the request's arrival to its answer")
+
+
+class DetectResponse(Wire):
+    """Detections of one image, sorted by score, descending; four lists of the same length, which may be 0."""
+
+    boxes: list[list[float]] = Field(description="(N, 4) in `box_format`; pixels, or fractions if normalized")
+    labels: list[int] = Field(description="(N) class ids, see /labels")
+    scores: list[float] = Field(description="(N) from 0 to 1")
+    names: list[str] = Field(description="(N) class names")
+    image: ImageSize
+    model: str
+    box_format: BoxFormat
+    timings_ms: TimingsMs
+    request_id: str
+
+
+class Problem(Wire):
+    """RFC 9457 problem; `code` is the word to branch on."""
+
+    type: str = Field(description="urn:rcnn-serve:problem:CODE")
+    title: str
+    status: int
+    detail: str = Field(description="What was wrong, what is allowed, what to do")
+    code: str
+    request_id: str
+
+
+class FailedItem(Wire):
+    """An image of a batch that failed alone."""
+
+    error: Problem
+
+
+class BatchResponse(Wire):
+    """One result an image, in the order they were sent."""
+
+    results: list[DetectResponse | FailedItem]
+
+
+class Health(Wire):
+    """What runs here and how it fares; model, device, engine, precision are null until there is a model."""
+
+    status: Status
+    model: str | None
+    device: str | None
+    engine: str | None
+    precision: str | None
+    version: str
+    queue_depth: int = Field(description="images that wait for the device")
+    uptime_seconds: float
+    fallback_reason: str | None = Field(
+        description="why the automatic choice did not load its first model; null if it did"
+    )
+
+
+class Alive(Wire):
+    """The event loop answers."""
+
+    status: Literal["alive"]
+
+
+class Readiness(Wire):
+    """Whether work is accepted, and if not, why."""
+
+    ready: bool
+    status: Status
+    reason: str | None
+
+
+class ModelEntry(Wire):
+    """One card of the catalogue."""
+
+    name: str
+    loaded: bool
+    architecture: str
+    weights: str
+    sha256: str | None
+    labels: list[str]
+    score_threshold: float
+    nms_threshold: float
+    max_detections: int
+    min_size: int
+    max_size: int
+    training: dict[str, Any] | None
+
+
+class ModelList(Wire):
+    """The catalogue, and which of it is loaded (null until it is)."""
+
+    loaded: str | None
+    models: list[ModelEntry]
+
+
+class Sample(Wire):
+    """A sample image and, where there is one, its ground truth, as paths on this server."""
+
+    name: str
+    url: str
+    truth: str | None
+
+
+class SampleList(Wire):
+    """Every sample this server has."""
+
+    samples: list[Sample]

@@ -1,0 +1,177 @@
+"""The process around the app: one socket, one event loop, and an orderly end.
+
+A first SIGTERM or SIGINT drains: new work gets 503 while the port still answers, accepted work is finished
+within RCNN_DRAIN_SECONDS, then the server stops. A second one stops at once.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from app.logs import configure_logging
+from app.main import create_app
+from app.model import Detector
+from app.service import DetectionService
+from app.settings import Settings
+
+BACKLOG = 2048  # connections the kernel holds while the loop is busy; clients beyond it retry by themselves
+KEEP_ALIVE_SECONDS = (
+    75  # longer than the 60 s of common load balancers, so that they close first and never race us
+)
+LAST_ANSWERS_SECONDS = 5  # for answers that are still being sent when all work is done
+HEAD_SECONDS = 30  # from the first byte of a request to the end of its headers
+HEAD_BYTES = 64 * 1024  # of a request's first line and headers; the parser itself has no bound
+
+logger = logging.getLogger(__name__)
+
+
+def serve(settings: Settings, detector: Detector | None = None) -> int:
+    """Serve until told to stop; 0 when stopped by a signal, 1 when the service could not start.
+
+    With a `detector` that one is served, else the model that the settings name.
+    """
+    configure_logging(settings.log_level, settings.log_format)
+    try:
+        listener = _listen(settings)
+    except OSError as error:
+        address = f"{settings.host}:{settings.port}"
+        logger.error(
+            "cannot listen on %s: %s; choose another RCNN_HOST or RCNN_PORT", address, error.strerror
+        )
+        return 1
+    app = create_app(settings, detector)
+    service: DetectionService = app.state.service
+    config = uvicorn.Config(
+        app,
+        http=BoundedHttp,
+        loop="uvloop",
+        ws="none",
+        lifespan="on",
+        log_config=None,  # logs are app/logs.py's, the access log is the middleware's
+        access_log=False,
+        server_header=False,
+        backlog=BACKLOG,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=LAST_ANSWERS_SECONDS,
+    )
+    server = Server(config, service)
+    server.run(sockets=[listener])
+    logger.info("stopped")
+    if not service.settled:
+        # A thread is still inside the model: to wait for it may take for ever, and to end the interpreter
+        # under it may crash. Nothing is left to save.
+        logging.shutdown()
+        os._exit(server.exit_code)
+    return server.exit_code
+
+
+class Server(uvicorn.Server):
+    """Uvicorn with a drain before its shutdown, and with an exit code of ours."""
+
+    def __init__(self, config: uvicorn.Config, service: DetectionService) -> None:
+        super().__init__(config)
+        self.exit_code = 0
+        self._service = service
+        self._told_ready = self._told_draining = False
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Drain at the first signal, stop at once at the second; uvicorn's own raises them once more."""
+        if self._service.state == "draining":
+            self.exit_code = 1
+            self.force_exit = self.should_exit = True
+        self._service.drain()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: whether to stop now."""
+        if await super().on_tick(counter):
+            return True
+        if self._service.state == "draining":
+            return await self._drained()
+        if self._service.failed_to_load:
+            self.exit_code = 1
+            return True
+        if self._service.ready_at is not None and not self._told_ready:
+            self._told_ready = True
+            age = _process_age() - (time.monotonic() - self._service.ready_at)
+            logger.info("ready %.1f s after the start of the process: %s", age, self._service.model.summary())
+        return False
+
+    async def _drained(self) -> bool:
+        left = self._service.drain_seconds_left
+        if not self._told_draining:
+            self._told_draining = True
+            logger.info("stopping: new requests are refused, accepted ones have %.1f s to finish", left)
+        if not self._service.idle and left > 0:
+            return False
+        await self._service.close()
+        return True
+
+
+class BoundedHttp(HttpToolsProtocol):
+    """Uvicorn's protocol with bounds on the head of a request, in bytes and in time; bodies have theirs."""
+
+    _head_bytes = 0
+    _head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
+        """A client has connected; it may not keep the connection without ever sending a request."""
+        super().connection_made(transport)
+        self._head_begins()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        self._head_ends()
+        super().connection_lost(exc)
+
+    def on_message_begin(self) -> None:
+        """The first byte of a request."""
+        self._head_begins()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """The last byte of its headers."""
+        self._head_ends()
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes from the client; those of a head that has no end in sight are counted."""
+        super().data_received(data)
+        if self._head_timer is None:
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+            self.send_400_response(f"The request line and headers are larger than {HEAD_BYTES} bytes.")
+
+    def _head_begins(self) -> None:
+        self._head_ends()
+        self._head_bytes = 0
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
+
+    def _head_ends(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
+    host = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
+    logger.info("listening on http://%s:%d", host, listener.getsockname()[1])
+    return listener
+
+
+def _process_age() -> float:
+    """Seconds since this process was started, the interpreter's own start included where the system tells."""
+    stat = Path("/proc/self/stat")
+    if not stat.exists():
+        return time.process_time()  # no more than a lower bound
+    started_ticks = int(stat.read_text().rpartition(")")[2].split()[19])
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - started_ticks / os.sysconf("SC_CLK_TCK")

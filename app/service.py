@@ -1,0 +1,288 @@
+"""The story of one image: admitted, decoded, prepared, batched, answered. Knows neither HTTP nor torch."""
+
+import asyncio
+import logging
+import math
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, ParamSpec, TypeVar
+
+from app.admission import Admission
+from app.batcher import Answered, Batcher, Closed, Expired
+from app.errors import (
+    DeadlineExceeded,
+    Draining,
+    Failing,
+    ImageTooLarge,
+    InvalidParameter,
+    Loading,
+    ServiceError,
+    from_image_error,
+)
+from app.metrics import Metrics
+from app.model import Canvas, Inferred, Job, Model
+from app.plan import DetectParams, DrawnFormat, Outcome, Plan, Timings
+from app.settings import Settings
+from models import drawing, images
+from models.detections import Detections
+from models.images import Image
+from models.options import Options
+
+State = Literal["loading", "ok", "draining", "failing"]
+
+RETRY_SECONDS = 2.0  # when to ask again for a service that is loading, draining or failing
+
+P = ParamSpec("P")
+R = TypeVar("R")
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """A decoded and prepared image; `size` is (width, height), `seconds` what that took."""
+
+    size: tuple[int, int]
+    canvas: Canvas
+    image: Image | None
+    seconds: float
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes held while it waits."""
+        return self.canvas.nbytes + (self.image.pixels.nbytes if self.image else 0)
+
+
+class DetectionService:
+    """Takes images and answers detections; one per process."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        model: Model,
+        admission: Admission,
+        batcher: Batcher[Job, Inferred],
+    ) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.model = model
+        self._admission = admission
+        self._batcher = batcher
+        self._limits = images.Limits(max_pixels=settings.max_pixels)
+        self._pool = ThreadPoolExecutor(settings.decode_threads or os.cpu_count() or 1, "decode")
+        self._startup: asyncio.Task[None] | None = None
+        self._born = time.monotonic()
+        self._stop_by = math.inf
+        self.ready_at: float | None = None  # on the monotonic clock
+        self.settled = False  # closed, and no thread is inside the model any more
+
+    # life
+
+    @property
+    def state(self) -> State:
+        """What the service can do now: everything if "ok"."""
+        if self._admission.draining:
+            return "draining"
+        if self._startup is None or not self._startup.done():
+            return "loading"
+        return "ok" if self._batcher.alive else "failing"
+
+    @property
+    def reason(self) -> str | None:
+        """Why the state is not "ok", in words for a client; None if it is."""
+        refusal = self._refusal()
+        return refusal.detail if refusal else None
+
+    @property
+    def queue_depth(self) -> int:
+        """Images that wait for the device."""
+        return self._batcher.depth
+
+    @property
+    def idle(self) -> bool:
+        """Whether every accepted image has its answer."""
+        return self._admission.depth == 0
+
+    @property
+    def uptime_seconds(self) -> float:
+        """Seconds since the service was built."""
+        return time.monotonic() - self._born
+
+    def start(self) -> None:
+        """Begin to load the model in the background."""
+        self._startup = asyncio.create_task(self._become_ready(), name="startup")
+
+    async def _become_ready(self) -> None:
+        useful = await self.model.load(self.settings.max_batch)
+        if isinstance(useful, Exception):
+            # A ValueError (a card, weights, a device) or OSError says it all; anything else needs its trace.
+            told = isinstance(useful, ValueError | OSError)
+            logger.error("the model cannot be loaded: %s", useful, exc_info=None if told else useful)
+            return
+        self._batcher.limit(useful)
+        await self._batcher.start()
+        self.ready_at = time.monotonic()
+
+    @property
+    def failed_to_load(self) -> bool:
+        """Whether there is no model and none will come."""
+        return self._startup is not None and self._startup.done() and self.model.loaded is None
+
+    @property
+    def drain_seconds_left(self) -> float:
+        """Of the time to finish accepted work; counted from the first `drain`."""
+        return max(0.0, self._stop_by - time.monotonic())
+
+    def drain(self) -> None:
+        """Refuse new work from now on; what is accepted is finished."""
+        self._stop_by = min(self._stop_by, time.monotonic() + self.settings.drain_seconds)
+        self._admission.drain()
+
+    async def close(self) -> None:
+        """Finish what is left while there is time for it, refuse the rest, and end the threads."""
+        self.drain()
+        loading = self._startup is not None and not self._startup.done()
+        if self._startup is not None:
+            self._startup.cancel()
+        finished = await self._batcher.close(self.drain_seconds_left)
+        self._pool.shutdown(wait=False)
+        self.settled = finished and not loading
+
+    # the way in
+
+    def refuse_early(self) -> None:
+        """Raise at once what a request would meet anyway: nearly free, before its body is read."""
+        refusal = self._refusal()
+        if refusal is not None:
+            raise refusal
+        self._admission.refuse_if_full()
+
+    async def wait_at_door(self) -> None:
+        """As `refuse_early`, but where only room is missing a moment later: nothing is read or held yet."""
+        refusal = self._refusal()
+        if refusal is not None:
+            raise refusal
+        await self._admission.wait_for_room()
+
+    def _refusal(self) -> ServiceError | None:
+        match self.state:
+            case "ok":
+                return None
+            case "loading":
+                return Loading("the model is being loaded and warmed up; ask again soon", RETRY_SECONDS)
+            case "draining":
+                return Draining(
+                    "the service is stopping; send the request to another instance", RETRY_SECONDS
+                )
+            case "failing" if self.model.loaded is None:
+                return Failing(
+                    "the model could not be loaded; the service's log has the reason", RETRY_SECONDS
+                )
+            case "failing":
+                return Failing("the batching loop has died; restart the service", RETRY_SECONDS)
+
+    def plan(self, params: DetectParams, started: float, draw: DrawnFormat | None = None) -> Plan:
+        """Resolve the options against the card, before any image is touched; raises InvalidParameter."""
+        card = self.model.detector.card
+        longest = self.settings.timeout_ms
+        if params.timeout_ms is not None and params.timeout_ms > longest:
+            raise InvalidParameter(f"timeout_ms={params.timeout_ms}: this server waits at most {longest} ms")
+        options = Options(
+            score_threshold=_given(params.score_threshold, card.score_threshold),
+            nms_threshold=_given(params.nms_threshold, card.nms_threshold),
+            max_detections=_given(params.max_detections, card.max_detections),
+            classes=self.model.class_ids(params.classes),
+            class_agnostic=params.class_agnostic,
+        )
+        return Plan(options, params.size, started + _given(params.timeout_ms, longest) / 1000, started, draw)
+
+    # one image
+
+    async def detect(self, data: bytes, plan: Plan) -> Outcome:
+        """Detect objects in an image file; every way to fail that is not a bug is a ServiceError."""
+        with self._admission.admit(len(data), plan.deadline) as permit:
+            ready = await self._prepare(data, plan)
+            permit.grow(ready.nbytes)
+            answered = await self._infer(Job(ready.canvas, plan.options), plan.deadline)
+            found = answered.result.detections
+            drawn = await self._draw(ready.image, found, plan)
+        self._count(found)
+        return Outcome(ready.size, found, self._labels, _timings(ready, answered, plan), drawn)
+
+    async def _prepare(self, data: bytes, plan: Plan) -> "_Ready":
+        """Decode, resize and pad on a thread; whatever can fail for the image's own reason fails here."""
+        try:
+            ready = await self._in_pool(plan, self._decode, data, plan)
+        except images.ImageError as error:
+            raise from_image_error(error) from error
+        except asyncio.CancelledError:
+            self.metrics.cancelled.inc()
+            raise
+        self.metrics.stage_duration.labels(stage="decode").observe(ready.seconds)
+        return ready
+
+    def _decode(self, data: bytes, plan: Plan) -> "_Ready":
+        started = time.monotonic()
+        image = images.decode(data, self._limits)
+        canvas = self.model.detector.prepare(image, plan.size)
+        # Without a drawing to make, the pixels go now: they are the most that a waiting request could hold.
+        kept = image if plan.draw else None
+        return _Ready((image.width, image.height), canvas, kept, time.monotonic() - started)
+
+    async def _infer(self, job: Job, deadline: float) -> Answered[Inferred]:
+        try:
+            answered = await self._batcher.submit(job, job.canvas.key, deadline)
+        except Expired as error:
+            raise _late() from error
+        except Closed as error:
+            raise self._refusal() or Draining("the service is stopping", RETRY_SECONDS) from error
+        except MemoryError as error:
+            height, width = job.canvas.key
+            raise ImageTooLarge(
+                f"a canvas of {width} x {height} px does not fit into the device; give a smaller `size`"
+            ) from error
+        self.metrics.stage_duration.labels(stage="queue").observe(answered.queued)
+        return answered
+
+    async def _draw(self, image: Image | None, found: Detections, plan: Plan) -> bytes | None:
+        if image is None or plan.draw is None:
+            return None
+        return await self._in_pool(plan, drawing.encode, image, found, self._labels, plan.draw)
+
+    async def _in_pool(self, plan: Plan, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(plan.seconds_left()):
+                return await loop.run_in_executor(self._pool, partial(work, *args, **kwargs))
+        except TimeoutError as error:
+            self.metrics.deadline_exceeded.inc()
+            raise _late() from error
+
+    @property
+    def _labels(self) -> tuple[str, ...]:
+        return self.model.detector.card.labels
+
+    def _count(self, found: Detections) -> None:
+        self.metrics.detections.labels(model=self.model.detector.card.name).inc(len(found))
+        self.metrics.detections_per_image.observe(len(found))
+
+
+def _timings(ready: _Ready, answered: Answered[Inferred], plan: Plan) -> Timings:
+    post = answered.result.postprocess
+    inference = max(0.0, answered.ran - post)
+    seconds = (ready.seconds, answered.queued, inference, post, time.monotonic() - plan.started)
+    return Timings(*(value * 1000 for value in seconds))
+
+
+def _late() -> DeadlineExceeded:
+    return DeadlineExceeded(
+        "the request's time ran out before its answer; send it again later, or raise timeout_ms"
+    )
+
+
+def _given(value: R | None, default: R) -> R:
+    return default if value is None else value
