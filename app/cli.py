@@ -1,0 +1,141 @@
+"""The command line: `rcnn serve | detect | evaluate | models | settings`. Imports wait for the command.
+
+Exit codes of every command: 0 done; 1 it failed, or an image of several did; 2 it was called wrongly;
+130 stopped by Ctrl-C.
+"""
+
+import inspect
+import sys
+import traceback
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
+
+import typer
+
+from app.commands import CommandFailed
+from app.commands.arguments import (
+    DetectArguments,
+    EvaluateArguments,
+    ModelsArguments,
+    ServeArguments,
+    SettingsArguments,
+)
+
+A = TypeVar("A")
+
+app = typer.Typer(
+    name="rcnn",
+    help="Faster R-CNN: detect objects in images, here or as a service.",
+    epilog="Settings come from RCNN_ variables: see `rcnn settings`.",
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def takes(arguments: type[A]) -> Callable[[Callable[[A], int]], Callable[..., NoReturn]]:
+    """Make a command of a function from one value to an exit code: the value's fields are its options."""
+
+    def decorate(run: Callable[[A], int]) -> Callable[..., NoReturn]:
+        def command(**values: Any) -> NoReturn:
+            raise typer.Exit(_run(run, arguments(**values)))
+
+        command.__name__, command.__doc__ = run.__name__, run.__doc__
+        signature = inspect.signature(arguments)
+        command.__signature__ = signature  # type: ignore[attr-defined]  # what inspect reads instead of **values
+        command.__annotations__ = {name: field.annotation for name, field in signature.parameters.items()}
+        return command
+
+    return decorate
+
+
+def _run(run: Callable[[A], int], arguments: A) -> int:
+    try:
+        return run(arguments)
+    except CommandFailed as error:
+        print(f"rcnn: {error}", file=sys.stderr)
+        return error.code
+
+
+@app.command()
+@takes(ServeArguments)
+def serve(arguments: ServeArguments) -> int:
+    """Run the service until SIGTERM or Ctrl-C; accepted work is finished first.
+
+    Exit codes: 0 stopped as asked, 1 it could not start or the model could not be loaded, 2 wrong usage.
+    """
+    from app.commands.serve import run
+
+    return run(arguments)
+
+
+@app.command()
+@takes(DetectArguments)
+def detect(arguments: DetectArguments) -> int:
+    """Detect objects in images and folders of images, with a model here or a service elsewhere.
+
+    Exit codes: 0 every image answered, 1 an image or the model failed, 2 wrong usage.
+    """
+    from app.commands.detect import run
+
+    return run(arguments)
+
+
+@app.command()
+@takes(EvaluateArguments)
+def evaluate(arguments: EvaluateArguments) -> int:
+    """Measure a model on annotated images: COCO's AP and AR, each class, pictures; here or behind a service.
+
+    Exit codes: 0 every image answered, 1 an image or the model failed, 2 wrong usage.
+    """
+    from app.commands.evaluate import run
+
+    return run(arguments)
+
+
+@app.command()
+@takes(ModelsArguments)
+def models(arguments: ModelsArguments) -> int:
+    """List the models: those of the zoo and those in RCNN_MODEL_DIR."""
+    from app.commands.models import run
+
+    return run(arguments)
+
+
+@app.command()
+@takes(SettingsArguments)
+def settings(arguments: SettingsArguments) -> int:
+    """List the settings: name, default, what is allowed, and why."""
+    from app.commands.settings import run
+
+    return run(arguments)
+
+
+def main() -> None:
+    """Entry point of `rcnn`."""
+    try:
+        app(prog_name="rcnn")
+    except Exception as error:  # noqa: BLE001  # a person gets a line, not a page of traceback
+        sys.exit(_give_up(error))
+
+
+def _give_up(error: Exception) -> int:
+    print(f"rcnn: unexpected error: {type(error).__name__}: {error}", file=sys.stderr)
+    if _wants_traceback():
+        traceback.print_exception(error)
+    else:
+        print(
+            "This is a fault of rcnn. Run it again with RCNN_LOG_LEVEL=debug for the traceback.",
+            file=sys.stderr,
+        )
+    return 1
+
+
+def _wants_traceback() -> bool:
+    from app.commands.configured import read_settings
+
+    try:
+        return read_settings().log_level == "debug"
+    except CommandFailed:
+        return False  # a broken setting is not what failed here

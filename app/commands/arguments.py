@@ -1,0 +1,122 @@
+"""What a person may type: one frozen value a command. Every start reads this file, so it imports little."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from typer import Argument, Option
+
+Model = Annotated[
+    str | None, Option(help="Name of a model of the zoo, or path of a .toml card.", metavar="NAME|CARD")
+]
+Device = Annotated[str | None, Option(help="auto, cpu, cuda or cuda:N.")]
+Json = Annotated[bool, Option("--json", help="JSON instead of a table.")]
+
+
+@dataclass(frozen=True)
+class ServeArguments:
+    """Each overrides the setting of its name."""
+
+    host: Annotated[str | None, Option(help="Address to listen at; 0.0.0.0 for every one.")] = None
+    port: Annotated[int | None, Option(help="TCP port to listen at.")] = None
+    model: Model = None
+    device: Device = None
+
+
+@dataclass(frozen=True)
+class DetectArguments:
+    """The images, who detects, with which options, and what comes out."""
+
+    images: Annotated[
+        list[Path], Argument(help="Image files, or folders of them.", exists=True, metavar="IMAGE")
+    ]
+    save: Annotated[
+        Path | None,
+        Option(help="Write each image with its detections drawn, as PNG, into DIR.", metavar="DIR"),
+    ] = None
+    json: Annotated[
+        bool, Option("--json", help="One JSON object an image, a line each, as POST /detect answers.")
+    ] = False
+    url: Annotated[str | None, Option(help="Ask the service at URL instead of loading a model here.")] = None
+    api_key: Annotated[str | None, Option(help="API key of that service.")] = None
+    model: Model = None
+    score_threshold: Annotated[
+        float | None, Option(help="Leave out detections below this score.", min=0, max=1)
+    ] = None
+    nms_threshold: Annotated[
+        float | None,
+        Option(help="Of two boxes that overlap by more than this IoU, keep the better.", min=0, max=1),
+    ] = None
+    max_detections: Annotated[
+        int | None, Option(help="At most this many detections an image.", min=1, max=1000)
+    ] = None
+    classes: Annotated[
+        list[str] | None,
+        Option(help="Only these classes: names or ids, repeated or separated by commas.", metavar="NAME,..."),
+    ] = None
+    size: Annotated[
+        int | None, Option(help="Short side in pixels that images are resized to.", min=64, max=1333)
+    ] = None
+
+
+@dataclass(frozen=True)
+class EvaluateArguments:
+    """The data, who is evaluated, and what comes out; the first four of the rest override settings."""
+
+    data: Annotated[
+        Path,
+        Argument(
+            help="Folder of annotated images (COCO, VOC or YOLO), COCO .json or YOLO .yaml.",
+            exists=True,
+            metavar="DATA",
+        ),
+    ]
+    model: Model = None
+    device: Device = None
+    engine: Annotated[str | None, Option(help="auto, torch or openvino.")] = None
+    precision: Annotated[str | None, Option(help="auto, fp32, fp16, bf16 or int8.")] = None
+    url: Annotated[
+        str | None, Option(help="Evaluate the model that the service at URL runs, through the service.")
+    ] = None
+    api_key: Annotated[str | None, Option(help="API key of that service.")] = None
+    split: Annotated[
+        str | None, Option(help="Only this part of the data: val, test, …; all of it without this")
+    ] = None
+    format: Annotated[
+        Literal["coco", "voc", "yolo"] | None,
+        Option(help="Format of the annotations; found out without this"),
+    ] = None
+    json: Annotated[bool, Option("--json", help="Everything as one JSON object instead of tables.")] = False
+    results: Annotated[
+        Path | None,
+        Option(
+            help="Save the detections as COCO results JSON, and beside it, as NAME.truth.json, the ground "
+            "truth whose ids they use.",
+            metavar="NAME.json",
+            dir_okay=False,
+        ),
+    ] = None
+    plots: Annotated[
+        Path | None,
+        Option(
+            help="Draw precision against recall, and the confusion matrix, as PNG into DIR.",
+            metavar="DIR",
+            file_okay=False,
+        ),
+    ] = None
+
+
+@dataclass(frozen=True)
+class ModelsArguments:
+    """How the zoo is shown."""
+
+    json: Json = False
+
+
+@dataclass(frozen=True)
+class SettingsArguments:
+    """How the settings are shown."""
+
+    markdown: Annotated[
+        bool, Option("--markdown", help="The table as Markdown, as it stands in the README.")
+    ] = False

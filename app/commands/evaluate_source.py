@@ -1,0 +1,149 @@
+"""Who is evaluated: a model in this process, or the one that a service runs."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from app.client import Client, NotAnAnswer, Refused
+from app.commands import USAGE, CommandFailed
+from app.settings import Settings
+from models.detections import Detections
+from models.evaluation.answers import Answer, Unanswered, ask_each
+from models.images import Limits
+from models.options import Options
+
+# Statuses about one image alone. Any other would cost AP for a reason that is not the model's: the run ends.
+ABOUT_ONE_IMAGE = (400, 413, 415)
+RETRIES = 10  # of a request that a busy service puts off
+
+Ask = Callable[[Sequence[Path], Options], Iterator[Answer]]
+
+
+@dataclass(frozen=True)
+class About:
+    """The model: its card's name, labels (index = id) and thresholds, and what computes it where."""
+
+    name: str
+    labels: tuple[str, ...]
+    score_threshold: float
+    nms_threshold: float
+    engine: str | None
+    precision: str | None
+    device: str | None
+    url: str | None = None
+    fallback_reason: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A model and how to ask it: files and options in, answers out as they come, each naming its file."""
+
+    about: About
+    ask: Ask
+
+
+def load_model(settings: Settings) -> Source:
+    """The model of the settings, in this process; raises CommandFailed with what to do."""
+    from models.detector import DetectorSpec, load_detector
+    from models.evaluation.local import ask_detector, best_batch
+
+    spec = DetectorSpec(
+        model=settings.model,
+        model_dir=settings.model_dir,
+        cache_dir=settings.cache_dir,
+        device=settings.device,
+        engine=settings.engine,
+        precision=settings.precision,
+        threads=settings.inference_threads,
+    )
+    try:
+        detector = load_detector(spec)
+    except (ValueError, OSError) as error:  # a card, its weights, or the device; the text says what to do
+        raise CommandFailed(error) from error
+    card, limits = detector.card, Limits(settings.max_pixels)
+    about = About(
+        name=card.name,
+        labels=card.labels,
+        score_threshold=card.score_threshold,
+        nms_threshold=card.nms_threshold,
+        engine=detector.engine_name,
+        precision=detector.precision,
+        device=detector.device,
+        fallback_reason=detector.fallback_reason,
+    )
+    batch = best_batch(detector)
+    return Source(about, lambda files, options: ask_detector(detector, files, options, limits, batch))
+
+
+class ServiceClient(Client):
+    """A client that also asks which model the service runs."""
+
+    def get(self, path: str) -> Any:
+        """The JSON answer of GET `path`; raises ClientError."""
+        response = self._send(self._http.build_request("GET", path))
+        if response.is_error and path != "health":
+            raise Refused(response)
+        try:
+            return response.json()
+        except ValueError as error:
+            raise NotAnAnswer(f"{response.url} answered, but not in JSON; is it rcnn-serve?") from error
+
+
+def open_service(url: str, api_key: str | None) -> ServiceClient:
+    """A client of the service at `url`; close it, or use `with`."""
+    try:
+        return ServiceClient(url, api_key=api_key, retries=RETRIES)
+    except ValueError as error:
+        raise CommandFailed(f"--url: {error}", USAGE) from error
+
+
+def ask_service(client: ServiceClient, url: str) -> Source:
+    """The model that a service runs; raises ClientError, CommandFailed."""
+    about = _about(client, url)
+
+    def ask(files: Sequence[Path], options: Options) -> Iterator[Answer]:
+        return ask_each(lambda file: _detect(client, file, options), files)
+
+    return Source(about, ask)
+
+
+def _about(client: ServiceClient, url: str) -> About:
+    try:
+        listed, health = client.get("models"), client.get("health")
+        if listed["loaded"] is None:
+            raise CommandFailed(f"{url} has no model loaded: it is {health['status']}; wait, or see its log")
+        [card] = [card for card in listed["models"] if card["loaded"]]
+        return About(
+            name=str(card["name"]),
+            labels=tuple(card["labels"]),
+            score_threshold=float(card["score_threshold"]),
+            nms_threshold=float(card["nms_threshold"]),
+            engine=health["engine"],
+            precision=health["precision"],
+            device=health["device"],
+            url=url,
+            fallback_reason=health["fallback_reason"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise NotAnAnswer(f"{url} does not say which model it runs; is it rcnn-serve?") from error
+
+
+def _detect(client: Client, file: Path, options: Options) -> Detections:
+    try:
+        result = client.detect(
+            file,
+            score_threshold=options.score_threshold,
+            nms_threshold=options.nms_threshold,
+            max_detections=options.max_detections,
+            classes=sorted(options.classes or ()),
+        )
+    except Refused as error:
+        if error.status in ABOUT_ONE_IMAGE:
+            raise Unanswered(str(error)) from error
+        raise
+    return result.detections

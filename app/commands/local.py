@@ -1,0 +1,94 @@
+"""A detector in this process that answers as app.client.Client does; `rcnn detect` takes either."""
+
+import time
+from collections.abc import Sequence
+from typing import TypeVar, Unpack
+
+from app import client
+from app.commands import USAGE, CommandFailed
+from app.settings import Settings
+from models.detector import Detector, DetectorSpec, Job, load_detector
+from models.images import Limits, decode
+from models.options import Options
+from models.zoo.cards import UNUSED_LABEL
+
+T = TypeVar("T", int, float)
+
+
+class LocalClient:
+    """Decodes, detects and times one image after the other, without a queue."""
+
+    def __init__(self, detector: Detector, limits: Limits) -> None:
+        self._detector = detector
+        self._limits = limits
+
+    def detect(self, image: bytes, **options: Unpack[client.Options]) -> client.Result:
+        """Detections of one image file; raises ImageError, CommandFailed, MemoryError."""
+        asked = self._options(options)
+        started = time.perf_counter()
+        picture = decode(image, self._limits)
+        canvas = self._detector.prepare(picture, options.get("size"))
+        decoded = time.perf_counter()
+        stages: dict[str, float] = {}
+        [detections] = self._detector.detect([Job(canvas, asked)], stages.__setitem__)
+        ended = time.perf_counter()
+        card = self._detector.card
+        postprocess = stages.get("postprocess", 0.0)
+        seconds = {
+            "decode": decoded - started,
+            "inference": ended - decoded - postprocess,
+            "postprocess": postprocess,
+            "total": ended - started,
+        }
+        return client.Result(
+            detections=detections,
+            names=tuple(card.labels[label] for label in detections.labels),
+            width=picture.width,
+            height=picture.height,
+            model=card.name,
+            timings_ms={stage: round(value * 1000, 3) for stage, value in seconds.items()},
+        )
+
+    def _options(self, given: client.Options) -> Options:
+        """What was asked for, over the card's defaults."""
+        card = self._detector.card
+        classes = given.get("classes")
+        return Options(
+            score_threshold=_or(given.get("score_threshold"), card.score_threshold),
+            nms_threshold=_or(given.get("nms_threshold"), card.nms_threshold),
+            max_detections=_or(given.get("max_detections"), card.max_detections),
+            classes=class_ids(classes, card.labels) if classes else None,
+            class_agnostic=given.get("class_agnostic", False),
+        )
+
+
+def _or(given: T | None, default: T) -> T:
+    return default if given is None else given
+
+
+def class_ids(classes: Sequence[str | int], labels: Sequence[str]) -> frozenset[int]:
+    """Ids of classes given by name, in any case, or by id (`labels`: index = id); raises CommandFailed."""
+    names = {name.casefold(): label for label, name in enumerate(labels) if label and name != UNUSED_LABEL}
+    known = {str(label): label for label in names.values()} | names
+    unknown = [str(one) for one in classes if str(one).casefold() not in known]
+    if unknown:
+        text = f"the model has no class {', '.join(unknown)}; it has {', '.join(names)}"
+        raise CommandFailed(text, USAGE)
+    return frozenset(known[str(one).casefold()] for one in classes)
+
+
+def load_client(settings: Settings) -> LocalClient:
+    """Load the model of the settings; raises CommandFailed with what to do."""
+    spec = DetectorSpec(
+        model=settings.model,
+        model_dir=settings.model_dir,
+        cache_dir=settings.cache_dir,
+        device=settings.device,
+        engine=settings.engine,
+        precision=settings.precision,
+        threads=settings.inference_threads,
+    )
+    try:
+        return LocalClient(load_detector(spec), Limits(settings.max_pixels))
+    except (ValueError, OSError) as error:  # a card, its weights, or the device; the text says what to do
+        raise CommandFailed(error) from error

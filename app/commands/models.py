@@ -1,0 +1,52 @@
+"""`rcnn models`: the catalogue."""
+
+import json
+
+from rich.table import Table
+from rich.text import Text
+
+from app.commands import CommandFailed
+from app.commands.arguments import ModelsArguments
+from app.commands.configured import open_console, read_settings
+from models.zoo.cards import UNUSED_LABEL, Card, CardError
+from models.zoo.catalogue import catalogue
+
+
+def run(arguments: ModelsArguments) -> int:
+    """List the cards; the exit code."""
+    try:
+        cards = catalogue(read_settings().model_dir)
+    except CardError as error:
+        raise CommandFailed(error) from error
+    if arguments.json:
+        print(json.dumps([card.model_dump(mode="json") for card in cards.values()], indent=2))
+    else:
+        open_console().print(_table(list(cards.values())))
+    return 0
+
+
+def _table(cards: list[Card]) -> Table:
+    table = Table(box=None, header_style="dim", pad_edge=False)
+    table.add_column("name", style="bold", no_wrap=True)
+    table.add_column("architecture", no_wrap=True)
+    for title in ("classes", "AP"):
+        table.add_column(title, justify="right", no_wrap=True)
+    table.add_column("weights")
+    for card in cards:
+        classes = sum(label != UNUSED_LABEL for label in card.labels[1:])
+        cells = (card.name, card.architecture, str(classes), _precision(card), _weights(card))
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def _precision(card: Card) -> str:
+    """AP at IoU .50:.95 from 0 to 1, as the card says it was measured or published."""
+    training = card.training or {}
+    found = next((training[key] for key in ("ap", "published_ap") if key in training), None)
+    return f"{found:.3f}" if isinstance(found, float) else ""
+
+
+def _weights(card: Card) -> str:
+    if card.weights_file is None:
+        return "torchvision"
+    return card.weights_file.name if card.weights_file.is_file() else f"{card.weights_file} is missing"

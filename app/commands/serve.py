@@ -1,0 +1,12 @@
+"""`rcnn serve`: the service, until it is told to stop."""
+
+from dataclasses import asdict
+
+from app.commands.arguments import ServeArguments
+from app.commands.configured import read_settings
+from app.server import serve
+
+
+def run(arguments: ServeArguments) -> int:
+    """Serve until a signal; the exit code."""
+    return serve(read_settings(**asdict(arguments)))

@@ -1,0 +1,131 @@
+// Speaks to the server: one function a route, failures as Problem, waiting as the server asks.
+
+const KEY = "rcnn-api-key"; // sessionStorage: gone with the tab
+const TRIES = 10; // at 429 and 503 before giving up; a server that says it is loading is waited for
+
+/** A failed request in the words of RFC 9457; status 0 when the server was not reached. */
+export class Problem extends Error {
+  constructor({ status, code, title, detail, retryAfter = null }) {
+    super(detail || title);
+    Object.assign(this, { status, code, title, detail, retryAfter });
+  }
+}
+
+export const apiKey = {
+  get: () => sessionStorage.getItem(KEY),
+  set: (value) => sessionStorage.setItem(KEY, value),
+};
+
+/** Query string of detect options; empty lists and null are left to the server's defaults. */
+export function query(options) {
+  const params = new URLSearchParams();
+  for (const [name, value] of Object.entries(options)) {
+    for (const one of [value].flat()) if (one !== null && one !== undefined) params.append(name, one);
+  }
+  return params.toString();
+}
+
+async function send(path, init = {}) {
+  const headers = new Headers(init.headers);
+  if (apiKey.get()) headers.set("Authorization", `Bearer ${apiKey.get()}`);
+  try {
+    return await fetch(path, { ...init, headers });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem({
+      status: 0, code: "unreachable", title: "The server did not answer.",
+      detail: "It may be stopped, or the image may be larger than it takes.",
+    });
+  }
+}
+
+async function readProblem(response) {
+  const body = await response.json().catch(() => ({}));
+  const seconds = Number(response.headers.get("Retry-After"));
+  return new Problem({
+    status: response.status,
+    code: body.code ?? "unknown",
+    title: body.title ?? `The server answered ${response.status}.`,
+    detail: typeof body.detail === "string" ? body.detail : "",
+    retryAfter: Number.isFinite(seconds) && response.headers.has("Retry-After") ? seconds : null,
+  });
+}
+
+/** Waits `seconds`, telling `tick` how many are left; rejects with AbortError when called off. */
+function countDown(seconds, tick, signal) {
+  return new Promise((resolve, reject) => {
+    let left = Math.ceil(seconds);
+    const stop = (end, value) => { clearInterval(timer); signal.removeEventListener("abort", cancel); end(value); };
+    const cancel = () => stop(reject, new DOMException("Called off", "AbortError"));
+    const timer = setInterval(() => { left -= 1; left > 0 ? tick(left) : stop(resolve); }, 1000);
+    signal.addEventListener("abort", cancel);
+    tick(left);
+    if (left <= 0) stop(resolve);
+  });
+}
+
+function mayWait(problem, tries) {
+  if (problem.code === "loading") return true;
+  if (problem.code === "failing") return false;
+  return (problem.status === 429 || problem.status === 503) && tries < TRIES;
+}
+
+/** POST /detect -> {response, elapsed ms}; on 429 and 503 waits, telling `onWait(problem, secondsLeft)`, and asks again. */
+export async function detect(image, options, { signal, onWait }) {
+  const type = image.type.startsWith("image/") ? image.type : "application/octet-stream";
+  const init = { method: "POST", body: image, signal, headers: { "Content-Type": type } };
+  for (let tries = 1; ; tries += 1) {
+    const started = performance.now();
+    const response = await send(`detect?${query(options)}`, init);
+    if (response.ok) return { response, elapsed: performance.now() - started };
+    const problem = await readProblem(response);
+    if (!mayWait(problem, tries)) throw problem;
+    await countDown(problem.retryAfter ?? 1, (left) => onWait(problem, left), signal);
+  }
+}
+
+/** GET a JSON document; `null` when the server has none to give (404, no answer). Without a key it wants: Problem. */
+async function getJson(path) {
+  const response = await send(path).catch(() => null);
+  if (response?.status === 401) throw await readProblem(response);
+  return response?.ok ? response.json() : null;
+}
+
+/** GET /health, whose 503 answers carry the same document as its 200. */
+export async function health() {
+  const response = await send("health").catch(() => null);
+  return (await response?.json().catch(() => null)) ?? null;
+}
+
+/** The card of the model that serves, or `null`. */
+export async function loadedCard() {
+  const answer = await getJson("models");
+  return answer?.models.find((card) => card.loaded) ?? null;
+}
+
+/** Sample images as [{name, url}], the urls relative to the page so that a path prefix works. */
+export async function samples() {
+  const answer = await getJson("samples");
+  return (answer?.samples ?? []).map(({ name, url }) => ({ name: name.replace(/\.\w+$/, ""), url: url.replace(/^\//, "") }));
+}
+
+/** A sample's bytes as a File. */
+export async function fetchSample({ url }) {
+  const response = await send(url);
+  if (!response.ok) throw await readProblem(response);
+  const blob = await response.blob();
+  return new File([blob], decodeURIComponent(url.split("/").pop()), { type: blob.type });
+}
+
+function shellWord(text) {
+  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
+}
+
+/** The same request as a curl command; the key stays out of it. */
+export function asCurl(image, options) {
+  const plain = /^[\w.-]+$/.test(image.name);
+  const part = plain ? `image=@${image.name}` : `image=@"${image.name.replace(/["\\]/g, "\\$&")}"`;
+  const url = new URL(`detect?${query(options)}`, document.baseURI).href;
+  const key = apiKey.get() ? ' -H "Authorization: Bearer $API_KEY"' : "";
+  return `curl -F ${shellWord(part)}${key} '${url.replaceAll("'", "%27")}'`;
+}
