@@ -1,0 +1,48 @@
+# One image for the CPU and for NVIDIA GPUs: torch's default wheel carries CUDA, and without a GPU runs on the CPU.
+#   docker build -t rcnn-serve .
+#   docker run --rm -p 127.0.0.1:8000:8000 rcnn-serve              # add `--gpus all` for the GPU
+#   docker run --rm --read-only --tmpfs /tmp --cap-drop ALL …      # works too: only /tmp and the cache are written
+# A smaller image for the CPU alone: --build-arg PIP_EXTRA_INDEX_URL=<torch's index of CPU wheels>.
+
+# The list of dependencies by itself, so that an edit elsewhere in pyproject.toml does not install torch again.
+FROM python:3.11-slim AS requirements
+COPY pyproject.toml /
+RUN python -c "import tomllib; print(*tomllib.load(open('/pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > /requirements.txt
+
+FROM python:3.11-slim AS build
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+ARG PIP_EXTRA_INDEX_URL
+RUN python -m venv /opt/venv
+ENV PATH=/opt/venv/bin:$PATH
+COPY --from=requirements /requirements.txt /src/
+COPY constraints.txt /src/
+RUN pip install --quiet -r /src/requirements.txt -c /src/constraints.txt
+# The product apart from its dependencies: a new version is a layer of megabytes, not of gigabytes.
+WORKDIR /src
+COPY . .
+RUN pip install --quiet --no-deps --target /opt/rcnn .
+
+FROM python:3.11-slim
+RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp rcnn \
+    && install -d -o 10001 -g 10001 /var/cache/rcnn
+COPY --from=build /opt/venv /opt/venv
+COPY --from=build /opt/rcnn /opt/rcnn
+COPY samples /opt/rcnn/samples
+# NVIDIA_DRIVER_CAPABILITIES says which driver libraries are mounted when a GPU is given; it asks for none by itself.
+ENV PATH=/opt/rcnn/bin:/opt/venv/bin:$PATH \
+    PYTHONPATH=/opt/rcnn \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    HOME=/tmp \
+    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
+    RCNN_HOST=0.0.0.0 \
+    RCNN_PORT=8000 \
+    RCNN_CACHE_DIR=/var/cache/rcnn
+VOLUME /var/cache/rcnn
+USER 10001
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+# A first start may fetch weights before it is ready: until start-period is over, a failed probe does not count.
+HEALTHCHECK --interval=5s --timeout=4s --retries=3 --start-period=10m \
+    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['RCNN_PORT'] + '/health/ready', timeout=3)"]
+CMD ["rcnn", "serve"]
