@@ -1,0 +1,110 @@
+"""What was found wrong in a dataset, what was done about it, and how much of it is left."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+FaultKind = Literal[
+    "degenerate",
+    "clipped",
+    "outside",
+    "unknown_class",
+    "duplicate",
+    "duplicate_image",
+    "size_mismatch",
+    "missing_image",
+    "unreadable_image",
+    "missing_annotation",
+    "unreadable_annotation",
+]
+
+# Every kind of fault, in the order of the summary, with what it is and what is done.
+FAULT_KINDS: dict[FaultKind, str] = {
+    "degenerate": "box without an area, or not of numbers: skipped",
+    "clipped": "box more than 1 px past the border of its image: cut there",
+    "outside": "box wholly outside its image: skipped",
+    "unknown_class": "object of a class that is not known: skipped",
+    "duplicate": "object with the box and class of another: skipped",
+    "duplicate_image": "image that was listed before: skipped",
+    "size_mismatch": "annotation that names another size than the image has: the image's is used",
+    "missing_image": "image that is not there: skipped",
+    "unreadable_image": "image that cannot be read: skipped",
+    "missing_annotation": "image that has no annotation file: skipped",
+    "unreadable_annotation": "annotation that cannot be read: skipped",
+}
+EXAMPLES = 3
+MAX_TEXT = 300
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong: its kind, the file (and object in it) where it is, and what was found."""
+
+    kind: FaultKind
+    where: str
+    detail: str
+
+    def __post_init__(self) -> None:
+        # names of files and classes come from strangers: spell out what a terminal would obey
+        object.__setattr__(self, "where", _printable(self.where))
+        object.__setattr__(self, "detail", _printable(self.detail))
+
+
+@dataclass(frozen=True)
+class AnnotationReport:
+    """Counts of what can be used, and every fault. `objects` includes `ignored` ones (crowd, difficult)."""
+
+    images: int
+    objects: int
+    empty_images: int
+    ignored: int
+    per_class: Mapping[str, int]
+    faults: tuple[Fault, ...]
+
+    @property
+    def counts(self) -> dict[FaultKind, int]:
+        """How many faults there are of each kind that occurs, in the order of FAULT_KINDS."""
+        found = Counter(fault.kind for fault in self.faults)
+        return {kind: found[kind] for kind in FAULT_KINDS if found[kind]}
+
+    def summary(self) -> str:
+        """A short text for a terminal: what is usable, then each kind of fault with a few examples."""
+        classes = ", ".join(f"{name} {count}" for name, count in self.per_class.items())
+        ignored = f", {self.ignored} of them crowd or difficult" if self.ignored else ""
+        head = [
+            f"{self.images} images, {self.empty_images} of them without objects",
+            f"{self.objects} objects{ignored}: {classes}",
+        ]
+        if not self.faults:
+            return "\n".join([*head, "no faults"])
+        return "\n".join([*head, *(line for kind in self.counts for line in self._lines(kind))])
+
+    def _lines(self, kind: FaultKind) -> list[str]:
+        faults = [fault for fault in self.faults if fault.kind == kind]
+        examples = [f"    {fault.where}: {fault.detail}" for fault in faults[:EXAMPLES]]
+        more = [f"    … and {len(faults) - EXAMPLES} more"] if len(faults) > EXAMPLES else []
+        return [f"  {len(faults)} {kind} ({FAULT_KINDS[kind]})", *examples, *more]
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report for JSON: all counts, and a few examples of each kind of fault."""
+        return {
+            "images": self.images,
+            "objects": self.objects,
+            "empty_images": self.empty_images,
+            "ignored": self.ignored,
+            "per_class": dict(self.per_class),
+            "faults": {
+                kind: {"count": count, "examples": self._examples(kind)}
+                for kind, count in self.counts.items()
+            },
+        }
+
+    def _examples(self, kind: FaultKind) -> list[dict[str, str]]:
+        faults = [fault for fault in self.faults if fault.kind == kind]
+        return [{"where": fault.where, "detail": fault.detail} for fault in faults[:EXAMPLES]]
+
+
+def _printable(text: str) -> str:
+    shown = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text[:MAX_TEXT])
+    return shown if len(text) <= MAX_TEXT else f"{shown}…"
