@@ -26,7 +26,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "torchvision": ("models/*",),
     "safetensors": ("models/zoo/*", "models/training/*"),
     "faster_coco_eval": ("models/evaluation/*",),
-    "matplotlib": ("models/evaluation/*",),
+    "matplotlib": ("models/evaluation/*", "models/training/report.py"),
     "yaml": ("models/training/*",),
     "numpy": ("app/*", "models/*"),
     "PIL": (
@@ -84,8 +84,8 @@ ARROWS: dict[str, str] = {
     "app.settings": "",
     # the detector
     "models": "",
-    "models.training": "models.training.synthetic models.evaluation models.detector models.networks "
-    f"models.zoo {VALUES}",
+    "models.training": "models.training.synthetic models.evaluation models.detector models.engines "
+    f"models.networks models.zoo models.drawing {VALUES}",
     "models.evaluation": f"models.training.synthetic models.detector {VALUES}",
     "models.training.synthetic": "models.training.outlines",
     "models.training.outlines": "",

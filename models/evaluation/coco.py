@@ -1,4 +1,8 @@
-"""The twelve COCO numbers, computed by faster-coco-eval (the C++ port of pycocotools)."""
+"""The COCO numbers, computed by faster-coco-eval (the C++ port of pycocotools), and its two kinds of file.
+
+Boxes and scores are rounded as the service sends them, so that a model scores the same here, through a
+service, and from a saved file of results.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,72 +16,143 @@ from models.detections import Detections
 
 NUMBERS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 RECALLS = ("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large")
+PIXEL_DECIMALS, SCORE_DECIMALS = 3, 6  # those of the service's answers
+
+# Axes of the arrays that accumulate() leaves: IoU threshold, recall, class, size, number of detections.
+_AT_50, _ALL_SIZES, _MOST = 0, 0, -1
+
+Document = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """What is in one image: size in px, boxes (N, 4) xyxy px, labels (N,) from 1."""
+    """What is in one image: size in px, boxes (N, 4) xyxy px, labels (N,) from 1.
+
+    `crowd` (N,) marks what may be found or not, at no gain and no loss: crowds, difficult objects.
+    """
 
     width: int
     height: int
     boxes: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
+    crowd: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def ignored(self) -> npt.NDArray[np.bool_]:
+        """`crowd`, or none."""
+        return np.zeros(len(self.labels), np.bool_) if self.crowd is None else self.crowd
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """One class: AP over IoU .50:.95, AP50, AR_100; -1 where there are no objects.
+
+    `precision` is COCO's interpolated one at IoU 0.5, for recall 0, 0.01 … 1; AP50 is its mean.
+    """
+
+    AP: float
+    AP50: float
+    AR_100: float
+    precision: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """The 12 COCO numbers, and those of each class, by label id from 1."""
+
+    numbers: dict[str, float]
+    classes: tuple[ClassScore, ...]
 
 
 def evaluate(
     truths: Sequence[GroundTruth], answers: Iterable[Detections], labels: Sequence[str]
 ) -> dict[str, float]:
     """The 12 COCO numbers of `answers` (one per truth, same order); -1 where a size has no objects."""
-    truth = COCO(_truth(truths, labels))
-    results = [row for image, answer in enumerate(answers, start=1) for row in _results(image, answer)]
-    if not results:
-        return dict.fromkeys(NUMBERS + RECALLS, 0.0)
-    run = COCOeval_faster(truth, truth.loadRes(results), iouType="bbox", print_function=_silent)
+    return score(truth_document(truths, labels), result_rows(answers)).numbers
+
+
+def score(truth: Document, results: list[Document]) -> Scores:
+    """Compare a COCO ground truth and COCO results, both as they are saved."""
+    reference = COCO(truth)
+    run = COCOeval_faster(reference, _loaded(reference, results), iouType="bbox", print_function=_silent)
     run.evaluate()
     run.accumulate()
     run.summarize()
-    return {name: float(value) for name, value in zip(NUMBERS + RECALLS, run.stats[:12], strict=True)}
+    numbers = {name: float(value) for name, value in zip(NUMBERS + RECALLS, run.stats[:12], strict=True)}
+    return Scores(numbers, tuple(_class_score(run, index) for index in range(len(run.params.catIds))))
 
 
-def _truth(truths: Sequence[GroundTruth], labels: Sequence[str]) -> dict[str, Any]:
+def _loaded(reference: Any, results: list[Document]) -> Any:
+    """The results in the evaluator's own form, which its own loader cannot make of an empty list."""
+    if results:
+        return reference.loadRes(results)
+    empty = COCO()
+    empty.dataset = reference.dataset | {"annotations": []}
+    empty.createIndex()
+    return empty
+
+
+def _class_score(run: Any, index: int) -> ClassScore:
+    precision = run.eval["precision"][:, :, index, _ALL_SIZES, _MOST]
+    recall = run.eval["recall"][:, index, _ALL_SIZES, _MOST]
+    at_50 = precision[_AT_50]
+    return ClassScore(
+        float(precision.mean()), float(at_50.mean()), float(recall.mean()), tuple(at_50.tolist())
+    )
+
+
+def truth_document(
+    truths: Sequence[GroundTruth], labels: Sequence[str], files: Sequence[str] | None = None
+) -> Document:
+    """The ground truth as COCO's instances JSON: image k+1 is truth k, category ids are label ids."""
     annotations = [
-        _annotation(image, box, label)
+        {"id": 0, "image_id": image, **annotation}
         for image, truth in enumerate(truths, start=1)
-        for box, label in zip(truth.boxes.tolist(), truth.labels.tolist(), strict=True)
+        for annotation in _annotations(truth)
     ]
     for number, annotation in enumerate(annotations, start=1):
-        annotation["id"] = number
-    return {
-        "info": {},
-        "images": [{"id": k, "width": t.width, "height": t.height} for k, t in enumerate(truths, start=1)],
-        "categories": [{"id": k, "name": name} for k, name in enumerate(labels) if k > 0],
-        "annotations": annotations,
-    }
-
-
-def _annotation(image: int, box: list[float], label: int) -> dict[str, Any]:
-    x1, y1, x2, y2 = box
-    size = [x2 - x1, y2 - y1]
-    return {
-        "image_id": image,
-        "category_id": label,
-        "bbox": [x1, y1, *size],
-        "area": size[0] * size[1],
-        "iscrowd": 0,
-    }
-
-
-def _results(image: int, answer: Detections) -> list[dict[str, Any]]:
-    rows = zip(answer.boxes.tolist(), answer.labels.tolist(), answer.scores.tolist(), strict=True)
-    return [
-        {
-            "image_id": image,
-            "category_id": label,
-            "bbox": [x1, y1, x2 - x1, y2 - y1],
-            "score": score,
-        }
-        for (x1, y1, x2, y2), label, score in rows
+        annotation["id"] = number  # from 1: pycocotools takes a match with id 0 for none
+    images: list[Document] = [
+        {"id": k, "width": truth.width, "height": truth.height} for k, truth in enumerate(truths, start=1)
     ]
+    for entry, file in zip(images, files or (), strict=files is not None):
+        entry["file_name"] = file
+    categories = [{"id": k, "name": name} for k, name in enumerate(labels) if k > 0]
+    return {"info": {}, "images": images, "categories": categories, "annotations": annotations}
+
+
+def _annotations(truth: GroundTruth) -> Iterable[Document]:
+    rows = zip(truth.boxes.tolist(), truth.labels.tolist(), truth.ignored.tolist(), strict=True)
+    for (x1, y1, x2, y2), label, ignored in rows:
+        size = [x2 - x1, y2 - y1]
+        yield {
+            "category_id": label,
+            "bbox": [x1, y1, *size],
+            "area": size[0] * size[1],
+            "iscrowd": int(ignored),
+        }
+
+
+def result_rows(answers: Iterable[Detections]) -> list[Document]:
+    """The answers, one an image, as COCO's results JSON, with the ids of `truth_document`."""
+    return [row for image, answer in enumerate(answers, start=1) for row in _results(image, answer)]
+
+
+def _results(image: int, answer: Detections) -> Iterable[Document]:
+    boxes = answer.boxes.astype(np.float64).round(PIXEL_DECIMALS)
+    boxes[:, 2:] = (boxes[:, 2:] - boxes[:, :2]).round(PIXEL_DECIMALS)
+    scores = answer.scores.astype(np.float64).round(SCORE_DECIMALS)
+    for box, label, value in zip(boxes.tolist(), answer.labels.tolist(), scores.tolist(), strict=True):
+        yield {"image_id": image, "category_id": label, "bbox": box, "score": value}
+
+
+def as_sent(answer: Detections) -> Detections:
+    """The answer as it would arrive from a service: boxes to 0.001 px, scores to a millionth."""
+    return Detections(
+        answer.boxes.astype(np.float64).round(PIXEL_DECIMALS).astype(np.float32),
+        answer.labels,
+        answer.scores.astype(np.float64).round(SCORE_DECIMALS).astype(np.float32),
+    )
 
 
 def _silent(*_: object) -> None:

@@ -6,13 +6,13 @@ from pathlib import Path
 
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, Job, load_detector
+from models.evaluation.answers import FLOOR
 from models.evaluation.coco import GroundTruth, evaluate
 from models.images import Image
 from models.options import Options
 from models.training.synthetic import Scene, draw_scene
 
 HELD_OUT_SEED = 2  # training draws from seed 1
-FLOOR = 0.05  # torchvision's own floor for evaluation
 
 
 def evaluate_scenes(detector: Detector, count: int, seed: int = HELD_OUT_SEED) -> dict[str, float]:

@@ -1,0 +1,143 @@
+"""What AP does not show: precision against recall as the score falls, and which class is taken for which.
+
+Matching is greedy at IoU 0.5, best score first, each object found once. Objects marked as crowd count neither
+way, as in COCO: a detection with at least half of its area on one of them is left out.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from models.detections import Detections
+from models.evaluation.coco import GroundTruth
+
+MATCHING_IOU = 0.5
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One class: score, precision and recall (M,) after each detection, best first; `objects` to be found."""
+
+    scores: Floats
+    precision: Floats
+    recall: Floats
+    objects: int
+
+    def at(self, threshold: float) -> tuple[float, float]:
+        """Precision and recall of the detections that score at least `threshold`; 0 where there are none."""
+        count = int(np.count_nonzero(self.scores >= np.float32(threshold)))
+        return (float(self.precision[count - 1]), float(self.recall[count - 1])) if count else (0.0, 0.0)
+
+    def best(self) -> tuple[float, float]:
+        """The score threshold with the highest F1, and that F1; 0, 0 where nothing is right."""
+        if not len(self.scores) or not self.recall[-1]:
+            return 0.0, 0.0
+        f1 = 2 * self.precision * self.recall / np.maximum(self.precision + self.recall, 1e-12)
+        best = int(f1.argmax())
+        return float(self.scores[best]), float(f1[best])
+
+
+@dataclass(frozen=True, eq=False)
+class _Fates:
+    """Of the detections of one class in one image: scores, whether each is right, whether it counts."""
+
+    scores: Floats
+    right: Bools
+    counts: Bools
+
+
+def trace_curve(truths: Sequence[GroundTruth], answers: Sequence[Detections], label: int) -> Curve:
+    """Precision against recall of class `label` at IoU 0.5."""
+    fates = [_judge(truth, answer, label) for truth, answer in zip(truths, answers, strict=True)]
+    objects = sum(int(np.count_nonzero((t.labels == label) & ~t.ignored)) for t in truths)
+    scores = np.concatenate([np.zeros(0), *(fate.scores[fate.counts] for fate in fates)])
+    right = np.concatenate([np.zeros(0, np.bool_), *(fate.right[fate.counts] for fate in fates)])
+    order = np.argsort(-scores, kind="stable")
+    found = np.cumsum(right[order])
+    return Curve(scores[order], found / np.arange(1, len(found) + 1), found / max(objects, 1), objects)
+
+
+def _judge(truth: GroundTruth, answer: Detections, label: int) -> _Fates:
+    mine, wanted = answer.labels == label, truth.labels == label
+    boxes, objects = answer.boxes[mine], truth.boxes[wanted & ~truth.ignored]
+    right = _match(overlaps(boxes, objects)) >= 0
+    return _Fates(
+        scores=answer.scores[mine].astype(np.float64),
+        right=right,
+        counts=right | ~_on_crowd(boxes, truth.boxes[wanted & truth.ignored]),
+    )
+
+
+def confuse(
+    truths: Sequence[GroundTruth], answers: Sequence[Detections], classes: int, threshold: float
+) -> npt.NDArray[np.int64]:
+    """(classes, classes) counts of object class (row) by detected class (column), scores from `threshold` on.
+
+    Class 0 is the background: row 0 counts detections where no object is, column 0 objects not detected. A
+    detection is matched with the object it overlaps most, of whatever class.
+    """
+    matrix = np.zeros((classes, classes), np.int64)
+    for truth, answer in zip(truths, answers, strict=True):
+        _count(truth, answer, threshold, matrix)
+    return matrix
+
+
+def _count(truth: GroundTruth, answer: Detections, threshold: float, matrix: npt.NDArray[np.int64]) -> None:
+    kept = answer.scores >= np.float32(threshold)
+    boxes, labels = answer.boxes[kept], answer.labels[kept]
+    objects, classes = truth.boxes[~truth.ignored], truth.labels[~truth.ignored]
+    matched = _match(overlaps(boxes, objects))
+    found = matched >= 0
+    np.add.at(matrix, (classes[matched[found]], labels[found]), 1)
+    invented = ~found & ~_on_crowd(boxes, truth.boxes[truth.ignored])
+    np.add.at(matrix[0], labels[invented], 1)
+    missed = np.setdiff1d(np.arange(len(classes)), matched)
+    np.add.at(matrix[:, 0], classes[missed], 1)
+
+
+def _match(ious: Floats) -> npt.NDArray[np.int64]:
+    """The object of each detection (D,), -1 for none: row by row, the free one that it overlaps most."""
+    matched = np.full(len(ious), -1, np.int64)
+    if not ious.shape[1]:
+        return matched
+    free = ious.copy()
+    for row in range(len(free)):
+        best = int(free[row].argmax())
+        if free[row, best] >= MATCHING_IOU:
+            matched[row] = best
+            free[:, best] = -1.0
+    return matched
+
+
+def _on_crowd(boxes: npt.NDArray[np.float32], crowds: npt.NDArray[np.float32]) -> Bools:
+    """Which boxes (D,) have at least half of their own area on one crowd."""
+    if not len(crowds):
+        return np.zeros(len(boxes), np.bool_)
+    share = _intersections(boxes, crowds) / np.maximum(_areas(boxes)[:, None], 1e-9)
+    inside: Bools = share.max(axis=1) >= MATCHING_IOU
+    return inside
+
+
+def overlaps(boxes: npt.NDArray[np.float32], objects: npt.NDArray[np.float32]) -> Floats:
+    """IoU (D, N) of boxes (D, 4) and objects (N, 4), xyxy."""
+    common = _intersections(boxes, objects)
+    union = _areas(boxes)[:, None] + _areas(objects)[None, :] - common
+    ious: Floats = common / np.maximum(union, 1e-9)
+    return ious
+
+
+def _intersections(boxes: npt.NDArray[np.float32], objects: npt.NDArray[np.float32]) -> Floats:
+    a, b = boxes.astype(np.float64)[:, None], objects.astype(np.float64)[None]
+    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
+    areas: Floats = sides.clip(min=0).prod(axis=-1)
+    return areas
+
+
+def _areas(boxes: npt.NDArray[np.float32]) -> Floats:
+    areas: Floats = (boxes[:, 2:].astype(np.float64) - boxes[:, :2]).prod(axis=1)
+    return areas
