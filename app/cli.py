@@ -1,4 +1,4 @@
-"""The command line: `rcnn serve | detect | evaluate | models | settings`. Imports wait for the command.
+"""The command line: `rcnn serve | detect | train | evaluate | models | settings`; imports wait.
 
 Exit codes of every command: 0 done; 1 it failed, or an image of several did; 2 it was called wrongly;
 130 stopped by Ctrl-C.
@@ -19,6 +19,7 @@ from app.commands.arguments import (
     ModelsArguments,
     ServeArguments,
     SettingsArguments,
+    TrainArguments,
 )
 
 A = TypeVar("A")
@@ -78,6 +79,18 @@ def detect(arguments: DetectArguments) -> int:
     Exit codes: 0 every image answered, 1 an image or the model failed, 2 wrong usage.
     """
     from app.commands.detect import run
+
+    return run(arguments)
+
+
+@app.command()
+@takes(TrainArguments)
+def train(arguments: TrainArguments) -> int:
+    """Train a network on your own classes; the folder it writes is a model. Repeat the command to go on.
+
+    Exit codes: 0 trained, 1 it failed, 2 wrong usage, 130 stopped by Ctrl-C.
+    """
+    from app.commands.train import run
 
     return run(arguments)
 

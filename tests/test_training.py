@@ -9,7 +9,7 @@ import torch
 
 from models.networks import build_network
 from models.training.data import Batch, SceneBatches
-from models.training.train import TrainingConfig, TrainingDiverged, learning_rate, train
+from models.training.train import TrainingConfig, TrainingDiverged, Watch, learning_rate, train
 
 CONFIG = TrainingConfig(steps=6, batch_size=2, warmup_steps=2, checkpoint_every=3, seed=4)
 PARTS = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
@@ -38,7 +38,7 @@ def run(folder: Path, config: TrainingConfig = CONFIG, until: int | None = None)
         if step == until:
             raise KeyboardInterrupt
 
-    return train(network, batches, config, folder, progress).state_dict()
+    return train(network, batches, config, folder, Watch(progress)).state_dict()
 
 
 def test_an_interrupted_run_ends_with_the_same_weights(tmp_path: Path) -> None:

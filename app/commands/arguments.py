@@ -107,6 +107,43 @@ class EvaluateArguments:
 
 
 @dataclass(frozen=True)
+class TrainArguments:
+    """The images to learn from, the network and where it starts, and how long it learns."""
+
+    data: Annotated[
+        Path, Argument(help="Folder in COCO, Pascal VOC or YOLO form.", exists=True, metavar="DATA")
+    ]
+    out: Annotated[Path, Option(help="Folder for the model; its name becomes the model's.", metavar="DIR")]
+    format: Annotated[
+        Literal["coco", "voc", "yolo"] | None, Option(help="Form of the data; found out if not given.")
+    ] = None
+    train_split: Annotated[str, Option(help="Split to learn from; none: every image.")] = "train"
+    val_split: Annotated[str, Option(help="Split that picks the best weights; none: do without.")] = "val"
+    architecture: Annotated[str, Option(help="The network, as in a model card.")] = "small"
+    start: Annotated[
+        str, Option("--from", help="scratch, imagenet, or a model of that architecture.", metavar="START")
+    ] = "scratch"
+    epochs: Annotated[int, Option(help="Passes over the images.", min=1)] = 40
+    batch_size: Annotated[int, Option(help="Images in a step.", min=1, max=256)] = 8
+    learning_rate: Annotated[float, Option(help="AdamW's highest rate.", min=1e-8, max=1)] = 1e-3
+    min_size: Annotated[int, Option(help="Short side in pixels.", min=64, max=1333)] = 320
+    max_size: Annotated[
+        int | None, Option(help="Longest side in pixels; 16:9 of the short one if not given.", max=8192)
+    ] = None
+    flip: Annotated[bool, Option("--flip", help="Also upside down: for pictures without an up.")] = False
+    zoom: Annotated[float, Option(help="Objects up to this many times larger or smaller.", min=1, max=4)] = (
+        1.4
+    )
+    colour: Annotated[float, Option(help="Change of brightness, contrast, saturation.", min=0, max=0.9)] = 0.2
+    mosaic: Annotated[float, Option(help="Share of pictures made of four.", min=0, max=1)] = 0.0
+    patience: Annotated[int, Option(help="Validations without a gain before it ends early.", min=1)] = 10
+    bfloat16: Annotated[bool, Option("--bfloat16", help="Half the arithmetic's width: faster.")] = False
+    seed: Annotated[int, Option(help="Decides everything random.", min=0)] = 1
+    device: Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")] = "auto"
+    threads: Annotated[int, Option(help="Threads on the CPU; 0: one a core.", min=0)] = 0
+
+
+@dataclass(frozen=True)
 class ModelsArguments:
     """How the zoo is shown."""
 

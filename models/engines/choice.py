@@ -32,13 +32,14 @@ def build_engine(network: FasterRCNN, choice: EngineChoice) -> Engine:
             f"engine {choice.engine!r} is not part of this version; "
             f"set RCNN_ENGINE to auto or {', '.join(ENGINES)}"
         )
-    device = _device(choice.device)
+    device = choose_device(choice.device)
     if choice.threads:
         torch.set_num_threads(choice.threads)
     return TorchEngine(network, device, _precision(choice.precision, device))
 
 
-def _device(name: str) -> torch.device:
+def choose_device(name: str) -> torch.device:
+    """The device of that name; auto is the first GPU, or the CPU. Raises EngineUnavailable."""
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)

@@ -37,7 +37,11 @@ class SceneBatches(IterableDataset[Batch]):
 def scene_loader(seed: int, batch_size: int, first_batch: int) -> DataLoader[Batch]:
     """Draw batches in one other process while the network learns from the last one."""
     return DataLoader(
-        SceneBatches(seed, batch_size, first_batch), batch_size=None, num_workers=1, prefetch_factor=4
+        SceneBatches(seed, batch_size, first_batch),
+        batch_size=None,
+        num_workers=1,
+        prefetch_factor=4,
+        generator=torch.Generator(),  # or it draws from the training's own, which a resume would then miss
     )
 
 

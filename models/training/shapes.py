@@ -12,7 +12,7 @@ from models.evaluation.scenes import HELD_OUT_SEED, evaluate_scenes
 from models.networks import build_network
 from models.training.data import scene_loader
 from models.training.synthetic import LABELS
-from models.training.train import TrainingConfig, train
+from models.training.train import TrainingConfig, Watch, train
 from models.zoo.weights import save_weights
 
 CONFIG = TrainingConfig(steps=2600, bfloat16=True)
@@ -82,7 +82,11 @@ def _train(out: Path) -> FasterRCNN:
             bar.update(task, completed=step, losses=text)
 
         return train(
-            network, lambda first: scene_loader(CONFIG.seed, CONFIG.batch_size, first), CONFIG, out, show
+            network,
+            lambda first: scene_loader(CONFIG.seed, CONFIG.batch_size, first),
+            CONFIG,
+            out,
+            Watch(show),
         )
 
 

@@ -16,6 +16,7 @@ from models.training.data import Batch
 
 Batches = Callable[[int], Iterable[Batch]]  # first batch number -> batches from there on
 Progress = Callable[[int, dict[str, float]], None]
+Validate = Callable[[FasterRCNN], float]  # averaged network in eval mode -> score, higher is better
 
 
 class TrainingDiverged(RuntimeError):
@@ -38,6 +39,19 @@ class TrainingConfig:
     checkpoint_every: int = 200
 
 
+@dataclass(frozen=True)
+class Watch:
+    """Who looks on: after each step, and with `validate` after every so many, which picks the best weights.
+
+    The run ends early once `patience` validations in a row have brought nothing better.
+    """
+
+    progress: Progress
+    validate: Validate | None = None
+    validate_every: int = 1
+    patience: int = 1_000_000
+
+
 @dataclass
 class _State:
     """Everything that changes from step to step, and so everything a checkpoint holds."""
@@ -46,6 +60,9 @@ class _State:
     average: FasterRCNN
     optimizer: torch.optim.Optimizer
     step: int = 0
+    best: dict[str, Tensor] | None = None
+    best_score: float = -math.inf
+    stale: int = 0  # validations since the best one
 
     def save(self, path: Path) -> None:
         partial = path.with_suffix(".partial")
@@ -55,6 +72,9 @@ class _State:
                 "average": self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
                 "step": self.step,
+                "best": self.best,
+                "best_score": self.best_score,
+                "stale": self.stale,
                 "random": torch.get_rng_state(),
             },
             partial,
@@ -67,13 +87,17 @@ class _State:
         self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
         self.step = saved["step"]
+        self.best, self.best_score, self.stale = saved["best"], saved["best_score"], saved["stale"]
         torch.set_rng_state(saved["random"])
 
 
 def train(
-    network: FasterRCNN, batches: Batches, config: TrainingConfig, run: Path, progress: Progress
+    network: FasterRCNN, batches: Batches, config: TrainingConfig, run: Path, watch: Watch
 ) -> FasterRCNN:
-    """Train `network`, return the averaged one in eval mode; goes on from `run`/checkpoint.pt if there."""
+    """Train `network`; the averaged one in eval mode, at its best if it was validated.
+
+    Goes on from `run`/checkpoint.pt if there is one, to the same weights as without the interruption.
+    """
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed)
     state = _start(network, config)
@@ -83,16 +107,30 @@ def train(
     _forget_after(run / "metrics.jsonl", state.step)
     with (run / "metrics.jsonl").open("a", buffering=1) as log:
         for batch in batches(state.step):
-            if state.step >= config.steps:
+            if state.step >= config.steps or state.stale >= watch.patience:
                 break
-            losses = _step(state, batch, config)
+            entry = _step(state, batch, config)
             state.step += 1
-            log.write(json.dumps({"step": state.step, **losses}) + "\n")
-            progress(state.step, losses)
+            watch.progress(state.step, entry)
+            if watch.validate is not None and state.step % watch.validate_every == 0:
+                entry |= {"score": _validate(state, watch.validate)}
+            log.write(json.dumps({"step": state.step, **entry}) + "\n")
             if state.step % config.checkpoint_every == 0:
                 state.save(checkpoint)
     (run / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    if state.best is not None:
+        state.average.load_state_dict(state.best)
     return state.average.eval()
+
+
+def _validate(state: _State, validate: Validate) -> float:
+    """The averaged weights' score; the best ones are kept."""
+    score = validate(state.average.eval())
+    state.stale += 1
+    if score > state.best_score:
+        state.best_score, state.stale = score, 0
+        state.best = {name: value.clone() for name, value in state.average.state_dict().items()}
+    return score
 
 
 def _forget_after(log: Path, step: int) -> None:
@@ -118,8 +156,11 @@ def _step(state: _State, batch: Batch, config: TrainingConfig) -> dict[str, floa
     rate = learning_rate(state.step, config)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    with torch.autocast("cpu", torch.bfloat16, enabled=config.bfloat16):
-        parts: dict[str, Tensor] = state.network(batch.images, batch.targets)
+    device = next(state.network.parameters()).device
+    images = [image.to(device) for image in batch.images]
+    targets = [{name: value.to(device) for name, value in target.items()} for target in batch.targets]
+    with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
+        parts: dict[str, Tensor] = state.network(images, targets)
     losses = {name: part.item() for name, part in parts.items()}
     _check_finite(losses, state.step)
     state.optimizer.zero_grad(set_to_none=True)

@@ -1,0 +1,115 @@
+"""`rcnn train`: from a folder of annotated images to a folder with a model that `rcnn serve` takes."""
+
+import shlex
+import sys
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from app.commands import USAGE, CommandFailed
+from app.commands.arguments import TrainArguments
+from app.commands.configured import read_settings
+
+if TYPE_CHECKING:
+    from models.training.run import Recipe
+
+NEEDED = ("faster_coco_eval", "matplotlib")  # they come with the extra `train`
+WHOLE = "none"  # --val-split none: learn from every image
+
+
+def run(arguments: TrainArguments) -> int:
+    """Train, and say where the model lies."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise CommandFailed(f"{', '.join(missing)} is missing; install it: pip install 'rcnn-serve[train]'")
+    from models.training.run import read_data
+    from models.training.run import run as train
+    from models.training.train import TrainingDiverged
+
+    recipe = _recipe(arguments)
+    console = Console(stderr=True)
+    try:
+        data = read_data(recipe)
+        for split, report in data.reports.items():
+            console.print(f"[bold]{split}[/bold]\n{report.summary()}", highlight=False)
+        command = shlex.join(["rcnn", *sys.argv[1:]])
+        with _Bar(console) as bar:
+            card = train(recipe, data, command, bar.show)
+    except KeyboardInterrupt as stop:
+        text = f"stopped; the same command goes on from the last checkpoint in {recipe.out}"
+        raise CommandFailed(text, 130) from stop
+    except (ValueError, OSError, TrainingDiverged) as error:  # data, card, weights, options: the text says it
+        raise CommandFailed(error) from error
+    print(card)
+    console.print(
+        f"report: {card.parent / 'report.md'}\nserve:  RCNN_MODEL={card} rcnn serve", highlight=False
+    )
+    return 0
+
+
+def _recipe(arguments: TrainArguments) -> "Recipe":
+    from models.training.augment import Augmentation
+    from models.training.run import Recipe
+
+    sizes = arguments.min_size, arguments.max_size or round(arguments.min_size * 16 / 9)
+    if sizes[1] < sizes[0]:
+        raise CommandFailed(f"--max-size {sizes[1]} is below --min-size {sizes[0]}; make it larger", USAGE)
+    change = Augmentation(
+        flip=arguments.flip,
+        zoom=(1 / arguments.zoom, arguments.zoom),
+        colour=arguments.colour,
+        mosaic=arguments.mosaic,
+    )
+    return Recipe(
+        data=arguments.data,
+        out=arguments.out,
+        cache_dir=read_settings().cache_dir,
+        architecture=arguments.architecture,
+        start=arguments.start,
+        format=arguments.format,
+        train_split=_split(arguments.train_split),
+        val_split=_split(arguments.val_split),
+        epochs=arguments.epochs,
+        batch_size=arguments.batch_size,
+        learning_rate=arguments.learning_rate,
+        min_size=sizes[0],
+        max_size=sizes[1],
+        seed=arguments.seed,
+        device=arguments.device,
+        threads=arguments.threads,
+        bfloat16=arguments.bfloat16,
+        patience=arguments.patience,
+        augmentation=change,
+    )
+
+
+def _split(name: str) -> str | None:
+    return None if name == WHOLE else name
+
+
+class _Bar:
+    """A progress bar on a terminal, with the losses; nothing in a pipe."""
+
+    def __init__(self, console: Console) -> None:
+        columns = (
+            SpinnerColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[text]}"),
+        )
+        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._task = self._bar.add_task("steps", total=None, text="")
+
+    def __enter__(self) -> "_Bar":
+        self._bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.stop()
+
+    def show(self, step: int, steps: int, entry: dict[str, float]) -> None:
+        """One step is done."""
+        text = " ".join(f"{name.removeprefix('loss_')} {value:.3g}" for name, value in entry.items())
+        self._bar.update(self._task, completed=step, total=steps, text=text)

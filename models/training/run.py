@@ -1,0 +1,186 @@
+"""One training run from a folder of annotated images to a folder with a servable model and its report."""
+
+import json
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from torchvision.models.detection import FasterRCNN
+
+from models.engines import choose_device
+from models.networks import build_network
+from models.training.augment import Augmentation
+from models.training.datasets import AnnotationReport, Dataset, DatasetError, Format, read_dataset
+from models.training.folder import BatchPlan, batches_per_epoch, folder_loader
+from models.training.report import write_report
+from models.training.start import start_from
+from models.training.train import TrainingConfig, Watch, train
+from models.training.validation import assess_network, best_threshold
+from models.zoo.cards import Card
+from models.zoo.weights import save_weights
+
+Progress = Callable[[int, int, dict[str, float]], None]  # step, steps, what was logged
+
+WARMUP_SHARE = 0.1
+AVERAGED_STEPS = 0.1  # of the run: how far back the moving average reaches
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What `rcnn train` was asked for; sizes in pixels. `val_split` None keeps every image for training."""
+
+    data: Path
+    out: Path
+    cache_dir: Path
+    architecture: str = "small"
+    start: str = "scratch"
+    format: Format | None = None
+    train_split: str | None = "train"
+    val_split: str | None = "val"
+    epochs: int = 40
+    batch_size: int = 8
+    learning_rate: float = 1e-3
+    min_size: int = 320
+    max_size: int = 576
+    seed: int = 1
+    device: str = "auto"
+    threads: int = 0  # 0: torch's own choice
+    bfloat16: bool = False
+    patience: int = 10
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The images to learn from, and those to choose by; val is None where all are learned from."""
+
+    train: Dataset
+    val: Dataset | None
+
+    @property
+    def reports(self) -> dict[str, AnnotationReport]:
+        """What was wrong, by split."""
+        found = {"train": self.train.report}
+        return found | ({"val": self.val.report} if self.val else {})
+
+
+def read_data(recipe: Recipe) -> Data:
+    """Read the splits that the recipe names; raises DatasetError."""
+    train_set = read_dataset(recipe.data, recipe.train_split, recipe.format)
+    if recipe.val_split is None:
+        return Data(train_set, None)
+    return Data(train_set, read_dataset(recipe.data, recipe.val_split, recipe.format, train_set.labels))
+
+
+def run(recipe: Recipe, data: Data, command: str, progress: Progress) -> Path:
+    """Train as the recipe says; the path of the card written. Goes on where an earlier run stopped."""
+    _remember(recipe, data.train.labels)
+    if recipe.threads:
+        torch.set_num_threads(recipe.threads)
+    torch.manual_seed(recipe.seed)
+    network = build_network(recipe.architecture, len(data.train.labels))
+    start_from(recipe.start, network, recipe.architecture, recipe.cache_dir)
+    network.transform.min_size, network.transform.max_size = (recipe.min_size,), recipe.max_size
+    trained = _train(network.to(choose_device(recipe.device)), recipe, data, progress)
+    return _finish(trained, recipe, data, command)
+
+
+def _remember(recipe: Recipe, labels: tuple[str, ...]) -> None:
+    """Keep the recipe beside the checkpoint: a folder cannot be gone on with by another one."""
+    recipe.out.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({**asdict(recipe), "labels": labels}, indent=2, default=str) + "\n"
+    kept = recipe.out / "recipe.json"
+    if (recipe.out / "checkpoint.pt").exists() and kept.exists() and kept.read_text() != text:
+        raise DatasetError(
+            f"{recipe.out} holds a run with other options (see {kept.name}); repeat it with those, "
+            "or give another --out"
+        )
+    kept.write_text(text)
+
+
+def _train(network: FasterRCNN, recipe: Recipe, data: Data, progress: Progress) -> FasterRCNN:
+    plan = BatchPlan(recipe.batch_size, recipe.seed, recipe.augmentation)
+    per_epoch = batches_per_epoch(data.train.images, recipe.batch_size)
+    config = _config(recipe, per_epoch)
+    card = make_card(recipe, data.train.labels)
+    val = data.val
+
+    def validate(average: FasterRCNN) -> float:
+        return assess_network(average, card, val.images).numbers["AP"] if val else 0.0
+
+    watch = Watch(
+        progress=lambda step, entry: progress(step, config.steps, entry),
+        validate=validate if val else None,
+        validate_every=per_epoch,
+        patience=recipe.patience,
+    )
+    return train(
+        network, lambda first: folder_loader(data.train.images, plan, first), config, recipe.out, watch
+    )
+
+
+def _config(recipe: Recipe, per_epoch: int) -> TrainingConfig:
+    steps = recipe.epochs * per_epoch
+    return TrainingConfig(
+        steps=steps,
+        batch_size=recipe.batch_size,
+        learning_rate=recipe.learning_rate,
+        warmup_steps=max(1, round(WARMUP_SHARE * steps)),
+        ema_decay=max(0.0, 1 - 1 / max(1.0, AVERAGED_STEPS * steps)),
+        bfloat16=recipe.bfloat16,
+        seed=recipe.seed,
+        checkpoint_every=per_epoch,
+    )
+
+
+def make_card(
+    recipe: Recipe, labels: tuple[str, ...], sha256: str | None = None, score_threshold: float = 0.5
+) -> Card:
+    """The card of the run's model; its weights lie beside it."""
+    return Card(
+        name=recipe.out.name.lower().replace(" ", "-"),
+        architecture=recipe.architecture,
+        weights="file:weights.safetensors",
+        sha256=sha256,
+        labels=labels,
+        score_threshold=score_threshold,
+        min_size=recipe.min_size,
+        max_size=recipe.max_size,
+    )
+
+
+def _finish(network: FasterRCNN, recipe: Recipe, data: Data, command: str) -> Path:
+    """Write weights, card and report: from then on the folder is a model."""
+    network = network.cpu()
+    sha256 = save_weights(network, recipe.out / "weights.safetensors", half=True)
+    judged = data.val or data.train
+    assessment = assess_network(network, make_card(recipe, judged.labels), judged.images)
+    card = make_card(recipe, judged.labels, sha256, best_threshold(assessment))
+    training = {
+        "command": command,
+        "seed": recipe.seed,
+        "data": f"{len(data.train.images)} images, {data.train.report.objects} objects",
+        "evaluated_on": recipe.val_split if data.val else "the training images themselves",
+        "ap": round(assessment.numbers["AP"], 4),
+        "ap50": round(assessment.numbers["AP50"], 4),
+        "ap75": round(assessment.numbers["AP75"], 4),
+        "python": platform.python_version(),
+        "torch": version("torch"),
+        "torchvision": version("torchvision"),
+    }
+    path = recipe.out / "model.toml"
+    path.write_text(card_text(card, training))
+    write_report(recipe.out, card, training, assessment, data.reports, judged.images)
+    return path
+
+
+def card_text(card: Card, training: Mapping[str, object]) -> str:
+    """The card as TOML."""
+    values = card.model_dump(mode="json", exclude_none=True)
+    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
+    lines += ["", "[training]"]
+    lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in training.items()]
+    return "\n".join(lines) + "\n"

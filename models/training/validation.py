@@ -1,0 +1,51 @@
+"""How good a network is on annotated images, while it is trained and at the end."""
+
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+from torchvision.models.detection import FasterRCNN
+
+from models.detections import Detections
+from models.detector import Detector
+from models.engines import EngineChoice, build_engine
+from models.evaluation.assessment import Assessment, assess
+from models.evaluation.coco import GroundTruth
+from models.evaluation.local import ask_detector, best_batch
+from models.options import Options
+from models.training.datasets import AnnotatedImage
+from models.training.folder import LIMITS
+from models.zoo.cards import Card
+
+FLOOR = 0.05  # torchvision's own floor for evaluation
+THRESHOLDS = np.arange(0.05, 0.96, 0.05)
+
+
+def assess_network(network: FasterRCNN, card: Card, images: Sequence[AnnotatedImage]) -> Assessment:
+    """The assessment of `network` as `card` would serve it; the network itself is left as it is."""
+    mine = copy.deepcopy(network).eval()  # an engine lays out the weights anew
+    device = str(next(network.parameters()).device)
+    detector = Detector(mine, card, build_engine(mine, EngineChoice(device=device, precision="fp32")))
+    options = Options(FLOOR, card.nms_threshold, card.max_detections)
+    answers = [Detections.empty()] * len(images)
+    files = [image.path for image in images]
+    for answer in ask_detector(detector, files, options, LIMITS, best_batch(detector)):
+        answers[answer.index] = answer.detections
+    truths = [GroundTruth(i.width, i.height, i.boxes, i.labels, i.crowd) for i in images]
+    return assess(truths, answers, card.labels, card.score_threshold)
+
+
+def best_threshold(assessment: Assessment) -> float:
+    """The score threshold with the highest F1 over all objects at IoU 0.5, in steps of 0.05."""
+    return round(float(max(THRESHOLDS, key=lambda threshold: _f1(assessment, threshold))), 2)
+
+
+def _f1(assessment: Assessment, threshold: float) -> float:
+    found = claimed = objects = 0.0
+    for one in assessment.classes:
+        precision, recall = one.curve.at(threshold)
+        right = recall * one.objects
+        found += right
+        claimed += right / precision if precision else 0.0
+        objects += one.objects
+    return 2 * found / (claimed + objects) if claimed + objects else 0.0
