@@ -1,5 +1,6 @@
-"""RoIAlign over a feature pyramid (He et al. 2017, §3; level choice: Lin et al. 2017, eq. 1).
+"""RoIAlign over one feature map or a pyramid (He et al. 2017, §3; level choice: Lin et al. 2017, eq. 1).
 
+Networks that pool whole positions instead (RoIPool, Girshick 2015) come through the same door.
 torchvision's CPU kernel visits one channel at a time. Here the same sum is one `embedding_bag`: rows are
 the positions of an NHWC feature map, a bag is an output bin, and the bilinear weights are the bag's weights,
 so each visit reads all channels of a position in one stretch of memory. On CUDA torchvision's kernel is the
@@ -7,7 +8,7 @@ fast one.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection import FasterRCNN
 from torchvision.ops import roi_align as torchvision_roi_align
+from torchvision.ops import roi_pool as torchvision_roi_pool
 from torchvision.ops.poolers import LevelMapper
 
 
@@ -27,6 +29,10 @@ class RoIAlignConfig:
     sampling_ratio: int
     canonical_scale: int
     canonical_level: int
+    quantised: bool = False  # RoIPool: the maximum over whole positions; there are no samples
+
+
+Kernel = Callable[[Tensor, Tensor, Tensor, RoIAlignConfig], Tensor]
 
 
 def roi_align_config(network: FasterRCNN) -> RoIAlignConfig:
@@ -38,6 +44,7 @@ def roi_align_config(network: FasterRCNN) -> RoIAlignConfig:
         sampling_ratio=pool.sampling_ratio,
         canonical_scale=pool.canonical_scale,
         canonical_level=pool.canonical_level,
+        quantised=getattr(pool, "quantised", False),  # torchvision's own pooler never is
     )
 
 
@@ -53,7 +60,7 @@ def roi_align(
     boxes = torch.cat(list(proposals))
     images = torch.cat([torch.full((len(p),), k, device=boxes.device) for k, p in enumerate(proposals)])
     chosen = _level_of_each(list(proposals), scales, config)
-    pool = _pool_bags if boxes.device.type == "cpu" else _pool_torchvision
+    pool = _kernel(boxes.device, config)
     pooled = levels[0].new_empty(len(boxes), config.output_size, config.output_size, levels[0].shape[1])
     for k, (level, scale) in enumerate(zip(levels, scales, strict=True)):
         mine = torch.where(chosen == k)[0]
@@ -71,7 +78,20 @@ def _level_of_each(proposals: list[Tensor], scales: list[float], config: RoIAlig
     return level
 
 
-def _pool_torchvision(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
+def _kernel(device: torch.device, config: RoIAlignConfig) -> Kernel:
+    """What pools boxes (R, 4), in a level's positions, of the images (R,): to (R, side, side, C)."""
+    if config.quantised:
+        return _pool_maxima
+    return _pool_bags if device.type == "cpu" else _pool_samples
+
+
+def _pool_maxima(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
+    rois = torch.cat([images[:, None].to(boxes), boxes], dim=1)
+    pooled: Tensor = torchvision_roi_pool(level, rois, config.output_size, spatial_scale=1.0)
+    return pooled.permute(0, 2, 3, 1)
+
+
+def _pool_samples(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
     rois = torch.cat([images[:, None].to(boxes), boxes], dim=1)
     pooled: Tensor = torchvision_roi_align(
         level, rois, config.output_size, spatial_scale=1.0, sampling_ratio=config.sampling_ratio

@@ -1,8 +1,8 @@
-"""The embedding-bag RoIAlign against torchvision's kernel."""
+"""The embedding-bag RoIAlign, and RoIPool, against torchvision's kernels."""
 
 import pytest
 import torch
-from torchvision.ops import MultiScaleRoIAlign
+from torchvision.ops import MultiScaleRoIAlign, roi_pool
 
 from models.roi_align import RoIAlignConfig, roi_align
 
@@ -55,7 +55,16 @@ def test_pooled_features_equal_torchvisions(strides: tuple[int, ...], sampling_r
     torch.testing.assert_close(pooled, expected, atol=2e-5, rtol=0)
 
 
-def test_no_proposals_pool_to_nothing() -> None:
-    config = RoIAlignConfig((0, 1), 7, 2, 224, 4)
+def test_a_quantised_pooler_takes_maxima_as_torchvisions_does() -> None:
+    (level,) = features((16,))
+    proposals = [boxes(60, 1), boxes(25, 2)]
+    config = RoIAlignConfig((0,), 7, 1, 224, 4, quantised=True)
+    pooled = roi_align([level], proposals, CANVAS, config)
+    assert torch.equal(pooled, roi_pool(level, proposals, 7, 1 / 16))
+
+
+@pytest.mark.parametrize("quantised", [False, True])
+def test_no_proposals_pool_to_nothing(quantised: bool) -> None:
+    config = RoIAlignConfig((0, 1), 7, 2, 224, 4, quantised)
     pooled = roi_align(features((8, 16)), [torch.zeros(0, 4)] * 2, CANVAS, config)
     assert pooled.shape == (0, 12, 7, 7)

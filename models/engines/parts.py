@@ -31,6 +31,6 @@ class HeadPart(nn.Module):
         self.box_predictor = network.roi_heads.box_predictor
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Pooled features (R, C, 7, 7) to class logits (R, K) and box deltas (R, 4K)."""
+        """Pooled features (R, C, side, side) to class logits (R, K) and box deltas (R, 4K)."""
         logits, deltas = self.box_predictor(self.box_head(pooled))
         return logits, deltas

@@ -10,7 +10,10 @@ from torchvision.models.detection import (
     fasterrcnn_resnet50_fpn_v2,
 )
 
+from models.networks.c4 import resnet50_c4, resnet101_c4
+from models.networks.fpn import resnet101_fpn
 from models.networks.small import small
+from models.networks.vgg import vgg16, vgg16_roi_pool
 
 Builder = Callable[[int], FasterRCNN]
 
@@ -21,8 +24,13 @@ def _torchvision(builder: Callable[..., FasterRCNN]) -> Builder:
 
 
 ARCHITECTURES: dict[str, Builder] = {
+    "vgg16": vgg16,
+    "vgg16_roi_pool": vgg16_roi_pool,
+    "resnet50_c4": resnet50_c4,
+    "resnet101_c4": resnet101_c4,
     "resnet50_fpn": _torchvision(fasterrcnn_resnet50_fpn),
     "resnet50_fpn_v2": _torchvision(fasterrcnn_resnet50_fpn_v2),
+    "resnet101_fpn": resnet101_fpn,
     "mobilenet_v3_large_fpn": _torchvision(fasterrcnn_mobilenet_v3_large_fpn),
     "mobilenet_v3_large_320_fpn": _torchvision(fasterrcnn_mobilenet_v3_large_320_fpn),
     "small": small,
