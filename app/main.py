@@ -2,12 +2,14 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 
 from fastapi import Depends, FastAPI
 
 from app import version
 from app.admission import Admission
 from app.batcher import Batcher, BatchEvents, BatchLimits
+from app.loading import load
 from app.metrics import Metrics
 from app.middleware import BodyLimit, RequestContext, error_handlers
 from app.model import Detector, Inferred, Job, Model
@@ -22,7 +24,7 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
     """The service as an ASGI application; with a `detector` it serves that one instead of loading a model."""
     settings = settings or Settings()
     metrics = Metrics()
-    service = _service(settings, metrics, (lambda: detector) if detector else _loader(settings))
+    service = _service(settings, metrics, (lambda: detector) if detector else partial(load, settings))
     app = FastAPI(
         title="rcnn-serve",
         description=DESCRIPTION,
@@ -81,24 +83,3 @@ def _events(metrics: Metrics, admission: Admission) -> BatchEvents:
         cancelled=metrics.cancelled.inc,
         expired=metrics.deadline_exceeded.inc,
     )
-
-
-def _loader(settings: Settings) -> Callable[[], Detector]:
-    """What loads the model that the settings name; called on a thread while the port already answers."""
-
-    def load() -> Detector:
-        from models.detector import DetectorSpec, load_detector  # torch takes seconds to import
-
-        return load_detector(
-            DetectorSpec(
-                model=settings.model,
-                model_dir=settings.model_dir,
-                cache_dir=settings.cache_dir,
-                device=settings.device,
-                engine=settings.engine,
-                precision=settings.precision,
-                threads=settings.inference_threads,
-            )
-        )
-
-    return load

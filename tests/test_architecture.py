@@ -60,12 +60,13 @@ ARROWS: dict[str, str] = {
     "app": "",
     # the command line and the server
     "app.cli": "app app.commands",
-    "app.commands": "app.client app.server app.settings models.detector models.drawing models.zoo "
-    f"models.evaluation models.training {VALUES}",
+    "app.loading": "app.settings models.detector",
+    "app.commands": "app.client app.loading app.server app.settings models.detector models.drawing "
+    f"models.zoo models.evaluation models.training {VALUES}",
     "app.client": "models.detections",
     "app.server": "app app.main app.model app.service app.settings app.logs",
     "app.main": "app app.routes app.middleware app.service app.model app.worker app.admission app.batcher "
-    "app.plan app.errors app.metrics app.settings app.schemas app.logs models.detector models.zoo",
+    "app.plan app.errors app.metrics app.settings app.schemas app.logs app.loading",
     # a request, from the outside in
     "app.routes": "app app.service app.plan app.schemas app.errors app.logs models.detections models.zoo",
     "app.middleware": "app.errors app.metrics app.logs",

@@ -7,6 +7,7 @@ from typing import Any
 
 from app.client import Client, NotAnAnswer, Refused
 from app.commands import USAGE, CommandFailed
+from app.loading import load
 from app.settings import Settings
 from models.detections import Detections
 from models.evaluation.answers import Answer, Unanswered, ask_each
@@ -49,20 +50,10 @@ class Source:
 
 def load_model(settings: Settings) -> Source:
     """The model of the settings, in this process; raises CommandFailed with what to do."""
-    from models.detector import DetectorSpec, load_detector
     from models.evaluation.local import ask_detector, best_batch
 
-    spec = DetectorSpec(
-        model=settings.model,
-        model_dir=settings.model_dir,
-        cache_dir=settings.cache_dir,
-        device=settings.device,
-        engine=settings.engine,
-        precision=settings.precision,
-        threads=settings.inference_threads,
-    )
     try:
-        detector = load_detector(spec)
+        detector = load(settings)
     except (ValueError, OSError) as error:  # a card, its weights, or the device; the text says what to do
         raise CommandFailed(error) from error
     card, limits = detector.card, Limits(settings.max_pixels)

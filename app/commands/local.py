@@ -6,8 +6,9 @@ from typing import TypeVar, Unpack
 
 from app import client
 from app.commands import USAGE, CommandFailed
+from app.loading import load
 from app.settings import Settings
-from models.detector import Detector, DetectorSpec, Job, load_detector
+from models.detector import Detector, Job
 from models.images import Limits, decode
 from models.options import Options
 from models.zoo.cards import UNUSED_LABEL
@@ -79,16 +80,7 @@ def class_ids(classes: Sequence[str | int], labels: Sequence[str]) -> frozenset[
 
 def load_client(settings: Settings) -> LocalClient:
     """Load the model of the settings; raises CommandFailed with what to do."""
-    spec = DetectorSpec(
-        model=settings.model,
-        model_dir=settings.model_dir,
-        cache_dir=settings.cache_dir,
-        device=settings.device,
-        engine=settings.engine,
-        precision=settings.precision,
-        threads=settings.inference_threads,
-    )
     try:
-        return LocalClient(load_detector(spec), Limits(settings.max_pixels))
+        return LocalClient(load(settings), Limits(settings.max_pixels))
     except (ValueError, OSError) as error:  # a card, its weights, or the device; the text says what to do
         raise CommandFailed(error) from error

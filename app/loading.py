@@ -1,0 +1,25 @@
+"""The model that the settings name, loaded. torch comes with it, so its import waits for the call."""
+
+from typing import TYPE_CHECKING
+
+from app.settings import Settings
+
+if TYPE_CHECKING:
+    from models.detector import Detector
+
+
+def load(settings: Settings) -> "Detector":
+    """Find the card, load its weights, put the network on the device; errors say what to do."""
+    from models.detector import DetectorSpec, load_detector
+
+    return load_detector(
+        DetectorSpec(
+            model=settings.model,
+            model_dir=settings.model_dir,
+            cache_dir=settings.cache_dir,
+            device=settings.device,
+            engine=settings.engine,
+            precision=settings.precision,
+            threads=settings.inference_threads,
+        )
+    )
