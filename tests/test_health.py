@@ -1,5 +1,6 @@
 """What people and machines ask about the service: health, metrics, catalogue, documents, page; and keys."""
 
+import asyncio
 import re
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,12 @@ async def test_warm_up_decides_how_large_batches_become(serve: Serve) -> None:
     async with serve(FakeDetector(best_batch=3), max_batch=16) as served:
         served.detector.free.clear()
         files = [("image", picture()) for _ in range(8)]
-        request = served.client.post("/detect/batch", files=files)
+        request = asyncio.ensure_future(served.client.post("/detect/batch", files=files))
+        detector, service = served.detector, served.app.state.service
+        await eventually(
+            lambda: bool(detector.batches) and len(detector.reached) + service.queue_depth == 8,
+            "all are on the device or wait for it",
+        )
         served.detector.free.set()
         assert len((await request).json()["results"]) == 8
         assert max(len(batch) for batch in served.detector.batches) == 3
