@@ -13,6 +13,7 @@ from models.training.augment import (
     mirrored,
     mosaic,
     recoloured,
+    turned,
     zoomed,
 )
 
@@ -38,7 +39,7 @@ def assert_boxes_fit(sample: Sample, slack: float = 2.0) -> None:
         torch.testing.assert_close(found.float(), box, atol=slack, rtol=0)
 
 
-@pytest.mark.parametrize("change", [mirrored, flipped])
+@pytest.mark.parametrize("change", [mirrored, flipped, turned])
 def test_mirroring_twice_changes_nothing_and_once_moves_boxes(change: object) -> None:
     once = change(marked())
     assert_boxes_fit(once, slack=0.5)
@@ -105,3 +106,8 @@ def test_the_same_seed_makes_the_same_change() -> None:
     first, second = (augment(marked(), change, np.random.default_rng(9)) for _ in range(2))
     assert torch.equal(first.pixels, second.pixels)
     assert torch.equal(first.boxes, second.boxes)
+
+
+def test_whole_images_are_still_mirrored_and_recoloured_but_not_cut() -> None:
+    change = Augmentation(flip=True, turn=True, zoom=(0.5, 2.0), colour=0.2, mosaic=1.0).whole
+    assert change == Augmentation(flip=True, turn=True, zoom=(1.0, 1.0), colour=0.2, mosaic=0.0)

@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ from models.options import Options
 from models.training.augment import Augmentation
 from models.training.datasets import read_dataset
 from models.training.folder import BatchPlan, FolderBatches, batches_per_epoch
+from models.training.processes import Place
 from models.training.synthetic import draw_scene
 from models.zoo.cards import read_card
 from tests.conftest import ROOT
@@ -124,6 +126,68 @@ def test_a_folder_is_not_gone_on_with_by_another_recipe(trained: Path, data: Pat
     refused = train(data, trained, "--learning-rate", "0.01", "--mosaic", "0.5")
     assert refused.returncode == 1
     assert "other options" in refused.stderr
+
+
+def test_the_four_steps_of_the_paper_make_a_model_too(data: Path, tmp_path: Path) -> None:
+    done = train(data, tmp_path / "run", "--schedule", "alternating", "--epochs", "1")
+    assert done.returncode == 0, done.stderr
+    assert read_card(tmp_path / "run" / "model.toml").name == "run"
+    entries = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == list(range(1, len(entries) + 1))
+    assert (tmp_path / "run" / "curves.png").exists()
+
+
+def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
+    """As torchrun starts them on a machine with two GPUs; here on the CPU, with gloo."""
+    program = tmp_path / "program.py"
+    program.write_text("from app.cli import main\nmain()\n")
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    options = command(data, tmp_path / "run")[3:]
+    done = subprocess.run(
+        [*torchrun, str(program), *options, "--epochs", "2"],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(tmp_path / "run" / "model.toml"), "one process speaks for all"
+    entries = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == list(range(1, len(entries) + 1))
+    assert sum("score" in entry for entry in entries) == 2
+    load_detector(DetectorSpec(model=str(tmp_path / "run" / "model.toml"), cache_dir=tmp_path, device="cpu"))
+
+
+def test_processes_share_a_batch_out(data: Path) -> None:
+    images = read_dataset(data, "train").images
+    plan = BatchPlan(3, 1, Augmentation(mirror=False))
+    whole = next(iter(FolderBatches(images, plan)))
+    parts = [next(iter(FolderBatches(images, replace(plan, place=Place(k, 2))))) for k in range(2)]
+    assert [len(part.images) for part in parts] == [2, 1]
+    shared = [parts[0].images[0], parts[1].images[0], parts[0].images[1]]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(whole.images, shared, strict=True))
+
+
+def test_the_end_of_a_run_sees_whole_images_and_batches_turn_together(data: Path) -> None:
+    images = read_dataset(data, "train").images
+    change = Augmentation(mirror=False, turn=True, mosaic=1.0)
+    batches = iter(FolderBatches(images, BatchPlan(3, 1, change, whole_from=10)))
+    sizes = {(image.height, image.width) for image in images}
+    series = [next(batches) for _ in range(20)]
+    assert {tuple(image.shape[1:]) for batch in series for image in batch.images} == {(120, 160), (160, 120)}
+    assert all(len({tuple(image.shape) for image in batch.images}) == 1 for batch in series)
+    objects = sorted(len(image.boxes) for image in images)
+    late = [len(target["boxes"]) for batch in series[10:] for target in batch.targets]
+    assert sizes == {(120, 160), (160, 120)}
+    assert set(late) <= set(objects), "a whole image has all of its objects"
+
+
+def test_resume_needs_something_to_go_on_with(data: Path, tmp_path: Path) -> None:
+    refused = train(data, tmp_path / "run", "--resume")
+    assert refused.returncode == 2
+    assert "holds no checkpoint" in refused.stderr
 
 
 def test_a_model_is_a_start_for_other_classes(data: Path, tmp_path: Path) -> None:

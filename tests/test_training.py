@@ -2,14 +2,18 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torchvision.models.detection import FasterRCNN
 
 from models.networks import build_network
+from models.training.alternating import train_alternating
 from models.training.data import Batch, SceneBatches
-from models.training.train import TrainingConfig, TrainingDiverged, Watch, learning_rate, train
+from models.training.optimizer import TrainingConfig, learning_rate
+from models.training.train import TrainingDiverged, Watch, train
 
 CONFIG = TrainingConfig(steps=6, batch_size=2, warmup_steps=2, checkpoint_every=3, seed=4)
 PARTS = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
@@ -81,6 +85,71 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert max(rates) == rates[10] == rates[9] == pytest.approx(1.0)
     assert rates[100] == pytest.approx(0.0, abs=1e-9)
     assert rates[10:] == sorted(rates[10:], reverse=True)
+
+
+def test_the_stepped_rate_falls_tenfold_twice() -> None:
+    config = TrainingConfig(steps=90, warmup_steps=10, learning_rate=1.0, rate="steps")
+    rates = [learning_rate(step, config) for step in (9, 59, 60, 79, 80, 89)]
+    assert rates == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01, 0.01])
+
+
+def test_sgd_learns_too_and_resumes_exactly(tmp_path: Path) -> None:
+    config = replace(CONFIG, optimizer="sgd", learning_rate=0.01, rate="steps")
+    whole = run(tmp_path / "whole", config)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "broken", config, until=5)
+    resumed = run(tmp_path / "broken", config)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    adamw = run(tmp_path / "adamw")
+    assert any(not torch.equal(whole[name], adamw[name]) for name in whole)
+
+
+def alternate(folder: Path, until: int | None = None) -> FasterRCNN:
+    """The four steps, six batches each."""
+    torch.manual_seed(0)
+    network = build_network("small", 4)
+    network.transform.min_size, network.transform.max_size = (96,), 128
+
+    def progress(step: int, losses: dict[str, float]) -> None:
+        if step == until:
+            raise KeyboardInterrupt
+
+    return train_alternating(network, batches, CONFIG, folder, Watch(progress))
+
+
+def test_alternating_trains_rpn_and_head_in_turns_on_one_backbone(tmp_path: Path) -> None:
+    """Ren et al. 2015, §3.2: from the third step on the backbone of the second is left as it is."""
+    trained = alternate(tmp_path).state_dict()
+    averages = [
+        torch.load(tmp_path / f"step-{k}" / "checkpoint.pt", weights_only=True)["average"]
+        for k in range(1, 5)
+    ]
+
+    def same(first: int, second: int, part: str) -> bool:
+        pair = averages[first - 1], averages[second - 1]
+        return all(torch.equal(pair[0][name], pair[1][name]) for name in pair[0] if name.startswith(part))
+
+    assert not same(1, 2, "backbone.")
+    assert same(2, 3, "backbone.")
+    assert same(3, 4, "backbone.")
+    assert not same(1, 3, "rpn.")
+    assert same(3, 4, "rpn.")
+    assert same(2, 3, "roi_heads.")
+    assert not same(3, 4, "roi_heads.")
+    assert all(torch.equal(trained[name], averages[3][name]) for name in trained)
+    entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [entry["step"] for entry in entries] == list(range(1, 25))
+    rpn, head = {"loss_objectness", "loss_rpn_box_reg"}, {"loss_classifier", "loss_box_reg"}
+    assert [entries[k].keys() & PARTS for k in (0, 6, 12, 18)] == [rpn, head, rpn, head]
+
+
+def test_an_interrupted_alternation_ends_with_the_same_weights(tmp_path: Path) -> None:
+    whole = alternate(tmp_path / "whole").state_dict()
+    for until in (4, 11, 17):
+        with pytest.raises(KeyboardInterrupt):
+            alternate(tmp_path / "broken", until)
+    resumed = alternate(tmp_path / "broken").state_dict()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
 def test_batches_hold_one_orientation_and_can_start_anywhere() -> None:

@@ -110,10 +110,17 @@ class EvaluateArguments:
 class TrainArguments:
     """The images to learn from, the network and where it starts, and how long it learns."""
 
-    data: Annotated[
-        Path, Argument(help="Folder in COCO, Pascal VOC or YOLO form.", exists=True, metavar="DATA")
-    ]
     out: Annotated[Path, Option(help="Folder for the model; its name becomes the model's.", metavar="DIR")]
+    data: Annotated[
+        Path | None, Argument(help="Folder in COCO, Pascal VOC or YOLO form.", exists=True, metavar="DATA")
+    ] = None
+    data_option: Annotated[
+        Path | None, Option("--data", help="The same as DATA.", exists=True, metavar="DATA")
+    ] = None
+    resume: Annotated[
+        bool,
+        Option("--resume", help="Only go on: an error where nothing was begun. Without it, as it comes."),
+    ] = False
     format: Annotated[
         Literal["coco", "voc", "yolo"] | None, Option(help="Form of the data; found out if not given.")
     ] = None
@@ -125,19 +132,42 @@ class TrainArguments:
     ] = "scratch"
     epochs: Annotated[int, Option(help="Passes over the images.", min=1)] = 40
     batch_size: Annotated[int, Option(help="Images in a step.", min=1, max=256)] = 8
-    learning_rate: Annotated[float, Option(help="AdamW's highest rate.", min=1e-8, max=1)] = 1e-3
+    schedule: Annotated[
+        Literal["joint", "alternating"],
+        Option(help="Everything at once, or the four steps of the paper, --epochs each."),
+    ] = "joint"
+    optimizer: Annotated[Literal["adamw", "sgd"], Option(help="What moves the weights.")] = "adamw"
+    learning_rate: Annotated[
+        float, Option(help="Highest rate; for sgd about 0.01 is usual.", min=1e-8, max=1)
+    ] = 1e-3
+    rate: Annotated[
+        Literal["cosine", "steps"], Option(help="How the rate falls: as half a cosine, or twice tenfold.")
+    ] = "cosine"
+    weight_decay: Annotated[float, Option(help="Of everything but biases and norms.", min=0, max=1)] = 1e-4
+    clip_norm: Annotated[float, Option(help="Longest gradient that is followed.", min=1e-3)] = 5.0
     min_size: Annotated[int, Option(help="Short side in pixels.", min=64, max=1333)] = 320
     max_size: Annotated[
         int | None, Option(help="Longest side in pixels; 16:9 of the short one if not given.", max=8192)
     ] = None
     flip: Annotated[bool, Option("--flip", help="Also upside down: for pictures without an up.")] = False
+    turn: Annotated[bool, Option("--turn", help="Also on the side: with --flip, all eight symmetries.")] = (
+        False
+    )
+    scale: Annotated[
+        float, Option(help="Whole images up to this many times smaller or larger.", min=1, max=2)
+    ] = 1.0
+    whole: Annotated[float, Option(help="Last share of the run without zoom and mosaic.", min=0, max=1)] = 0.0
     zoom: Annotated[float, Option(help="Objects up to this many times larger or smaller.", min=1, max=4)] = (
         1.4
     )
     colour: Annotated[float, Option(help="Change of brightness, contrast, saturation.", min=0, max=0.9)] = 0.2
     mosaic: Annotated[float, Option(help="Share of pictures made of four.", min=0, max=1)] = 0.0
+    validate_every: Annotated[int, Option(help="Epochs between validations.", min=1)] = 1
     patience: Annotated[int, Option(help="Validations without a gain before it ends early.", min=1)] = 10
     bfloat16: Annotated[bool, Option("--bfloat16", help="Half the arithmetic's width: faster.")] = False
+    float16: Annotated[
+        bool, Option("--float16", help="The same with loss scaling, for GPUs without bfloat16.")
+    ] = False
     seed: Annotated[int, Option(help="Decides everything random.", min=0)] = 1
     device: Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")] = "auto"
     threads: Annotated[int, Option(help="Threads on the CPU; 0: one a core.", min=0)] = 0
@@ -157,3 +187,23 @@ class SettingsArguments:
     markdown: Annotated[
         bool, Option("--markdown", help="The table as Markdown, as it stands in the README.")
     ] = False
+
+
+@dataclass(frozen=True)
+class BenchLineageArguments:
+    """The network, the images, and how much of R-CNN's work is done."""
+
+    architecture: Annotated[str, Option(help="The network, as in a model card.")] = "small"
+    images: Annotated[
+        Path | None,
+        Option(
+            help="Folder of images; drawn scenes without this.", metavar="DIR", exists=True, file_okay=False
+        ),
+    ] = None
+    count: Annotated[int, Option(help="At most this many images.", min=1)] = 4
+    proposals: Annotated[int, Option(help="Most proposals of Selective Search an image.", min=1)] = 2000
+    crops: Annotated[
+        int, Option(help="Proposals an image that R-CNN is timed on; its time is scaled up to all.", min=1)
+    ] = 64
+    device: Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")] = "auto"
+    json: Json = False

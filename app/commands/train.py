@@ -2,8 +2,10 @@
 
 import shlex
 import sys
+from dataclasses import fields
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
@@ -24,65 +26,83 @@ def run(arguments: TrainArguments) -> int:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise CommandFailed(f"{', '.join(missing)} is missing; install it: pip install 'rcnn-serve[train]'")
-    from models.training.run import read_data
-    from models.training.run import run as train
+    from models.training.processes import joined
     from models.training.train import TrainingDiverged
 
     recipe = _recipe(arguments)
-    console = Console(stderr=True)
     try:
-        data = read_data(recipe)
-        for split, report in data.reports.items():
-            console.print(f"[bold]{split}[/bold]\n{report.summary()}", highlight=False)
-        command = shlex.join(["rcnn", *sys.argv[1:]])
-        with _Bar(console) as bar:
-            card = train(recipe, data, command, bar.show)
+        with joined() as place:
+            console = Console(stderr=True, quiet=not place.first)
+            card = _train(recipe, console)
     except KeyboardInterrupt as stop:
         text = f"stopped; the same command goes on from the last checkpoint in {recipe.out}"
         raise CommandFailed(text, 130) from stop
     except (ValueError, OSError, TrainingDiverged) as error:  # data, card, weights, options: the text says it
         raise CommandFailed(error) from error
-    print(card)
+    if place.first:
+        print(card)
     console.print(
         f"report: {card.parent / 'report.md'}\nserve:  RCNN_MODEL={card} rcnn serve", highlight=False
     )
     return 0
 
 
+def _train(recipe: "Recipe", console: Console) -> Path:
+    """Read, report what is wrong in the annotations, train; the card."""
+    from models.training.run import read_data
+    from models.training.run import run as train
+
+    data = read_data(recipe)
+    for split, report in data.reports.items():
+        console.print(f"[bold]{split}[/bold]\n{report.summary()}", highlight=False)
+    command = shlex.join(["rcnn", *sys.argv[1:]])
+    with _Bar(console) as bar:
+        return train(recipe, data, command, bar.show)
+
+
 def _recipe(arguments: TrainArguments) -> "Recipe":
     from models.training.augment import Augmentation
     from models.training.run import Recipe
 
+    _check(arguments)
     sizes = arguments.min_size, arguments.max_size or round(arguments.min_size * 16 / 9)
     if sizes[1] < sizes[0]:
         raise CommandFailed(f"--max-size {sizes[1]} is below --min-size {sizes[0]}; make it larger", USAGE)
     change = Augmentation(
         flip=arguments.flip,
+        turn=arguments.turn,
         zoom=(1 / arguments.zoom, arguments.zoom),
         colour=arguments.colour,
         mosaic=arguments.mosaic,
     )
-    return Recipe(
-        data=arguments.data,
-        out=arguments.out,
-        cache_dir=read_settings().cache_dir,
-        architecture=arguments.architecture,
-        start=arguments.start,
-        format=arguments.format,
-        train_split=_split(arguments.train_split),
-        val_split=_split(arguments.val_split),
-        epochs=arguments.epochs,
-        batch_size=arguments.batch_size,
-        learning_rate=arguments.learning_rate,
-        min_size=sizes[0],
-        max_size=sizes[1],
-        seed=arguments.seed,
-        device=arguments.device,
-        threads=arguments.threads,
-        bfloat16=arguments.bfloat16,
-        patience=arguments.patience,
-        augmentation=change,
-    )
+    same: dict[str, Any] = {field.name: getattr(arguments, field.name, None) for field in fields(Recipe)}
+    different = {
+        "data": _data(arguments),
+        "cache_dir": read_settings().cache_dir,
+        "train_split": _split(arguments.train_split),
+        "val_split": _split(arguments.val_split),
+        "max_size": sizes[1],
+        "augmentation": change,
+    }
+    return Recipe(**(same | different))
+
+
+def _data(arguments: TrainArguments) -> Path:
+    if (arguments.data is None) == (arguments.data_option is None):
+        raise CommandFailed("name the folder of images once: rcnn train DATA --out DIR", USAGE)
+    return arguments.data or arguments.data_option or Path()
+
+
+def _check(arguments: TrainArguments) -> None:
+    """Raise CommandFailed for what cannot be meant."""
+    if arguments.float16 and (arguments.bfloat16 or arguments.device == "cpu"):
+        raise CommandFailed("--float16 is for a GPU, and without --bfloat16; leave one of them out", USAGE)
+    if arguments.resume and not any(arguments.out.rglob("checkpoint.pt")):
+        raise CommandFailed(
+            f"--resume: {arguments.out} holds no checkpoint to go on from; name the folder of a run that "
+            "was stopped, or leave --resume out to begin one",
+            USAGE,
+        )
 
 
 def _split(name: str) -> str | None:
@@ -99,7 +119,7 @@ class _Bar:
             TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"),
         )
-        self._bar = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._bar = Progress(*columns, console=console, disable=console.quiet or not console.is_terminal)
         self._task = self._bar.add_task("steps", total=None, text="")
 
     def __enter__(self) -> "_Bar":

@@ -1,6 +1,6 @@
 """Augmentation of training images: mirror, turn, zoom, colour, mosaic. Boxes follow their pixels."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,10 +17,16 @@ class Augmentation:
 
     mirror: bool = True
     flip: bool = False  # upside down: for pictures without an up, such as micrographs
+    turn: bool = False  # on its side, a whole batch at a time: with both mirrors, all eight symmetries
     zoom: tuple[float, float] = (1.0, 1.0)
     colour: float = 0.0  # brightness, contrast and saturation change by up to this share
     mosaic: float = 0.0  # how often four images share one canvas
     visible: float = 0.4  # a box that keeps less than this of its area after cutting is dropped
+
+    @property
+    def whole(self) -> "Augmentation":
+        """The same without what cuts images: the end of a run sees borders as the annotators saw them."""
+        return replace(self, zoom=(1.0, 1.0), mosaic=0.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,6 +73,11 @@ def flipped(sample: Sample) -> Sample:
     x1, y1, x2, y2 = sample.boxes.unbind(1)
     boxes = torch.stack([x1, height - y2, x2, height - y1], 1)
     return Sample(sample.pixels.flip(1), boxes, sample.labels)
+
+
+def turned(sample: Sample) -> Sample:
+    """Mirrored at the diagonal: x and y change places."""
+    return Sample(sample.pixels.transpose(1, 2), sample.boxes[:, [1, 0, 3, 2]], sample.labels)
 
 
 def zoomed(sample: Sample, scale: float, visible: float, rng: np.random.Generator) -> Sample:

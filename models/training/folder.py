@@ -11,9 +11,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from models.images import ImageError, Limits, decode
-from models.training.augment import Augmentation, Sample, augment, mosaic, to_sample
+from models.training.augment import Augmentation, Sample, augment, mosaic, to_sample, turned
 from models.training.data import Batch
 from models.training.datasets import AnnotatedImage, DatasetError
+from models.training.processes import ALONE, Place
 
 logger = logging.getLogger(__name__)
 
@@ -22,11 +23,18 @@ LIMITS = Limits(max_pixels=100_000_000)  # a data set is the user's own
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How batches are made of a data set."""
+    """How batches are made of a data set; from batch `whole_from` on, images are whole."""
 
     batch_size: int
     seed: int
     augmentation: Augmentation
+    whole_from: int | None = None
+    place: Place = ALONE  # several processes share each batch out
+
+    def change(self, number: int) -> Augmentation:
+        """What may be done to the images of that batch."""
+        late = self.whole_from is not None and number >= self.whole_from
+        return self.augmentation.whole if late else self.augmentation
 
 
 def batches_per_epoch(images: tuple[AnnotatedImage, ...], batch_size: int) -> int:
@@ -64,12 +72,16 @@ class FolderBatches(IterableDataset[Batch]):
         return [batches[k] for k in rng.permutation(len(batches))]
 
     def _batch(self, number: int, chosen: npt.NDArray[np.int64]) -> Batch:
-        rng = np.random.default_rng([self._plan.seed, 1, number])
-        samples = [self._sample(int(index), rng) for index in chosen]
+        place = self._plan.place
+        rng = np.random.default_rng([self._plan.seed, 1, number, *([place.rank] if place.rank else [])])
+        chosen = chosen[place.rank % len(chosen) :: place.count]
+        change = self._plan.change(number)
+        samples = [self._sample(int(index), change, rng) for index in chosen]
+        if change.turn and rng.random() < 0.5:  # all of them: a batch keeps one orientation
+            samples = [turned(sample) for sample in samples]
         return Batch([sample.pixels.div(255) for sample in samples], [_target(sample) for sample in samples])
 
-    def _sample(self, index: int, rng: np.random.Generator) -> Sample:
-        change = self._plan.augmentation
+    def _sample(self, index: int, change: Augmentation, rng: np.random.Generator) -> Sample:
         if rng.random() >= change.mosaic:
             return augment(self._read(index), change, rng)
         others = rng.integers(0, len(self._images), 3).tolist()

@@ -63,11 +63,12 @@ def draw_losses(log: Path, picture: Path) -> None:
     from matplotlib.figure import Figure
 
     entries = [json.loads(line) for line in log.read_text().splitlines()]
-    steps = [entry["step"] for entry in entries]
     figure = Figure(figsize=(9, 6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     for key, name in PARTS.items():
-        upper.plot(steps, _smooth([entry[key] for entry in entries]), label=name, linewidth=1.4)
+        logged = [(entry["step"], entry[key]) for entry in entries if key in entry]  # a phase has its own
+        if logged:
+            upper.plot([step for step, _ in logged], _smooth([loss for _, loss in logged]), label=name)
     upper.set_yscale("log")
     upper.set_ylabel(f"loss (mean of {SMOOTHED} steps)")
     upper.legend(frameon=False)
@@ -75,7 +76,7 @@ def draw_losses(log: Path, picture: Path) -> None:
     if scored:
         lower.plot(*zip(*scored, strict=True), marker="o", markersize=3, label="AP on validation")
     lower.plot(
-        steps,
+        [e["step"] for e in entries],
         [e["lr"] / max(x["lr"] for x in entries) for e in entries],
         ":",
         label="learning rate / highest",

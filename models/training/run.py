@@ -6,25 +6,32 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Literal
 
 import torch
 from torchvision.models.detection import FasterRCNN
 
 from models.engines import choose_device
 from models.networks import build_network
+from models.training.alternating import STEPS, train_alternating
 from models.training.augment import Augmentation
 from models.training.datasets import AnnotationReport, Dataset, DatasetError, Format, read_dataset
 from models.training.folder import BatchPlan, batches_per_epoch, folder_loader
+from models.training.optimizer import OptimizerName, RateName, TrainingConfig
+from models.training.processes import own_device, place
 from models.training.report import write_report
 from models.training.start import start_from
-from models.training.train import TrainingConfig, Watch, train
+from models.training.train import Watch, train
 from models.training.validation import assess_network, best_threshold
 from models.zoo.cards import Card
 from models.zoo.weights import save_weights
 
+ScheduleName = Literal["joint", "alternating"]
 Progress = Callable[[int, int, dict[str, float]], None]  # step, steps, what was logged
 
+PHASES: dict[ScheduleName, int] = {"joint": 1, "alternating": STEPS}  # each as long as `epochs` says
 WARMUP_SHARE = 0.1
+SCALES = 3  # sizes below the recipe's own, and as many above
 AVERAGED_STEPS = 0.1  # of the run: how far back the moving average reaches
 
 
@@ -43,12 +50,21 @@ class Recipe:
     epochs: int = 40
     batch_size: int = 8
     learning_rate: float = 1e-3
+    schedule: ScheduleName = "joint"
+    optimizer: OptimizerName = "adamw"
+    rate: RateName = "cosine"
+    weight_decay: float = 1e-4
+    clip_norm: float = 5.0
     min_size: int = 320
     max_size: int = 576
     seed: int = 1
     device: str = "auto"
     threads: int = 0  # 0: torch's own choice
     bfloat16: bool = False
+    float16: bool = False
+    scale: float = 1.0  # each image is seen up to this much smaller or larger
+    whole: float = 0.0  # the last share of the run, without zoom and mosaic
+    validate_every: int = 1  # epochs
     patience: int = 10
     augmentation: Augmentation = field(default_factory=Augmentation)
 
@@ -76,16 +92,29 @@ def read_data(recipe: Recipe) -> Data:
 
 
 def run(recipe: Recipe, data: Data, command: str, progress: Progress) -> Path:
-    """Train as the recipe says; the path of the card written. Goes on where an earlier run stopped."""
-    _remember(recipe, data.train.labels)
+    """Train as the recipe says; the path of the card written. Goes on where an earlier run stopped.
+
+    Of several processes (models/training/processes.py) the first one writes.
+    """
+    if place().first:
+        _remember(recipe, data.train.labels)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     network = build_network(recipe.architecture, len(data.train.labels))
     start_from(recipe.start, network, recipe.architecture, recipe.cache_dir)
-    network.transform.min_size, network.transform.max_size = (recipe.min_size,), recipe.max_size
-    trained = _train(network.to(choose_device(recipe.device)), recipe, data, progress)
-    return _finish(trained, recipe, data, command)
+    network.transform.min_size, network.transform.max_size = sizes(recipe)
+    network = network.to(choose_device(own_device(recipe.device)), memory_format=torch.channels_last)
+    trained = _train(network, recipe, data, progress)
+    return _finish(trained, recipe, data, command) if place().first else recipe.out / "model.toml"
+
+
+def sizes(recipe: Recipe) -> tuple[tuple[int, ...], int]:
+    """The short sides that training draws from, and the limit of the long one, px."""
+    if recipe.scale == 1.0:
+        return (recipe.min_size,), recipe.max_size
+    factors = [recipe.scale ** (k / SCALES) for k in range(-SCALES, SCALES + 1)]
+    return tuple(round(recipe.min_size * factor) for factor in factors), round(recipe.max_size * recipe.scale)
 
 
 def _remember(recipe: Recipe, labels: tuple[str, ...]) -> None:
@@ -93,7 +122,7 @@ def _remember(recipe: Recipe, labels: tuple[str, ...]) -> None:
     recipe.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**asdict(recipe), "labels": labels}, indent=2, default=str) + "\n"
     kept = recipe.out / "recipe.json"
-    if (recipe.out / "checkpoint.pt").exists() and kept.exists() and kept.read_text() != text:
+    if any(recipe.out.rglob("checkpoint.pt")) and kept.exists() and kept.read_text() != text:
         raise DatasetError(
             f"{recipe.out} holds a run with other options (see {kept.name}); repeat it with those, "
             "or give another --out"
@@ -102,9 +131,10 @@ def _remember(recipe: Recipe, labels: tuple[str, ...]) -> None:
 
 
 def _train(network: FasterRCNN, recipe: Recipe, data: Data, progress: Progress) -> FasterRCNN:
-    plan = BatchPlan(recipe.batch_size, recipe.seed, recipe.augmentation)
     per_epoch = batches_per_epoch(data.train.images, recipe.batch_size)
     config = _config(recipe, per_epoch)
+    whole_from = round((1 - recipe.whole) * recipe.epochs) * per_epoch
+    plan = BatchPlan(recipe.batch_size, recipe.seed, recipe.augmentation, whole_from, place())
     card = make_card(recipe, data.train.labels)
     val = data.val
 
@@ -112,12 +142,13 @@ def _train(network: FasterRCNN, recipe: Recipe, data: Data, progress: Progress) 
         return assess_network(average, card, val.images).numbers["AP"] if val else 0.0
 
     watch = Watch(
-        progress=lambda step, entry: progress(step, config.steps, entry),
+        progress=lambda step, entry: progress(step, config.steps * PHASES[recipe.schedule], entry),
         validate=validate if val else None,
-        validate_every=per_epoch,
+        validate_every=recipe.validate_every * per_epoch,
         patience=recipe.patience,
     )
-    return train(
+    teach = train if recipe.schedule == "joint" else train_alternating
+    return teach(
         network, lambda first: folder_loader(data.train.images, plan, first), config, recipe.out, watch
     )
 
@@ -128,9 +159,14 @@ def _config(recipe: Recipe, per_epoch: int) -> TrainingConfig:
         steps=steps,
         batch_size=recipe.batch_size,
         learning_rate=recipe.learning_rate,
+        optimizer=recipe.optimizer,
+        rate=recipe.rate,
+        weight_decay=recipe.weight_decay,
+        clip_norm=recipe.clip_norm,
         warmup_steps=max(1, round(WARMUP_SHARE * steps)),
         ema_decay=max(0.0, 1 - 1 / max(1.0, AVERAGED_STEPS * steps)),
         bfloat16=recipe.bfloat16,
+        float16=recipe.float16,
         seed=recipe.seed,
         checkpoint_every=per_epoch,
     )

@@ -11,8 +11,9 @@ from models.detector import DetectorSpec, load_detector
 from models.evaluation.scenes import HELD_OUT_SEED, evaluate_scenes
 from models.networks import build_network
 from models.training.data import scene_loader
+from models.training.optimizer import TrainingConfig
 from models.training.synthetic import LABELS
-from models.training.train import TrainingConfig, Watch, train
+from models.training.train import Watch, train
 from models.zoo.weights import save_weights
 
 CONFIG = TrainingConfig(steps=2600, bfloat16=True)

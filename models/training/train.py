@@ -1,18 +1,22 @@
-"""The training loop: torchvision's multi-task loss, AdamW, warm-up and cosine, averages, exact resume."""
+"""The training loop: a phase's losses, clipped steps, averaged weights, validation, exact resume."""
 
 import copy
 import json
 import math
+import os
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 
 from models.training.data import Batch
+from models.training.optimizer import TrainingConfig, build_optimizer, learning_rate
+from models.training.phases import JOINT, Objective, Phase, start_learning
+from models.training.processes import agreed, place, spread
 
 Batches = Callable[[int], Iterable[Batch]]  # first batch number -> batches from there on
 Progress = Callable[[int, dict[str, float]], None]
@@ -21,22 +25,6 @@ Validate = Callable[[FasterRCNN], float]  # averaged network in eval mode -> sco
 
 class TrainingDiverged(RuntimeError):
     """The loss is no longer a finite number; the message says which part and what to change."""
-
-
-@dataclass(frozen=True)
-class TrainingConfig:
-    """What decides the result of a run, apart from the data."""
-
-    steps: int
-    batch_size: int = 8
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-4
-    warmup_steps: int = 200
-    clip_norm: float = 5.0
-    ema_decay: float = 0.998
-    bfloat16: bool = False
-    seed: int = 1
-    checkpoint_every: int = 200
 
 
 @dataclass(frozen=True)
@@ -58,7 +46,9 @@ class _State:
 
     network: FasterRCNN
     average: FasterRCNN
+    objective: nn.Module  # the network with its losses, perhaps spread over processes
     optimizer: torch.optim.Optimizer
+    scaler: torch.amp.GradScaler
     step: int = 0
     best: dict[str, Tensor] | None = None
     best_score: float = -math.inf
@@ -71,6 +61,7 @@ class _State:
                 "network": self.network.state_dict(),
                 "average": self.average.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
+                "scaler": self.scaler.state_dict(),
                 "step": self.step,
                 "best": self.best,
                 "best_score": self.best_score,
@@ -86,26 +77,34 @@ class _State:
         self.network.load_state_dict(saved["network"])
         self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
         self.step = saved["step"]
         self.best, self.best_score, self.stale = saved["best"], saved["best_score"], saved["stale"]
         torch.set_rng_state(saved["random"])
+        if not place().first:  # the saved one is the first process's; the others draw what it does not
+            torch.manual_seed(torch.initial_seed() + self.step * place().count)
 
 
 def train(
-    network: FasterRCNN, batches: Batches, config: TrainingConfig, run: Path, watch: Watch
+    network: FasterRCNN,
+    batches: Batches,
+    config: TrainingConfig,
+    run: Path,
+    watch: Watch,
+    phase: Phase = JOINT,
 ) -> FasterRCNN:
     """Train `network`; the averaged one in eval mode, at its best if it was validated.
 
-    Goes on from `run`/checkpoint.pt if there is one, to the same weights as without the interruption.
+    Goes on from `run`/checkpoint.pt if there is one, to the same weights as without the interruption (one
+    process; several draw other samples after it).
     """
     run.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed)
-    state = _start(network, config)
+    torch.manual_seed(config.seed + place().rank)
+    state = _start(network, config, phase)
     checkpoint = run / "checkpoint.pt"
     if checkpoint.exists():
         state.restore(checkpoint)
-    _forget_after(run / "metrics.jsonl", state.step)
-    with (run / "metrics.jsonl").open("a", buffering=1) as log:
+    with _log(run / "metrics.jsonl", state.step) as log:
         for batch in batches(state.step):
             if state.step >= config.steps or state.stale >= watch.patience:
                 break
@@ -115,9 +114,10 @@ def train(
             if watch.validate is not None and state.step % watch.validate_every == 0:
                 entry |= {"score": _validate(state, watch.validate)}
             log.write(json.dumps({"step": state.step, **entry}) + "\n")
-            if state.step % config.checkpoint_every == 0:
+            if state.step % config.checkpoint_every == 0 and place().first:
                 state.save(checkpoint)
-    (run / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+    if place().first:
+        (run / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
     if state.best is not None:
         state.average.load_state_dict(state.best)
     return state.average.eval()
@@ -125,7 +125,7 @@ def train(
 
 def _validate(state: _State, validate: Validate) -> float:
     """The averaged weights' score; the best ones are kept."""
-    score = validate(state.average.eval())
+    score = agreed(validate(state.average.eval()) if place().first else 0.0)
     state.stale += 1
     if score > state.best_score:
         state.best_score, state.stale = score, 0
@@ -133,42 +133,55 @@ def _validate(state: _State, validate: Validate) -> float:
     return score
 
 
-def _forget_after(log: Path, step: int) -> None:
-    """Drop what an interrupted run logged past its checkpoint: those steps are taken again."""
-    lines = log.read_text().splitlines(keepends=True) if log.exists() else []
-    log.write_text("".join(lines[:step]))
+def _log(path: Path, step: int) -> TextIO:
+    """The log, opened to go on after `step`: what an interrupted run wrote past it is done again."""
+    if not place().first:
+        return Path(os.devnull).open("w")
+    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
+    path.write_text("".join(lines[:step]))
+    return path.open("a", buffering=1)
 
 
-def _start(network: FasterRCNN, config: TrainingConfig) -> _State:
-    network.train()
+def _start(network: FasterRCNN, config: TrainingConfig, phase: Phase) -> _State:
     average = copy.deepcopy(network).requires_grad_(False)
-    decayed = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
-    plain = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]  # biases and norms: no decay
-    groups = [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-    return _State(network, average, torch.optim.AdamW(groups, lr=config.learning_rate))
+    start_learning(network, phase.parts)
+    scaler = torch.amp.GradScaler(_device(network).type, enabled=config.float16)
+    objective = spread(Objective(network, phase))
+    return _State(network, average, objective, build_optimizer(network, config), scaler)
+
+
+def _device(network: FasterRCNN) -> torch.device:
+    device: torch.device = next(network.parameters()).device
+    return device
 
 
 def _step(state: _State, batch: Batch, config: TrainingConfig) -> dict[str, float]:
-    """One step; returns the rate and the four loss parts of Ren et al. 2015, eq. 1, for RPN and head."""
+    """One step; returns the rate, the gradient's norm and the phase's parts of Ren et al. 2015, eq. 1."""
     rate = learning_rate(state.step, config)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
-    device = next(state.network.parameters()).device
-    images = [image.to(device) for image in batch.images]
-    targets = [{name: value.to(device) for name, value in target.items()} for target in batch.targets]
-    with torch.autocast(device.type, torch.bfloat16, enabled=config.bfloat16):
-        parts: dict[str, Tensor] = state.network(images, targets)
+    parts = _losses(state, batch, config)
     losses = {name: part.item() for name, part in parts.items()}
     _check_finite(losses, state.step)
     state.optimizer.zero_grad(set_to_none=True)
-    torch.stack(list(parts.values())).sum().backward()  # type: ignore[no-untyped-call]  # torch has no types here
+    total = state.scaler.scale(torch.stack(list(parts.values())).sum())
+    total.backward()  # type: ignore[no-untyped-call]  # torch has no types here
+    state.scaler.unscale_(state.optimizer)
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
-    state.optimizer.step()
+    state.scaler.step(state.optimizer)
+    state.scaler.update()
     _average(state, config.ema_decay)
     return {"lr": rate, "norm": norm.item(), **losses}
+
+
+def _losses(state: _State, batch: Batch, config: TrainingConfig) -> dict[str, Tensor]:
+    device = _device(state.network)
+    images = [image.to(device) for image in batch.images]
+    targets = [{name: value.to(device) for name, value in target.items()} for target in batch.targets]
+    kind = torch.float16 if config.float16 else torch.bfloat16
+    with torch.autocast(device.type, kind, enabled=config.bfloat16 or config.float16):
+        parts: dict[str, Tensor] = state.objective(images, targets)
+    return parts
 
 
 def _check_finite(losses: dict[str, float], step: int) -> None:
@@ -177,14 +190,6 @@ def _check_finite(losses: dict[str, float], step: int) -> None:
         raise TrainingDiverged(
             f"{', '.join(bad)} is not finite at step {step}; lower the learning rate or check the boxes"
         )
-
-
-def learning_rate(step: int, config: TrainingConfig) -> float:
-    """Linear warm-up, then half a cosine down to zero (Loshchilov & Hutter 2017)."""
-    if step < config.warmup_steps:
-        return config.learning_rate * (step + 1) / config.warmup_steps
-    done = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
 
 
 @torch.no_grad()

@@ -1,0 +1,84 @@
+"""What a run learns: everything at once, or the RPN or the head alone (Ren et al. 2015, §3.2)."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.image_list import ImageList
+
+Targets = list[dict[str, Tensor]]
+Losses = dict[str, Tensor]
+ComputeLosses = Callable[[FasterRCNN, list[Tensor], Targets], Losses]
+
+PARTS = ("backbone", "rpn", "roi_heads")
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Which parts of the network learn, and from which losses; the other parts stay as they are."""
+
+    losses: ComputeLosses
+    parts: tuple[str, ...] = PARTS
+
+
+class Objective(nn.Module):
+    """The network and its losses as one module: what a step calls, and what is spread over processes."""
+
+    def __init__(self, network: FasterRCNN, phase: Phase) -> None:
+        super().__init__()
+        self.network = network
+        self._losses = phase.losses
+
+    def forward(self, images: list[Tensor], targets: Targets) -> Losses:
+        """Images (3, H, W) in 0..1 and their targets to the loss parts, by name."""
+        return self._losses(self.network, images, targets)
+
+
+def start_learning(network: FasterRCNN, parts: Sequence[str]) -> None:
+    """Put `parts` into training mode; the others are frozen, the statistics of their norms too."""
+    network.train()
+    for name in PARTS:
+        part = network.get_submodule(name).requires_grad_(name in parts)
+        part.train(name in parts)
+
+
+def joint_losses(network: FasterRCNN, images: list[Tensor], targets: Targets) -> Losses:
+    """All four parts of the multi-task loss; approximate joint training."""
+    losses: Losses = network(images, targets)
+    return losses
+
+
+def rpn_losses(network: FasterRCNN, images: list[Tensor], targets: Targets) -> Losses:
+    """Objectness and box of the RPN alone."""
+    canvas, scaled = network.transform(images, targets)
+    _, losses = network.rpn(canvas, features_of(network, canvas), scaled)
+    found: Losses = losses
+    return found
+
+
+def head_losses(proposer: FasterRCNN) -> ComputeLosses:
+    """Class and box of the head alone, on the proposals of another network, which does not learn."""
+    proposer.eval()
+
+    def losses(network: FasterRCNN, images: list[Tensor], targets: Targets) -> Losses:
+        canvas, scaled = network.transform(images, targets)
+        with torch.no_grad():
+            proposals, _ = proposer.rpn(canvas, features_of(proposer, canvas))
+        features = features_of(network, canvas)
+        _, found = network.roi_heads(features, proposals, canvas.image_sizes, scaled)
+        parts: Losses = found
+        return parts
+
+    return losses
+
+
+def features_of(network: FasterRCNN, canvas: ImageList) -> "OrderedDict[str, Tensor]":
+    """The backbone's maps by level, whether it has one or several."""
+    features = network.backbone(canvas.tensors)
+    return OrderedDict([("0", features)]) if isinstance(features, Tensor) else features
+
+
+JOINT = Phase(joint_losses)
