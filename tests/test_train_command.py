@@ -24,6 +24,7 @@ from models.training.folder import BatchPlan, FolderBatches, batches_per_epoch
 from models.training.processes import Place
 from models.training.synthetic import draw_scene
 from models.zoo.cards import read_card
+from models.zoo.loading import load_network
 from tests.conftest import ROOT
 
 
@@ -196,6 +197,12 @@ def test_a_model_is_a_start_for_other_classes(data: Path, tmp_path: Path) -> Non
     card = read_card(tmp_path / "run" / "model.toml")
     assert card.training is not None
     assert card.training["evaluated_on"] == "the training images themselves"
+    ours = load_network(str(tmp_path / "run" / "model.toml"), None, tmp_path).network.state_dict()
+    theirs = load_network("shapes", None, tmp_path).network.state_dict()
+    frozen = [name for name in ours if "running_mean" in name]
+    assert frozen
+    assert all(torch.equal(ours[name], theirs[name]) for name in frozen), "few images say little of the norms"
+    assert not torch.equal(ours["rpn.head.cls_logits.weight"], theirs["rpn.head.cls_logits.weight"])
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 from torchvision.models import get_model, get_weight
 
-from models.networks import build_network
+from models.networks import ARCHITECTURES, build_network
 from models.zoo.cards import Card, CardError
-from models.zoo.catalogue import find_card
+from models.zoo.catalogue import catalogue, find_card
 from models.zoo.loading import load_network
 from models.zoo.weights import Source, WeightsError, save_weights, sha256_of, source_of
 
@@ -292,3 +292,28 @@ def test_weights_that_nobody_publishes_are_refused(tmp_path: Path) -> None:
 def test_a_model_named_explicitly_never_falls_back(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="Connection refused"):
         load_network("coco-r50-fpn", None, tmp_path, resolve=offline)
+
+
+UNTRAINED = [name for name, card in catalogue(None).items() if card.random_seed is not None]
+
+
+def test_an_untrained_model_is_the_same_each_time_and_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = torch.get_rng_state()
+    first, second = (load_network("untrained-r50-c4", None, tmp_path) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before), "loading must not disturb what is random elsewhere"
+    pair = first.network.state_dict(), second.network.state_dict()
+    assert all(torch.equal(pair[0][name], pair[1][name]) for name in pair[0])
+    assert "untrained-r50-c4 is untrained" in caplog.text
+
+
+def test_every_architecture_has_a_card() -> None:
+    assert {card.architecture for card in catalogue(None).values()} == set(ARCHITECTURES)
+    assert len(UNTRAINED) == 5
+
+
+@pytest.mark.parametrize("seed", ["", "-1", "one", "1.5", "²"])
+def test_a_seed_is_a_whole_number(tmp_path: Path, seed: str) -> None:
+    with pytest.raises(CardError, match="whole number"):
+        load_network(write_model(tmp_path, weights=f'"random:{seed}"', sha256=""), None, tmp_path)

@@ -107,6 +107,48 @@ class EvaluateArguments:
 
 
 @dataclass(frozen=True)
+class DiagnoseArguments:
+    """The data, who is diagnosed, and what comes out."""
+
+    data: Annotated[
+        Path,
+        Argument(
+            help="Folder of annotated images (COCO, VOC or YOLO), COCO .json or YOLO .yaml.",
+            exists=True,
+            metavar="DATA",
+        ),
+    ]
+    model: Model = None
+    device: Device = None
+    split: Annotated[
+        str | None, Option(help="Only this part of the data: val, test, …; all of it without this")
+    ] = None
+    format: Annotated[
+        Literal["coco", "voc", "yolo"] | None,
+        Option(help="Format of the annotations; found out without this"),
+    ] = None
+    images: Annotated[
+        int, Option(help="At most this many images, spread evenly over the data.", min=1, max=1_000_000)
+    ] = 500
+    metrics: Annotated[
+        Path | None,
+        Option(
+            help="Log of the training; the one beside the card without this",
+            metavar="metrics.jsonl",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None
+    out: Annotated[
+        Path | None,
+        Option(
+            help="Write diagnosis.md, and a PNG for each check, into DIR.", metavar="DIR", file_okay=False
+        ),
+    ] = None
+    json: Annotated[bool, Option("--json", help="Everything as one JSON object instead of tables.")] = False
+
+
+@dataclass(frozen=True)
 class TrainArguments:
     """The images to learn from, the network and where it starts, and how long it learns."""
 
@@ -168,9 +210,47 @@ class TrainArguments:
     float16: Annotated[
         bool, Option("--float16", help="The same with loss scaling, for GPUs without bfloat16.")
     ] = False
+    free_norms: Annotated[
+        bool, Option("--free-norms", help="With --from, let the batch norms learn too; wants large batches.")
+    ] = False
     seed: Annotated[int, Option(help="Decides everything random.", min=0)] = 1
     device: Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")] = "auto"
     threads: Annotated[int, Option(help="Threads on the CPU; 0: one a core.", min=0)] = 0
+
+
+@dataclass(frozen=True)
+class QuantizeArguments:
+    """The model, the images it is calibrated on, and what int8 may cost."""
+
+    model: Annotated[str, Option(help="Name of a model, or path of a .toml card.", metavar="NAME|CARD")]
+    images: Annotated[
+        Path,
+        Option(help="Folder of images such as the model will see; it is calibrated on them.", exists=True),
+    ]
+    count: Annotated[
+        int, Option(help="Most images to calibrate on; 100 to 300 do.", min=1, max=10_000)
+    ] = 200
+    data: Annotated[
+        Path | None,
+        Option(
+            help="Annotated images (COCO, VOC, YOLO) to measure AP on; without, how far answers agree.",
+            exists=True,
+            metavar="DATASET",
+        ),
+    ] = None
+    split: Annotated[str | None, Option(help="Only this part of DATASET: val, test, …")] = None
+    max_drop: Annotated[
+        float | None,
+        Option(
+            help="Most that int8 may lose, or nothing is written: 0.005 of AP, 0.05 of agreement without.",
+            min=0,
+            max=1,
+        ),
+    ] = None
+    out: Annotated[
+        Path | None,
+        Option(help="Write it into DIR; beside the weights without.", metavar="DIR", file_okay=False),
+    ] = None
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ def _precision(card: Card) -> str:
 
 
 def _weights(card: Card) -> str:
+    if card.random_seed is not None:
+        return "none: to be trained"
     if card.weights_file is None:
         return "torchvision"
     return card.weights_file.name if card.weights_file.is_file() else f"{card.weights_file} is missing"

@@ -29,6 +29,7 @@ class TrainingConfig:
     ema_decay: float = 0.998
     bfloat16: bool = False
     float16: bool = False  # with loss scaling; CUDA alone
+    frozen_norms: str | None = None  # the norms under this prefix do not learn; "" is all of them
     seed: int = 1
     checkpoint_every: int = 200
 

@@ -45,6 +45,13 @@ def start_learning(network: FasterRCNN, parts: Sequence[str]) -> None:
         part.train(name in parts)
 
 
+def freeze_norms(network: FasterRCNN, prefix: str) -> None:
+    """Keep the pretrained norms under `prefix` as they are: a small batch says too little of statistics."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.BatchNorm2d) and name.startswith(prefix):
+            module.requires_grad_(False).eval()
+
+
 def joint_losses(network: FasterRCNN, images: list[Tensor], targets: Targets) -> Losses:
     """All four parts of the multi-task loss; approximate joint training."""
     losses: Losses = network(images, targets)

@@ -20,7 +20,7 @@ from models.training.folder import BatchPlan, batches_per_epoch, folder_loader
 from models.training.optimizer import OptimizerName, RateName, TrainingConfig
 from models.training.processes import own_device, place
 from models.training.report import write_report
-from models.training.start import start_from
+from models.training.start import start_from, trained_norms
 from models.training.train import Watch, train
 from models.training.validation import assess_network, best_threshold
 from models.zoo.cards import Card
@@ -62,6 +62,7 @@ class Recipe:
     threads: int = 0  # 0: torch's own choice
     bfloat16: bool = False
     float16: bool = False
+    free_norms: bool = False  # from scratch they always learn
     scale: float = 1.0  # each image is seen up to this much smaller or larger
     whole: float = 0.0  # the last share of the run, without zoom and mosaic
     validate_every: int = 1  # epochs
@@ -167,6 +168,7 @@ def _config(recipe: Recipe, per_epoch: int) -> TrainingConfig:
         ema_decay=max(0.0, 1 - 1 / max(1.0, AVERAGED_STEPS * steps)),
         bfloat16=recipe.bfloat16,
         float16=recipe.float16,
+        frozen_norms=None if recipe.free_norms else trained_norms(recipe.start),
         seed=recipe.seed,
         checkpoint_every=per_epoch,
     )

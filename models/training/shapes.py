@@ -1,6 +1,8 @@
 """The command that trained the bundled model: `python -m models.training.shapes --out runs/shapes`."""
 
 import argparse
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -10,6 +12,7 @@ from torchvision.models.detection import FasterRCNN
 from models.detector import DetectorSpec, load_detector
 from models.evaluation.scenes import HELD_OUT_SEED, evaluate_scenes
 from models.networks import build_network
+from models.training.alternating import train_alternating
 from models.training.data import scene_loader
 from models.training.optimizer import TrainingConfig
 from models.training.synthetic import LABELS
@@ -48,15 +51,21 @@ def main() -> None:
     """Train the bundled model from scratch; write its weights and its card with the AP measured."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/shapes"))
-    out: Path = parser.parse_args().out
-    card = write_model(_train(out), out)
+    parser.add_argument("--schedule", choices=("joint", "alternating"), default="joint")
+    parser.add_argument("--steps", type=int, default=CONFIG.steps, help="of each of the four, if alternating")
+    arguments = parser.parse_args()
+    out: Path = arguments.out
+    config = replace(CONFIG, steps=arguments.steps)
+    card = write_model(
+        _train(out, config, train if arguments.schedule == "joint" else train_alternating), out
+    )
     detector = load_detector(DetectorSpec(model=str(card), cache_dir=out, device="cpu"))
     numbers = evaluate_scenes(detector, EVALUATED)
     with card.open("a") as file:
         file.write(
             TRAINING.format(
                 seed=CONFIG.seed,
-                steps=CONFIG.steps,
+                steps=config.steps,
                 batch_size=CONFIG.batch_size,
                 evaluated=EVALUATED,
                 held_out=HELD_OUT_SEED,
@@ -66,7 +75,7 @@ def main() -> None:
     print(card.read_text())
 
 
-def _train(out: Path) -> FasterRCNN:
+def _train(out: Path, config: TrainingConfig, teach: Callable[..., FasterRCNN]) -> FasterRCNN:
     torch.manual_seed(CONFIG.seed)
     network = build_network(ARCHITECTURE, len(LABELS))
     columns = (
@@ -76,16 +85,16 @@ def _train(out: Path) -> FasterRCNN:
         TextColumn("{task.fields[losses]}"),
     )
     with Progress(*columns) as bar:
-        task = bar.add_task("steps", total=CONFIG.steps, losses="")
+        task = bar.add_task("steps", total=None, losses="")
 
         def show(step: int, losses: dict[str, float]) -> None:
             text = " ".join(f"{name.removeprefix('loss_')} {value:.3g}" for name, value in losses.items())
             bar.update(task, completed=step, losses=text)
 
-        return train(
+        return teach(
             network,
             lambda first: scene_loader(CONFIG.seed, CONFIG.batch_size, first),
-            CONFIG,
+            config,
             out,
             Watch(show),
         )

@@ -40,6 +40,11 @@ def start_from(start: str, network: FasterRCNN, architecture: str, cache_dir: Pa
     logger.info("%d of %d tensors come from %s", len(fits), len(own), start)
 
 
+def trained_norms(start: str) -> str | None:
+    """The prefix of the modules whose norms that start has trained; None: it has trained none."""
+    return {SCRATCH: None, IMAGENET: "backbone.body."}.get(start, "")
+
+
 def _imagenet(architecture: str, cache_dir: Path) -> dict[str, Tensor]:
     if architecture not in BACKBONE_WEIGHTS:
         known = ", ".join(sorted(BACKBONE_WEIGHTS))

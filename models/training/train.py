@@ -15,7 +15,7 @@ from torchvision.models.detection import FasterRCNN
 
 from models.training.data import Batch
 from models.training.optimizer import TrainingConfig, build_optimizer, learning_rate
-from models.training.phases import JOINT, Objective, Phase, start_learning
+from models.training.phases import JOINT, Objective, Phase, freeze_norms, start_learning
 from models.training.processes import agreed, place, spread
 
 Batches = Callable[[int], Iterable[Batch]]  # first batch number -> batches from there on
@@ -145,6 +145,8 @@ def _log(path: Path, step: int) -> TextIO:
 def _start(network: FasterRCNN, config: TrainingConfig, phase: Phase) -> _State:
     average = copy.deepcopy(network).requires_grad_(False)
     start_learning(network, phase.parts)
+    if config.frozen_norms is not None:
+        freeze_norms(network, config.frozen_norms)
     scaler = torch.amp.GradScaler(_device(network).type, enabled=config.float16)
     objective = spread(Objective(network, phase))
     return _State(network, average, objective, build_optimizer(network, config), scaler)

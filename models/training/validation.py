@@ -25,7 +25,9 @@ def assess_network(network: FasterRCNN, card: Card, images: Sequence[AnnotatedIm
     """The assessment of `network` as `card` would serve it; the network itself is left as it is."""
     mine = copy.deepcopy(network).eval()  # an engine lays out the weights anew
     device = str(next(network.parameters()).device)
-    detector = Detector(mine, card, build_engine(mine, EngineChoice(device=device, precision="fp32")))
+    # torch: a compilation would cost more than it saves on weights that change with every epoch.
+    choice = EngineChoice(device=device, engine="torch", precision="fp32")
+    detector = Detector(mine, card, build_engine(mine, choice))
     options = Options(FLOOR, card.nms_threshold, card.max_detections)
     answers = [Detections.empty()] * len(images)
     files = [image.path for image in images]

@@ -1,5 +1,6 @@
 """Model cards: what a model is, where its weights lie and how it answers by default. Needs no torch."""
 
+import re
 import tomllib
 from collections import Counter
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -12,6 +13,7 @@ from models.zoo.coco_labels import COCO_LABELS
 AUTO = "auto"  # the model name that means "choose for me"; no card may take it
 PUBLISHED = "torchvision:"
 FILE = "file:"
+RANDOM = "random:"
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
 UNUSED_LABEL = "N/A"
 
@@ -38,12 +40,18 @@ class Card(BaseModel):
     min_size: Annotated[int, Field(ge=64, le=1333)] = 800
     max_size: Annotated[int, Field(le=8192)] = 1333
     training: dict[str, Any] | None = None
+    int8: dict[str, Any] | None = None  # what `rcnn quantize` measured
     path: Path | None = Field(default=None, exclude=True)
 
     @property
     def published_weights(self) -> str | None:
         """The torchvision weights the card names, as "Enum.MEMBER"; None for a file."""
         return self.weights.removeprefix(PUBLISHED) if self.weights.startswith(PUBLISHED) else None
+
+    @property
+    def random_seed(self) -> int | None:
+        """The seed of an untrained network's weights; None where there are trained ones."""
+        return int(self.weights.removeprefix(RANDOM)) if self.weights.startswith(RANDOM) else None
 
     @property
     def weights_file(self) -> Path | None:
@@ -65,10 +73,13 @@ class Card(BaseModel):
     def _weights_are_reachable(cls, weights: str) -> str:
         if weights.startswith(FILE):
             _check_file(weights.removeprefix(FILE))
+        elif weights.startswith(RANDOM):
+            if not re.fullmatch(r"[0-9]{1,9}", weights.removeprefix(RANDOM)):
+                raise ValueError(f'must be "{RANDOM}SEED" with a whole number, as in "{RANDOM}1"')
         elif not weights.startswith(PUBLISHED) or weights.count(".") != 1:
             raise ValueError(
                 f'must be "{PUBLISHED}ENUM.MEMBER", as in '
-                f'"{PUBLISHED}FasterRCNN_ResNet50_FPN_Weights.COCO_V1", or "{FILE}NAME"'
+                f'"{PUBLISHED}FasterRCNN_ResNet50_FPN_Weights.COCO_V1", "{FILE}NAME" or "{RANDOM}SEED"'
             )
         return weights
 

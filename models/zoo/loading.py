@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, FasterRCNN_ResNet50_FPN_Weights
 
@@ -24,10 +25,11 @@ Resolve = Callable[[Card], Source | None]
 
 @dataclass(frozen=True, eq=False)
 class LoadedNetwork:
-    """A network in eval mode with its card; `fallback_reason` says why "auto" took the bundled model."""
+    """A network in eval mode, its card and weights file; `fallback_reason`: why "auto" took the bundled."""
 
     network: FasterRCNN
     card: Card
+    weights: Path | None  # None: untrained
     fallback_reason: str | None = None
 
 
@@ -40,7 +42,9 @@ def load_network(
     """
     if model != AUTO:
         card = find_card(model, model_dir)
-        return LoadedNetwork(_load(card, *_obtain(card, cache_dir, resolve)), card)
+        if card.random_seed is not None:
+            return LoadedNetwork(_untrained(card, card.random_seed), card, None)
+        return _loaded(card, _obtain(card, cache_dir, resolve))
     card = find_card(PREFERRED, model_dir)
     try:
         obtained = _obtain(card, cache_dir, resolve)
@@ -48,8 +52,13 @@ def load_network(
         log.warning("using the bundled model %s instead of %s: %s", BUNDLED, PREFERRED, error)
         reason = f"the weights of {PREFERRED} could not be fetched: {error.reason}"
         card = find_card(BUNDLED, model_dir)
-        return LoadedNetwork(_load(card, *_obtain(card, cache_dir, resolve)), card, reason)
-    return LoadedNetwork(_load(card, *obtained), card)
+        return _loaded(card, _obtain(card, cache_dir, resolve), reason)
+    return _loaded(card, obtained)
+
+
+def _loaded(card: Card, obtained: tuple[Path, str | None], reason: str | None = None) -> LoadedNetwork:
+    path, sha256 = obtained
+    return LoadedNetwork(_load(card, path, sha256), card, path, reason)
 
 
 def _obtain(card: Card, cache_dir: Path, resolve: Resolve) -> tuple[Path, str | None]:
@@ -62,12 +71,24 @@ def _obtain(card: Card, cache_dir: Path, resolve: Resolve) -> tuple[Path, str | 
     return card.weights_file, card.sha256
 
 
-def _load(card: Card, path: Path, sha256: str | None) -> FasterRCNN:
-    state = load_state(path, sha256)
+def _untrained(card: Card, seed: int) -> FasterRCNN:
+    """The architecture at its random start: as fast as a trained one, and as heavy, and it finds nothing."""
+    log.warning("%s is untrained: it answers, but finds nothing; rcnn train makes a model of it", card.name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return _build(card).eval()
+
+
+def _build(card: Card) -> FasterRCNN:
     try:
-        network = build_network(card.architecture, len(card.labels))
+        return build_network(card.architecture, len(card.labels))
     except ValueError as error:
         raise CardError(f"{card.path or card.name}: {error}") from error
+
+
+def _load(card: Card, path: Path, sha256: str | None) -> FasterRCNN:
+    state = load_state(path, sha256)
+    network = _build(card)
     differences = _fill(network, state)
     if differences:
         raise WeightsError(_misfit(card, path, differences))
