@@ -9,8 +9,9 @@ from torchvision.models.detection.transform import resize_boxes
 
 from models.canvas import Canvas
 from models.detections import Detections
-from models.lineage.levels import Target, levels_of, require_mode
+from models.lineage.mode import Target, require_mode
 from models.lineage.selective_search import Boxes
+from models.networks.levels import levels_of
 from models.options import Options
 from models.postprocess import Candidates, postprocess
 from models.roi_align import roi_align, roi_align_config

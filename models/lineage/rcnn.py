@@ -15,8 +15,9 @@ from torchvision.ops import roi_align as torchvision_roi_align
 from models.canvas import Canvas, prepare
 from models.detections import Detections
 from models.images import Image
-from models.lineage.levels import Target, levels_of, require_mode
+from models.lineage.mode import Target, require_mode
 from models.lineage.selective_search import Boxes
+from models.networks.levels import levels_of
 from models.options import Options
 from models.postprocess import Candidates, postprocess
 from models.roi_align import roi_align, roi_align_config

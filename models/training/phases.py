@@ -1,6 +1,5 @@
 """What a run learns: everything at once, or the RPN or the head alone (Ren et al. 2015, §3.2)."""
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -8,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.image_list import ImageList
+
+from models.networks.levels import levels_of
 
 Targets = list[dict[str, Tensor]]
 Losses = dict[str, Tensor]
@@ -82,10 +83,9 @@ def head_losses(proposer: FasterRCNN) -> ComputeLosses:
     return losses
 
 
-def features_of(network: FasterRCNN, canvas: ImageList) -> "OrderedDict[str, Tensor]":
-    """The backbone's maps by level, whether it has one or several."""
-    features = network.backbone(canvas.tensors)
-    return OrderedDict([("0", features)]) if isinstance(features, Tensor) else features
+def features_of(network: FasterRCNN, canvas: ImageList) -> dict[str, Tensor]:
+    """The backbone's levels by name."""
+    return levels_of(network.backbone(canvas.tensors))
 
 
 JOINT = Phase(joint_losses)

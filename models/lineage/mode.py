@@ -1,18 +1,10 @@
-"""What both ancestors ask of a backbone's answer, and of the mode that the network is in."""
+"""What both ancestors ask of the mode that the network is in, and of what is to be learned."""
 
-from collections import OrderedDict
 from typing import TypeAlias
 
 from torch import Tensor, nn
 
-from models.networks.single_level import LEVEL
-
 Target: TypeAlias = dict[str, Tensor]  # boxes (M, 4) float32 xyxy px, labels (M,) int64
-
-
-def levels_of(features: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
-    """A backbone's answer as levels by name: those of a pyramid, or its one map."""
-    return OrderedDict([(LEVEL, features)]) if isinstance(features, Tensor) else features
 
 
 def require_mode(part: nn.Module, training: bool) -> None:
