@@ -53,8 +53,7 @@ class Proposer:
         self, dense: DenseOutput, canvas: tuple[int, int], contents: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
         """Proposals (N, 4) xyxy canvas px of each image, best first, clipped to its (height, width)."""
-        shapes = tuple((level.shape[-2], level.shape[-1]) for level in dense.objectness)
-        anchors = self._anchors(canvas, shapes, dense.objectness[0].device)
+        anchors = self.anchors(dense, canvas)
         levels = [
             self._best(objectness, deltas, anchors_of_level)
             for objectness, deltas, anchors_of_level in zip(
@@ -65,6 +64,11 @@ class Proposer:
             self._filter([(boxes[k], scores[k]) for boxes, scores in levels], content)
             for k, content in enumerate(contents)
         ]
+
+    def anchors(self, dense: DenseOutput, canvas: tuple[int, int]) -> list[Tensor]:
+        """The anchors (A, 4) of each level, xyxy canvas px."""
+        shapes = tuple((level.shape[-2], level.shape[-1]) for level in dense.objectness)
+        return self._anchors(canvas, shapes, dense.objectness[0].device)
 
     def _make_anchors(
         self, canvas: tuple[int, int], shapes: tuple[tuple[int, int], ...], device: torch.device

@@ -6,7 +6,7 @@ model's card. Classes are matched by name (models/evaluation/labels.py).
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +31,7 @@ from models.detections import Detections
 from models.evaluation.answers import FLOOR, MOST_DETECTIONS
 from models.evaluation.labels import LabelMatch, match_labels
 from models.options import Options
-from models.training.datasets import Dataset, DatasetError, read_dataset
+from models.training.datasets import Dataset, DatasetError, Format, read_dataset
 
 if TYPE_CHECKING:
     from models.evaluation.assessment import Assessment
@@ -42,12 +42,12 @@ NEEDED = ("faster_coco_eval", "matplotlib")  # they come with the extra `train`
 def run(arguments: EvaluateArguments) -> int:
     """Evaluate; 1 if an image could not be detected in."""
     _check(arguments)
-    dataset = _read(arguments)
+    dataset = read_data(arguments.data, arguments.split, arguments.format)
     with _open_source(arguments) as source:
-        match = _match(dataset, source)
+        match = match_classes(dataset, source.about.name, source.about.labels)
         collected = _collect(dataset, source, match)
     evaluated = Evaluated(
-        data=_title(arguments),
+        data=data_title(arguments.data, arguments.split),
         dataset=dataset,
         about=source.about,
         match=match,
@@ -71,29 +71,36 @@ def _check(arguments: EvaluateArguments) -> None:
         raise CommandFailed(
             f"--url asks a service for the model it runs; leave out {', '.join(typed)}", USAGE
         )
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise CommandFailed(
-            f"{', '.join(missing)} is missing; install it with: pip install 'rcnn-serve[train]'"
-        )
+    require_extra()
     for option, folder in (
         ("--plots", arguments.plots),
         ("--results", arguments.results and arguments.results.parent),
     ):
         if folder is not None:
-            _make(option, folder)
+            make_folder(option, folder)
 
 
-def _make(option: str, folder: Path) -> None:
+def require_extra() -> None:
+    """Raise CommandFailed where the extra `train` is not installed."""
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise CommandFailed(
+            f"{', '.join(missing)} is missing; install it with: pip install 'rcnn-serve[train]'"
+        )
+
+
+def make_folder(option: str, folder: Path) -> None:
+    """Make the folder that `option` names, before the work; raises CommandFailed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise CommandFailed(f"{option} {folder}: {error.strerror}; name one that can be written") from error
 
 
-def _read(arguments: EvaluateArguments) -> Dataset:
+def read_data(data: Path, split: str | None, format: Format | None) -> Dataset:
+    """The annotated images; raises CommandFailed."""
     try:
-        return read_dataset(arguments.data, split=arguments.split, format=arguments.format)
+        return read_dataset(data, split=split, format=format)
     except DatasetError as error:
         raise CommandFailed(error) from error
 
@@ -122,12 +129,13 @@ def _open_source(arguments: EvaluateArguments) -> Iterator[Source]:
             raise CommandFailed(error) from error
 
 
-def _match(dataset: Dataset, source: Source) -> LabelMatch:
-    match = match_labels(dataset.labels, source.about.labels)
+def match_classes(dataset: Dataset, name: str, labels: Sequence[str]) -> LabelMatch:
+    """The classes of the data among those of the model `name`; raises CommandFailed where there is none."""
+    match = match_labels(dataset.labels, labels)
     if not match.known:
         theirs, ours = ", ".join(match.extra), ", ".join(dataset.labels[1:])
         raise CommandFailed(
-            f"{source.about.name} knows no class of the data, which has {ours}; the model has {theirs}. "
+            f"{name} knows no class of the data, which has {ours}; the model has {theirs}. "
             "Classes are matched by name: rename one side's, or take another model"
         )
     return match
@@ -183,6 +191,7 @@ def _write(arguments: EvaluateArguments, evaluated: Evaluated) -> list[Path]:
     return written
 
 
-def _title(arguments: EvaluateArguments) -> str:
-    name = arguments.data.resolve().name
-    return f"{name}, {arguments.split}" if arguments.split else name
+def data_title(data: Path, split: str | None) -> str:
+    """What the data is called in titles."""
+    name = data.resolve().name
+    return f"{name}, {split}" if split else name

@@ -52,10 +52,10 @@ class Evaluated:
 
 
 @contextmanager
-def open_bar(images: int) -> Iterator[Callable[[], None]]:
+def open_bar(images: int, doing: str = "Evaluating") -> Iterator[Callable[[], None]]:
     """A progress bar on stderr, where that is a terminal; call what it gives after each image."""
     err = Console(stderr=True)
-    columns = (TextColumn("Evaluating"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(
         *columns, console=err, transient=True, disable=not err.is_terminal, redirect_stdout=False
     ) as progress:

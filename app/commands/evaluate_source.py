@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.client import Client, NotAnAnswer, Refused
 from app.commands import USAGE, CommandFailed
@@ -13,6 +13,9 @@ from models.detections import Detections
 from models.evaluation.answers import Answer, Unanswered, ask_each
 from models.images import Limits
 from models.options import Options
+
+if TYPE_CHECKING:
+    from models.detector import Detector
 
 # Statuses about one image alone. Any other would cost AP for a reason that is not the model's: the run ends.
 ABOUT_ONE_IMAGE = (400, 413, 415)
@@ -52,12 +55,25 @@ def load_model(settings: Settings) -> Source:
     """The model of the settings, in this process; raises CommandFailed with what to do."""
     from models.evaluation.local import ask_detector, best_batch
 
+    detector = load_here(settings)
+    limits, batch = Limits(settings.max_pixels), best_batch(detector)
+    return Source(
+        describe(detector), lambda files, options: ask_detector(detector, files, options, limits, batch)
+    )
+
+
+def load_here(settings: Settings) -> "Detector":
+    """The detector of the settings; raises CommandFailed with what to do."""
     try:
-        detector = load(settings)
+        return load(settings)
     except (ValueError, OSError) as error:  # a card, its weights, or the device; the text says what to do
         raise CommandFailed(error) from error
-    card, limits = detector.card, Limits(settings.max_pixels)
-    about = About(
+
+
+def describe(detector: "Detector") -> About:
+    """What is known of a model in this process."""
+    card = detector.card
+    return About(
         name=card.name,
         labels=card.labels,
         score_threshold=card.score_threshold,
@@ -67,8 +83,6 @@ def load_model(settings: Settings) -> Source:
         device=detector.device,
         fallback_reason=detector.fallback_reason,
     )
-    batch = best_batch(detector)
-    return Source(about, lambda files, options: ask_detector(detector, files, options, limits, batch))
 
 
 class ServiceClient(Client):

@@ -65,11 +65,11 @@ def trace_curve(truths: Sequence[GroundTruth], answers: Sequence[Detections], la
 def _judge(truth: GroundTruth, answer: Detections, label: int) -> _Fates:
     mine, wanted = answer.labels == label, truth.labels == label
     boxes, objects = answer.boxes[mine], truth.boxes[wanted & ~truth.ignored]
-    right = _match(overlaps(boxes, objects)) >= 0
+    right = match(overlaps(boxes, objects)) >= 0
     return _Fates(
         scores=answer.scores[mine].astype(np.float64),
         right=right,
-        counts=right | ~_on_crowd(boxes, truth.boxes[wanted & truth.ignored]),
+        counts=right | ~on_crowd(boxes, truth.boxes[wanted & truth.ignored]),
     )
 
 
@@ -91,16 +91,16 @@ def _count(truth: GroundTruth, answer: Detections, threshold: float, matrix: npt
     kept = answer.scores >= np.float32(threshold)
     boxes, labels = answer.boxes[kept], answer.labels[kept]
     objects, classes = truth.boxes[~truth.ignored], truth.labels[~truth.ignored]
-    matched = _match(overlaps(boxes, objects))
+    matched = match(overlaps(boxes, objects))
     found = matched >= 0
     np.add.at(matrix, (classes[matched[found]], labels[found]), 1)
-    invented = ~found & ~_on_crowd(boxes, truth.boxes[truth.ignored])
+    invented = ~found & ~on_crowd(boxes, truth.boxes[truth.ignored])
     np.add.at(matrix[0], labels[invented], 1)
     missed = np.setdiff1d(np.arange(len(classes)), matched)
     np.add.at(matrix[:, 0], classes[missed], 1)
 
 
-def _match(ious: Floats) -> npt.NDArray[np.int64]:
+def match(ious: Floats) -> npt.NDArray[np.int64]:
     """The object of each detection (D,), -1 for none: row by row, the free one that it overlaps most."""
     matched = np.full(len(ious), -1, np.int64)
     if not ious.shape[1]:
@@ -114,7 +114,7 @@ def _match(ious: Floats) -> npt.NDArray[np.int64]:
     return matched
 
 
-def _on_crowd(boxes: npt.NDArray[np.float32], crowds: npt.NDArray[np.float32]) -> Bools:
+def on_crowd(boxes: npt.NDArray[np.float32], crowds: npt.NDArray[np.float32]) -> Bools:
     """Which boxes (D,) have at least half of their own area on one crowd."""
     if not len(crowds):
         return np.zeros(len(boxes), np.bool_)

@@ -35,7 +35,7 @@ def draw_pictures(assessment: Assessment, folder: Path, title: str) -> list[Path
 
 def draw_curves(assessment: Assessment, title: str) -> "Figure":
     """Precision against recall at IoU 0.5: a line a class, and a dot where the score threshold puts it."""
-    figure = _figure(8.0, 5.6)
+    figure = new_figure(8.0, 5.6)
     axes = figure.add_subplot()
     with_objects = [one for one in assessment.classes if one.objects]
     ranked = sorted(with_objects, key=lambda one: -one.AP50)
@@ -77,7 +77,7 @@ def _finish_curves(axes: "Axes", assessment: Assessment, title: str) -> None:
     axes.grid(color="#e6e8ec", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
-    _head(
+    write_heading(
         axes,
         title,
         f"Precision and recall at IoU 0.5 (pale: as measured); dots: at score {assessment.threshold:g}",
@@ -104,7 +104,7 @@ def draw_confusion(assessment: Assessment, title: str) -> "Figure":
     counts = assessment.confusion[np.ix_(order, order)]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(2.8 + 0.55 * len(order), 5.2, 16.0))
-    figure = _figure(side + 0.8, side)
+    figure = new_figure(side + 0.8, side)
     axes = figure.add_subplot()
     # The last row has no objects to take a share of, the last cell nothing to count.
     shares[-1] = np.nan
@@ -116,7 +116,7 @@ def draw_confusion(assessment: Assessment, title: str) -> "Figure":
     bar.set_label("share of the class's objects")
     bar.outline.set_visible(False)
     about = f"Confusion at IoU 0.5, scores from {assessment.threshold:g}"
-    _head(axes, title, about)
+    write_heading(axes, title, about)
     return figure
 
 
@@ -153,7 +153,8 @@ def _write_counts(axes: "Axes", counts: Any, shares: Any) -> None:
             axes.text(column, row, f"{count}", ha="center", va="center", color=ink, fontsize=size)
 
 
-def _figure(width: float, height: float) -> "Figure":
+def new_figure(width: float, height: float) -> "Figure":
+    """An empty figure of that many inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -162,7 +163,8 @@ def _figure(width: float, height: float) -> "Figure":
     return figure
 
 
-def _head(axes: "Axes", title: str, about: str) -> None:
+def write_heading(axes: "Axes", title: str, about: str) -> None:
+    """Two lines above a picture: whose it is, and what it shows."""
     axes.set_title(f"{title}\n{about}", loc="left", fontsize=11, color=INK, parse_math=False)
 
 
