@@ -19,7 +19,8 @@ ServiceError
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import ClassVar
 
 from models import images
@@ -149,6 +150,18 @@ def problem(error: ServiceError, request_id: str) -> dict[str, str | int]:
         "code": error.code,
         "request_id": request_id,
     }
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How errors read in a protocol: `body` makes the JSON document of an error and the request's id."""
+
+    body: Callable[[ServiceError, str], Mapping[str, object]]
+    media_type: str = "application/json"
+
+
+PROBLEMS = Dialect(problem, "application/problem+json")
+"""The dialect of every route that is not of another server's protocol: RFC 9457."""
 
 
 def from_image_error(error: images.ImageError) -> ServiceError:

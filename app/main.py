@@ -9,15 +9,45 @@ from fastapi import Depends, FastAPI
 from app import version
 from app.admission import Admission
 from app.batcher import Batcher, BatchEvents, BatchLimits
+from app.fetch import Fetcher
 from app.loading import load
 from app.metrics import Metrics
 from app.middleware import BodyLimit, RequestContext, error_handlers
 from app.model import Detector, Inferred, Job, Model
-from app.routes import access, catalogue, detect, documents, health, page
+from app.routes import (
+    access,
+    catalogue,
+    deepstack,
+    detect,
+    documents,
+    dropin,
+    health,
+    huggingface,
+    kserve,
+    page,
+    roboflow,
+    torchserve,
+)
 from app.service import DetectionService
 from app.settings import Settings
 
 DESCRIPTION = "Object detection with Faster R-CNN: an image in, boxes, labels and scores out."
+
+ROUTERS = (
+    *(detect.router, catalogue.router, health.router, documents.router, page.router),
+    *(deepstack.router, huggingface.router, kserve.router, roboflow.router),
+    *(torchserve.predictions, torchserve.pings),
+)
+# The clients of DeepStack and Roboflow send their key in the body: those routes look for it themselves.
+GUARDED = (detect.router, catalogue.router, huggingface.router, kserve.router, torchserve.predictions)
+SPOKEN = (
+    (deepstack.router, deepstack.DIALECT),
+    (huggingface.router, huggingface.DIALECT),
+    (kserve.router, kserve.DIALECT),
+    (roboflow.router, roboflow.DIALECT),
+    (torchserve.predictions, torchserve.DIALECT),
+    (torchserve.pings, torchserve.DIALECT),
+)
 
 
 def create_app(settings: Settings | None = None, detector: Detector | None = None) -> FastAPI:
@@ -25,28 +55,31 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
     settings = settings or Settings()
     metrics = Metrics()
     service = _service(settings, metrics, (lambda: detector) if detector else partial(load, settings))
+    dialects = dropin.Dialects(SPOKEN)
     app = FastAPI(
         title="rcnn-serve",
         description=DESCRIPTION,
         version=version(),
         lifespan=_lifespan,
-        exception_handlers=error_handlers(metrics),
+        exception_handlers=error_handlers(metrics, dialects),
         openapi_url=None,  # app/routes/documents.py serves it and the documentation, without a CDN
         redirect_slashes=False,
     )
     app.state.service = service
+    app.state.fetcher = Fetcher(settings.max_body_bytes)
     app.add_middleware(
         BodyLimit,
         metrics=metrics,
         per_request=settings.max_body_bytes,
         in_total=settings.max_queue_bytes,
+        dialects=dialects,
     )
-    app.add_middleware(RequestContext, metrics=metrics)  # the last one added is the outermost
-    guarded = [Depends(access.require_key)]
-    for router in (detect.router, catalogue.router):
-        app.include_router(router, dependencies=guarded)
-    for router in (health.router, documents.router, page.router):
-        app.include_router(router)
+    app.add_middleware(
+        RequestContext, metrics=metrics, dialects=dialects
+    )  # the last one added is the outermost
+    for router in ROUTERS:
+        key = [Depends(access.require_key)] if router in GUARDED else []
+        app.include_router(router, dependencies=key)
     return app
 
 

@@ -15,13 +15,23 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.errors import BodyTooLarge, Internal, MethodNotAllowed, NotFound, Overloaded, ServiceError, problem
+from app.errors import (
+    PROBLEMS,
+    BodyTooLarge,
+    Dialect,
+    Internal,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    ServiceError,
+)
 from app.logs import request_id
 from app.metrics import UNMATCHED, Metrics
 
 logger = logging.getLogger("app.access")
 
 ErrorHandler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
+Dialects = Callable[[Scope], Dialect]
 
 GONE = 499  # nginx's word for a client that left before its answer; never sent, only counted and logged
 # Asked every few seconds: logged at debug when well.
@@ -30,12 +40,18 @@ PROBES = ("/health", "/health/live", "/health/ready", "/metrics")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
+def only_problems(scope: Scope) -> Dialect:
+    """The dialects of an app without any other protocol."""
+    return PROBLEMS
+
+
 class RequestContext:
     """Gives every request its id, and every outcome its header, log line and metrics."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, dialects: Dialects = only_problems) -> None:
         self._app = app
         self._metrics = metrics
+        self._dialects = dialects
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection; anything but HTTP passes through."""
@@ -61,7 +77,8 @@ class RequestContext:
             if answer.begun:
                 raise  # too late for a problem: the server must cut the answer off, not end it
             internal = Internal(f"an error of the service; its log has the reason under {answer.request_id}")
-            await problem_response(internal, self._metrics)(scope, receive, answer.send)
+            response = error_response(internal, self._metrics, self._dialects(scope))
+            await response(scope, receive, answer.send)
 
     def _record(self, scope: Scope, answer: "_Answer") -> None:
         seconds = time.monotonic() - answer.started
@@ -100,9 +117,17 @@ class _Answer:
 class BodyLimit:
     """Counts body bytes as they arrive: `per_request` is the most of one, `in_total` of all at a time."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, per_request: int, in_total: int) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        per_request: int,
+        in_total: int,
+        dialects: Dialects = only_problems,
+    ) -> None:
         self._app = app
         self._metrics = metrics
+        self._dialects = dialects
         self._per_request = per_request
         self._in_total = in_total
         self._held = 0
@@ -113,7 +138,8 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         if _declared_length(scope) > self._per_request:
-            await problem_response(self._too_large(), self._metrics)(scope, receive, send)
+            response = error_response(self._too_large(), self._metrics, self._dialects(scope))
+            await response(scope, receive, send)
             return
         held = 0
 
@@ -147,31 +173,33 @@ class BodyLimit:
         )
 
 
-def problem_response(
-    error: ServiceError, metrics: Metrics, extra: Mapping[str, str] | None = None
+def error_response(
+    error: ServiceError, metrics: Metrics, dialect: Dialect, extra: Mapping[str, str] | None = None
 ) -> Response:
-    """The one place where an error becomes an answer: RFC 9457, counted by its code."""
+    """The one place where an error becomes an answer, in the route's own dialect; counted by its code."""
     metrics.rejected.labels(code=error.code).inc()
     return Response(
-        json.dumps(problem(error, request_id.get())),
+        json.dumps(dialect.body(error, request_id.get())),
         status_code=error.status,
         headers={**error.headers(), **(extra or {})},
-        media_type="application/problem+json",
+        media_type=dialect.media_type,
     )
 
 
-def error_handlers(metrics: Metrics) -> dict[int | type[Exception], ErrorHandler]:
+def error_handlers(
+    metrics: Metrics, dialects: Dialects = only_problems
+) -> dict[int | type[Exception], ErrorHandler]:
     """What answers a ServiceError, and what the router itself raises."""
 
     async def on_service_error(request: Request, error: ServiceError) -> Response:
-        return problem_response(error, metrics)
+        return error_response(error, metrics, dialects(request.scope))
 
     async def on_router_error(request: Request, error: HTTPException) -> Response:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = error.headers or {}
             refusal = MethodNotAllowed(f"this path takes {allowed.get('Allow', 'other methods')} only")
-            return problem_response(refusal, metrics, allowed)
-        return problem_response(NotFound("no such path; GET /docs lists them all"), metrics)
+            return error_response(refusal, metrics, dialects(request.scope), allowed)
+        return error_response(NotFound("no such path; GET /docs lists them all"), metrics, PROBLEMS)
 
     return {ServiceError: on_service_error, HTTPException: on_router_error}
 

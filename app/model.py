@@ -17,6 +17,8 @@ from models.images import Image
 from models.options import Options
 from models.zoo.cards import UNUSED_LABEL, Card
 
+SMALLEST_SIZE = 64  # as of the option `size`: below it the network has nothing to see
+
 logger = logging.getLogger(__name__)
 
 
@@ -154,6 +156,10 @@ class Model:
             f"{', '.join(near)}; GET /labels lists them all"
         )
 
+    def prepare(self, image: Image, size: int | None, upscale: bool) -> Canvas:
+        """The image's canvas; without `upscale` one that would be enlarged keeps its own size."""
+        return self.detector.prepare(image, size if upscale else _own_size(image, size, self.detector.card))
+
     def run(self, jobs: list[Job]) -> list[Inferred]:
         """One batch on the device, timed by stage; called by the batcher, on its thread."""
         stages: defaultdict[str, float] = defaultdict(float)
@@ -165,6 +171,14 @@ class Model:
         found = self.detector.detect(jobs, observe)
         self._metrics.padding_ratio.observe(_padding_ratio([job.canvas for job in jobs]))
         return [Inferred(detections, stages["postprocess"]) for detections in found]
+
+
+def _own_size(image: Image, size: int | None, card: Card) -> int | None:
+    """The size at which an image that would be enlarged keeps its own; for any other, the size given."""
+    asked = size or card.min_size
+    short, long = sorted((image.height, image.width))
+    scale = min(asked / short, asked * card.max_size / card.min_size / long)  # as `Detector.prepare` has it
+    return max(SMALLEST_SIZE, round(asked / scale)) if scale > 1 else size
 
 
 def _padding_ratio(canvases: Sequence[Canvas]) -> float:

@@ -22,6 +22,7 @@ class DetectParams:
     class_agnostic: bool = False
     size: int | None = None
     timeout_ms: int | None = None
+    upscale: bool = True  # False: an image that is smaller than the card's size keeps its own
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Plan:
     deadline: float
     started: float
     draw: DrawnFormat | None = None
+    upscale: bool = True
 
     def seconds_left(self) -> float:
         """Until the deadline; 0 when it has passed."""

@@ -7,10 +7,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 AnswerFormat = Literal["json", "png", "jpeg"]
+ExportFormat = Literal["coco", "yolo", "voc", "labelstudio", "csv", "geojson"]
 Status = Literal["loading", "ok", "draining", "failing"]
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1000)]
+FileName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\ufffe\uffff]{1,255}$")]
 Side = Annotated[int, Field(ge=64, le=1333)]
 
 
@@ -67,9 +69,13 @@ class DetectOptions(Wire):
 class DetectQuery(DetectOptions):
     """Query options of POST /detect."""
 
-    format: AnswerFormat | None = Field(
+    format: Literal[AnswerFormat, ExportFormat] | None = Field(
         default=None,
-        description="json, or the image with its detections drawn: png or jpeg. Stronger than Accept.",
+        description="json; the image with its detections drawn: png or jpeg; or a file for an annotation "
+        "tool: coco, yolo, voc, labelstudio, csv or geojson, with its own boxes. Stronger than Accept.",
+    )
+    file_name: FileName = Field(
+        default="image", description="The image's name in such a file: 1 to 255 printable characters."
     )
 
 
@@ -180,6 +186,7 @@ class ModelEntry(Wire):
     min_size: int
     max_size: int
     training: dict[str, Any] | None
+    int8: dict[str, Any] | None
 
 
 class ModelList(Wire):

@@ -198,7 +198,8 @@ class DetectionService:
             classes=self.model.class_ids(params.classes),
             class_agnostic=params.class_agnostic,
         )
-        return Plan(options, params.size, started + _given(params.timeout_ms, longest) / 1000, started, draw)
+        deadline = started + _given(params.timeout_ms, longest) / 1000
+        return Plan(options, params.size, deadline, started, draw, params.upscale)
 
     # one image
 
@@ -228,7 +229,7 @@ class DetectionService:
     def _decode(self, data: bytes, plan: Plan) -> "_Ready":
         started = time.monotonic()
         image = images.decode(data, self._limits)
-        canvas = self.model.detector.prepare(image, plan.size)
+        canvas = self.model.prepare(image, plan.size, plan.upscale)
         # Without a drawing to make, the pixels go now: they are the most that a waiting request could hold.
         kept = image if plan.draw else None
         return _Ready((image.width, image.height), canvas, kept, time.monotonic() - started)

@@ -5,7 +5,6 @@ secret that failed to arrive must not open the service. An RCNN_ variable that i
 """
 
 import difflib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -140,6 +139,38 @@ class Settings(BaseSettings):
         "orchestrator's own patience.",
     )
 
+    deepstack_max_predictions: int = Field(
+        default=0,
+        ge=0,
+        le=1000,
+        description="Most predictions in an answer of the DeepStack routes, the best; 0 leaves it to the "
+        "model's card. Frigate has room for 20.",
+    )
+    deepstack_label_map: Annotated[tuple[tuple[str, str], ...], NoDecode] = Field(
+        default=(),
+        json_schema_extra={"allowed": "comma-separated name=name"},
+        description="Names that the DeepStack routes give to classes in place of their own, such as "
+        "truck=car, for clients with a list of their own.",
+    )
+    deepstack_drop_labels: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        json_schema_extra={"allowed": "comma-separated names"},
+        description="Classes that the DeepStack routes leave out; Frigate reads no further than the first "
+        "name that it does not know.",
+    )
+    deepstack_upscale: bool = Field(
+        default=True,
+        json_schema_extra={"allowed": "true, false"},
+        description="Whether the DeepStack routes enlarge small images to the model's size, as /detect does; "
+        "false is faster, for Frigate's 320 pixels and 100 ms.",
+    )
+    roboflow_urls: bool = Field(
+        default=False,
+        json_schema_extra={"allowed": "true, false"},
+        description="Whether the Roboflow route fetches images by their address, from public hosts alone; "
+        "off, for a server that fetches what strangers name is a way into its network.",
+    )
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -167,10 +198,20 @@ class Settings(BaseSettings):
         except RuntimeError as error:
             raise ValueError(f"{error} Give a path without ~") from error
 
-    @field_validator("api_keys", mode="before")
+    @field_validator("api_keys", "deepstack_drop_labels", mode="before")
     @classmethod
-    def _split_keys(cls, keys: object) -> object:
-        return [key.strip() for key in keys.split(",")] if isinstance(keys, str) else keys
+    def _split(cls, values: object) -> object:
+        return [value.strip() for value in values.split(",")] if isinstance(values, str) else values
+
+    @field_validator("deepstack_label_map", mode="before")
+    @classmethod
+    def _split_pairs(cls, pairs: object) -> object:
+        if not isinstance(pairs, str):
+            return pairs
+        split = [tuple(side.strip() for side in pair.split("=")) for pair in pairs.split(",")]
+        if not all(len(pair) == 2 and all(pair) for pair in split):
+            raise ValueError("each must be the name of a class, `=`, and the name to give instead")
+        return split
 
     @field_validator("api_keys")
     @classmethod
@@ -197,34 +238,6 @@ class _Environment(EnvSettingsSource):
         return {name: value for name, value in found.items() if value or name == "api_keys"}
 
 
-@dataclass(frozen=True)
-class SettingRow:
-    """One line of the table of settings."""
-
-    name: str
-    default: str
-    allowed: str
-    description: str
-
-
-def settings_table() -> list[SettingRow]:
-    """Every setting in the order of declaration."""
-    return [
-        SettingRow(PREFIX + name.upper(), _shown(field.default), _allowed(field), field.description or "")
-        for name, field in Settings.model_fields.items()
-    ]
-
-
-def settings_markdown() -> str:
-    """The README's table of settings: variable, default, allowed values, description."""
-    rows = [
-        f"| `{row.name}` | {row.default} | {row.allowed} | {row.description} |" for row in settings_table()
-    ]
-    return (
-        "\n".join(["| Variable | Default | Allowed | What for |", "| --- | --- | --- | --- |", *rows]) + "\n"
-    )
-
-
 def explain(error: ValidationError) -> str:
     """What is wrong with the settings, a line for each: the variable, what is wrong, what is allowed."""
     return "\n".join(_explained(one["loc"], one["msg"]) for one in error.errors(include_url=False))
@@ -235,7 +248,7 @@ def _explained(place: tuple[int | str, ...], message: str) -> str:
     if not place:
         return message
     name = str(place[0])
-    return f"{PREFIX}{name.upper()}: {message} (allowed: {_allowed(Settings.model_fields[name])})"
+    return f"{PREFIX}{name.upper()}: {message} (allowed: {allowed_values(Settings.model_fields[name])})"
 
 
 def _unknown(names: list[str]) -> str:
@@ -254,17 +267,14 @@ def _unknown_one(name: str) -> str:
     return f"{PREFIX}{name.upper()} is not a setting{hint}"
 
 
-def _allowed(field: FieldInfo) -> str:
+def allowed_values(field: FieldInfo) -> str:
+    """What a setting may be, in words or as its bounds."""
     if isinstance(field.json_schema_extra, dict):
         return str(field.json_schema_extra["allowed"])
     bounds = {
         name: getattr(one, name) for one in field.metadata for name in ("ge", "le") if hasattr(one, name)
     }
     return f"{bounds['ge']} to {bounds['le']}" if bounds else ", ".join(get_args(field.annotation))
-
-
-def _shown(default: object) -> str:
-    return "none" if default in (None, ()) else str(default)
 
 
 def _fits_a_header(key: str) -> bool:

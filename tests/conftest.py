@@ -90,6 +90,12 @@ class Caller:
         assert self.headers["content-type"] == "application/problem+json"
         return dict(json.loads(self._body))
 
+    @property
+    def answer(self) -> dict[str, Any]:
+        """The answer, where it is JSON."""
+        assert self.headers["content-type"] == "application/json"
+        return dict(json.loads(self._body))
+
     def send(self, body: bytes, more: bool = False) -> None:
         """Send a piece of the body; `more` of it may come."""
         self._inbox.put_nowait({"type": "http.request", "body": body, "more_body": more})

@@ -21,7 +21,8 @@ from PIL import Image as pillow
 
 from app import cli
 from app.main import create_app
-from app.settings import Settings, settings_markdown, settings_table
+from app.settings import Settings
+from app.settings_table import settings_markdown, settings_table
 from models.zoo.catalogue import catalogue
 from models.zoo.weights import save_weights
 from tests.conftest import ROOT, Program, eventually

@@ -8,7 +8,7 @@ import pytest
 
 from app.errors import errors_markdown
 from app.metrics import metrics_markdown
-from app.settings import settings_markdown
+from app.settings_table import settings_markdown
 from models.zoo.catalogue import catalogue
 from tests.conftest import ROOT
 from tests.test_shapes import iou

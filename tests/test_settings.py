@@ -9,7 +9,8 @@ import pytest
 from pydantic import ValidationError
 
 from app import version
-from app.settings import Settings, explain, settings_markdown, settings_table
+from app.settings import Settings, explain
+from app.settings_table import settings_markdown, settings_table
 
 NAMES = [
     "MODEL",
@@ -33,6 +34,11 @@ NAMES = [
     "LOG_LEVEL",
     "LOG_FORMAT",
     "DRAIN_SECONDS",
+    "DEEPSTACK_MAX_PREDICTIONS",
+    "DEEPSTACK_LABEL_MAP",
+    "DEEPSTACK_DROP_LABELS",
+    "DEEPSTACK_UPSCALE",
+    "ROBOFLOW_URLS",
 ]
 
 
@@ -78,6 +84,11 @@ def test_defaults() -> None:
         "log_level": "info",
         "log_format": "text",
         "drain_seconds": 30.0,
+        "deepstack_max_predictions": 0,
+        "deepstack_label_map": (),
+        "deepstack_drop_labels": (),
+        "deepstack_upscale": True,
+        "roboflow_urls": False,
     }
     assert settings.cache_dir == Path.home() / ".cache" / "rcnn-serve"
 
@@ -114,6 +125,17 @@ def test_settings_are_frozen() -> None:
         ("RCNN_DRAIN_SECONDS", "nan", "0 to 3600"),
         ("RCNN_DRAIN_SECONDS", "2.5", ""),
         ("RCNN_LOG_FORMAT", "xml", "text, json"),
+        ("RCNN_DEEPSTACK_MAX_PREDICTIONS", "20", ""),
+        ("RCNN_DEEPSTACK_MAX_PREDICTIONS", "1001", "0 to 1000"),
+        ("RCNN_DEEPSTACK_LABEL_MAP", "truck = car,sports ball=ball", ""),
+        ("RCNN_DEEPSTACK_LABEL_MAP", "truck", "comma-separated name=name"),
+        ("RCNN_DEEPSTACK_LABEL_MAP", "truck=", "comma-separated name=name"),
+        ("RCNN_DEEPSTACK_LABEL_MAP", "a=b=c", "comma-separated name=name"),
+        ("RCNN_DEEPSTACK_DROP_LABELS", "kite, disc", ""),
+        ("RCNN_DEEPSTACK_UPSCALE", "false", ""),
+        ("RCNN_DEEPSTACK_UPSCALE", "maybe", "true, false"),
+        ("RCNN_ROBOFLOW_URLS", "true", ""),
+        ("RCNN_ROBOFLOW_URLS", "2", "true, false"),
         ("RCNN_API_KEYS", "one,two", ""),
         ("RCNN_API_KEYS", "", "comma-separated keys"),
         ("RCNN_API_KEYS", "one,,two", "comma-separated keys"),

@@ -5,7 +5,7 @@ from rich.text import Text
 
 from app.commands.arguments import SettingsArguments
 from app.commands.configured import open_console
-from app.settings import settings_markdown, settings_table
+from app.settings_table import settings_markdown, settings_table
 
 
 def run(arguments: SettingsArguments) -> int:

@@ -1,9 +1,10 @@
 """What every route needs of the app: the service, and the check of the caller's key."""
 
 import hmac
+from collections.abc import Iterable
 from typing import Annotated, cast
 
-from fastapi import Request, Security
+from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
 from app.errors import Unauthorized
@@ -20,17 +21,32 @@ def service_of(request: Request) -> DetectionService:
     return cast(DetectionService, request.app.state.service)
 
 
-async def require_key(
-    request: Request,
+async def offered_keys(
     bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
     header: Annotated[str | None, Security(_header)],
-) -> None:
-    """Refuse a caller without a key of the server's; every key is compared, each in constant time."""
-    keys = service_of(request).settings.api_keys
-    given = [text.encode("latin-1") for text in (bearer.credentials if bearer else None, header) if text]
+) -> tuple[str, ...]:
+    """The keys in the request's headers."""
+    return tuple(text for text in (bearer.credentials if bearer else None, header) if text)
+
+
+OfferedKeys = Annotated[tuple[str, ...], Depends(offered_keys)]
+
+
+async def require_key(request: Request, offered: OfferedKeys) -> None:
+    """Refuse a caller without a key of the server's in its headers."""
+    check_key(service_of(request), offered)
+
+
+def check_key(service: DetectionService, offered: Iterable[str], also: str = "") -> None:
+    """Raise Unauthorized unless one is a key of the server's; all are compared, each in constant time.
+
+    `also` names another place than the headers that the protocol has for its key.
+    """
+    keys = service.settings.api_keys
+    given = [text.encode("utf-8", "surrogatepass") for text in offered]
     matches = [
         hmac.compare_digest(key.get_secret_value().encode(), candidate) for key in keys for candidate in given
     ]
     if keys and not any(matches):
         wrong = "this key is not valid" if given else "no key was sent"
-        raise Unauthorized(f"{wrong}; send one as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
+        raise Unauthorized(f"{wrong}; send one as `Authorization: Bearer KEY` or `X-API-Key: KEY`{also}")

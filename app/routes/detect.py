@@ -2,18 +2,23 @@
 
 import asyncio
 import logging
-from dataclasses import asdict
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from app.errors import Internal, ServiceError, problem
+from app.exports import EXPORTS, Subject
 from app.logs import request_id
-from app.plan import DetectParams, Outcome, Timings
+from app.plan import DetectParams, Outcome
 from app.routes.access import service_of
+from app.routes.answers import (
+    FRACTION_DECIMALS,
+    PIXEL_DECIMALS,
+    SCORE_DECIMALS,
+    milliseconds,
+    respond,
+    rounded,
+)
 from app.routes.documents import (
     DETECTIONS,
     EVERYWHERE,
@@ -40,8 +45,6 @@ from models.detections import convert_boxes
 MAX_PARTS = 32
 """Images in one batch request: more gain nothing, for the service forms its own batches across requests."""
 
-PIXEL_DECIMALS, FRACTION_DECIMALS, SCORE_DECIMALS, TIME_DECIMALS = 3, 7, 6, 3
-
 router = APIRouter(tags=["detection"])
 logger = logging.getLogger(__name__)
 
@@ -59,13 +62,17 @@ async def detect(request: Request) -> Response:
     await service.wait_at_door()
     query = read_query(request, DetectQuery)
     answer = query.format or preferred_format(request.headers.get("accept"))
-    draw = None if answer == "json" else answer
-    plan = service.plan(_params(query), request.state.started, draw)
+    draw = answer if answer == "png" or answer == "jpeg" else None
+    plan = service.plan(params_of(query), request.state.started, draw)
     data = await read_image(request, plan.seconds_left())
     outcome = await unless_gone(request, service.detect(data, plan))
     if draw is not None:
-        return _respond(outcome.drawn or b"", f"image/{draw}", outcome.timings)
-    return _respond(to_json(_to_wire(outcome, query, service)), "application/json", outcome.timings)
+        return respond(outcome.drawn or b"", f"image/{draw}", outcome.timings)
+    if answer in EXPORTS:
+        media_type, write = EXPORTS[answer]
+        text = write(outcome.detections, _subject(outcome, query, service))
+        return respond(text.encode(), media_type, outcome.timings)
+    return respond(to_json(to_wire(outcome, query, service)), "application/json", outcome.timings)
 
 
 @router.post(
@@ -83,14 +90,20 @@ async def detect_batch(request: Request) -> Response:
     service = service_of(request)
     await service.wait_at_door()
     query = read_query(request, DetectOptions)
-    plan = service.plan(_params(query), request.state.started)
+    plan = service.plan(params_of(query), request.state.started)
     parts = await read_images(request, plan.seconds_left(), MAX_PARTS)
     work = asyncio.gather(*(service.detect(data, plan) for data in parts), return_exceptions=True)
     results = [_result(outcome, query, service) for outcome in await unless_gone(request, work)]
     return Response(to_json(BatchResponse.model_construct(results=results)), media_type="application/json")
 
 
-def _params(query: DetectOptions) -> DetectParams:
+def _subject(outcome: Outcome, query: DetectQuery, service: DetectionService) -> Subject:
+    model = service.model
+    return Subject(query.file_name, outcome.size, model.detector.card.name, model.labels)
+
+
+def params_of(query: DetectOptions) -> DetectParams:
+    """What the options of a request ask of the service."""
     return DetectParams(
         score_threshold=query.score_threshold,
         nms_threshold=query.nms_threshold,
@@ -102,20 +115,20 @@ def _params(query: DetectOptions) -> DetectParams:
     )
 
 
-def _to_wire(outcome: Outcome, query: DetectOptions, service: DetectionService) -> DetectResponse:
+def to_wire(outcome: Outcome, query: DetectOptions, service: DetectionService) -> DetectResponse:
     """The answer as sent; built unchecked, for what comes from the detector is checked already."""
     found, size = outcome.detections, outcome.size
     boxes = convert_boxes(found.boxes, query.box_format, size if query.normalized else None)
     labels = found.labels.tolist()
     return DetectResponse.model_construct(
-        boxes=_rounded(boxes, FRACTION_DECIMALS if query.normalized else PIXEL_DECIMALS),
+        boxes=rounded(boxes, FRACTION_DECIMALS if query.normalized else PIXEL_DECIMALS),
         labels=labels,
-        scores=_rounded(found.scores, SCORE_DECIMALS),
+        scores=rounded(found.scores, SCORE_DECIMALS),
         names=[outcome.labels[label] for label in labels],
         image=ImageSize.model_construct(width=size[0], height=size[1]),
         model=service.model.detector.card.name,
         box_format=query.box_format,
-        timings_ms=TimingsMs.model_validate(_milliseconds(outcome.timings)),
+        timings_ms=TimingsMs.model_validate(milliseconds(outcome.timings)),
         request_id=request_id.get(),
     )
 
@@ -124,25 +137,9 @@ def _result(
     outcome: Outcome | BaseException, query: DetectOptions, service: DetectionService
 ) -> DetectResponse | FailedItem:
     if isinstance(outcome, Outcome):
-        return _to_wire(outcome, query, service)
+        return to_wire(outcome, query, service)
     if not isinstance(outcome, ServiceError):
         logger.error("an image of a batch failed", exc_info=outcome)
         outcome = Internal("an error of the service; its log has the reason under this request's id")
     service.metrics.rejected.labels(code=outcome.code).inc()
     return FailedItem(error=Problem.model_validate(problem(outcome, request_id.get())))
-
-
-def _respond(body: bytes, media_type: str, timings: Timings) -> Response:
-    """An answer with its Server-Timing; its length is known, so Content-Length goes with it."""
-    stages = (f"{stage};dur={value}" for stage, value in _milliseconds(timings).items())
-    return Response(body, media_type=media_type, headers={"Server-Timing": ", ".join(stages)})
-
-
-def _milliseconds(timings: Timings) -> dict[str, float]:
-    return {stage: round(value, TIME_DECIMALS) for stage, value in asdict(timings).items()}
-
-
-def _rounded(values: npt.NDArray[np.float32], decimals: int) -> list[Any]:
-    """As lists of floats; in double precision, for a rounded float32 would print all its digits."""
-    rounded: list[Any] = values.astype(np.float64).round(decimals).tolist()
-    return rounded

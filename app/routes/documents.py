@@ -8,22 +8,23 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from pydantic import BaseModel
 
-from app.errors import NotFound, ServiceError, error_classes, problem
+from app.errors import PROBLEMS, Dialect, NotFound, ServiceError, error_classes
 from app.schemas import DetectOptions, DetectResponse, ImageBody, Problem
 
-_FILE = {"type": "string", "format": "binary"}
-_FILES = {"type": "array", "items": _FILE, "minItems": 1}
+FILE = {"type": "string", "format": "binary"}
+_FILES = {"type": "array", "items": FILE, "minItems": 1}
 
 IMAGE_BODY = {
     "required": True,
     "description": "The image file: JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF.",
     "content": {
         "multipart/form-data": {
-            "schema": {"type": "object", "properties": {"image": _FILE}, "required": ["image"]}
+            "schema": {"type": "object", "properties": {"image": FILE}, "required": ["image"]}
         },
-        "image/*": {"schema": _FILE},
-        "application/octet-stream": {"schema": _FILE},
+        "image/*": {"schema": FILE},
+        "application/octet-stream": {"schema": FILE},
         "application/json": {"schema": ImageBody.model_json_schema()},
     },
 }
@@ -36,32 +37,40 @@ IMAGES_BODY = {
         }
     },
 }
+TEXTS = (
+    "application/geo+json",
+    "application/xml",
+    "text/csv",
+    "text/plain",
+)  # of app/exports.py, beside JSON
+DETECTION_EXAMPLE = {
+    "boxes": [[12.5, 30.0, 200.25, 310.75]],
+    "labels": [1],
+    "scores": [0.98],
+    "names": ["person"],
+    "image": {"width": 640, "height": 480},
+    "model": "coco-r50-fpn",
+    "box_format": "xyxy",
+    "timings_ms": {
+        "decode": 3.1,
+        "queue": 0.2,
+        "inference": 41.0,
+        "postprocess": 0.4,
+        "total": 45.2,
+    },
+    "request_id": "6f1c0c3f4f5e4a0e9c6a2b1d8e7f0a1b",
+}
 DETECTIONS = {
     "description": "Detections as JSON, or the image with its detections drawn (`format`, or `Accept`)",
     "model": DetectResponse,
     "content": {
         "application/json": {
-            "example": {
-                "boxes": [[12.5, 30.0, 200.25, 310.75]],
-                "labels": [1],
-                "scores": [0.98],
-                "names": ["person"],
-                "image": {"width": 640, "height": 480},
-                "model": "coco-r50-fpn",
-                "box_format": "xyxy",
-                "timings_ms": {
-                    "decode": 3.1,
-                    "queue": 0.2,
-                    "inference": 41.0,
-                    "postprocess": 0.4,
-                    "total": 45.2,
-                },
-                "request_id": "6f1c0c3f4f5e4a0e9c6a2b1d8e7f0a1b",
-            }
+            "example": DETECTION_EXAMPLE,
         },
-        "image/png": {"schema": _FILE},
-        "image/jpeg": {"schema": _FILE},
-    },
+        "image/png": {"schema": FILE},
+        "image/jpeg": {"schema": FILE},
+    }
+    | {media_type: {"schema": {"type": "string"}} for media_type in TEXTS},
 }
 
 ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
@@ -95,28 +104,61 @@ def query_parameters(model: type[DetectOptions]) -> list[dict[str, Any]]:
     ]
 
 
-def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
+def problems(*codes: str, dialect: Dialect = PROBLEMS) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses for these codes, one for each status, with an example of every code."""
     kinds = [kind for kind in error_classes() if kind.code in codes]
     return {
-        status: _problem_response([kind for kind in kinds if kind.status == status])
+        status: _problem_response([kind for kind in kinds if kind.status == status], dialect)
         for status in _statuses(kinds)
     }
+
+
+def protocol(dialect: Dialect, example: object, *codes: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses of a route in another server's protocol: an example, and refusals in its dialect."""
+    schema = (
+        {"type": "array", "items": {"type": "object"}} if isinstance(example, list) else {"type": "object"}
+    )
+    content = {"application/json": {"schema": schema, "example": example}}
+    return {200: {"description": "As that server answers", "content": content}} | problems(
+        *codes, dialect=dialect
+    )
+
+
+def json_body(model: type[BaseModel], example: object, **others: object) -> dict[str, Any]:
+    """An OpenAPI request body in JSON, or in one of `others` (media type to schema)."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    definitions = schema.pop("$defs", {})
+    content = {"application/json": {"schema": _inlined(schema, definitions), "example": example}}
+    return {"required": True, "content": content | {name: {"schema": one} for name, one in others.items()}}
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """A schema without references, for what is in no table of components."""
+    if isinstance(schema, list):
+        return [_inlined(one, definitions) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {key: _inlined(value, definitions) for key, value in schema.items()}
 
 
 def _statuses(kinds: list[type[ServiceError]]) -> list[int]:
     return sorted({kind.status for kind in kinds})
 
 
-def _problem_response(kinds: list[type[ServiceError]]) -> dict[str, Any]:
+def _problem_response(kinds: list[type[ServiceError]], dialect: Dialect) -> dict[str, Any]:
     examples = {
-        kind.code: {"value": problem(kind(kind.__doc__ or kind.title), "6f1c0c3f4f5e4a0e9c6a2b1d8e7f0a1b")}
+        kind.code: {
+            "value": dialect.body(kind(kind.__doc__ or kind.title), "6f1c0c3f4f5e4a0e9c6a2b1d8e7f0a1b")
+        }
         for kind in kinds
     }
-    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    ours = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    schema = ours if dialect is PROBLEMS else {"type": "object"}
     return {
         "description": "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds),
-        "content": {"application/problem+json": {"schema": schema, "examples": examples}},
+        "content": {dialect.media_type: {"schema": schema, "examples": examples}},
     }
 
 

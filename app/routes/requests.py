@@ -3,22 +3,25 @@
 import asyncio
 import binascii
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
-from pydantic import ValidationError
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from pydantic import BaseModel, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from app.errors import DeadlineExceeded, InvalidParameter, UnsupportedMediaType
+from app.routes.multipart import read_parts
 from app.schemas import AnswerFormat, DetectOptions, ImageBody
 
 Q = TypeVar("Q", bound=DetectOptions)
+M = TypeVar("M", bound=BaseModel)
 R = TypeVar("R")
 
 IMAGE_PARTS = ("image", "file")
+MAX_FORM_PARTS = 64  # of another server's form: far more than any has, and few enough to hold
 MULTIPART = "multipart/form-data"
 MEDIA_TYPES = f"{MULTIPART} with a part `image`, image/*, application/octet-stream or application/json"
 
@@ -46,22 +49,62 @@ def read_query(request: Request, model: type[Q]) -> Q:
 
 async def read_image(request: Request, seconds: float) -> bytes:
     """The one image of the request, sent as its Content-Type says; waits at most `seconds` for the body."""
-    media_type, options = _media_type(request)
+    media_type, options = media_type_of(request)
     if media_type == MULTIPART:
-        return (await _before(seconds, _read_parts(request, options, at_most=1)))[0]
+        return (await before(seconds, _image_parts(request, options, at_most=1)))[0]
     if media_type == "application/json":
-        return await run_in_threadpool(_image_of_json, await _before(seconds, request.body()))
+        return await run_in_threadpool(_image_of_json, await before(seconds, request.body()))
     if media_type.startswith("image/") or media_type == "application/octet-stream":
-        return await _before(seconds, request.body())
-    raise UnsupportedMediaType(f"{_said(media_type)}; send {MEDIA_TYPES}")
+        return await before(seconds, request.body())
+    raise UnsupportedMediaType(f"{said(media_type)}; send {MEDIA_TYPES}")
 
 
 async def read_images(request: Request, seconds: float, at_most: int) -> list[bytes]:
     """The images of a multipart request, in order; waits at most `seconds` for the body."""
-    media_type, options = _media_type(request)
+    media_type, options = media_type_of(request)
     if media_type != MULTIPART:
-        raise UnsupportedMediaType(f"{_said(media_type)}; send {MULTIPART} with 1 to {at_most} parts `image`")
-    return await _before(seconds, _read_parts(request, options, at_most))
+        raise UnsupportedMediaType(f"{said(media_type)}; send {MULTIPART} with 1 to {at_most} parts `image`")
+    return await before(seconds, _image_parts(request, options, at_most))
+
+
+@dataclass(frozen=True)
+class Form:
+    """A form: its fields, and its files by their field's names, both in the order sent."""
+
+    fields: dict[str, str]
+    files: list[tuple[str, bytes]]
+
+    def image(self, *names: str) -> bytes:
+        """The file under the first of these names that there is, else the first; raises InvalidParameter."""
+        known = dict(reversed(self.files))
+        found = [known[name] for name in names if name in known] or [data for _, data in self.files]
+        if not found:
+            raise InvalidParameter(f"the form has no file; send the image as the file `{names[0]}`")
+        return found[0]
+
+
+async def read_form(request: Request, seconds: float, image_names: tuple[str, ...]) -> Form:
+    """A multipart form of any fields; a part under one of `image_names` is a file, file name or not."""
+    media_type, options = media_type_of(request)
+    if media_type != MULTIPART:
+        raise UnsupportedMediaType(f"{said(media_type)}; send {MULTIPART} with a file `{image_names[0]}`")
+    parts = await before(seconds, read_parts(request, options, _admit_any))
+    is_file = [part.filename is not None or part.name in image_names for part in parts]
+    return Form(
+        {
+            p.name: p.data.decode("utf-8", "replace")
+            for p, file in zip(parts, is_file, strict=True)
+            if not file
+        },
+        [(p.name, bytes(p.data)) for p, file in zip(parts, is_file, strict=True) if file],
+    )
+
+
+def _admit_any(name: str, already: int) -> None:
+    if already == MAX_FORM_PARTS:
+        raise InvalidParameter(
+            f"more than {MAX_FORM_PARTS} parts in the form; send the image and its options"
+        )
 
 
 def preferred_format(accept: str | None) -> AnswerFormat:
@@ -107,7 +150,8 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-async def _before(seconds: float, body: Awaitable[R]) -> R:
+async def before(seconds: float, body: Awaitable[R]) -> R:
+    """The request's body, if it arrives within so many seconds; raises DeadlineExceeded."""
     try:
         async with asyncio.timeout(seconds):
             return await body
@@ -117,7 +161,8 @@ async def _before(seconds: float, body: Awaitable[R]) -> R:
         ) from error
 
 
-def _media_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
+def media_type_of(request: Request) -> tuple[str, dict[bytes, bytes]]:
+    """The body's Content-Type and its options; raises UnsupportedMediaType for a body that is encoded."""
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.strip().lower() != "identity":
         raise UnsupportedMediaType(f"Content-Encoding {encoding[:_SHOWN]!r}; send the body uncompressed")
@@ -125,17 +170,27 @@ def _media_type(request: Request) -> tuple[str, dict[bytes, bytes]]:
     return media_type.decode("latin-1"), options
 
 
-def _said(media_type: str) -> str:
+def said(media_type: str) -> str:
+    """What an error repeats of a Content-Type."""
     return f"Content-Type {media_type[:_SHOWN]!r}" if media_type else "no Content-Type"
 
 
 def _image_of_json(body: bytes) -> bytes:
+    return decode_base64(parse_json(body, ImageBody, '{"image": "<base64>"}').image, "image")
+
+
+def parse_json(body: bytes, model: type[M], example: str) -> M:
+    """A JSON body as a value of the model; raises InvalidParameter that shows the `example`."""
     try:
-        text = ImageBody.model_validate_json(body).image
+        return model.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"]) or "body"
-        raise InvalidParameter(f'{where}: {first["msg"]}; send {{"image": "<base64>"}}') from error
+        where = ".".join(str(part) for part in first["loc"])[:_SHOWN] or "body"
+        raise InvalidParameter(f"{where}: {first['msg']}; send {example}") from error
+
+
+def decode_base64(text: str, where: str) -> bytes:
+    """The bytes that a text is the base64 of; a data URL is taken too. Raises InvalidParameter."""
     prefix = _DATA_URL.match(text)
     try:
         # Line breaks are what the base64 command adds; any other stranger in the text is an error.
@@ -143,85 +198,23 @@ def _image_of_json(body: bytes) -> bytes:
         return binascii.a2b_base64(encoded, strict_mode=True)
     except (UnicodeEncodeError, binascii.Error) as error:
         raise InvalidParameter(
-            f"image: not valid base64 ({error}); encode the bytes of the image file"
+            f"{where}: not valid base64 ({error}); encode the bytes of the image file"
         ) from error
 
 
-async def _read_parts(request: Request, options: dict[bytes, bytes], at_most: int) -> list[bytes]:
-    boundary = options.get(b"boundary")
-    if not boundary:
-        raise InvalidParameter(
-            "Content-Type has no boundary; let your HTTP client write the multipart header"
-        )
-    try:
-        parts = _Parts(boundary, at_most)
-        async for chunk in request.stream():
-            parts.feed(chunk)
-    except FormParserError as error:
-        raise InvalidParameter(f"the multipart body is malformed: {error}") from error
-    return parts.images()
-
-
-class _Parts:
-    """Collects the image parts of a multipart body in memory; their bytes are bounded by BodyLimit."""
-
-    def __init__(self, boundary: bytes, at_most: int) -> None:
-        self._at_most = at_most
-        self._images: list[bytearray] = []
-        self._header = self._value = self._disposition = b""
-        self._ended = False
-        self._parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": self._header_field,
-                "on_header_value": self._header_value,
-                "on_header_end": self._header_end,
-                "on_headers_finished": self._headers_finished,
-                "on_part_data": self._data,
-                "on_end": self._end,
-            },
-        )
-        self.feed: Callable[[bytes], int] = self._parser.write
-
-    def images(self) -> list[bytes]:
-        """The parts, complete and at least one; raises InvalidParameter."""
-        if not self._ended:
-            raise InvalidParameter("the multipart body ends before its last boundary; send it whole")
-        if not self._images:
-            raise InvalidParameter("the multipart body has no part `image`; send the image file as that part")
-        return [bytes(image) for image in self._images]
-
-    def _begin(self) -> None:
-        self._header = self._value = self._disposition = b""
-
-    def _header_field(self, data: bytes, start: int, end: int) -> None:
-        self._header += data[start:end]
-
-    def _header_value(self, data: bytes, start: int, end: int) -> None:
-        self._value += data[start:end]
-
-    def _header_end(self) -> None:
-        if self._header.lower() == b"content-disposition":
-            self._disposition = self._value
-        self._header = self._value = b""
-
-    def _headers_finished(self) -> None:
-        _, options = parse_options_header(self._disposition.decode("latin-1"))
-        name = options.get(b"name", b"").decode("utf-8", "replace")
+async def _image_parts(request: Request, options: dict[bytes, bytes], at_most: int) -> list[bytes]:
+    def admit(name: str, already: int) -> None:
         if name not in IMAGE_PARTS:
             raise InvalidParameter(
                 f"unknown part {name[:_SHOWN]!r}; send the image as `image` or `file`, options in the query"
             )
-        if len(self._images) == self._at_most:
-            _refuse_more(self._at_most)
-        self._images.append(bytearray())
+        if already == at_most:
+            _refuse_more(at_most)
 
-    def _data(self, data: bytes, start: int, end: int) -> None:
-        self._images[-1] += memoryview(data)[start:end]
-
-    def _end(self) -> None:
-        self._ended = True
+    parts = await read_parts(request, options, admit)
+    if not parts:
+        raise InvalidParameter("the multipart body has no part `image`; send the image file as that part")
+    return [bytes(part.data) for part in parts]
 
 
 def _refuse_more(at_most: int) -> NoReturn:

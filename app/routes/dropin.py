@@ -1,0 +1,81 @@
+"""What the protocols of other servers have in common: their requests take the road of /detect."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from fastapi import APIRouter, Request
+from starlette.routing import Match, Route
+from starlette.types import Scope
+
+from app.errors import PROBLEMS, Dialect, NotFound
+from app.plan import DetectParams, DrawnFormat, Outcome
+from app.routes.access import service_of
+from app.routes.requests import unless_gone
+from app.service import DetectionService
+
+MAX_IMAGES = 32
+"""In one request, as of POST /detect/batch."""
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """What a request of a protocol comes down to: image files, options for all of them, perhaps a drawing."""
+
+    images: Sequence[bytes]
+    params: DetectParams = field(default_factory=DetectParams)
+    draw: DrawnFormat | None = None
+
+
+A = TypeVar("A", bound=Asked)
+
+Read = Callable[[float], Awaitable[A]]
+"""Reads a request's body within so many seconds."""
+
+
+async def detect_all(request: Request, read: Read[A], model: str | None = None) -> tuple[A, list[Outcome]]:
+    """What was asked, and the outcomes for its images, in order; raises the first image's error if one fails.
+
+    As in /detect: nothing is read while there is no room, and a client that leaves ends the work.
+    """
+    service = service_of(request)
+    await service.wait_at_door()
+    refuse_other_model(service, model)
+    started = request.state.started
+    asked = await read(service.plan(DetectParams(), started).seconds_left())
+    plan = service.plan(asked.params, started, asked.draw)
+    work = asyncio.gather(*(service.detect(data, plan) for data in asked.images), return_exceptions=True)
+    outcomes = []
+    for outcome in await unless_gone(request, work):
+        if isinstance(outcome, BaseException):
+            raise outcome
+        outcomes.append(outcome)
+    return asked, outcomes
+
+
+def refuse_other_model(service: DetectionService, model: str | None) -> None:
+    """Raise NotFound for any name but that of the loaded model; None asks for no particular one."""
+    name = service.model.detector.card.name
+    if model not in (None, name):
+        raise NotFound(f"no model {str(model)[:60]!r} here; this server serves {name!r}: ask for that one")
+
+
+class Dialects:
+    """In which dialect a request is refused: that of the protocol whose route its path is of."""
+
+    def __init__(self, spoken: Sequence[tuple[APIRouter, Dialect]]) -> None:
+        self._spoken = [
+            (route, dialect)
+            for router, dialect in spoken
+            for route in router.routes
+            if isinstance(route, Route)
+        ]
+
+    def __call__(self, scope: Scope) -> Dialect:
+        """The dialect of the route that took the request; before there is one, of that which would."""
+        endpoint = scope.get("endpoint")
+        for route, dialect in self._spoken:
+            if route.endpoint is endpoint if endpoint else route.matches(scope)[0] is Match.FULL:
+                return dialect
+        return PROBLEMS
