@@ -1,4 +1,6 @@
-"""The command line: `rcnn serve | detect | train | evaluate | models | settings`; imports wait.
+"""The command line: `rcnn serve | detect | train | evaluate | diagnose | quantize | …`.
+
+Imports wait until a command is asked for.
 
 Exit codes of every command: 0 done; 1 it failed, or an image of several did; 2 it was called wrongly;
 130 stopped by Ctrl-C.
@@ -14,9 +16,12 @@ import typer
 
 from app.commands import CommandFailed
 from app.commands.arguments import (
+    BenchLineageArguments,
     DetectArguments,
+    DiagnoseArguments,
     EvaluateArguments,
     ModelsArguments,
+    QuantizeArguments,
     ServeArguments,
     SettingsArguments,
     TrainArguments,
@@ -33,6 +38,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)
+app.add_typer(bench, name="bench")
 
 
 def takes(arguments: type[A]) -> Callable[[Callable[[A], int]], Callable[..., NoReturn]]:
@@ -108,6 +115,30 @@ def evaluate(arguments: EvaluateArguments) -> int:
 
 
 @app.command()
+@takes(DiagnoseArguments)
+def diagnose(arguments: DiagnoseArguments) -> int:
+    """Find what costs a model its AP: proposals, NMS, coordinates, anchors, losses; with advice.
+
+    Exit codes: 0 diagnosed, whatever was found, 1 it could not be, 2 wrong usage.
+    """
+    from app.commands.diagnose import run
+
+    return run(arguments)
+
+
+@app.command()
+@takes(QuantizeArguments)
+def quantize(arguments: QuantizeArguments) -> int:
+    """Make an int8 artefact of a model, measured against fp32; RCNN_PRECISION=int8 serves it, on CPUs.
+
+    Exit codes: 0 written, 1 int8 loses too much or it failed (nothing is written), 2 wrong usage.
+    """
+    from app.commands.quantize import run
+
+    return run(arguments)
+
+
+@app.command()
 @takes(ModelsArguments)
 def models(arguments: ModelsArguments) -> int:
     """List the models: those of the zoo and those in RCNN_MODEL_DIR."""
@@ -121,6 +152,18 @@ def models(arguments: ModelsArguments) -> int:
 def settings(arguments: SettingsArguments) -> int:
     """List the settings: name, default, what is allowed, and why."""
     from app.commands.settings import run
+
+    return run(arguments)
+
+
+@bench.command()
+@takes(BenchLineageArguments)
+def lineage(arguments: BenchLineageArguments) -> int:
+    """Time R-CNN, Fast R-CNN and Faster R-CNN on the same network and images, beside the published times.
+
+    Exit codes: 0 timed, 1 OpenCV is missing or an image cannot be read, 2 wrong usage.
+    """
+    from app.commands.bench import lineage as run
 
     return run(arguments)
 

@@ -18,10 +18,11 @@ from models.engines.protocol import Engine
 from models.images import Image
 from models.options import Options
 from models.postprocess import Candidates, postprocess
-from models.proposals import Proposer, proposal_config
+from models.proposals import ProposalConfig, Proposer, proposal_config
 from models.roi_align import roi_align, roi_align_config
 from models.zoo.cards import Card
 from models.zoo.loading import load_network
+from models.zoo.quantized import find_quantized
 
 Observe = Callable[[str, float], None]
 
@@ -50,6 +51,14 @@ class DetectorSpec:
     threads: int = 0  # 0 = one a core
 
 
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """The RPN's proposals (N, 4) xyxy image px, best first; its anchors (A, 4) xyxy canvas px, by level."""
+
+    proposals: Tensor
+    anchors: list[Tensor]
+
+
 class Detector:
     """A loaded model on its device. Not thread-safe: one batch at a time, from one thread."""
 
@@ -59,13 +68,14 @@ class Detector:
         self.card = card
         self.fallback_reason = fallback_reason
         self._engine = engine
-        self._propose = Proposer(proposal_config(network))
+        self.proposal_config = proposal_config(network)
+        self._propose = Proposer(self.proposal_config)
         self._roi_align = roi_align_config(network)
         self._coder = network.roi_heads.box_coder
 
     @property
     def engine_name(self) -> str:
-        """The engine's name: torch."""
+        """The engine's name: torch or openvino."""
         return self._engine.name
 
     @property
@@ -75,7 +85,7 @@ class Detector:
 
     @property
     def precision(self) -> str:
-        """fp32, fp16 or bf16."""
+        """fp32, fp16, bf16 or int8."""
         return self._engine.precision
 
     def prepare(self, image: Image, size: int | None = None) -> Canvas:
@@ -109,6 +119,14 @@ class Detector:
             logits, deltas = self._engine.head(pooled)
         with self._stage("postprocess", observe):
             return self._postprocess(jobs, proposals, logits, deltas)
+
+    @torch.inference_mode()
+    def regions(self, job: Job, config: ProposalConfig) -> Regions:
+        """The RPN's answer alone, with the numbers of `config`, which need not be the network's own."""
+        dense = self._engine.dense(self._stack([job]))
+        propose = Proposer(config)
+        [boxes] = propose(dense, job.canvas.key, [job.canvas.content])
+        return Regions(job.canvas.to_image(boxes), propose.anchors(dense, job.canvas.key))
 
     def _stack(self, jobs: Sequence[Job]) -> Tensor:
         """Canvases on the device: (B, 3, H, W), channels last in memory as the canvases are."""
@@ -173,7 +191,9 @@ class Detector:
 def load_detector(spec: DetectorSpec) -> Detector:
     """Find the card, load its weights, put the network on the device; errors say what to do."""
     loaded = load_network(spec.model, spec.model_dir, spec.cache_dir)
-    choice = EngineChoice(spec.device, spec.engine, spec.precision, spec.threads)
+    int8 = spec.precision == "int8"
+    quantized = find_quantized(loaded.card, loaded.weights, spec.cache_dir) if int8 else None
+    choice = EngineChoice(spec.device, spec.engine, spec.precision, spec.threads, spec.cache_dir, quantized)
     engine = build_engine(loaded.network, choice)
     return Detector(loaded.network, loaded.card, engine, loaded.fallback_reason)
 

@@ -31,6 +31,7 @@ def random_network(spread: float = 40.0, seed: int = 3) -> FasterRCNN:
     return network
 
 
-def random_detector(card: Card | None = None) -> Detector:
+def random_detector(card: Card | None = None, engine: str = "torch") -> Detector:
     network = random_network()
-    return Detector(network, card or random_card(), build_engine(network, EngineChoice(device="cpu")))
+    choice = EngineChoice(device="cpu", engine=engine)
+    return Detector(network, card or random_card(), build_engine(network, choice))

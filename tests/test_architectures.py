@@ -157,9 +157,15 @@ def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     shutil.rmtree(folder)  # pytest would keep three runs of it: VGG-16 alone is 550 MB
 
 
-def detector_of(specimen: Specimen) -> Detector:
-    engine = build_engine(specimen.network, EngineChoice(device="cpu"))
+def detector_of(specimen: Specimen, engine_name: str = "auto") -> Detector:
+    # One cache an architecture: it converts once for all tests, and goes with the specimen.
+    choice = EngineChoice(device="cpu", engine=engine_name, cache_dir=cache_of(specimen))
+    engine = build_engine(specimen.network, choice)
     return Detector(specimen.network, read_card(specimen.card), engine)
+
+
+def cache_of(specimen: Specimen) -> Path:
+    return specimen.card.parent / "cache"
 
 
 def detect(detector: Detector, image: Image) -> Detections:
@@ -171,9 +177,13 @@ def test_one_training_step_lowers_the_loss(specimen: Specimen) -> None:
     assert specimen.after < 0.97 * specimen.before
 
 
-def test_answers_equal_torchvisions_forward(specimen: Specimen, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_answers_equal_torchvisions_forward(
+    specimen: Specimen, engine: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(specimen.network.rpn._post_nms_top_n, "testing", PROPOSALS)
-    detector = detector_of(specimen)
+    detector = detector_of(specimen, engine)
+    assert detector.engine_name == engine
     found, expected, matched = 0, 0, 0
     for index, shape in enumerate(SHAPES):
         image = scene(index, shape)
@@ -184,8 +194,8 @@ def test_answers_equal_torchvisions_forward(specimen: Specimen, monkeypatch: pyt
     assert matched >= MATCHED * max(found, expected)
 
 
-def test_saved_and_reloaded_weights_answer_the_same(specimen: Specimen, tmp_path: Path) -> None:
-    spec = DetectorSpec(model=str(specimen.card), cache_dir=tmp_path, device="cpu")
+def test_saved_and_reloaded_weights_answer_the_same(specimen: Specimen) -> None:
+    spec = DetectorSpec(model=str(specimen.card), cache_dir=cache_of(specimen), device="cpu")
     detector, reloaded = detector_of(specimen), load_detector(spec)
     ours, again = (detect(each, scene(0, SHAPES[0])) for each in (detector, reloaded))
     assert len(ours) > 0
@@ -194,12 +204,13 @@ def test_saved_and_reloaded_weights_answer_the_same(specimen: Specimen, tmp_path
     np.testing.assert_array_equal(ours.scores, again.scores)
 
 
-async def test_it_is_served_by_its_card(specimen: Specimen, tmp_path: Path) -> None:
+async def test_it_is_served_by_its_card(specimen: Specimen) -> None:
     image = scene(0, SHAPES[0])
     expected = detect(detector_of(specimen), image)
     file = io.BytesIO()
     PillowImage.fromarray(image.pixels).save(file, "PNG")
-    app = create_app(Settings(model=str(specimen.card), device="cpu", cache_dir=tmp_path, max_batch=1))
+    settings = Settings(model=str(specimen.card), device="cpu", cache_dir=cache_of(specimen), max_batch=1)
+    app = create_app(settings)
     transport = httpx.ASGITransport(app)
     async with (
         app.router.lifespan_context(app),

@@ -15,9 +15,9 @@ from tests.networks import LABELS, random_detector, random_network
 ALL = Options(score_threshold=0.05, nms_threshold=0.5, max_detections=100)
 
 
-@pytest.fixture(scope="module")
-def detector() -> Detector:
-    return random_detector()
+@pytest.fixture(scope="module", params=["torch", "openvino"])
+def detector(request: pytest.FixtureRequest) -> Detector:
+    return random_detector(engine=request.param)
 
 
 @pytest.fixture(scope="module")
@@ -153,8 +153,9 @@ def test_a_full_device_is_a_memory_error_and_bounds_the_warm_up(images: list[Ima
     assert detector.warm_up(8) == 1
 
 
-def test_the_detector_says_what_it_is(detector: Detector) -> None:
-    assert (detector.engine_name, detector.device, detector.precision) == ("torch", "cpu", "fp32")
+def test_the_detector_says_what_it_is(detector: Detector, request: pytest.FixtureRequest) -> None:
+    engine = request.node.callspec.params["detector"]
+    assert (detector.engine_name, detector.device, detector.precision) == (engine, "cpu", "fp32")
     assert detector.memory_bytes() == {}
     assert detector.card.labels == LABELS
     assert detector.fallback_reason is None
@@ -163,9 +164,11 @@ def test_the_detector_says_what_it_is(detector: Detector) -> None:
 @pytest.mark.parametrize(
     ("choice", "message"),
     [
-        (EngineChoice(engine="openvino"), "RCNN_ENGINE to auto or torch"),
-        (EngineChoice(device="cpu", precision="fp16"), "RCNN_PRECISION to auto, fp32"),
-        (EngineChoice(device="cpu", precision="int8"), "RCNN_PRECISION to auto, fp32"),
+        (EngineChoice(engine="tensorrt"), "RCNN_ENGINE to auto, torch or openvino"),
+        (EngineChoice("cpu", "torch", "fp16"), "fp16.*torch engine on cpu.*RCNN_PRECISION to auto, fp32"),
+        (EngineChoice("cpu", "torch", "int8"), "int8.*torch engine on cpu.*RCNN_PRECISION to auto, fp32"),
+        (EngineChoice("cpu", "openvino", "fp16"), "RCNN_PRECISION to auto, bf16 or fp32 or int8"),
+        (EngineChoice("cpu", precision="int8"), "rcnn quantize --model NAME --images DIR"),
         (EngineChoice(device="cuda:99"), "RCNN_DEVICE to auto, cpu"),
     ],
 )

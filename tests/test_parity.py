@@ -1,5 +1,6 @@
 """Our split detector answers what torchvision's own forward answers, on the same weights and pixels."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,7 @@ from models.training.synthetic import draw_scene
 from models.zoo.cards import Card
 
 CLASSES = 7
+ENGINES = ("torch", "openvino")
 MOST = 1000  # at the usual 100 two scores that differ by rounding would decide what is cut off
 SHAPES = [
     (240, 320), (320, 240), (200, 200), (480, 640), (640, 480), (97, 301),
@@ -39,7 +41,7 @@ class Pair:
 
     architecture: str
     state: dict[str, torch.Tensor]
-    detector: Detector
+    detectors: dict[str, Detector]  # by engine
     sizes: tuple[int, int]
 
     def torchvision(self, score: float, nms: float) -> torch.nn.Module:
@@ -101,8 +103,11 @@ def make_pair(architecture: str, min_size: int, max_size: int) -> Pair:
         max_size=max_size,
     )
     state = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    detector = Detector(network, card, build_engine(network, EngineChoice(device="cpu")))
-    return Pair(architecture, state, detector, (min_size, max_size))
+    detectors = {
+        engine: Detector(network, card, build_engine(network, EngineChoice(device="cpu", engine=engine)))
+        for engine in ENGINES
+    }
+    return Pair(architecture, state, detectors, (min_size, max_size))
 
 
 def picture(index: int, shape: tuple[int, int]) -> Image:
@@ -146,23 +151,26 @@ def pair(request: pytest.FixtureRequest) -> Pair:
 @pytest.mark.parametrize(("score", "nms"), THRESHOLDS)
 def test_answers_equal_torchvisions(pair: Pair, score: float, nms: float) -> None:
     model = pair.torchvision(score, nms)
-    found, expected, matched = 0, 0, 0
+    found, expected, matched = Counter[str](), 0, Counter[str]()
     for index, shape in enumerate(SHAPES):
         image = picture(index, shape)
-        job = Job(pair.detector.prepare(image), Options(score, nms, MOST))
-        ours = pair.detector.detect([job])[0]
         answer = theirs(model, image)
-        matched += twins(ours, answer)
-        found, expected = found + len(ours), expected + len(answer)
-    assert found >= 10 * len(SHAPES), "too few detections to tell anything"
-    assert matched >= MATCHED * max(found, expected)
+        expected += len(answer)
+        for engine, detector in pair.detectors.items():
+            ours = detector.detect([Job(detector.prepare(image), Options(score, nms, MOST))])[0]
+            matched[engine] += twins(ours, answer)
+            found[engine] += len(ours)
+    for engine in ENGINES:
+        assert found[engine] >= 10 * len(SHAPES), "too few detections to tell anything"
+        assert matched[engine] >= MATCHED * max(found[engine], expected), engine
 
 
 @pytest.mark.parametrize("architecture", list(BUILDERS))
 def test_answers_equal_torchvisions_at_full_size(architecture: str) -> None:
     pair = make_pair(architecture, 800, 1333)
     image = picture(3, (480, 640))
-    ours = pair.detector.detect([Job(pair.detector.prepare(image), Options(0.05, 0.5, MOST))])[0]
     answer = theirs(pair.torchvision(0.05, 0.5), image)
-    assert len(ours) > 10
-    assert twins(ours, answer) >= MATCHED * max(len(ours), len(answer))
+    for engine, detector in pair.detectors.items():
+        ours = detector.detect([Job(detector.prepare(image), Options(0.05, 0.5, MOST))])[0]
+        assert len(ours) > 10
+        assert twins(ours, answer) >= MATCHED * max(len(ours), len(answer)), engine

@@ -1,6 +1,8 @@
 """Which engine, device and precision a start-up gets: every `auto` is decided here."""
 
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 
 import torch
 from torchvision.models.detection import FasterRCNN
@@ -8,7 +10,13 @@ from torchvision.models.detection import FasterRCNN
 from models.engines.protocol import Engine
 from models.engines.torch_engine import TorchEngine
 
-ENGINES = ("torch",)
+ENGINES = ("torch", "openvino")
+# What each engine computes in on each kind of device, its default first.
+PRECISIONS = {
+    ("torch", "cpu"): ("fp32",),
+    ("torch", "cuda"): ("fp16", "fp32", "bf16"),
+    ("openvino", "cpu"): ("fp32", "bf16", "int8"),
+}
 
 
 class EngineUnavailable(ValueError):
@@ -17,25 +25,49 @@ class EngineUnavailable(ValueError):
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """Names as in the settings: `auto` or a definite one; threads 0 means one a core."""
+    """Names as in the settings: `auto` or a definite one; threads 0 means one a core.
+
+    `cache_dir` keeps converted networks for the next start; `quantized` is the artefact that int8 runs.
+    """
 
     device: str = "auto"
     engine: str = "auto"
     precision: str = "auto"
     threads: int = 0
+    cache_dir: Path | None = None
+    quantized: Path | None = None
 
 
 def build_engine(network: FasterRCNN, choice: EngineChoice) -> Engine:
-    """Put the network's static parts on the chosen device."""
-    if choice.engine not in ("auto", *ENGINES):
-        raise EngineUnavailable(
-            f"engine {choice.engine!r} is not part of this version; "
-            f"set RCNN_ENGINE to auto or {', '.join(ENGINES)}"
-        )
+    """Put the network's static parts on the chosen device; raises EngineUnavailable."""
     device = choose_device(choice.device)
+    engine = _engine(choice.engine, device)
+    precision = _precision(choice.precision, engine, device)
     if choice.threads:
         torch.set_num_threads(choice.threads)
-    return TorchEngine(network, device, _precision(choice.precision, device))
+    if engine == "torch":
+        return TorchEngine(network, device, precision)
+    return _openvino(network, choice, precision)
+
+
+def _openvino(network: FasterRCNN, choice: EngineChoice, precision: str) -> Engine:
+    from models.engines.conversion import read_parts
+    from models.engines.openvino_engine import OpenVINOEngine, has_bf16
+    from models.engines.part_cache import obtain_parts
+
+    if precision == "bf16" and not has_bf16():
+        raise EngineUnavailable("this CPU has no bf16 arithmetic; set RCNN_PRECISION to auto or fp32")
+    if precision != "int8":
+        return OpenVINOEngine(obtain_parts(network, choice.cache_dir), precision, choice.threads)
+    if choice.quantized is None:
+        raise EngineUnavailable(
+            "precision 'int8' runs an artefact that `rcnn quantize --model NAME --images DIR` makes; "
+            "make one, or set RCNN_PRECISION to auto"
+        )
+    try:
+        return OpenVINOEngine(read_parts(choice.quantized), precision, choice.threads)
+    except RuntimeError as error:
+        raise EngineUnavailable(f"{choice.quantized} is damaged; quantize the model again") from error
 
 
 def choose_device(name: str) -> torch.device:
@@ -51,13 +83,33 @@ def choose_device(name: str) -> torch.device:
     return device
 
 
-def _precision(name: str, device: torch.device) -> str:
-    allowed = ("fp32", "fp16", "bf16") if device.type == "cuda" else ("fp32",)
+def _engine(name: str, device: torch.device) -> str:
+    if name not in ("auto", *ENGINES):
+        raise EngineUnavailable(
+            f"engine {name!r} is not part of this version; set RCNN_ENGINE to auto, {' or '.join(ENGINES)}"
+        )
+    installed = find_spec("openvino") is not None
     if name == "auto":
-        return "fp16" if device.type == "cuda" else "fp32"
+        return "openvino" if device.type == "cpu" and installed else "torch"
+    if name == "openvino" and device.type != "cpu":
+        raise EngineUnavailable(
+            f"engine 'openvino' computes on CPUs, not on {device}; "
+            "set RCNN_DEVICE to cpu, or RCNN_ENGINE to auto"
+        )
+    if name == "openvino" and not installed:
+        raise EngineUnavailable(
+            "engine 'openvino' is not installed; pip install 'rcnn-serve[cpu]', or set RCNN_ENGINE to auto"
+        )
+    return name
+
+
+def _precision(name: str, engine: str, device: torch.device) -> str:
+    allowed = PRECISIONS[engine, device.type]
+    if name == "auto":
+        return allowed[0]
     if name not in allowed:
         raise EngineUnavailable(
-            f"precision {name!r} is not served by the torch engine on {device.type}; "
-            f"set RCNN_PRECISION to auto, {' or '.join(allowed)}"
+            f"precision {name!r} is not served by the {engine} engine on {device.type}; "
+            f"set RCNN_PRECISION to auto, {' or '.join(sorted(allowed))}"
         )
     return name

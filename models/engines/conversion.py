@@ -1,0 +1,97 @@
+"""The static parts as OpenVINO models: traced from torch, converted in memory, kept as files.
+
+A part takes and gives NHWC: the canvases lie so, and RoIAlign's rows are the positions of an NHWC map.
+The frontend is called by itself, as `openvino.convert_model` does more than that and takes longer.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+
+from models.engines.parts import DensePart, HeadPart
+from models.engines.runtime import FrontEndManager, TorchScriptPythonDecoder, apply_moc_transformations, ov
+
+DENSE, HEAD = "dense.xml", "head.xml"
+TRACED = (64, 96)  # canvas that the trace is taken on, px; every size is a multiple of 32
+TRACED_ROIS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """Dense part: canvases (B, H, W, 3) to features, objectness and deltas, all levels of each, NHWC.
+
+    Head: pooled features (R, side, side, C) to logits (R, K) and deltas (R, 4K). Batch and sizes are free.
+    """
+
+    dense: ov.Model
+    head: ov.Model
+
+
+class _DenseNHWC(nn.Module):
+    def __init__(self, network: FasterRCNN) -> None:
+        super().__init__()
+        self.part = DensePart(network)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        features, objectness, deltas = self.part(pixels.permute(0, 3, 1, 2))
+        return tuple(level.permute(0, 2, 3, 1) for level in (*features, *objectness, *deltas))
+
+
+class _HeadNHWC(nn.Module):
+    def __init__(self, network: FasterRCNN) -> None:
+        super().__init__()
+        self.part = HeadPart(network)
+
+    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        logits, deltas = self.part(pooled.permute(0, 3, 1, 2))
+        return logits, deltas
+
+
+def convert(network: FasterRCNN) -> Parts:
+    """Both parts of a network in eval mode on the CPU; they share its weights' memory."""
+    side = network.roi_heads.box_roi_pool.output_size[0]
+    channels = network.backbone.out_channels
+    canvas = torch.zeros(1, *TRACED, 3)
+    pooled = torch.zeros(TRACED_ROIS, side, side, channels)
+    return Parts(
+        dense=_convert(_DenseNHWC(network), canvas, [-1, -1, -1, 3]),
+        head=_convert(_HeadNHWC(network), pooled, [-1, side, side, channels]),
+    )
+
+
+def _convert(part: nn.Module, example: Tensor, shape: list[int]) -> ov.Model:
+    frontend = FrontEndManager().load_by_framework("pytorch")
+    decoder = TorchScriptPythonDecoder(_trace(part.eval(), example))  # named, as the graph does not keep it
+    graph = frontend.load(decoder)
+    [place] = graph.get_inputs()
+    graph.set_partial_shape(place, ov.PartialShape(shape))
+    graph.set_element_type(place, ov.Type.f32)
+    model = frontend.convert(graph)
+    apply_moc_transformations(model, cf=False, smart_reshape=True)  # folds the norms into the convolutions
+    return model
+
+
+def _trace(part: nn.Module, example: Tensor) -> Any:
+    """The part as TorchScript: a third of the time of `torch.export`, and the frontend's own first choice."""
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")  # that tracing is deprecated, and that sizes become constants
+        trace: Callable[..., Any] = torch.jit.trace
+        return trace(part, example, check_trace=False, strict=False)
+
+
+def write_parts(parts: Parts, folder: Path) -> None:
+    """Write both parts, each an .xml and a .bin, with their weights as they are."""
+    ov.save_model(parts.dense, folder / DENSE, compress_to_fp16=False)
+    ov.save_model(parts.head, folder / HEAD, compress_to_fp16=False)
+
+
+def read_parts(folder: Path) -> Parts:
+    """Read both parts; their weights are mapped from the files. RuntimeError: not there, or damaged."""
+    core = ov.Core()
+    return Parts(core.read_model(folder / DENSE), core.read_model(folder / HEAD))

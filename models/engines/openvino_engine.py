@@ -1,0 +1,65 @@
+"""The OpenVINO engine: both parts compiled for the CPU, sharing memory with torch on the way in and out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from models.engines.conversion import Parts
+from models.engines.protocol import DenseOutput
+from models.engines.runtime import ov
+
+HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: what is not quantized stays fp32
+
+
+class OpenVINOEngine:
+    """Runs converted parts on the CPU; `threads` 0 means one a core."""
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(self, parts: Parts, precision: str, threads: int) -> None:
+        self.precision = precision
+        core = ov.Core()
+        settings = _settings(precision, threads)
+        self._dense = core.compile_model(parts.dense, "CPU", settings)
+        self._head = core.compile_model(parts.head, "CPU", settings)
+        self._outputs = [port.get_partial_shape()[1].get_length() for port in self._head.outputs]
+
+    def dense(self, pixels: Tensor) -> DenseOutput:
+        """Canvases (B, 3, H, W) to feature maps and RPN outputs, channels last in memory."""
+        levels = [level.permute(0, 3, 1, 2) for level in _run(self._dense, pixels.permute(0, 2, 3, 1))]
+        count = len(levels) // 3  # as many of each
+        return DenseOutput(levels[:count], levels[count : 2 * count], levels[2 * count :])
+
+    def head(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """Pooled features (R, C, side, side) to class logits (R, K) and box deltas (R, 4K)."""
+        if not len(pooled):
+            logits, deltas = (pooled.new_zeros(0, width) for width in self._outputs)
+            return logits, deltas
+        logits, deltas = _run(self._head, pooled.permute(0, 2, 3, 1))
+        return logits, deltas
+
+
+def has_bf16() -> bool:
+    """Whether this CPU computes in bf16."""
+    return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def _settings(precision: str, threads: int) -> dict[str, str | int | bool]:
+    """The precision is always said: OpenVINO would take bf16 by itself on a CPU that has it."""
+    settings: dict[str, str | int | bool] = {
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "PERFORMANCE_HINT": "LATENCY",
+        "ENABLE_CPU_PINNING": False,  # cores are shared with the decoding threads, and with other processes
+    }
+    return settings | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
+
+
+def _run(model: ov.CompiledModel, tensor: Tensor) -> Sequence[Tensor]:
+    """The model's outputs, in memory of their own: a request is made for each run and owns what it wrote."""
+    request = model.create_infer_request()
+    inputs = np.ascontiguousarray(tensor.numpy())
+    found = request.infer([inputs], share_inputs=True, share_outputs=True)
+    return [torch.from_numpy(found[k]) for k in range(len(model.outputs))]

@@ -1,0 +1,16 @@
+"""OpenVINO as we import it: without the telemetry that it would send at its import, unasked.
+
+Everything of OpenVINO comes through here, so that nothing of it comes before the line that keeps it quiet.
+"""
+
+import sys
+
+# None makes the import of that package fail, whereupon OpenVINO and NNCF take stubs of their own.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is allowed, and means this
+
+import openvino as ov  # noqa: E402  # after the line above
+from openvino._offline_transformations import apply_moc_transformations  # noqa: E402  # the same
+from openvino.frontend import FrontEndManager  # noqa: E402  # the same
+from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: E402  # the same
+
+__all__ = ["FrontEndManager", "TorchScriptPythonDecoder", "apply_moc_transformations", "ov"]

@@ -1,0 +1,84 @@
+"""What NNCF sees of a model at work: the canvases of real images, and pooled features of real proposals."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
+from models.detector import Detector, Job
+from models.engines.protocol import DenseOutput, Engine
+from models.evaluation.answers import FLOOR, MOST_DETECTIONS, attempt
+from models.images import Limits, decode
+from models.options import Options
+
+Input = npt.NDArray[np.float32]
+ROIS = 32  # pooled proposals kept an image, from the best to the worst: all would fill the memory
+LIMITS = Limits(max_pixels=100_000_000)  # the images are the user's own
+
+
+class RecordingEngine:
+    """An engine that keeps some of the pooled features that reach the head."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self.name, self.device, self.precision = engine.name, engine.device, engine.precision
+        self.pooled: list[Input] = []
+
+    def dense(self, pixels: Tensor) -> DenseOutput:
+        """As the engine's."""
+        return self._engine.dense(pixels)
+
+    def head(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        """As the engine's."""
+        if len(pooled):
+            chosen = pooled[:: -(-len(pooled) // ROIS)].permute(0, 2, 3, 1)
+            self.pooled.append(np.array(chosen.numpy()))
+        return self._engine.head(pooled)
+
+
+@dataclass(frozen=True, eq=False)
+class Canvases:
+    """The images' canvases (1, H, W, 3), made anew each time through: all at once would fill the memory."""
+
+    detector: Detector
+    files: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[Input]:
+        return (self.job(file).canvas.pixels[None].numpy() for file in self.files)
+
+    def job(self, file: Path) -> Job:
+        """The image as a job; raises ImageError, OSError."""
+        options = Options(FLOOR, self.detector.card.nms_threshold, MOST_DETECTIONS)
+        return Job(self.detector.prepare(decode(file.read_bytes(), LIMITS)), options)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """Inputs of the dense part and of the head."""
+
+    canvases: Canvases
+    pooled: list[Input]
+
+
+def choose(files: Sequence[Path], count: int) -> list[Path]:
+    """At most `count` of the files, spread evenly."""
+    step = max(1.0, len(files) / count)
+    return [files[int(k * step)] for k in range(min(count, len(files)))]
+
+
+def calibrate(detector: Detector, recorder: RecordingEngine, files: Sequence[Path]) -> Calibration:
+    """Run the detector behind `recorder` on the images; those that cannot be read are left out."""
+    canvases = Canvases(detector, files)
+    readable = []
+    for file in files:
+        job = attempt(canvases.job, file)
+        if not isinstance(job, str):
+            detector.detect([job])
+            readable.append(file)
+    return Calibration(Canvases(detector, readable), recorder.pooled)

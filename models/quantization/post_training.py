@@ -1,0 +1,54 @@
+"""NNCF's post-training quantization of both parts; groups of layers may stay fp32."""
+
+import logging
+import sys
+from collections.abc import Iterable, Sized
+from contextlib import redirect_stdout
+from typing import Any, Protocol
+
+from models.engines.conversion import Parts
+from models.engines.runtime import ov
+from models.quantization.calibration import Calibration
+
+HEAD = "box head"
+# What stays fp32, from nothing on: the layers that cost least time and most accuracy come first.
+STEPS: tuple[tuple[str, ...], ...] = (
+    (),
+    ("output layers",),
+    ("output layers", HEAD),
+    ("output layers", HEAD, "pyramid"),
+)
+LAYERS = {
+    "output layers": r".*(rpn_head\.(cls_logits|bbox_pred)|box_predictor).*",
+    "pyramid": r".*backbone\.fpn.*",
+}
+
+
+class _Inputs(Sized, Iterable[Any], Protocol):
+    """What calibrates one part."""
+
+
+def quantize(parts: Parts, calibration: Calibration, kept: tuple[str, ...]) -> Parts:
+    """Both parts in int8 but for the groups `kept`; the parts given stay as they are."""
+    import nncf  # after models.engines.runtime, which keeps it from reporting each call to its makers
+
+    nncf.set_log_level(logging.ERROR)
+    with redirect_stdout(sys.stderr):  # its progress bars
+        dense = _quantize(parts.dense, calibration.canvases, kept)
+        head = parts.head if HEAD in kept else _quantize(parts.head, calibration.pooled, kept)
+    return Parts(dense, head)
+
+
+def _quantize(model: ov.Model, inputs: _Inputs, kept: tuple[str, ...]) -> ov.Model:
+    import nncf
+
+    patterns = [LAYERS[group] for group in kept if group in LAYERS]
+    quantized: ov.Model = nncf.quantize(
+        model,
+        nncf.Dataset(inputs),
+        preset=nncf.QuantizationPreset.MIXED,  # activations that go below zero get a zero point
+        subset_size=len(inputs),
+        fast_bias_correction=True,
+        ignored_scope=nncf.IgnoredScope(patterns=patterns, validate=False) if patterns else None,
+    )
+    return quantized

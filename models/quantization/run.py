@@ -1,0 +1,155 @@
+"""From a model and images to an int8 artefact: quantize, measure, keep more in fp32 until it is good."""
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from uuid import uuid4
+
+from models.detector import Detector
+from models.engines.conversion import Parts, write_parts
+from models.engines.openvino_engine import OpenVINOEngine
+from models.engines.part_cache import obtain_parts
+from models.quantization.calibration import Calibration, RecordingEngine, calibrate, choose
+from models.quantization.measure import AgreementJudge, Judge, PrecisionJudge
+from models.quantization.post_training import STEPS, quantize
+from models.training.datasets import Dataset
+from models.zoo.loading import LoadedNetwork, load_network
+from models.zoo.quantized import (
+    FORMAT,
+    Manifest,
+    fingerprint,
+    folder_name,
+    home_of_quantized,
+    record_on_card,
+    write_manifest,
+)
+
+Report = Callable[[str], None]
+MAX_DROP = {"AP": 0.005, "agreement": 0.05}
+
+
+class QuantizationFailed(ValueError):
+    """No artefact was written; the text says why and what may help."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recipe:
+    """The model, images to calibrate on, annotated images to measure on (or none), and the loss allowed.
+
+    `max_drop` None: 0.005 of AP, or 0.05 of the agreement. `out` None: beside the weights.
+    """
+
+    model: str
+    cache_dir: Path
+    files: Sequence[Path]
+    model_dir: Path | None = None
+    count: int = 200
+    data: Dataset | None = None
+    max_drop: float | None = None
+    out: Path | None = None
+    threads: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Artefact:
+    """What was written: the folder, its manifest, and whether the model's card says so too."""
+
+    folder: Path
+    manifest: Manifest
+    on_card: bool
+
+
+def run(recipe: Recipe, report: Report) -> Artefact:
+    """Quantize and write; raises QuantizationFailed, and ValueError or OSError of card, weights and data."""
+    loaded = load_network(recipe.model, recipe.model_dir, recipe.cache_dir)
+    home = recipe.out or home_of_quantized(loaded.card, recipe.cache_dir)
+    home.mkdir(parents=True, exist_ok=True)
+    parts = obtain_parts(loaded.network, recipe.cache_dir)
+    recorder = RecordingEngine(OpenVINOEngine(parts, "fp32", recipe.threads))
+    detector = Detector(loaded.network, loaded.card, recorder)
+    report(f"calibrating on {min(recipe.count, len(recipe.files))} images")
+    calibration = calibrate(detector, recorder, choose(recipe.files, recipe.count))
+    if not calibration.pooled:
+        raise QuantizationFailed("none of the images can be read, or shows anything; name a folder of others")
+    judge = _judge(recipe, calibration)
+    found, kept, fp32, int8 = _search(_Candidates(loaded, parts, calibration, recipe), judge, report)
+    manifest = _manifest(loaded, judge, len(calibration.canvases), kept, (fp32, int8))
+    folder = _write(found, manifest, home / folder_name(loaded.card))
+    return Artefact(folder, manifest, recipe.out is None and record_on_card(loaded.card, manifest))
+
+
+@dataclass(frozen=True, eq=False)
+class _Candidates:
+    loaded: LoadedNetwork
+    parts: Parts
+    calibration: Calibration
+    recipe: Recipe
+
+    def detector(self, parts: Parts, precision: str) -> Detector:
+        engine = OpenVINOEngine(parts, precision, self.recipe.threads)
+        return Detector(self.loaded.network, self.loaded.card, engine)
+
+
+def _judge(recipe: Recipe, calibration: Calibration) -> Judge:
+    return PrecisionJudge(recipe.data) if recipe.data else AgreementJudge(calibration.canvases.files)
+
+
+def _search(
+    candidates: _Candidates, judge: Judge, report: Report
+) -> tuple[Parts, tuple[str, ...], float, float]:
+    """The first parts that lose no more than allowed, what they keep in fp32, and both measures."""
+    allowed = candidates.recipe.max_drop
+    allowed = MAX_DROP[judge.measure] if allowed is None else allowed
+    fp32 = judge(candidates.detector(candidates.parts, "fp32"))
+    report(f"fp32: {judge.measure} {fp32:.4f} on {judge.images} images")
+    drops = []
+    for kept in STEPS:
+        parts = quantize(candidates.parts, candidates.calibration, kept)
+        int8 = judge(candidates.detector(parts, "int8"))
+        drops.append(fp32 - int8)
+        but = f" but for {', '.join(kept)}" if kept else ""
+        report(f"int8{but}: {judge.measure} {int8:.4f}")
+        if fp32 - int8 <= allowed:
+            return parts, kept, fp32, int8
+    raise QuantizationFailed(
+        f"int8 loses at least {min(drops):.4f} {judge.measure}, {allowed:.4f} are allowed; "
+        "nothing was written. Calibrate on more images, or on such as the model will see, "
+        "or allow more with --max-drop"
+    )
+
+
+def _manifest(
+    loaded: LoadedNetwork, judge: Judge, images: int, kept: tuple[str, ...], values: tuple[float, float]
+) -> Manifest:
+    return Manifest(
+        format=FORMAT,
+        model=loaded.card.name,
+        architecture=loaded.card.architecture,
+        weights=fingerprint(loaded.card, loaded.weights),
+        openvino=version("openvino"),
+        nncf=version("nncf"),
+        date=str(date.today()),
+        images=images,
+        kept=kept,
+        measure=judge.measure,
+        evaluated_images=judge.images,
+        fp32=round(values[0], 4),
+        int8=round(values[1], 4),
+    )
+
+
+def _write(parts: Parts, manifest: Manifest, folder: Path) -> Path:
+    """Put the artefact in its folder at one stroke, in place of an older one."""
+    partial = folder.with_name(f"{folder.name}.{uuid4().hex}.partial")
+    try:
+        partial.mkdir()
+        write_parts(parts, partial)
+        write_manifest(manifest, partial)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
