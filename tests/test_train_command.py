@@ -23,6 +23,7 @@ from models.training.datasets import read_dataset
 from models.training.folder import BatchPlan, FolderBatches, batches_per_epoch
 from models.training.processes import Place
 from models.training.synthetic import draw_scene
+from models.training.validation import EVEN, NMS_THRESHOLDS, assess_network
 from models.zoo.cards import read_card
 from models.zoo.loading import load_network
 from tests.conftest import ROOT
@@ -90,6 +91,21 @@ def test_the_folder_is_a_model_that_detects(trained: Path, data: Path) -> None:
     image = decode((data / "val" / "0.png").read_bytes(), Limits(10**6))
     [found] = detector.detect([Job(detector.prepare(image), Options(0.0, 0.5, 5))])
     assert len(found) == 5
+
+
+def test_thresholds_suit_the_validation_images(trained: Path, data: Path) -> None:
+    """No other of those that can be chosen finds more; what the card says is what was assessed."""
+    loaded = load_network(str(trained / "model.toml"), None, trained)
+    images = read_dataset(data, "val", labels=loaded.card.labels).images
+    assert loaded.card.nms_threshold in NMS_THRESHOLDS
+    tried = [
+        assess_network(loaded.network, loaded.card.model_copy(update={"nms_threshold": threshold}), images)
+        for threshold in NMS_THRESHOLDS
+    ]
+    own = assess_network(loaded.network, loaded.card, images).numbers["AP50"]
+    assert own >= max(one.numbers["AP50"] for one in tried) - 2 * EVEN
+    assert loaded.card.training is not None
+    assert loaded.card.training["ap50"] == pytest.approx(own, abs=2e-3), "the weights were halved after it"
 
 
 def test_the_report_shows_losses_numbers_and_examples(trained: Path) -> None:

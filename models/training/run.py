@@ -22,7 +22,7 @@ from models.training.processes import own_device, place
 from models.training.report import write_report
 from models.training.start import start_from, trained_norms
 from models.training.train import Watch, train
-from models.training.validation import assess_network, best_threshold
+from models.training.validation import assess_network, choose_thresholds
 from models.zoo.cards import Card
 from models.zoo.weights import save_weights
 
@@ -174,17 +174,13 @@ def _config(recipe: Recipe, per_epoch: int) -> TrainingConfig:
     )
 
 
-def make_card(
-    recipe: Recipe, labels: tuple[str, ...], sha256: str | None = None, score_threshold: float = 0.5
-) -> Card:
-    """The card of the run's model; its weights lie beside it."""
+def make_card(recipe: Recipe, labels: tuple[str, ...]) -> Card:
+    """The card of the run's model, before anything is known of its weights; they lie beside it."""
     return Card(
         name=recipe.out.name.lower().replace(" ", "-"),
         architecture=recipe.architecture,
         weights="file:weights.safetensors",
-        sha256=sha256,
         labels=labels,
-        score_threshold=score_threshold,
         min_size=recipe.min_size,
         max_size=recipe.max_size,
     )
@@ -195,8 +191,8 @@ def _finish(network: FasterRCNN, recipe: Recipe, data: Data, command: str) -> Pa
     network = network.cpu()
     sha256 = save_weights(network, recipe.out / "weights.safetensors", half=True)
     judged = data.val or data.train
-    assessment = assess_network(network, make_card(recipe, judged.labels), judged.images)
-    card = make_card(recipe, judged.labels, sha256, best_threshold(assessment))
+    card = make_card(recipe, judged.labels).model_copy(update={"sha256": sha256})
+    card, assessment = choose_thresholds(network, card, judged.images)
     training = {
         "command": command,
         "seed": recipe.seed,
