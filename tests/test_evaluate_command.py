@@ -217,7 +217,7 @@ def test_everything_is_one_json_object(here: Evaluated, scenes: list[Scene]) -> 
     model = answer["model"]
     assert (model["name"], model["engine"], model["precision"], model["device"], model["url"]) == (
         "shapes",
-        "torch",
+        "openvino",
         "fp32",
         "cpu",
         None,
@@ -250,7 +250,7 @@ def test_tables_are_for_people(here: Evaluated, data: dict[str, Path], tmp_path:
     ran = evaluate(data["voc"], "--model", "shapes", "--plots", tmp_path)
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.startswith("shapes on voc\n8 images, ")
-    assert "torch · fp32 · cpu · " in ran.out
+    assert "openvino · fp32 · cpu · " in ran.out
     rows = {line.split()[0]: line.split()[1:] for line in ran.out.splitlines() if line.strip()}
     assert rows["precision"][1:] == [f"{here.numbers[name]:.3f}" for name in NUMBERS]
     for one in here.ran.json["classes"]:
