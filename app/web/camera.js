@@ -94,7 +94,7 @@ function show(answer, elapsed, rate) {
   showNotice(null);
   take(answer);
   showTime(answer.timings_ms, elapsed);
-  showSize("camera", answer.image, `${rate.toFixed(1)} images/s`);
+  showSize(`${rate.toFixed(1)} images/s`, answer.image);
   render();
 }
 

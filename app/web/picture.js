@@ -22,9 +22,9 @@ export async function showPicture(blob) {
   shape(photo.naturalWidth, photo.naturalHeight);
 }
 
-/** Writes the caption: the image's name, its size, and what else there is to say. */
-export function showSize(name, { width, height }, ...more) {
-  $("caption-text").textContent = [name, `${width} × ${height}`, ...more].join(" · ");
+/** Writes the caption: the image's name, or what else there is to say of it, and its size. */
+export function showSize(name, { width, height }) {
+  $("caption-text").textContent = `${name} · ${width} × ${height}`;
 }
 
 /** The place to choose an image, or the image chosen. */
