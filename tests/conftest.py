@@ -13,7 +13,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import pytest
@@ -22,6 +22,11 @@ from fastapi import FastAPI
 from app.main import create_app
 from app.settings import Settings
 from tests.fakes import FakeDetector
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+    from tests.chromium import Show
 
 ROOT = Path(__file__).parent.parent
 
@@ -256,3 +261,21 @@ def program() -> Iterator[Program]:
     program.terminate()
     assert program.ended() == 0
     program.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """A Chromium."""
+    from tests.chromium import chromium  # playwright takes a second to import, and only the page needs it
+
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def show(browser: "Browser") -> Iterator["Show"]:
+    """What opens the page, see `tests.chromium.pages`."""
+    from tests.chromium import pages
+
+    with pages(browser) as show:
+        yield show

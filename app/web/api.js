@@ -14,6 +14,7 @@ export class Problem extends Error {
 export const apiKey = {
   get: () => sessionStorage.getItem(KEY),
   set: (value) => sessionStorage.setItem(KEY, value),
+  forget: () => sessionStorage.removeItem(KEY),
 };
 
 /** Query string of detect options; empty lists and null are left to the server's defaults. */
@@ -95,6 +96,15 @@ async function getJson(path) {
 export async function health() {
   const response = await send("health").catch(() => null);
   return (await response?.json().catch(() => null)) ?? null;
+}
+
+/** What GET /metrics says of the traffic: images that wait, requests inside, images done so far, and when (ms). */
+export async function traffic() {
+  const response = await send("metrics").catch(() => null);
+  const text = response?.ok ? await response.text() : "";
+  const read = (series) => Number(text.match(new RegExp(`^${series} (\\S+)`, "m"))?.[1] ?? NaN);
+  const [queue, inFlight, images] = ["rcnn_queue_depth", "rcnn_in_flight", "rcnn_batch_size_sum"].map(read);
+  return Number.isFinite(queue + inFlight + images) ? { queue, inFlight, images, at: performance.now() } : null;
 }
 
 /** The card of the model that serves, or `null`. */

@@ -16,6 +16,7 @@ export function listenForImages(onImage) {
     $("file").value = ""; // so that the same file can be picked again
   });
   $("another").addEventListener("click", () => $("file").click());
+  $("drop").addEventListener("click", (event) => { if (event.target === $("drop")) $("file").click(); });
   window.addEventListener("paste", (event) => {
     if (take(event.clipboardData)) event.preventDefault();
   });

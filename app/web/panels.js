@@ -32,6 +32,15 @@ export function showServing(health) {
   $("fallback").textContent = health?.fallback_reason ? `Fallback model: ${health.fallback_reason}` : "";
 }
 
+/** How many images wait and how many were done a second (`perSecond` null: not known yet); `now` null: no answer. */
+export function showTraffic(now, perSecond) {
+  $("traffic").hidden = now === null;
+  if (now === null) return;
+  $("queue-depth").textContent = now.queue;
+  $("in-flight").textContent = now.inFlight;
+  $("throughput").textContent = perSecond === null ? "–" : perSecond.toFixed(perSecond >= 10 ? 0 : 1);
+}
+
 /** One chip a class, with its count; `hidden` holds the names switched off. */
 export function showChips(counts, hidden, onToggle) {
   const focused = document.activeElement?.closest?.(".chip")?.dataset.name;

@@ -20,8 +20,8 @@ function ink(label) {
   return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#000" : "#fff";
 }
 
-/** The stage over `canvas`: `show` what is visible, `indexAt` a pointer event. Boxes are in image pixels. */
-export function createStage(canvas) {
+/** The stage over `canvas`, seen through `view`: `show` what is visible, `indexAt` a pointer event. Boxes are in image pixels. */
+export function createStage(canvas, view) {
   const context = canvas.getContext("2d");
   let scene = { detections: [], active: null, width: 1, height: 1 };
 
@@ -31,7 +31,7 @@ export function createStage(canvas) {
     canvas.width = Math.round(width * ratio);
     canvas.height = Math.round(height * ratio);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    return { width, height, across: width / scene.width, down: height / scene.height };
+    return { width, height };
   }
 
   function drawBox([x1, y1, x2, y2], fill, active) {
@@ -50,12 +50,12 @@ export function createStage(canvas) {
   }
 
   /** Where a tag of wide × high px goes: the first place by its box that no surer tag takes. */
-  function placeTag([x1, y1, x2, y2], wide, high, view, taken) {
-    const left = Math.max(0, Math.min(x1 - 1, view.width - wide));
+  function placeTag([x1, y1, x2, y2], wide, high, size, taken) {
+    const left = Math.max(0, Math.min(x1 - 1, size.width - wide));
     const places = [[left, y1 - high], [left, y1], [x2 - wide, y1 - high], [left, y2], [left, y2 - high]];
     const overlaps = ([x, y]) => taken.some(([a, b, w, h]) => x < a + w && a < x + wide && y < b + h && b < y + high);
-    const inside = ([x, y]) => x >= 0 && y >= 0 && x + wide <= view.width && y + high <= view.height;
-    const [x, y] = places.find((place) => inside(place) && !overlaps(place)) ?? [left, Math.max(0, y1)];
+    const fits = ([x, y]) => x >= 0 && y >= 0 && x + wide <= size.width && y + high <= size.height;
+    const [x, y] = places.find((place) => fits(place) && !overlaps(place)) ?? [left, Math.max(0, y1)];
     taken.push([x, y, wide, high]);
     return [x, y];
   }
@@ -69,24 +69,42 @@ export function createStage(canvas) {
     context.fillText(text, x + 5, y + high / 2 + 0.5);
   }
 
-  function draw() {
-    const view = fit();
-    const { detections, active } = scene;
-    const place = ([x1, y1, x2, y2]) => [x1 * view.across, y1 * view.down, x2 * view.across, y2 * view.down];
-    const strength = ({ index }) => (active === null || index === active ? 1 : 0.3);
-    const surestFirst = [...detections].sort((a, b) => (b.index === active) - (a.index === active) || b.score - a.score);
-    const [high, size] = view.width < 480 ? [17, 11] : [20, 12.5];
-    context.font = `600 ${size}px system-ui, sans-serif`;
-    context.textBaseline = "middle";
+  /** Where a box lies in a window of width × height px, by the view's zoom and pan. */
+  function place([x1, y1, x2, y2], { width, height }) {
+    const across = (x) => ((x / scene.width) * view.scale + view.x) * width;
+    const down = (y) => ((y / scene.height) * view.scale + view.y) * height;
+    return [across(x1), down(y1), across(x2), down(y2)];
+  }
+
+  /** The part of a placed box inside the window, or null. */
+  function inside([x1, y1, x2, y2], { width, height }) {
+    const part = [Math.max(0, x1), Math.max(0, y1), Math.min(width, x2), Math.min(height, y2)];
+    return part[0] <= part[2] && part[1] <= part[3] ? part : null;
+  }
+
+  function placeTags(detections, size) {
+    const high = size.width < 480 ? 17 : 20;
     const taken = [];
-    const tags = surestFirst.map((detection) => {
+    context.font = `600 ${high === 17 ? 11 : 12.5}px system-ui, sans-serif`;
+    context.textBaseline = "middle";
+    return detections.map((detection) => {
       const text = `${detection.name} ${detection.score.toFixed(2)}`;
       const wide = context.measureText(text).width + 10;
-      return [detection, text, [...placeTag(place(detection.box), wide, high, view, taken), wide, high]];
+      const seen = inside(place(detection.box, size), size);
+      return [detection, text, [...placeTag(seen, wide, high, size, taken), wide, high]];
     });
+  }
+
+  function draw() {
+    const size = fit();
+    const { active } = scene;
+    const detections = scene.detections.filter(({ box }) => inside(place(box, size), size));
+    const strength = ({ index }) => (active === null || index === active ? 1 : 0.3);
+    const surestFirst = [...detections].sort((a, b) => (b.index === active) - (a.index === active) || b.score - a.score);
+    const tags = placeTags(surestFirst, size);
     for (const detection of surestFirst.toReversed()) {
       context.globalAlpha = strength(detection);
-      drawBox(place(detection.box), colour(detection.label), detection.index === active);
+      drawBox(place(detection.box, size), colour(detection.label), detection.index === active);
     }
     for (const [detection, text, tag] of tags.toReversed()) {
       context.globalAlpha = strength(detection);
@@ -106,9 +124,9 @@ export function createStage(canvas) {
     },
     /** Index of the smallest box under a pointer event, or null. */
     indexAt(event) {
-      const view = canvas.getBoundingClientRect();
-      const x = ((event.clientX - view.left) / view.width) * scene.width;
-      const y = ((event.clientY - view.top) / view.height) * scene.height;
+      const { left, top, width, height } = canvas.getBoundingClientRect();
+      const x = (((event.clientX - left) / width - view.x) / view.scale) * scene.width;
+      const y = (((event.clientY - top) / height - view.y) / view.scale) * scene.height;
       const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
       const under = scene.detections.filter(({ box: [x1, y1, x2, y2] }) => x >= x1 && x <= x2 && y >= y1 && y <= y2);
       return under.sort((a, b) => area(a.box) - area(b.box))[0]?.index ?? null;

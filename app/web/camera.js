@@ -1,0 +1,135 @@
+// The camera: its moving picture on the page, and live detection at the rate that the server allows.
+
+import { detect } from "./api.js";
+import { callOff, onWait, only } from "./asking.js";
+import { say, showNotice, showTime } from "./panels.js";
+import { shape, showCamera, showChooser, showSize } from "./picture.js";
+import { render, take } from "./render.js";
+import { askedOptions, events, state } from "./state.js";
+
+const WANTED = { video: { width: { ideal: 1280 }, height: { ideal: 720 }, facingMode: { ideal: "environment" } } };
+const QUALITY = 0.9; // of the JPEG that is sent
+const NEWEST = 0.2; // weight of the newest answer in the rate that is shown
+
+const $ = (id) => document.getElementById(id);
+const REASONS = {
+  NotAllowedError: "The browser was not allowed to use it. Allow the camera for this page, or choose an image.",
+  NotFoundError: "There is no camera. Choose an image instead.",
+  NotReadableError: "Another program may be using it.",
+};
+let stream = null;
+
+/** Whether the browser lets this page have a camera at all: only over https or on this machine itself. */
+const mayStream = () => Boolean(navigator.mediaDevices?.getUserMedia);
+
+/** Opens the camera and detects what it sees until it is closed; without one, the system's own takes a photo. */
+export async function openCamera() {
+  if (!mayStream()) return $("shot").click();
+  callOff();
+  try {
+    stream = await navigator.mediaDevices.getUserMedia(WANTED);
+  } catch (error) {
+    const text = REASONS[error.name] ?? error.message;
+    return showNotice({ title: "The camera cannot be used", text, button: "Try again", onButton: openCamera });
+  }
+  for (const track of stream.getTracks()) track.addEventListener("ended", leave); // unplugged, or forbidden meanwhile
+  $("video").srcObject = stream;
+  await $("video").play();
+  begin();
+  return live();
+}
+
+function begin() {
+  const { videoWidth, videoHeight } = $("video");
+  Object.assign(state, { camera: true, image: new File([], "camera"), answer: null, hidden: new Set() });
+  shape(videoWidth, videoHeight);
+  showCamera(true);
+  showChooser(false);
+  showNotice(null);
+  showSize("camera", { width: videoWidth, height: videoHeight });
+  $("time").hidden = $("actions").hidden = true;
+  say("The camera is on. What it sees is detected as fast as the server answers.");
+  render();
+}
+
+/** Stops the camera; what it saw last stays in the state until another image takes its place. */
+export function closeCamera() {
+  if (!state.camera) return;
+  callOff();
+  for (const track of stream.getTracks()) track.stop();
+  $("video").srcObject = stream = null;
+  state.camera = false;
+  showCamera(false);
+}
+
+/** Leaves the camera for the place to choose an image. */
+function leave() {
+  closeCamera();
+  Object.assign(state, { image: null, answer: null });
+  $("time").hidden = true;
+  showNotice(null);
+  showChooser(true);
+  $("camera").focus();
+  render();
+}
+
+/** Frame after frame, the next one taken when the one before is answered: never two in flight. */
+function live() {
+  return only(async (signal) => {
+    for (let rate = null; state.camera; ) {
+      const started = performance.now();
+      await nextFrame(signal);
+      const frame = await grab("camera.jpg");
+      const { response, elapsed } = await detect(frame, askedOptions(), { signal, onWait });
+      const answer = await response.json();
+      signal.throwIfAborted();
+      const now = 1000 / (performance.now() - started);
+      rate = rate === null ? now : rate + NEWEST * (now - rate);
+      show(answer, elapsed, rate);
+    }
+  }, { quiet: true });
+}
+
+function show(answer, elapsed, rate) {
+  showNotice(null);
+  take(answer);
+  showTime(answer.timings_ms, elapsed);
+  showSize(`${rate.toFixed(1)} images/s`, answer.image);
+  render();
+}
+
+/** Waits for a picture that the camera has not given yet; a page out of sight gets none, so it asks nothing. */
+function nextFrame(signal) {
+  const video = $("video");
+  return new Promise((resolve, reject) => {
+    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
+    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(resolve);
+    else requestAnimationFrame(resolve);
+  });
+}
+
+/** What the camera sees now, as a JPEG file. */
+async function grab(name) {
+  const { videoWidth: width, videoHeight: height } = $("video");
+  const canvas = Object.assign(document.createElement("canvas"), { width, height });
+  canvas.getContext("2d").drawImage($("video"), 0, 0);
+  const blob = await new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", QUALITY));
+  return new File([blob], name, { type: "image/jpeg" });
+}
+
+/** Opens, shuts and closes the camera by its buttons; `onImage(File)` gets the photo taken. */
+export function listenForCamera(onImage) {
+  $("camera").addEventListener("click", openCamera);
+  $("camera-again").addEventListener("click", openCamera);
+  $("camera-off").addEventListener("click", leave);
+  events.addEventListener("stopped", () => {
+    if (state.camera) showNotice({ title: "Live detection is paused", text: "", waiting: true, button: "Go on", onButton: live });
+  });
+  $("shutter").addEventListener("click", async () => {
+    onImage(await grab(`photo-${new Date().toISOString().slice(0, 19).replace(/\D/g, "-")}.jpg`));
+  });
+  $("shot").addEventListener("change", () => {
+    if ($("shot").files[0]) onImage($("shot").files[0]);
+    $("shot").value = "";
+  });
+}

@@ -1,0 +1,43 @@
+// The picture on the stage: the place to choose one, or the one chosen, or what the camera sees.
+
+import { view } from "./render.js";
+
+const $ = (id) => document.getElementById(id);
+
+/** Whether the browser could read the picture. */
+export const hasPicture = () => $("photo").naturalWidth > 0;
+
+/** Gives the frame the shape of a picture of width × height px. */
+export function shape(width, height) {
+  $("frame").style.setProperty("--width", width || 640);
+  $("frame").style.setProperty("--height", height || 480);
+}
+
+/** Shows an image file; one that the browser cannot read leaves `hasPicture` false. */
+export async function showPicture(blob) {
+  const photo = $("photo");
+  URL.revokeObjectURL(photo.src);
+  photo.src = URL.createObjectURL(blob);
+  await photo.decode().catch(() => {});
+  shape(photo.naturalWidth, photo.naturalHeight);
+}
+
+/** Writes the caption: the image's name, or what else there is to say of it, and its size. */
+export function showSize(name, { width, height }) {
+  $("caption-text").textContent = `${name} · ${width} × ${height}`;
+}
+
+/** The place to choose an image, or the image chosen. */
+export function showChooser(chooser) {
+  const focused = $("drop").contains(document.activeElement);
+  $("drop").hidden = !chooser;
+  $("figure").hidden = chooser;
+  if (focused && !chooser) ($("another").checkVisibility() ? $("another") : $("shutter")).focus();
+}
+
+/** Puts the camera's buttons and moving picture in the place of the image's, or back. */
+export function showCamera(on) {
+  $("photo").hidden = $("another").hidden = $("camera-again").hidden = on;
+  $("video").hidden = $("shutter").hidden = $("camera-off").hidden = !on;
+  view.reset();
+}

@@ -1,0 +1,69 @@
+// Draws the state into the panels and over the image, and ties the list and the boxes to each other.
+
+import { markActive, say, showChips, showList } from "./panels.js";
+import { createStage } from "./stage.js";
+import { countByClass, shown, state, summary, sure, whyEmpty } from "./state.js";
+import { createView } from "./view.js";
+
+const $ = (id) => document.getElementById(id);
+let looking = false;
+
+export const view = createView($("frame"), { onChange: drawBoxes, onClick: pinUnder });
+const stage = createStage($("boxes"), view);
+
+function drawBoxes() {
+  const visible = shown();
+  const active = [state.pointed, state.pinned].find((one) => visible.some(({ index }) => index === one)) ?? null;
+  const { width, height } = state.answer?.image ?? { width: 1, height: 1 };
+  stage.show({ detections: visible, active, width, height });
+  markActive(active, state.pinned);
+}
+
+/** Draws everything that depends on the state; `busy`, if given: whether a request is in flight from now on. */
+export function render(busy = looking) {
+  looking = busy;
+  $("score-value").textContent = state.score.toFixed(2);
+  $("nms-value").textContent = state.nms.toFixed(2);
+  showChips(countByClass(sure()), state.hidden, toggleClass);
+  showList(shown(), state.answer?.boxes.length ?? null, whyEmpty(looking), { point, pin });
+  drawBoxes();
+}
+
+/** Another answer takes the place of the one before. */
+export function take(answer) {
+  Object.assign(state, { answer, pointed: null, pinned: null });
+}
+
+function point(index) {
+  if (state.pointed === index) return;
+  state.pointed = index;
+  drawBoxes();
+}
+
+function pin(index) {
+  state.pinned = state.pinned === index ? null : index;
+  const { width, height } = state.answer.image;
+  const box = state.pinned === null ? null : state.answer.boxes[state.pinned];
+  if (box) view.reveal([box[0] / width, box[1] / height, box[2] / width, box[3] / height]);
+  drawBoxes();
+}
+
+function pinUnder(event) {
+  const index = stage.indexAt(event);
+  if (index !== null) pin(index);
+}
+
+function toggleClass(name) {
+  if (!state.hidden.delete(name)) state.hidden.add(name);
+  render();
+  say(summary());
+}
+
+/** Ties the boxes to the list: hover, click, Escape. */
+export function listenToBoxes() {
+  $("boxes").addEventListener("pointermove", (event) => point(stage.indexAt(event)));
+  $("boxes").addEventListener("pointerleave", () => point(null));
+  window.addEventListener("keydown", (event) => {
+    if (event.key === "Escape" && state.pinned !== null) pin(state.pinned);
+  });
+}

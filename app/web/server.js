@@ -1,0 +1,83 @@
+// Looks after the server: which model serves, what its card begins with, how busy it is, which samples it has.
+
+import { Problem, health, loadedCard, samples, traffic } from "./api.js";
+import { report, showKey } from "./asking.js";
+import { showSamples, showServing, showTraffic } from "./panels.js";
+import { render } from "./render.js";
+import { FLOOR, events, state } from "./state.js";
+
+const HEALTH_PAUSE = 2000; // ms between looks at a server that is not ready
+const TRAFFIC_PAUSE = 2000; // ms between looks at the queue
+const WINDOW = 10_000; // ms over which the throughput is counted
+
+const $ = (id) => document.getElementById(id);
+let looking = 0; // timer of the next look at /health
+
+/** Shows which model serves; looks again while it is not ready. */
+async function watchHealth() {
+  clearTimeout(looking);
+  const answer = await health();
+  showServing(answer);
+  if (answer?.status === "ok") await takeDefaults();
+  else looking = setTimeout(watchHealth, HEALTH_PAUSE);
+}
+
+/** Starts the sliders where the card of the model does, until a person moved them or saw an answer. */
+async function takeDefaults() {
+  const card = await cardOrKey();
+  if (!card) return;
+  $("size").dataset.card = card.min_size;
+  if (state.size === null) showCardSize();
+  if (state.image) return;
+  $("score").value = Math.max(FLOOR, card.score_threshold);
+  $("nms").value = card.nms_threshold;
+  Object.assign(state, { score: $("score").valueAsNumber, nms: $("nms").valueAsNumber });
+  render();
+}
+
+/** The card that is loaded; where that takes a key the page has not, the field for it is shown. */
+async function cardOrKey() {
+  try {
+    const card = await loadedCard();
+    showKey(false);
+    return card;
+  } catch (error) {
+    if (!(error instanceof Problem)) throw error;
+    showKey(true);
+    return null;
+  }
+}
+
+/** Sets the size slider to the model's own short side. */
+export function showCardSize() {
+  $("size").value = $("size").dataset.card;
+  $("size-value").textContent = `${$("size").dataset.card} px`;
+  $("size").disabled = false;
+}
+
+/** How many images wait, and how many the device did a second, over the last ten. */
+async function watchTraffic(seen = []) {
+  if (document.hidden) return setTimeout(watchTraffic, TRAFFIC_PAUSE);
+  const now = await traffic();
+  const before = seen.filter(({ at, images }) => now && now.at - at <= WINDOW && images <= now.images); // else it began anew
+  const first = before[0];
+  showTraffic(now, first ? ((now.images - first.images) * 1000) / (now.at - first.at) : null);
+  return setTimeout(watchTraffic, TRAFFIC_PAUSE, now ? [...before, now] : []);
+}
+
+async function offerSamples(onPick) {
+  try {
+    showSamples(await samples(), onPick);
+  } catch (error) {
+    report(error, () => offerSamples(onPick));
+  }
+}
+
+/** Begins to look after the server; `onPick(sample)` for a sample clicked. */
+export function watchServer(onPick) {
+  events.addEventListener("trouble", watchHealth);
+  events.addEventListener("key", () => { watchHealth(); offerSamples(onPick); });
+  watchHealth();
+  watchTraffic();
+  offerSamples(onPick);
+}

@@ -1,0 +1,78 @@
+// What the page holds and what follows from it: the image, the server's answer, and how much of it is shown.
+
+export const FLOOR = 0.05; // asked for once, so that the score slider never needs the server
+export const MOST = 300; // boxes asked for; more than a person reads
+
+export const state = {
+  image: null, // File asked about, or the camera's newest frame
+  answer: null, // of POST /detect, in pixels
+  score: 0.5,
+  nms: 0.5,
+  size: null, // null: the short side that the model's card has
+  hidden: new Set(), // names of the classes switched off
+  pointed: null, // index of the detection under the pointer or the focus
+  pinned: null, // index of the detection that a click keeps
+  camera: false, // whether the image is the camera's
+};
+
+/** "key": a key was given; "trouble": the server could not serve; "stopped": a person waits no longer. */
+export const events = new EventTarget();
+
+/** Detections at or above the slider's score: {index, box, label, score, name}. */
+export function sure() {
+  const { boxes, labels, scores, names } = state.answer ?? { boxes: [] };
+  return boxes
+    .map((box, index) => ({ index, box, label: labels[index], score: scores[index], name: names[index] }))
+    .filter(({ score }) => score >= state.score);
+}
+
+/** Those of them whose class is switched on. */
+export const shown = () => sure().filter(({ name }) => !state.hidden.has(name));
+
+/** [{name, label, count}] of `detections`, the most frequent first. */
+export function countByClass(detections) {
+  const counts = new Map();
+  for (const { name, label } of detections) {
+    counts.set(name, { name, label, count: (counts.get(name)?.count ?? 0) + 1 });
+  }
+  return [...counts.values()].sort((a, b) => b.count - a.count || a.name.localeCompare(b.name));
+}
+
+/** What is asked of the server: everything that the sliders may show. */
+export const askedOptions = () => ({
+  score_threshold: FLOOR, nms_threshold: state.nms, max_detections: MOST, size: state.size,
+});
+
+/** What the server would be asked to answer exactly what is shown now. */
+export function shownOptions() {
+  const names = countByClass(sure()).map(({ name }) => name);
+  const on = names.filter((name) => !state.hidden.has(name));
+  const nothing = names.length > 0 && on.length === 0; // no list of classes says "none"
+  return {
+    ...askedOptions(),
+    score_threshold: nothing ? 1 : state.score,
+    classes: on.length < names.length ? on : [],
+  };
+}
+
+/** The server's answer, cut to what is shown. */
+export function shownAnswer() {
+  const keep = shown().map(({ index }) => index);
+  const cut = ["boxes", "labels", "scores", "names"].map((key) => [key, keep.map((index) => state.answer[key][index])]);
+  return { ...state.answer, ...Object.fromEntries(cut) };
+}
+
+/** What is shown, as a sentence. */
+export function summary() {
+  const visible = shown();
+  const parts = countByClass(visible).map(({ name, count }) => `${count} ${name}`);
+  return visible.length === 0 ? "No objects at this score." : `${visible.length} ${visible.length === 1 ? "object" : "objects"}: ${parts.join(", ")}.`;
+}
+
+/** Why the list is empty; `looking`: a request is in flight. */
+export function whyEmpty(looking) {
+  if (!state.image) return "Choose an image, and what is found in it is listed here.";
+  if (!state.answer) return looking ? "Looking…" : "No answer for this image.";
+  if (state.answer.boxes.length === 0) return "Nothing found, even at the lowest score.";
+  return "Nothing at this score. Lower the slider, or switch a class on.";
+}
