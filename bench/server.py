@@ -97,7 +97,9 @@ def _said(result: Result) -> Result:
 def table(results: Sequence[Result], heading: str) -> Table:
     """A row a server: at each point images/s, p50 and p99 in ms, ! with what was not answered by 200."""
     points = sorted({name for result in results for name in result.points}, key=_order)
-    shown = Table(title=heading, title_justify="left")
+    reasons = [f"{one.server} ({one.engine}): {one.reason}" for one in results if one.reason]
+    captions = {"caption": "\n".join(reasons) or None, "caption_justify": "left"}
+    shown = Table(title=heading, title_justify="left", **captions)
     shown.add_column("server", no_wrap=True)
     shown.add_column("engine")
     for name in points:
@@ -107,8 +109,6 @@ def table(results: Sequence[Result], heading: str) -> Table:
         shown.add_column(name, justify="right")
     for result in results:
         cells = [_cell(result.points[name]) if name in result.points else "" for name in points]
-        if result.reason:
-            cells[:1] = [result.reason]
         shown.add_row(
             result.server,
             result.engine,

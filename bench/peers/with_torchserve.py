@@ -47,7 +47,7 @@ def main() -> None:
     subprocess.run(archiver, check=True)  # noqa: S603  # its own program, in its own environment
     command = [BIN / "torchserve", "--foreground", "--disable-token-auth", "--model-store", folder]
     command += ["--models", "detect=detect", "--ts-config", folder / "config.properties"]
-    os.chdir(folder)  # it writes its logs where it stands
+    os.environ |= {"LOG_LOCATION": str(folder), "METRICS_LOCATION": str(folder)}
     os.environ["PATH"] = f"{BIN}:{os.environ['PATH']}"
     os.execv(command[0], [str(part) for part in command])  # noqa: S606  # the same
 
