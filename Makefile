@@ -13,7 +13,7 @@ PIP_FLAGS ?= $(if $(CI),--quiet --quiet)
 PYTEST_FLAGS ?=
 SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
 
-.PHONY: help install serve check format test test-gpu bench bench-gpu demo-model cuda clean
+.PHONY: help install serve check format test test-gpu bench bench-gpu bench-peers bench-servers demo-model cuda clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
@@ -48,6 +48,14 @@ test-gpu: cuda ## the tests that need a CUDA device
 
 bench: install ## our engine beside torchvision's own forward, in one run, on the CPU
 	@$(BIN)/python -m bench.engine
+
+bench-peers: install ## a venv below .venv/peers for each other server that bench-servers measures
+	@$(BIN)/python -m bench.peers.install --into $(VENV)/peers
+
+bench-servers: install ## this service beside the other servers that are installed, mixed shapes, overload (some hours)
+	@$(BIN)/python -m bench.mix
+	@$(BIN)/python -m bench.overload
+	@$(BIN)/python -m bench.server --venvs $(VENV)/peers
 
 bench-gpu: cuda ## the same on a CUDA device
 	@$(BIN)/python -m bench.engine --device cuda

@@ -1,167 +1,144 @@
-"""Goodput under overload: `python -m bench.overload` asks with 8 and then with 64 closed-loop clients.
+"""Goodput under overload: `python -m bench.overload`.
 
-Each client sends its next request as soon as it has the last answer, also after a 429: worse than any client
-that honours Retry-After. The service runs as a process of its own, with its queue bounded at 16.
+First the storm: 8 and then 64 clients that ask again as soon as they are answered, also after a 429, worse
+than any client that honours Retry-After. Then the open loop: requests at 1, 2 and 4 times the capacity that
+the 8 clients reached, whatever the service does; latency counts from the moment a request was due. The
+service runs as a process of its own; RCNN_TIMEOUT_MS is the deadline of a request.
 """
 
 import argparse
-import asyncio
+import math
 import os
-import re
-import signal
-import socket
-import subprocess
 import sys
 import tempfile
-import time
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import httptools
 import httpx
 from rich.console import Console
 from rich.table import Table
 
-SAMPLE = Path(__file__).parent.parent / "samples" / "shapes-1.jpg"
+from bench import pictures
+from bench.load import Figures, Plan, Target, measure
+from bench.machine import describe_machine, title
+from bench.options import command_line, write_json
+from bench.processes import Server, free_port, running
+
 TIMEOUT_MS = 10_000
+STORM = (8, 64)
+MOST_CONNECTIONS = 512  # of the open loop: enough that none of it waits in the client
 
 
-@dataclass
-class Tally:
-    """What came back: count by status, the slowest accepted answer, refusals that gave no Retry-After."""
+@dataclass(frozen=True)
+class Run:
+    """One load and what came of it."""
 
-    statuses: Counter[int] = field(default_factory=Counter)
-    slowest: float = 0.0
-    without_retry_after: int = 0
-
-
-class Client(asyncio.Protocol):
-    """One connection that asks again and again; a generator of load, parsed by httptools."""
-
-    def __init__(self, request: bytes, tally: Tally, until: float) -> None:
-        self._request, self._tally, self._until = request, tally, until
-        self.finished: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # TCP, so it is
-        self._transport = transport
-        self._ask()
-
-    def _ask(self) -> None:
-        if time.monotonic() >= self._until:
-            self._transport.close()
-            self.finished.set_result(None)
-            return
-        self._parser = httptools.HttpResponseParser(self)
-        self._retry_after = False
-        self._asked = time.monotonic()
-        self._transport.write(self._request)
-
-    def data_received(self, data: bytes) -> None:
-        self._parser.feed_data(data)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self._retry_after |= name.lower() == b"retry-after"
-
-    def on_message_complete(self) -> None:
-        status = self._parser.get_status_code()
-        self._tally.statuses[status] += 1
-        if status == 200:
-            self._tally.slowest = max(self._tally.slowest, time.monotonic() - self._asked)
-        elif not self._retry_after:
-            self._tally.without_retry_after += 1
-        asyncio.get_running_loop().call_soon(self._ask)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if not self.finished.done():
-            self._tally.statuses[-1] += 1
-            self.finished.set_result(None)
+    load: str
+    figures: Figures
+    resident_mebibytes: float
 
 
-async def load(port: int, clients: int, seconds: float) -> Tally:
-    """Ask with `clients` connections for `seconds`."""
-    body = SAMPLE.read_bytes()
-    head = (
-        f"POST /detect HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"
-        f"Content-Type: image/jpeg\r\nContent-Length: {len(body)}\r\n\r\n"
+def serve_command() -> list[str]:
+    """The service, as this interpreter has it."""
+    return [sys.executable, "-c", "from app.cli import main; main()", "serve"]
+
+
+def environment(port: int, **settings: str) -> dict[str, str]:
+    """RCNN_ variables for a service at the port."""
+    named = {f"RCNN_{name.upper()}": value for name, value in settings.items()}
+    return {"RCNN_PORT": str(port), "RCNN_LOG_LEVEL": "warning", **named}
+
+
+def ready(port: int) -> bool:
+    """Whether /health/ready says so."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=10).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def runs(port: int, server: Server, given: argparse.Namespace, image: Path) -> Iterator[Run]:
+    """The storm twice, in turns, then the open loops."""
+    target = Target(port)
+
+    def run(load: str, plan: Plan) -> Run:
+        return Run(load, measure(target, [image], plan), server.resident_mebibytes())
+
+    measure(target, [image], Plan(8, min(3.0, given.seconds)))  # warm-up
+    rates = []
+    for clients in STORM * 2:
+        found = run(f"{clients} clients", Plan(clients, given.seconds))
+        if clients == STORM[0]:
+            rates.append(found.figures.images_per_second)
+        yield found
+    capacity = max(rates)
+    for factor in given.factors:
+        yield run(f"{factor:g}x", Plan(MOST_CONNECTIONS, given.seconds, rate=factor * capacity))
+
+
+def verdict(found: Sequence[Run], timeout_ms: int) -> dict[str, float]:
+    """Goodput at the worst open loop over the best of any load; the slowest p99 over the deadline."""
+    peak = max(run.figures.images_per_second for run in found)
+    last = found[-1].figures.images_per_second
+    slowest = max(
+        (run.figures.p99_ms for run in found if not math.isnan(run.figures.p99_ms)), default=math.nan
     )
-    tally, until = Tally(), time.monotonic() + seconds
-    loop = asyncio.get_running_loop()
-    pairs = [
-        await loop.create_connection(lambda: Client(head.encode() + body, tally, until), "127.0.0.1", port)
-        for _ in range(clients)
-    ]
-    await asyncio.gather(*(client.finished for _, client in pairs))
-    return tally
-
-
-@contextmanager
-def server(**settings: str) -> Iterator[tuple[int, int]]:
-    """The service in a process of its own: its port and process id, once it is ready."""
-    port = _free_port()
-    environment = {**os.environ, "RCNN_PORT": str(port)}
-    environment |= {f"RCNN_{name.upper()}": value for name, value in settings.items()}
-    program = "from app.cli import main; main()"
-    command = [sys.executable, "-c", program, "serve"]
-    with (
-        tempfile.TemporaryFile() as log,
-        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as process,  # noqa: S603  # ourselves
-    ):
-        try:
-            _wait_until_ready(port)
-            yield port, process.pid
-        finally:
-            process.send_signal(signal.SIGTERM)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
-def _wait_until_ready(port: int, seconds: float = 120) -> None:
-    give_up = time.monotonic() + seconds
-    while time.monotonic() < give_up:
-        with suppress(httpx.TransportError):
-            if httpx.get(f"http://127.0.0.1:{port}/health/ready").status_code == 200:
-                return
-        time.sleep(0.1)
-    raise SystemExit(f"the service was not ready within {seconds} s")
-
-
-def resident_mebibytes(pid: int) -> float:
-    """Memory of a process that lies in RAM."""
-    found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-    return int(found[1]) / 1024 if found else 0.0
+    return {"goodput_over_peak": last / peak, "p99_over_deadline": slowest / timeout_ms}
 
 
 def main() -> None:
-    """Print a line for each load, and the ratio of their goodputs."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=20)
-    seconds: float = parser.parse_args().seconds
-    table = Table("clients", "200/s", "statuses", "429 without Retry-After", "slowest 200 s", "RSS MiB")
-    rates = {}
-    with server(model="shapes", max_queue="16", timeout_ms=str(TIMEOUT_MS)) as (port, pid):
-        asyncio.run(load(port, 8, 3))  # warm-up
-        for clients in (8, 64, 8, 64):
-            tally = asyncio.run(load(port, clients, seconds))
-            rates.setdefault(clients, []).append(tally.statuses[200] / seconds)
-            table.add_row(
-                str(clients),
-                f"{rates[clients][-1]:.1f}",
-                str(dict(tally.statuses)),
-                str(tally.without_retry_after),
-                f"{tally.slowest:.2f}",
-                f"{resident_mebibytes(pid):.0f}",
-            )
-        health = httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=10).status_code
-    Console().print(table)
+    """Print a line for each load, and the verdict."""
+    given = _arguments()
+    port, machine = free_port(), describe_machine()
+    settings = {"model": given.model, "max_queue": str(given.max_queue), "timeout_ms": str(given.timeout_ms)}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        image = pictures.write(Path(folder) / "scene.jpg")
+        with running(serve_command(), environment(port, **settings), lambda: ready(port), 240) as server:
+            found = list(runs(port, server, given, image))
+            alive = ready(port)
+    outcome = verdict(found, given.timeout_ms)
+    deadline = f"deadline {given.timeout_ms} ms, queue {given.max_queue}"
+    Console(width=150).print(table(found, f"{given.model}, {deadline}; {title(machine)}"))
     print(
-        f"goodput at 64 clients over that at 8: {sum(rates[64]) / sum(rates[8]):.2f}; ready after: {health}"
+        f"goodput of the last over the best: {outcome['goodput_over_peak']:.2f}; "
+        f"slowest p99 over the deadline: {outcome['p99_over_deadline']:.2f}; ready after: {alive}"
     )
+    everything = {"machine": machine, "settings": settings, **outcome}
+    write_json(given.json, {**everything, "runs": [asdict(run) for run in found]})
+
+
+def table(found: Sequence[Run], heading: str) -> Table:
+    """A row a load."""
+    columns = (
+        "load",
+        "200/s",
+        "p50 ms",
+        "p99 ms",
+        "slowest ms",
+        "others",
+        "429 without Retry-After",
+        "RSS MiB",
+    )
+    shown = Table(*columns, title=heading)
+    for run in found:
+        one = run.figures
+        times = [f"{value:.0f}" for value in (one.p50_ms, one.p99_ms, one.slowest_ms)]
+        others = ", ".join(f"{status}: {count}" for status, count in one.errors.items())
+        rest = (others, str(one.without_retry_after), f"{run.resident_mebibytes:.0f}")
+        shown.add_row(run.load, f"{one.images_per_second:.1f}", *times, *rest)
+    return shown
+
+
+def _arguments() -> argparse.Namespace:
+    parser = command_line(__doc__)
+    deadline = int(os.environ.get("RCNN_TIMEOUT_MS", TIMEOUT_MS))
+    parser.add_argument("--model", default="shapes", help="name or path of a card")
+    parser.add_argument("--seconds", type=float, default=20, help="a load")
+    parser.add_argument("--factors", nargs="*", type=float, default=[1.0, 2.0, 4.0], help="of the capacity")
+    parser.add_argument("--max-queue", type=int, default=16, help="RCNN_MAX_QUEUE")
+    parser.add_argument("--timeout-ms", type=int, default=deadline, help="RCNN_TIMEOUT_MS")
+    return parser.parse_args()
 
 
 if __name__ == "__main__":

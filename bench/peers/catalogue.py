@@ -1,0 +1,74 @@
+"""Who is measured: this service and its peers, how each is started and asked, and what it needs installed."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+SERVICE = "rcnn-serve"
+
+
+@dataclass(frozen=True)
+class Peer:
+    """A server: arguments after `python`, its route, how an image is sent, packages for a venv of its own."""
+
+    name: str
+    arguments: tuple[str, ...]
+    path: str = "/detect"
+    encoding: str = "raw"
+    packages: tuple[str, ...] = ()
+    engines: tuple[str, ...] = ("eager", "ours")
+
+    def command(self, venvs: Path, port: int) -> list[str]:
+        """The command line that serves at the port."""
+        python = str(python_of(venvs, self.name)) if self.packages else sys.executable
+        return [python, *(part.replace("{port}", str(port)) for part in self.arguments)]
+
+    def missing(self, venvs: Path) -> str | None:
+        """Why it cannot be started, or None."""
+        if not self.packages or python_of(venvs, self.name).exists():
+            return None
+        note = failure_note(venvs, self.name)
+        return f"not installed: {note.read_text() if note.exists() else 'run make bench-peers'}"
+
+
+PEERS = (
+    Peer(SERVICE, ("-c", "from app.cli import main; main()", "serve"), engines=("ours",)),
+    Peer("fastapi", ("-m", "bench.peers.plain_fastapi")),
+    Peer("litserve", ("-m", "bench.peers.with_litserve"), "/predict", "json", ("litserve",)),
+    Peer("mosec", ("-m", "bench.peers.with_mosec"), "/inference", "raw", ("mosec",)),
+    Peer("ray", ("-m", "bench.peers.with_ray"), "/detect", "raw", ("ray[serve]",)),
+    Peer(
+        "bentoml",
+        ("-m", "bentoml", "serve", "bench.peers.with_bentoml:Detection", "--port", "{port}"),
+        "/detect",
+        "multipart",
+        ("bentoml",),
+    ),
+    Peer(
+        "torchserve",
+        ("-m", "bench.peers.with_torchserve"),
+        "/predictions/detect",
+        "raw",
+        ("torchserve", "torch-model-archiver"),
+    ),
+)
+
+
+def python_of(venvs: Path, name: str) -> Path:
+    """The interpreter of a peer's venv."""
+    return (venvs / name / "bin" / "python").absolute()
+
+
+def failure_note(venvs: Path, name: str) -> Path:
+    """Where the installation leaves the reason why it failed."""
+    return venvs / f"{name}.failed.txt"
+
+
+def chosen(names: Sequence[str]) -> list[Peer]:
+    """The peers of these names, in the catalogue's order. Raises SystemExit for one that is not there."""
+    known = [peer.name for peer in PEERS]
+    unknown = set(names) - set(known)
+    if unknown:
+        raise SystemExit(f"no such server: {', '.join(sorted(unknown))}; there are {', '.join(known)}")
+    return [peer for peer in PEERS if peer.name in names]
