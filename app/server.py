@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -38,6 +39,9 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     With a `detector` that one is served, else the model that the settings name.
     """
     configure_logging(settings.log_level, settings.log_format)
+    if settings.grpc_port and find_spec("grpc") is None:
+        logger.error("RCNN_GRPC_PORT needs grpcio: pip install 'rcnn-serve[grpc]', or leave the variable out")
+        return 1
     try:
         listener = _listen(settings)
     except OSError as error:
@@ -63,6 +67,8 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     )
     server = Server(config, service)
     server.run(sockets=[listener])
+    if not server.started:  # the log has the reason
+        server.exit_code = 1
     logger.info("stopped")
     if not service.settled:
         # A thread is still inside the model: to wait for it may take for ever, and to end the interpreter
