@@ -39,8 +39,9 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     With a `detector` that one is served, else the model that the settings name.
     """
     configure_logging(settings.log_level, settings.log_format)
-    if settings.grpc_port and find_spec("grpc") is None:
-        logger.error("RCNN_GRPC_PORT needs grpcio: pip install 'rcnn-serve[grpc]', or leave the variable out")
+    refusal = _why_no_grpc(settings)
+    if refusal:
+        logger.error(refusal)
         return 1
     try:
         listener = _listen(settings)
@@ -67,8 +68,6 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     )
     server = Server(config, service)
     server.run(sockets=[listener])
-    if not server.started:  # the log has the reason
-        server.exit_code = 1
     logger.info("stopped")
     if not service.settled:
         # A thread is still inside the model: to wait for it may take for ever, and to end the interpreter
@@ -166,8 +165,26 @@ class BoundedHttp(HttpToolsProtocol):
             self._head_timer = None
 
 
+def _why_no_grpc(settings: Settings) -> str | None:
+    """What stands against the gRPC port that the settings ask for: asked before anything is started."""
+    port = settings.grpc_port
+    if port and find_spec("grpc") is None:
+        return "RCNN_GRPC_PORT needs grpcio: pip install 'rcnn-serve[grpc]', or leave the variable out"
+    try:
+        if port:
+            socket.create_server((settings.host, port), family=_family(settings)).close()
+    except OSError as error:
+        address = f"{settings.host}:{port}"
+        return f"cannot listen on {address}: {error.strerror}; choose another RCNN_HOST or RCNN_GRPC_PORT"
+    return None
+
+
+def _family(settings: Settings) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+
+
 def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    family = _family(settings)
     listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
     host = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
     logger.info("listening on http://%s:%d", host, listener.getsockname()[1])

@@ -39,7 +39,7 @@ async def listen(service: DetectionService, host: str, port: int) -> tuple[Any, 
     server = grpc.aio.server(
         options=(
             ("grpc.max_receive_message_length", settings.max_body_bytes),
-            # A compressed message is inflated before its length is looked at: a small one may fill the memory.
+            # A compressed message is inflated before its length is looked at: a small one may fill all memory
             ("grpc.compression_enabled_algorithms_bitset", 1),  # none but "identity"
             ("grpc.so_reuseport", 0),  # or a second server would take half of the calls, in silence
         ),
