@@ -2,13 +2,21 @@
 
 import json
 import logging
+import re
+import uuid
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _TEXT = "%(asctime)s %(levelname)-7s %(request_id)s %(name)s: %(message)s"
+
+
+def chosen_id(sent: str) -> str:
+    """The id of a request: the one its client sent, if it is fit for logs, else a new one."""
+    return sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
 
 
 class _WithRequestId(logging.Filter):

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Any
 
 from fastapi import Depends, FastAPI
 
@@ -24,6 +25,7 @@ from app.routes import (
     health,
     huggingface,
     kserve,
+    openinference,
     page,
     roboflow,
     torchserve,
@@ -31,19 +33,26 @@ from app.routes import (
 from app.service import DetectionService
 from app.settings import Settings
 
+LAST_CALLS_SECONDS = 1  # for answers over gRPC on their way; an idle client is slow to notice the end
 DESCRIPTION = "Object detection with Faster R-CNN: an image in, boxes, labels and scores out."
 
 ROUTERS = (
     *(detect.router, catalogue.router, health.router, documents.router, page.router),
     *(deepstack.router, huggingface.router, kserve.router, roboflow.router),
+    *(openinference.router, openinference.probes),
     *(torchserve.predictions, torchserve.pings),
 )
 # The clients of DeepStack and Roboflow send their key in the body: those routes look for it themselves.
-GUARDED = (detect.router, catalogue.router, huggingface.router, kserve.router, torchserve.predictions)
+GUARDED = (
+    *(detect.router, catalogue.router, huggingface.router, kserve.router),
+    *(openinference.router, torchserve.predictions),
+)
 SPOKEN = (
     (deepstack.router, deepstack.DIALECT),
     (huggingface.router, huggingface.DIALECT),
     (kserve.router, kserve.DIALECT),
+    (openinference.router, openinference.DIALECT),
+    (openinference.probes, openinference.DIALECT),
     (roboflow.router, roboflow.DIALECT),
     (torchserve.predictions, torchserve.DIALECT),
     (torchserve.pings, torchserve.DIALECT),
@@ -87,8 +96,22 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: DetectionService = app.state.service
     service.start()
+    calls = await _listen_for_calls(service)
     yield
     await service.close()
+    if calls is not None:
+        await calls.stop(LAST_CALLS_SECONDS)
+
+
+async def _listen_for_calls(service: DetectionService) -> Any:
+    """The gRPC server, where the settings ask for one; raises OSError where its port is taken."""
+    settings = service.settings
+    if not settings.grpc_port:
+        return None
+    from app.rpc.server import listen  # an optional dependency
+
+    server, _ = await listen(service, settings.host, settings.grpc_port)
+    return server
 
 
 def _service(settings: Settings, metrics: Metrics, load: Callable[[], Detector]) -> DetectionService:

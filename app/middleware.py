@@ -2,9 +2,7 @@
 
 import json
 import logging
-import re
 import time
-import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
@@ -13,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import (
@@ -25,7 +24,7 @@ from app.errors import (
     Overloaded,
     ServiceError,
 )
-from app.logs import request_id
+from app.logs import chosen_id, request_id
 from app.metrics import UNMATCHED, Metrics
 
 logger = logging.getLogger("app.access")
@@ -35,9 +34,7 @@ Dialects = Callable[[Scope], Dialect]
 
 GONE = 499  # nginx's word for a client that left before its answer; never sent, only counted and logged
 # Asked every few seconds: logged at debug when well.
-PROBES = ("/health", "/health/live", "/health/ready", "/metrics")
-
-_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+PROBES = ("/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready")
 
 
 def only_problems(scope: Scope) -> Dialect:
@@ -58,7 +55,7 @@ class RequestContext:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send, _request_id(scope))
+        answer = _Answer(send, chosen_id(Headers(scope=scope).get("x-request-id", "")))
         scope.setdefault("state", {})["started"] = answer.started
         token = request_id.set(answer.request_id)
         try:
@@ -143,14 +140,19 @@ class BodyLimit:
             return
         held = 0
 
-        async def counted() -> Message:
+        def count(size: int) -> None:
             nonlocal held
-            message = await receive()
-            size = len(message.get("body", b""))
             held += size
             self._held += size
             self._check(held)
+
+        async def counted() -> Message:
+            message = await receive()
+            count(len(message.get("body", b"")))
             return message
+
+        # For who makes more of a body than arrived: what it is inflated to counts as well.
+        scope.setdefault("state", {})["count_body"] = count
 
         try:
             await self._app(scope, counted, send)
@@ -196,17 +198,19 @@ def error_handlers(
 
     async def on_router_error(request: Request, error: HTTPException) -> Response:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            allowed = error.headers or {}
-            refusal = MethodNotAllowed(f"this path takes {allowed.get('Allow', 'other methods')} only")
-            return error_response(refusal, metrics, dialects(request.scope), allowed)
+            allowed = ", ".join(sorted(_methods(request)))
+            refusal = MethodNotAllowed(f"this path takes {allowed} only")
+            return error_response(refusal, metrics, dialects(request.scope), {"Allow": allowed})
         return error_response(NotFound("no such path; GET /docs lists them all"), metrics, PROBLEMS)
 
     return {ServiceError: on_service_error, HTTPException: on_router_error}
 
 
-def _request_id(scope: Scope) -> str:
-    sent = Headers(scope=scope).get("x-request-id", "")
-    return sent if _REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+def _methods(request: Request) -> set[str]:
+    """The methods of a path, of all routes that share it; the router tells of the first alone."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    matching = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in matching for method in route.methods or ()}
 
 
 def _declared_length(scope: Scope) -> int:

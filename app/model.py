@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any, Protocol
 
-from app.errors import InvalidParameter
+from app.errors import InvalidParameter, NotFound
 from app.metrics import Metrics
 from app.worker import Ran, Worker
 from models.detections import Detections
@@ -93,6 +93,12 @@ class Model:
         if self._loaded is None:
             raise RuntimeError("the model is not loaded")
         return self._loaded
+
+    def refuse_other(self, name: str | None) -> None:
+        """Raise NotFound for any name but that of the loaded model; None asks for no particular one."""
+        ours = self.detector.card.name
+        if name not in (None, ours):
+            raise NotFound(f"no model {str(name)[:60]!r} here; this server serves {ours!r}: ask for that one")
 
     def summary(self) -> str:
         """What is loaded and where it runs, for the log."""

@@ -5,10 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from app.schemas import DetectOptions
 from models.detections import Detections
+from models.images import Pixels
 from models.options import Options
 
 DrawnFormat = Literal["png", "jpeg"]
+Source = bytes | Pixels
+"""One image as a request has it: a file, or pixels (height, width, 3) that are decoded already."""
+
+MAX_IMAGES = 32
+"""In one request: more gain nothing, for the service forms its own batches across requests."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +30,19 @@ class DetectParams:
     size: int | None = None
     timeout_ms: int | None = None
     upscale: bool = True  # False: an image that is smaller than the card's size keeps its own
+
+
+def params_of(query: DetectOptions) -> DetectParams:
+    """What the options of a request ask of the service."""
+    return DetectParams(
+        score_threshold=query.score_threshold,
+        nms_threshold=query.nms_threshold,
+        max_detections=query.max_detections,
+        classes=tuple(query.class_tokens()),
+        class_agnostic=query.class_agnostic,
+        size=query.size,
+        timeout_ms=query.timeout_ms,
+    )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import logging
 import os
 import socket
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -39,12 +40,10 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     """
     configure_logging(settings.log_level, settings.log_format)
     try:
+        _check_grpc(settings)
         listener = _listen(settings)
     except OSError as error:
-        address = f"{settings.host}:{settings.port}"
-        logger.error(
-            "cannot listen on %s: %s; choose another RCNN_HOST or RCNN_PORT", address, error.strerror
-        )
+        logger.error("%s", error)
         return 1
     app = create_app(settings, detector)
     service: DetectionService = app.state.service
@@ -160,12 +159,30 @@ class BoundedHttp(HttpToolsProtocol):
             self._head_timer = None
 
 
+def _check_grpc(settings: Settings) -> None:
+    """Raise OSError where the gRPC port that the settings ask for cannot be had."""
+    if settings.grpc_port and find_spec("grpc") is None:
+        raise OSError("RCNN_GRPC_PORT needs grpcio: pip install 'rcnn-serve[grpc]', or leave it out")
+    if settings.grpc_port:
+        _bind(settings, settings.grpc_port, "RCNN_GRPC_PORT").close()
+
+
 def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    host = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
+    listener = _bind(settings, settings.port, "RCNN_PORT")
+    host = f"[{settings.host}]" if listener.family == socket.AF_INET6 else settings.host
     logger.info("listening on http://%s:%d", host, listener.getsockname()[1])
     return listener
+
+
+def _bind(settings: Settings, port: int, variable: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise OSError(
+            f"cannot listen on {settings.host}:{port}: {error.strerror}; choose another RCNN_HOST "
+            f"or {variable}"
+        ) from error
 
 
 def _process_age() -> float:

@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ from app.errors import (
 )
 from app.metrics import Metrics
 from app.model import Canvas, Inferred, Job, Model
-from app.plan import DetectParams, DrawnFormat, Outcome, Plan, Timings
+from app.plan import DetectParams, DrawnFormat, Outcome, Plan, Source, Timings
 from app.settings import Settings
 from models import drawing, images
 from models.detections import Detections
@@ -203,9 +203,20 @@ class DetectionService:
 
     # one image
 
-    async def detect(self, data: bytes, plan: Plan) -> Outcome:
-        """Detect objects in an image file; every way to fail that is not a bug is a ServiceError."""
-        with self._admission.admit(len(data), plan.deadline) as permit:
+    async def detect_all(self, sources: Sequence[Source], plan: Plan) -> list[Outcome]:
+        """As `detect`, of several images in their order; if some fail, raises the first one's error."""
+        work = (self.detect(source, plan) for source in sources)
+        outcomes = []
+        for outcome in await asyncio.gather(*work, return_exceptions=True):
+            if isinstance(outcome, BaseException):
+                raise outcome
+            outcomes.append(outcome)
+        return outcomes
+
+    async def detect(self, data: Source, plan: Plan) -> Outcome:
+        """Detect objects in an image; every way to fail that is not a bug is a ServiceError."""
+        held = len(data) if isinstance(data, bytes) else data.nbytes
+        with self._admission.admit(held, plan.deadline) as permit:
             ready = await self._prepare(data, plan)
             permit.grow(ready.nbytes)
             answered = await self._infer(Job(ready.canvas, plan.options), plan.deadline)
@@ -214,7 +225,7 @@ class DetectionService:
         self._count(found)
         return Outcome(ready.size, found, self._labels, _timings(ready, answered, plan), drawn)
 
-    async def _prepare(self, data: bytes, plan: Plan) -> "_Ready":
+    async def _prepare(self, data: Source, plan: Plan) -> "_Ready":
         """Decode, resize and pad on a thread; whatever can fail for the image's own reason fails here."""
         try:
             ready = await self._in_pool(plan, self._decode, data, plan)
@@ -226,9 +237,9 @@ class DetectionService:
         self.metrics.stage_duration.labels(stage="decode").observe(ready.seconds)
         return ready
 
-    def _decode(self, data: bytes, plan: Plan) -> "_Ready":
+    def _decode(self, data: Source, plan: Plan) -> "_Ready":
         started = time.monotonic()
-        image = images.decode(data, self._limits)
+        image = images.read(data, self._limits)
         canvas = self.model.prepare(image, plan.size, plan.upscale)
         # Without a drawing to make, the pixels go now: they are the most that a waiting request could hold.
         kept = image if plan.draw else None

@@ -68,6 +68,13 @@ class Settings(BaseSettings):
     port: int = Field(
         default=8000, ge=0, le=65535, description="The port to listen on; 0 takes any free one."
     )
+    grpc_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="The port to listen on for the Open Inference Protocol over gRPC; 0 is none. "
+        "It needs the extra grpc.",
+    )
     max_batch: int = Field(
         default=8,
         ge=1,

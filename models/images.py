@@ -136,6 +136,20 @@ def decode(data: bytes, limits: Limits) -> Image:
     return Image(pixels, header.format)
 
 
+def read(source: bytes | Pixels, limits: Limits) -> Image:
+    """An image from what it comes as: a file, or pixels. Raises InvalidImage or ImageTooLarge."""
+    return decode(source, limits) if isinstance(source, bytes) else of_pixels(source, limits)
+
+
+def of_pixels(pixels: Pixels, limits: Limits) -> Image:
+    """An image of uint8 RGB pixels (height, width, 3), copied. Raises InvalidImage or ImageTooLarge."""
+    height, width = pixels.shape[:2]
+    if 0 in (height, width):
+        raise InvalidImage(f"the image has {width} x {height} pixels; send at least one")
+    _check_size((width, height), limits)
+    return Image(pixels.copy(), "RGB")  # writable, and free of the request that it came in
+
+
 def _read_header(data: bytes) -> Header:
     allowed = f"{', '.join(FORMATS[:-1])} and {FORMATS[-1]}"
     if not data:

@@ -65,6 +65,8 @@ class FakeDetector:
     memory: dict[str, int] = field(default_factory=dict)
     batches: list[list[Any]] = field(default_factory=list)  # the jobs that reached the device
     prepared: list[tuple[int, int]] = field(default_factory=list)  # (height, width) of the images decoded
+    rows: list[bytes] = field(default_factory=list)  # the first row of each
+    finds: Callable[[Any], int] = lambda job: len(FINDS)  # how many of FINDS there are in an image
     warm: threading.Event = field(default_factory=threading.Event)  # warm-up waits for it; set unless cleared
     decode: threading.Event = field(default_factory=threading.Event)  # prepare waits for it; the same
     free: threading.Event = field(default_factory=threading.Event)  # a batch waits for it; the same
@@ -93,6 +95,7 @@ class FakeDetector:
 
     def prepare(self, image: Image, size: int | None) -> FakeCanvas:
         self.prepared.append((image.height, image.width))
+        self.rows.append(image.pixels[0].tobytes())
         assert self.decode.wait(30)
         time.sleep(self.decode_seconds)
         scale = (size or self.card.min_size) / min(image.height, image.width)
@@ -118,7 +121,7 @@ class FakeDetector:
             (label, score, box)
             for label, score, box in FINDS
             if score >= options.score_threshold and (options.classes is None or label in options.classes)
-        ][: options.max_detections]
+        ][: min(options.max_detections, self.finds(job))]
         scale = np.array([width, height, width, height], np.float32)
         return Detections(
             boxes=np.array([box for _, _, box in kept], np.float32).reshape(-1, 4) * scale,

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from tests.conftest import Served
-from tests.fakes import picture
+from tests.fakes import CARD, picture
 
 PNG = picture(64, 48)
 TEXT = base64.b64encode(PNG).decode()
@@ -62,6 +62,7 @@ class Protocol:
     objects: Callable[[Any], list[Object]]
     whole_pixels: bool
     error: Callable[[dict[str, Any], int], str]  # checks the error's shape; its text
+    inflates: bool = False  # whether bodies may be compressed
 
     async def post(self, served: Served, image: bytes = PNG, **headers: str) -> httpx.Response:
         content, media_type = self.body(image)
@@ -112,6 +113,16 @@ def kserve_error(answer: dict[str, Any], status: int) -> str:
     return str(answer["error"])
 
 
+def openinference_objects(answer: Any) -> list[Object]:
+    """Of the first image; the names are the fake card's."""
+    found = {one["name"]: one["data"] for one in answer["outputs"]}
+    depth = len(found["labels"]) // len(found["num_detections"])
+    boxes = [found["boxes"][start : start + 4] for start in range(0, 4 * depth, 4)]
+    names = [CARD.labels[label] for label in found["labels"]]
+    kept = found["num_detections"][0]
+    return list(zip(names, found["scores"], boxes, strict=False))[:kept]
+
+
 def roboflow_objects(answer: Any) -> list[Object]:
     return [
         (
@@ -131,6 +142,11 @@ def roboflow_objects(answer: Any) -> list[Object]:
 def roboflow_error(answer: dict[str, Any], status: int) -> str:
     assert set(answer) == {"message"}
     return str(answer["message"])
+
+
+def tensor(*data: Any, name: str = "image", datatype: str = "BYTES", **others: Any) -> dict[str, Any]:
+    """An input of the Open Inference Protocol in JSON: files in base64, unless `others` say otherwise."""
+    return {"name": name, "datatype": datatype, "shape": [len(data)], "data": data} | others
 
 
 def _encoded(image: bytes) -> str:
@@ -193,6 +209,24 @@ PROTOCOLS = {
         kserve_objects,
         False,
         kserve_error,
+    ),
+    "openinference": Protocol(
+        "/v2/models/fake/infer",
+        "/v2/models/{name}/infer",
+        lambda image: as_json({"inputs": [tensor(_encoded(image))]}),
+        openinference_objects,
+        False,
+        kserve_error,
+        inflates=True,
+    ),
+    "openinference with a version": Protocol(
+        "/v2/models/fake/versions/1/infer",
+        "/v2/models/{name}/versions/{version}/infer",
+        lambda image: as_json({"inputs": [tensor([_encoded(image)], shape=[1, 1])]}),
+        openinference_objects,
+        False,
+        kserve_error,
+        inflates=True,
     ),
     "roboflow": Protocol(
         "/infer/object_detection",

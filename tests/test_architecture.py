@@ -41,11 +41,14 @@ HOMES: dict[str, tuple[str, ...]] = {
     "fastapi": ("app/main.py", "app/routes/*", "app/middleware.py"),
     "starlette": ("app/main.py", "app/routes/*", "app/middleware.py"),
     "python_multipart": ("app/routes/*",),
+    "grpc": ("app/rpc/*",),
+    "google": ("app/rpc/messages.py",),
     "uvicorn": ("app/server.py",),
     "prometheus_client": ("app/metrics.py",),
     "pydantic": (
         "app/settings.py",
         "app/schemas.py",
+        "app/openinference.py",
         "app/routes/*",
         "app/commands/*",
         "models/zoo/cards.py",
@@ -70,16 +73,20 @@ ARROWS: dict[str, str] = {
     "app.client": "models.detections",
     "app.server": "app app.main app.model app.service app.settings app.logs",
     "app.main": "app app.routes app.middleware app.service app.model app.worker app.admission app.batcher "
-    "app.plan app.errors app.metrics app.settings app.schemas app.logs app.loading app.fetch",
+    "app.plan app.errors app.metrics app.settings app.schemas app.logs app.loading app.fetch app.rpc",
     # a request, from the outside in
     "app.exports": "models.detections",
     "app.routes": "app app.service app.plan app.schemas app.errors app.logs app.settings app.fetch "
-    "app.exports models.detections models.zoo",
+    "app.exports app.keys app.openinference app.tensors models.detections models.zoo",
+    "app.rpc": "app.openinference app.tensors app.keys app.service app.plan app.errors app.logs",
+    "app.openinference": "app app.service app.plan app.schemas app.errors app.tensors models.detections",
+    "app.tensors": "app.errors app.plan models.images",
+    "app.keys": "app.errors app.service",
     "app.middleware": "app.errors app.metrics app.logs",
     "app.service": "app.admission app.batcher app.model app.plan app.errors app.metrics app.settings "
     f"models.drawing {VALUES}",
     "app.model": f"app.worker app.errors app.metrics models.zoo {VALUES}",
-    "app.plan": f"app.errors {VALUES}",
+    "app.plan": f"app.errors app.schemas {VALUES}",
     "app.fetch": "app.errors",
     "app.batcher": "app.grouped_queue app.worker",
     "app.grouped_queue": "",
@@ -120,7 +127,7 @@ ARROWS: dict[str, str] = {
 }
 
 # `except Exception` is a last resort: once in each of these files, where somebody still waits for an answer.
-LAST_RESORTS = ("app/batcher.py", "app/worker.py", "app/middleware.py", "app/cli.py")
+LAST_RESORTS = ("app/batcher.py", "app/worker.py", "app/middleware.py", "app/rpc/server.py", "app/cli.py")
 IGNORE = re.compile(r"#\s*(noqa|type:\s*ignore|pragma:\s*no)")
 EXPLAINED_IGNORE = re.compile(
     r"#\s*(noqa:\s*[A-Z]+\d+(,\s*[A-Z]+\d+)*|type:\s*ignore\[[^]]+\]|pragma:\s*no (cover|branch))[\s:#-]+\w+"

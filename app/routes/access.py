@@ -1,13 +1,11 @@
 """What every route needs of the app: the service, and the check of the caller's key."""
 
-import hmac
-from collections.abc import Iterable
 from typing import Annotated, cast
 
 from fastapi import Depends, Request, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 
-from app.errors import Unauthorized
+from app.keys import check_key
 from app.service import DetectionService
 
 _bearer = HTTPBearer(auto_error=False, description="One of the keys in RCNN_API_KEYS, if the server has any.")
@@ -35,18 +33,3 @@ OfferedKeys = Annotated[tuple[str, ...], Depends(offered_keys)]
 async def require_key(request: Request, offered: OfferedKeys) -> None:
     """Refuse a caller without a key of the server's in its headers."""
     check_key(service_of(request), offered)
-
-
-def check_key(service: DetectionService, offered: Iterable[str], also: str = "") -> None:
-    """Raise Unauthorized unless one is a key of the server's; all are compared, each in constant time.
-
-    `also` names another place than the headers that the protocol has for its key.
-    """
-    keys = service.settings.api_keys
-    given = [text.encode("utf-8", "surrogatepass") for text in offered]
-    matches = [
-        hmac.compare_digest(key.get_secret_value().encode(), candidate) for key in keys for candidate in given
-    ]
-    if keys and not any(matches):
-        wrong = "this key is not valid" if given else "no key was sent"
-        raise Unauthorized(f"{wrong}; send one as `Authorization: Bearer KEY` or `X-API-Key: KEY`{also}")

@@ -9,8 +9,9 @@ from pydantic_core import to_json
 
 from app import version
 from app.errors import Dialect, InvalidParameter, ServiceError
+from app.keys import check_key
 from app.plan import DetectParams, Outcome
-from app.routes.access import OfferedKeys, check_key, service_of
+from app.routes.access import OfferedKeys, service_of
 from app.routes.answers import names, pixel_boxes, respond, scores
 from app.routes.documents import EVERYWHERE, FILE, OF_DETECTION, protocol
 from app.routes.dropin import Asked, detect_all

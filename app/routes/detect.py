@@ -9,7 +9,7 @@ from pydantic_core import to_json
 from app.errors import Internal, ServiceError, problem
 from app.exports import EXPORTS, Subject
 from app.logs import request_id
-from app.plan import DetectParams, Outcome
+from app.plan import MAX_IMAGES, Outcome, params_of
 from app.routes.access import service_of
 from app.routes.answers import (
     FRACTION_DECIMALS,
@@ -41,9 +41,6 @@ from app.schemas import (
 )
 from app.service import DetectionService
 from models.detections import convert_boxes
-
-MAX_PARTS = 32
-"""Images in one batch request: more gain nothing, for the service forms its own batches across requests."""
 
 router = APIRouter(tags=["detection"])
 logger = logging.getLogger(__name__)
@@ -91,7 +88,7 @@ async def detect_batch(request: Request) -> Response:
     await service.wait_at_door()
     query = read_query(request, DetectOptions)
     plan = service.plan(params_of(query), request.state.started)
-    parts = await read_images(request, plan.seconds_left(), MAX_PARTS)
+    parts = await read_images(request, plan.seconds_left(), MAX_IMAGES)
     work = asyncio.gather(*(service.detect(data, plan) for data in parts), return_exceptions=True)
     results = [_result(outcome, query, service) for outcome in await unless_gone(request, work)]
     return Response(to_json(BatchResponse.model_construct(results=results)), media_type="application/json")
@@ -100,19 +97,6 @@ async def detect_batch(request: Request) -> Response:
 def _subject(outcome: Outcome, query: DetectQuery, service: DetectionService) -> Subject:
     model = service.model
     return Subject(query.file_name, outcome.size, model.detector.card.name, model.labels)
-
-
-def params_of(query: DetectOptions) -> DetectParams:
-    """What the options of a request ask of the service."""
-    return DetectParams(
-        score_threshold=query.score_threshold,
-        nms_threshold=query.nms_threshold,
-        max_detections=query.max_detections,
-        classes=tuple(query.class_tokens()),
-        class_agnostic=query.class_agnostic,
-        size=query.size,
-        timeout_ms=query.timeout_ms,
-    )
 
 
 def to_wire(outcome: Outcome, query: DetectOptions, service: DetectionService) -> DetectResponse:

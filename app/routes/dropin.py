@@ -1,6 +1,5 @@
 """What the protocols of other servers have in common: their requests take the road of /detect."""
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -9,21 +8,17 @@ from fastapi import APIRouter, Request
 from starlette.routing import Match, Route
 from starlette.types import Scope
 
-from app.errors import PROBLEMS, Dialect, NotFound
-from app.plan import DetectParams, DrawnFormat, Outcome
+from app.errors import PROBLEMS, Dialect
+from app.plan import DetectParams, DrawnFormat, Outcome, Source
 from app.routes.access import service_of
 from app.routes.requests import unless_gone
-from app.service import DetectionService
-
-MAX_IMAGES = 32
-"""In one request, as of POST /detect/batch."""
 
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """What a request of a protocol comes down to: image files, options for all of them, perhaps a drawing."""
+    """What a request of a protocol comes down to: images, options for all of them, perhaps a drawing."""
 
-    images: Sequence[bytes]
+    images: Sequence[Source]
     params: DetectParams = field(default_factory=DetectParams)
     draw: DrawnFormat | None = None
 
@@ -41,24 +36,11 @@ async def detect_all(request: Request, read: Read[A], model: str | None = None) 
     """
     service = service_of(request)
     await service.wait_at_door()
-    refuse_other_model(service, model)
+    service.model.refuse_other(model)
     started = request.state.started
     asked = await read(service.plan(DetectParams(), started).seconds_left())
     plan = service.plan(asked.params, started, asked.draw)
-    work = asyncio.gather(*(service.detect(data, plan) for data in asked.images), return_exceptions=True)
-    outcomes = []
-    for outcome in await unless_gone(request, work):
-        if isinstance(outcome, BaseException):
-            raise outcome
-        outcomes.append(outcome)
-    return asked, outcomes
-
-
-def refuse_other_model(service: DetectionService, model: str | None) -> None:
-    """Raise NotFound for any name but that of the loaded model; None asks for no particular one."""
-    name = service.model.detector.card.name
-    if model not in (None, name):
-        raise NotFound(f"no model {str(model)[:60]!r} here; this server serves {name!r}: ask for that one")
+    return asked, await unless_gone(request, service.detect_all(asked.images, plan))
 
 
 class Dialects:

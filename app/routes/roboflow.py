@@ -14,11 +14,12 @@ from starlette.concurrency import run_in_threadpool
 
 from app.errors import DeadlineExceeded, Dialect, InvalidParameter, ServiceError
 from app.fetch import Fetcher
-from app.plan import DetectParams, Outcome
-from app.routes.access import OfferedKeys, check_key, service_of
+from app.keys import check_key
+from app.plan import MAX_IMAGES, DetectParams, Outcome
+from app.routes.access import OfferedKeys, service_of
 from app.routes.answers import PIXEL_DECIMALS, names, rounded, scores
-from app.routes.documents import EVERYWHERE, OF_DETECTION, json_body, protocol
-from app.routes.dropin import MAX_IMAGES, Asked, detect_all, refuse_other_model
+from app.routes.documents import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, json_body, protocol
+from app.routes.dropin import Asked, detect_all
 from app.routes.requests import before, decode_base64, media_type_of, parse_json, unless_gone
 from app.schemas import Count, Fraction
 from models.detections import convert_boxes
@@ -67,7 +68,7 @@ BODY = json_body(
     Inference,
     {
         "model_id": "coco-r50-fpn",
-        "image": {"type": "base64", "value": "/9j/4AAQ…"},
+        "image": {"type": "base64", "value": EXAMPLE_IMAGE},
         "confidence": 0.5,
     },
 )
@@ -127,7 +128,7 @@ async def _read(request: Request, keys: list[str], seconds: float) -> _Asked:
     until = asyncio.get_running_loop().time() + seconds
     given = await run_in_threadpool(parse_json, await before(seconds, request.body()), Inference, SHOWN)
     check_key(service_of(request), [*keys, *([given.api_key] if given.api_key else [])], ALSO)
-    refuse_other_model(service_of(request), given.model_id)
+    service_of(request).model.refuse_other(given.model_id)
     several = isinstance(given.image, list)
     images = given.image if isinstance(given.image, list) else [given.image]
     contents = [await _content(request, one, until) for one in images]

@@ -1,0 +1,119 @@
+"""The gRPC server on its own port, in the service's event loop: keys, errors, metrics, an orderly end."""
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from app.errors import Internal, ServiceError
+from app.keys import check_key
+from app.logs import chosen_id, request_id
+from app.rpc.calls import METHODS, OPEN, Caller, Method
+from app.rpc.messages import SERVICE, messages
+from app.service import DetectionService
+
+CODES = {
+    400: grpc.StatusCode.INVALID_ARGUMENT,
+    401: grpc.StatusCode.UNAUTHENTICATED,
+    404: grpc.StatusCode.NOT_FOUND,
+    413: grpc.StatusCode.INVALID_ARGUMENT,
+    422: grpc.StatusCode.INVALID_ARGUMENT,
+    429: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    500: grpc.StatusCode.INTERNAL,
+    503: grpc.StatusCode.UNAVAILABLE,
+    504: grpc.StatusCode.DEADLINE_EXCEEDED,
+}
+"""What an error of each HTTP status is called here."""
+
+GONE = 499  # as in app/middleware.py: the client left, or its time ran out
+CALLS_PER_PLACE = 4  # calls at a time for each place of the queue: the others wait at the door
+
+access = logging.getLogger("app.access")
+
+
+async def listen(service: DetectionService, host: str, port: int) -> tuple[Any, int]:
+    """Start the server; with the port it has, which is a free one for 0. Raises OSError."""
+    settings = service.settings
+    server = grpc.aio.server(
+        options=(
+            ("grpc.max_receive_message_length", settings.max_body_bytes),
+            # A compressed message is inflated before its length is looked at: a small one may fill all memory
+            ("grpc.compression_enabled_algorithms_bitset", 1),  # none but "identity"
+            ("grpc.so_reuseport", 0),  # or a second server would take half of the calls, in silence
+        ),
+        maximum_concurrent_rpcs=CALLS_PER_PLACE * settings.max_queue,
+    )
+    handlers = {name: _handler(service, name, method) for name, method in METHODS.items()}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        bound = server.add_insecure_port(address)
+    except RuntimeError as error:
+        raise OSError(
+            f"cannot listen for gRPC on {address}; choose another RCNN_HOST or RCNN_GRPC_PORT"
+        ) from error
+    await server.start()
+    logging.getLogger(__name__).info("listening for gRPC on %s:%d", address.rpartition(":")[0], bound)
+    return server, bound
+
+
+def _handler(service: DetectionService, name: str, method: Method) -> Any:
+    kinds = vars(messages())
+    return grpc.unary_unary_rpc_method_handler(
+        _answering(service, name, method),
+        request_deserializer=kinds[f"{name}Request"].FromString,
+        response_serializer=kinds[f"{name}Response"].SerializeToString,
+    )
+
+
+def _answering(service: DetectionService, name: str, method: Method) -> Callable[[Any, Any], Awaitable[Any]]:
+    async def answer(request: Any, context: Any) -> Any:
+        started = time.monotonic()
+        sent = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+        token = request_id.set(chosen_id(sent.get("x-request-id", "")))
+        context.set_trailing_metadata((("x-request-id", request_id.get()),))
+        status = GONE
+        try:
+            if name not in OPEN:
+                check_key(service, _keys(sent))
+            response = await method(service, request, Caller(started, context.time_remaining()))
+            status = 200
+            return response
+        except ServiceError as error:
+            status = error.status
+            await _refuse(service, context, error)
+        except Exception as error:  # what nobody caught: its text is for the log alone
+            logging.getLogger(__name__).exception("unhandled error", exc_info=error)
+            status = Internal.status
+            told = f"an error of the service; its log has the reason under {request_id.get()}"
+            await _refuse(service, context, Internal(told))
+        finally:
+            _record(service, name, status, time.monotonic() - started)
+            request_id.reset(token)
+
+    return answer
+
+
+async def _refuse(service: DetectionService, context: Any, error: ServiceError) -> None:
+    """End the call with the error's status; raises. Retry-After goes along as metadata, in seconds."""
+    service.metrics.rejected.labels(code=error.code).inc()
+    headers = {"x-request-id": request_id.get(), "rcnn-code": error.code, **error.headers()}
+    trailing = tuple((key.lower(), value) for key, value in headers.items())
+    await context.abort(CODES[error.status], error.detail, trailing)
+
+
+def _keys(sent: dict[str, str]) -> list[str]:
+    scheme, _, token = sent.get("authorization", "").partition(" ")
+    bearer = token.strip() if scheme.lower() == "bearer" else ""
+    return [key for key in (bearer, sent.get("x-api-key", "")) if key]
+
+
+def _record(service: DetectionService, name: str, status: int, seconds: float) -> None:
+    route = f"/{SERVICE}/{name}"
+    service.metrics.requests.labels(route=route, status=str(status)).inc()
+    service.metrics.request_duration.labels(route=route).observe(seconds)
+    fields = {"method": "gRPC", "route": route, "status": status, "ms": round(seconds * 1e3, 1)}
+    level = logging.DEBUG if name in OPEN else logging.INFO
+    access.log(level, "%(method)s %(route)s %(status)d %(ms).1f ms", fields, extra={"fields": fields})
