@@ -14,6 +14,7 @@ PLASMA = (194.0, 195.0, 192.0)
 RED, PALE = (186.0, 138.0, 130.0), (200.0, 170.0, 165.0)
 PLASM, NUCLEUS, PLATELET = (205.0, 150.0, 190.0), (95.0, 80.0, 190.0), (140.0, 125.0, 200.0)
 GAP = 6  # px between two cells: what overlaps is another test's business
+RIM = 4  # px that annotators leave around a cell
 
 Pixels = npt.NDArray[np.float64]
 
@@ -21,7 +22,7 @@ Pixels = npt.NDArray[np.float64]
 def draw_smear(seed: int) -> Scene:
     """A smear of 480x640 px; the sizes of its cells are those of the data set, px."""
     rng = np.random.default_rng(seed)
-    pixels = np.empty((HEIGHT, WIDTH, 3)) + PLASMA
+    pixels = np.zeros((HEIGHT, WIDTH, 3)) + PLASMA
     places: list[tuple[float, float, float, int]] = []
     wanted = [(3, rng.uniform(75, 105))]
     wanted += [(2, radius) for radius in rng.uniform(43, 58, rng.integers(6, 10))]
@@ -30,7 +31,7 @@ def draw_smear(seed: int) -> Scene:
         place = _free_place(rng, radius, places)
         if place is not None:
             places.append((*place, radius, label))
-            _draw_cell(pixels, rng, place, radius, label)
+            _draw_cell(pixels, rng, place, radius - RIM, label)
     noisy = pixels + rng.normal(0, 3, pixels.shape)
     boxes = np.array([[x - r, y - r, x + r, y + r] for x, y, r, _ in places], np.float32)
     labels = np.array([label for *_, label in places], np.int64)

@@ -227,9 +227,7 @@ class QuantizeArguments:
         Path,
         Option(help="Folder of images such as the model will see; it is calibrated on them.", exists=True),
     ]
-    count: Annotated[
-        int, Option(help="Most images to calibrate on; 100 to 300 do.", min=1, max=10_000)
-    ] = 200
+    count: Annotated[int, Option(help="Most images to calibrate on; 100 to 300 do.", min=1, max=10_000)] = 200
     data: Annotated[
         Path | None,
         Option(
