@@ -11,6 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import (
@@ -197,12 +198,19 @@ def error_handlers(
 
     async def on_router_error(request: Request, error: HTTPException) -> Response:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            allowed = error.headers or {}
-            refusal = MethodNotAllowed(f"this path takes {allowed.get('Allow', 'other methods')} only")
-            return error_response(refusal, metrics, dialects(request.scope), allowed)
+            allowed = ", ".join(sorted(_methods(request)))
+            refusal = MethodNotAllowed(f"this path takes {allowed} only")
+            return error_response(refusal, metrics, dialects(request.scope), {"Allow": allowed})
         return error_response(NotFound("no such path; GET /docs lists them all"), metrics, PROBLEMS)
 
     return {ServiceError: on_service_error, HTTPException: on_router_error}
+
+
+def _methods(request: Request) -> set[str]:
+    """The methods of a path, of all routes that share it; the router tells of the first alone."""
+    routes = [route for route in request.app.routes if isinstance(route, Route)]
+    matching = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in matching for method in route.methods or ()}
 
 
 def _declared_length(scope: Scope) -> int:

@@ -39,17 +39,11 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     With a `detector` that one is served, else the model that the settings name.
     """
     configure_logging(settings.log_level, settings.log_format)
-    refusal = _why_no_grpc(settings)
-    if refusal:
-        logger.error(refusal)
-        return 1
     try:
+        _check_grpc(settings)
         listener = _listen(settings)
     except OSError as error:
-        address = f"{settings.host}:{settings.port}"
-        logger.error(
-            "cannot listen on %s: %s; choose another RCNN_HOST or RCNN_PORT", address, error.strerror
-        )
+        logger.error("%s", error)
         return 1
     app = create_app(settings, detector)
     service: DetectionService = app.state.service
@@ -165,30 +159,30 @@ class BoundedHttp(HttpToolsProtocol):
             self._head_timer = None
 
 
-def _why_no_grpc(settings: Settings) -> str | None:
-    """What stands against the gRPC port that the settings ask for: asked before anything is started."""
-    port = settings.grpc_port
-    if port and find_spec("grpc") is None:
-        return "RCNN_GRPC_PORT needs grpcio: pip install 'rcnn-serve[grpc]', or leave the variable out"
-    try:
-        if port:
-            socket.create_server((settings.host, port), family=_family(settings)).close()
-    except OSError as error:
-        address = f"{settings.host}:{port}"
-        return f"cannot listen on {address}: {error.strerror}; choose another RCNN_HOST or RCNN_GRPC_PORT"
-    return None
-
-
-def _family(settings: Settings) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _check_grpc(settings: Settings) -> None:
+    """Raise OSError where the gRPC port that the settings ask for cannot be had."""
+    if settings.grpc_port and find_spec("grpc") is None:
+        raise OSError("RCNN_GRPC_PORT needs grpcio: pip install 'rcnn-serve[grpc]', or leave it out")
+    if settings.grpc_port:
+        _bind(settings, settings.grpc_port, "RCNN_GRPC_PORT").close()
 
 
 def _listen(settings: Settings) -> socket.socket:
-    family = _family(settings)
-    listener = socket.create_server((settings.host, settings.port), family=family, backlog=BACKLOG)
-    host = f"[{settings.host}]" if family == socket.AF_INET6 else settings.host
+    listener = _bind(settings, settings.port, "RCNN_PORT")
+    host = f"[{settings.host}]" if listener.family == socket.AF_INET6 else settings.host
     logger.info("listening on http://%s:%d", host, listener.getsockname()[1])
     return listener
+
+
+def _bind(settings: Settings, port: int, variable: str) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    try:
+        return socket.create_server((settings.host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        raise OSError(
+            f"cannot listen on {settings.host}:{port}: {error.strerror}; choose another RCNN_HOST "
+            f"or {variable}"
+        ) from error
 
 
 def _process_age() -> float:

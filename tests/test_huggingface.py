@@ -5,9 +5,10 @@ import json
 from typing import Any
 
 import httpx
+import huggingface_hub
 import pytest
 
-from tests.conftest import Served
+from tests.conftest import Program, Served
 from tests.fakes import picture
 from tests.protocols import PNG, TEXT, detected, huggingface_objects, whole
 
@@ -59,6 +60,24 @@ async def test_the_client_gets_the_detections_of_detect(
     found = await object_detection(served, url, PNG, threshold, headers)
     query = "" if threshold is None else f"score_threshold={threshold}"
     assert huggingface_objects(found) == whole(await detected(served, query))
+
+
+@pytest.mark.parametrize("path", ["", "/models/fake"])
+@pytest.mark.parametrize("threshold", [None, 0.1, 0.8])
+def test_huggingface_hub_itself_gets_the_detections_of_detect(
+    program: Program, path: str, threshold: float | None
+) -> None:
+    hub = huggingface_hub.InferenceClient(model=f"http://127.0.0.1:{program.port}{path}", token="hf_x")  # noqa: S106  # no secret
+    found = hub.object_detection(PNG, threshold=threshold)
+    query = "" if threshold is None else f"?score_threshold={threshold}"
+    response = program.client.post(f"/detect{query}", content=PNG, headers={"Content-Type": "image/png"})
+    expected = response.json()
+    assert [(one.label, one.score) for one in found] == list(
+        zip(expected["names"], expected["scores"], strict=True)
+    )
+    assert [[one.box.xmin, one.box.ymin, one.box.xmax, one.box.ymax] for one in found] == [
+        [round(side) for side in box] for box in expected["boxes"]
+    ]
 
 
 async def test_a_file_name_tells_the_media_type(served: Served) -> None:

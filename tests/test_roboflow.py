@@ -10,6 +10,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image as pillow
+from supervision import Detections
 
 from app.fetch import Fetcher
 from tests.conftest import Caller, Serve, Served
@@ -53,6 +54,17 @@ async def test_supervision_reads_the_detections_of_detect(served: Served) -> Non
     assert confidences.tolist() == [score for _, score, _ in expected]
     assert boxes == pytest.approx(np.array([box for *_, box in expected]), abs=0.001)
     assert ids.tolist() == [1, 2, 4]  # as of /labels
+
+
+async def test_supervision_itself_reads_them_so(served: Served) -> None:
+    answer = (await infer(served, confidence=0.1)).json()
+    read = Detections.from_inference(answer)
+    boxes, ids, confidences, names = supervision(answer)
+    assert read.xyxy == pytest.approx(boxes)
+    assert (read.class_id.tolist(), read.confidence.tolist()) == (ids.tolist(), confidences.tolist())
+    assert read.data["class_name"].tolist() == names == ["Square", "disc", "kite"]
+    nothing = Detections.from_inference((await infer(served, confidence=1)).json())
+    assert len(nothing) == 0
 
 
 async def test_the_answer_has_the_keys_of_roboflows(served: Served) -> None:

@@ -266,8 +266,7 @@ async def test_the_app_listens_where_the_settings_say(serve: Serve) -> None:
 def test_the_messages_are_those_of_the_published_protocol() -> None:
     """Every field of ours has the number, type and label that tritonclient's own descriptors give it."""
     nested = [
-        getattr(service_pb2, f"Model{name}")
-        for name in ("InferRequest", "InferResponse", "MetadataResponse")
+        getattr(service_pb2, f"Model{name}") for name in ("InferRequest", "InferResponse", "MetadataResponse")
     ]
     published = {
         **service_pb2.DESCRIPTOR.message_types_by_name,

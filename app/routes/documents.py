@@ -21,7 +21,12 @@ IMAGE_BODY = {
     "description": "The image file: JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF.",
     "content": {
         "multipart/form-data": {
-            "schema": {"type": "object", "properties": {"image": FILE}, "required": ["image"]}
+            "schema": {
+                "type": "object",
+                "properties": {"image": FILE},
+                "required": ["image"],
+                "additionalProperties": False,
+            }
         },
         "image/*": {"schema": FILE},
         "application/octet-stream": {"schema": FILE},
@@ -33,16 +38,21 @@ IMAGES_BODY = {
     "description": "The image files, each as a part `image`.",
     "content": {
         "multipart/form-data": {
-            "schema": {"type": "object", "properties": {"image": _FILES}, "required": ["image"]}
+            "schema": {
+                "type": "object",
+                "properties": {"image": _FILES},
+                "required": ["image"],
+                "additionalProperties": False,
+            }
         }
     },
 }
-TEXTS = (
-    "application/geo+json",
-    "application/xml",
-    "text/csv",
-    "text/plain",
-)  # of app/exports.py, beside JSON
+TEXTS = ("application/xml", "text/csv", "text/plain")  # of app/exports.py, beside JSON
+EXAMPLE_IMAGE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mM8EaDBgA0wMeAAg1MCAP8oAVCGkvfKAAAAAElFTkSuQmCC"
+)
+"""A PNG of 8 x 8 pixels in base64."""
+
 DETECTION_EXAMPLE = {
     "boxes": [[12.5, 30.0, 200.25, 310.75]],
     "labels": [1],
@@ -62,11 +72,18 @@ DETECTION_EXAMPLE = {
 }
 DETECTIONS = {
     "description": "Detections as JSON, or the image with its detections drawn (`format`, or `Accept`)",
-    "model": DetectResponse,
     "content": {
         "application/json": {
+            "schema": {
+                "anyOf": [
+                    {"$ref": f"#/components/schemas/{DetectResponse.__name__}"},
+                    {"type": "object", "description": "format=coco"},
+                    {"type": "array", "description": "format=labelstudio"},
+                ]
+            },
             "example": DETECTION_EXAMPLE,
         },
+        "application/geo+json": {"schema": {"type": "object"}},
         "image/png": {"schema": FILE},
         "image/jpeg": {"schema": FILE},
     }

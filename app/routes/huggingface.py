@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from app.errors import Dialect, ServiceError, UnsupportedMediaType
 from app.plan import DetectParams, Outcome
 from app.routes.answers import names, pixel_boxes, respond, scores
-from app.routes.documents import EVERYWHERE, FILE, OF_DETECTION, json_body, protocol
+from app.routes.documents import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, json_body, protocol
 from app.routes.dropin import Asked, detect_all
 from app.routes.requests import MULTIPART, before, decode_base64, media_type_of, parse_json, said
 from app.schemas import Fraction
@@ -26,7 +26,7 @@ SHOWN = '{"inputs": "<base64>", "parameters": {"threshold": 0.5}}'
 class Parameters(BaseModel):
     """Parameters of the task."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     threshold: Fraction | None = Field(default=None, description="Leave out objects below this score.")
 
@@ -46,7 +46,7 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
 DIALECT = Dialect(_error)
 BODY = json_body(
     Inputs,
-    {"inputs": "/9j/4AAQ…", "parameters": {"threshold": 0.5}},
+    {"inputs": EXAMPLE_IMAGE, "parameters": {"threshold": 0.5}},
     **{"image/*": FILE, "application/octet-stream": FILE},
 )
 EXAMPLE = [{"label": "person", "score": 0.98, "box": {"xmin": 12, "ymin": 30, "xmax": 200, "ymax": 311}}]

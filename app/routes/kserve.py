@@ -13,7 +13,14 @@ from app.errors import Dialect, InvalidParameter, ServiceError
 from app.plan import MAX_IMAGES, params_of
 from app.routes.access import service_of
 from app.routes.detect import to_wire
-from app.routes.documents import DETECTION_EXAMPLE, EVERYWHERE, OF_DETECTION, json_body, protocol
+from app.routes.documents import (
+    DETECTION_EXAMPLE,
+    EVERYWHERE,
+    EXAMPLE_IMAGE,
+    OF_DETECTION,
+    json_body,
+    protocol,
+)
 from app.routes.dropin import Asked, detect_all
 from app.routes.requests import before, decode_base64, media_type_of, parse_json
 from app.schemas import DetectOptions
@@ -48,7 +55,7 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
 
 
 DIALECT = Dialect(_error)
-BODY = json_body(Predict, {"instances": [{"b64": "/9j/4AAQ…"}], "parameters": {"score_threshold": 0.5}})
+BODY = json_body(Predict, {"instances": [{"b64": EXAMPLE_IMAGE}], "parameters": {"score_threshold": 0.5}})
 EXAMPLE = {"predictions": [DETECTION_EXAMPLE]}
 
 router = APIRouter(tags=["KServe V1"])

@@ -18,7 +18,7 @@ from app.openinference import (
 )
 from app.routes.access import service_of
 from app.routes.compression import compressed, read_body
-from app.routes.documents import EVERYWHERE, FILE, OF_DETECTION, json_body, protocol
+from app.routes.documents import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, json_body, protocol
 from app.routes.dropin import detect_all
 from app.routes.requests import before
 from app.routes.tensor_bodies import LENGTH, Inference, InferenceAsked, read_inference, write_answer
@@ -47,7 +47,7 @@ EXAMPLE = {
 BODY = json_body(
     Inference,
     {
-        "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["/9j/4AAQ…"]}],
+        "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [EXAMPLE_IMAGE]}],
         "parameters": {"score_threshold": 0.5},
     },
     **{"application/octet-stream": FILE},

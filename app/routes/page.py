@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, HTMLResponse
 
 from app.errors import NotFound
 from app.schemas import Sample, SampleList
@@ -30,7 +30,12 @@ SECURITY_HEADERS = {
 router = APIRouter(tags=["page"])
 
 
-@router.get("/", include_in_schema=False)
+@router.get(
+    "/",
+    summary="The page",
+    response_class=HTMLResponse,
+    responses={304: {"description": "As the client has it (If-None-Match)"}},
+)
 async def page(request: Request) -> Response:
     """The page on which a person tries the service."""
     return _file(request, WEB, "index.html")

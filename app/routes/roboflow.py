@@ -18,7 +18,7 @@ from app.keys import check_key
 from app.plan import MAX_IMAGES, DetectParams, Outcome
 from app.routes.access import OfferedKeys, service_of
 from app.routes.answers import PIXEL_DECIMALS, names, rounded, scores
-from app.routes.documents import EVERYWHERE, OF_DETECTION, json_body, protocol
+from app.routes.documents import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, json_body, protocol
 from app.routes.dropin import Asked, detect_all
 from app.routes.requests import before, decode_base64, media_type_of, parse_json, unless_gone
 from app.schemas import Count, Fraction
@@ -68,7 +68,7 @@ BODY = json_body(
     Inference,
     {
         "model_id": "coco-r50-fpn",
-        "image": {"type": "base64", "value": "/9j/4AAQ…"},
+        "image": {"type": "base64", "value": EXAMPLE_IMAGE},
         "confidence": 0.5,
     },
 )

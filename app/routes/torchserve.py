@@ -13,7 +13,7 @@ from app.errors import Dialect, NotFound, ServiceError
 from app.plan import Outcome
 from app.routes.access import service_of
 from app.routes.answers import PIXEL_DECIMALS, names, respond, rounded, scores
-from app.routes.documents import EVERYWHERE, FILE, OF_DETECTION, json_body, protocol
+from app.routes.documents import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, json_body, protocol
 from app.routes.dropin import Asked, detect_all
 from app.routes.requests import MULTIPART, before, decode_base64, media_type_of, parse_json, read_form
 from app.service import RETRY_SECONDS
@@ -48,7 +48,7 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
 DIALECT = Dialect(_error)
 FORM = {"type": "object", "properties": {"data": FILE}, "required": ["data"]}
 BODY = json_body(
-    Data, {"data": "/9j/4AAQ…"}, **{"image/*": FILE, "application/octet-stream": FILE, MULTIPART: FORM}
+    Data, {"data": EXAMPLE_IMAGE}, **{"image/*": FILE, "application/octet-stream": FILE, MULTIPART: FORM}
 )
 EXAMPLE = [{"person": [12.5, 30.0, 200.25, 310.75], "score": 0.98}]
 UNHEALTHY: dict[int | str, dict[str, Any]] = {
@@ -72,7 +72,13 @@ async def ping(request: Request) -> Response:
     return JSONResponse({"status": "Unhealthy"}, 503, {"Retry-After": str(int(RETRY_SECONDS))})
 
 
-@predictions.put("/predictions/{name}", include_in_schema=False)  # what `curl -T` does
+@predictions.put(  # what `curl -T` does
+    "/predictions/{name}",
+    summary="As POST",
+    response_class=Response,
+    responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
+    openapi_extra={"requestBody": BODY},
+)
 @predictions.post(
     "/predictions/{name}",
     summary="Detect objects, as TorchServe's object_detector does",
@@ -86,7 +92,13 @@ async def predict(request: Request, name: str) -> Response:
     return respond(to_json(_answer(outcome)), "application/json", outcome.timings)
 
 
-@predictions.put("/predictions/{name}/{version}", include_in_schema=False)
+@predictions.put(  # what `curl -T` does
+    "/predictions/{name}/{version}",
+    summary="As POST",
+    response_class=Response,
+    responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
+    openapi_extra={"requestBody": BODY},
+)
 @predictions.post(
     "/predictions/{name}/{version}",
     summary="The same, for clients that give a version",
