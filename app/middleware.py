@@ -11,7 +11,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
-from starlette.routing import Match, Route
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import (
@@ -32,6 +32,7 @@ logger = logging.getLogger("app.access")
 ErrorHandler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 Dialects = Callable[[Scope], Dialect]
 
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 GONE = 499  # nginx's word for a client that left before its answer; never sent, only counted and logged
 # Asked every few seconds: logged at debug when well.
 PROBES = ("/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready")
@@ -198,7 +199,7 @@ def error_handlers(
 
     async def on_router_error(request: Request, error: HTTPException) -> Response:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            allowed = ", ".join(sorted(_methods(request)))
+            allowed = ", ".join(_methods(request))
             refusal = MethodNotAllowed(f"this path takes {allowed} only")
             return error_response(refusal, metrics, dialects(request.scope), {"Allow": allowed})
         return error_response(NotFound("no such path; GET /docs lists them all"), metrics, PROBLEMS)
@@ -206,11 +207,14 @@ def error_handlers(
     return {ServiceError: on_service_error, HTTPException: on_router_error}
 
 
-def _methods(request: Request) -> set[str]:
+def _methods(request: Request) -> list[str]:
     """The methods of a path, of all routes that share it; the router tells of the first alone."""
-    routes = [route for route in request.app.routes if isinstance(route, Route)]
-    matching = (route for route in routes if route.matches(request.scope)[0] is not Match.NONE)
-    return {method for route in matching for method in route.methods or ()}
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    return [
+        method
+        for method, scope in scopes.items()
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]
 
 
 def _declared_length(scope: Scope) -> int:

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.routes.detect import MAX_PARTS
+from app.plan import MAX_IMAGES
 from tests.conftest import Caller, Serve, Served, eventually
 from tests.fakes import FakeDetector, picture
 
@@ -29,7 +29,7 @@ def shape(result: dict[str, Any]) -> tuple[int, int] | str:
 
 
 async def test_results_come_in_the_order_of_the_images(served: Served) -> None:
-    sizes = [(50 + index, 40) for index in range(MAX_PARTS)]
+    sizes = [(50 + index, 40) for index in range(MAX_IMAGES)]
     response = await batch(served, parts(*(picture(*size) for size in sizes)))
     assert response.status_code == 200
     assert [shape(result) for result in response.json()["results"]] == sizes

@@ -247,3 +247,8 @@ async def test_ids_do_not_mix_between_requests(served: Served) -> None:
     ]
     answers = await asyncio.gather(*calls)
     assert [answer.json()["request_id"] for answer in answers] == names
+
+
+async def test_a_refused_method_is_told_all_methods_of_the_path(served: Served) -> None:
+    response = await served.client.patch("/")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, POST")
