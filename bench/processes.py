@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 import uuid
@@ -40,6 +41,7 @@ def running(
 ) -> Iterator[Server]:
     """Start a server, wait until it is ready, and end all of its processes afterwards. Raises NotStarted."""
     mark, started = uuid.uuid4().hex, time.monotonic()
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # or the server would outlive us
     everything = {**os.environ, **environment, MARK: mark}
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(  # noqa: S603  # a program of ours, or a peer
@@ -53,6 +55,7 @@ def running(
             yield Server(mark, time.monotonic() - started)
         finally:
             _end(process, mark)
+            signal.signal(signal.SIGTERM, before)
 
 
 def members(mark: str) -> list[int]:
