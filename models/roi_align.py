@@ -72,14 +72,15 @@ def roi_align(
     pool = _kernel(boxes.device, config)
     used = torch.unique(chosen).tolist()
     channels = levels[0].shape[1]
-    at_once = max(1, AT_ONCE // (config.output_size**2 * channels))
+    pieces = pool is _pool_bags  # torchvision's kernels lay out the whole level anew at each call
+    at_once = max(1, AT_ONCE // (config.output_size**2 * channels)) if pieces else max(1, len(boxes))
     if len(used) == 1 and len(boxes) <= at_once:  # as a rule with a small canvas: nothing to gather
         return pool(levels[used[0]], images, boxes * scales[used[0]], config).permute(0, 3, 1, 2)
     shape = len(boxes), config.output_size, config.output_size, channels
-    pooled = room(*shape) if room and boxes.device.type == "cpu" else levels[0].new_empty(shape)
+    pooled = room(*shape) if room and pieces else levels[0].new_empty(shape)
     for k in used:
-        level = levels[k].contiguous(memory_format=torch.channels_last)
-        for mine in torch.where(chosen == k)[0].split(at_once if boxes.device.type == "cpu" else len(boxes)):
+        level = levels[k].contiguous(memory_format=torch.channels_last) if pieces else levels[k]
+        for mine in torch.split(torch.where(chosen == k)[0], at_once):
             pooled[mine] = pool(level, images[mine], boxes[mine] * scales[k], config)
     return pooled.permute(0, 3, 1, 2)
 

@@ -42,16 +42,21 @@ BUILDERS = {
 }
 
 
-def once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, not computed again while its argument stays: thresholds come after what it does."""
+def once(function: Callable[..., Any], key: Callable[..., torch.Tensor]) -> Callable[..., Any]:
+    """The function, not computed again while its key stays: thresholds come after what it does."""
     last: list[Any] = []
 
-    def remembered(argument: torch.Tensor) -> Any:
-        if not last or last[0].shape != argument.shape or not torch.equal(last[0], argument):
-            last[:] = argument.clone(), function(argument)
+    def remembered(*arguments: Any) -> Any:
+        asked = key(*arguments)
+        if not last or not torch.equal(last[0], asked):
+            last[:] = asked.clone(), function(*arguments)
         return last[1]
 
     return remembered
+
+
+def first(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 class Once:
@@ -59,7 +64,7 @@ class Once:
 
     def __init__(self, engine: Engine) -> None:
         self.name, self.device, self.precision = engine.name, engine.device, engine.precision
-        self._dense, self._head = once(engine.dense), once(engine.head)
+        self._dense, self._head = once(engine.dense, first), once(engine.head, first)
 
     def dense(self, pixels: torch.Tensor) -> DenseOutput:
         answer: DenseOutput = self._dense(pixels)
@@ -138,7 +143,9 @@ def pair(request: pytest.FixtureRequest) -> Pair:
     )
     model.load_state_dict({name: tensor.clone() for name, tensor in network.state_dict().items()})
     for part in (model.backbone, model.roi_heads.box_head):
-        part.forward = once(part.forward)
+        part.forward = once(part.forward, first)
+    pool = model.roi_heads.box_roi_pool
+    pool.forward = once(pool.forward, lambda features, proposals, sizes: proposals[0])
     engines = {
         engine: Once(build_engine(network, EngineChoice(device="cpu", engine=engine))) for engine in ENGINES
     }
@@ -161,14 +168,13 @@ def theirs(model: torch.nn.Module, image: Image) -> Detections:
 
 def twins(ours: Detections, expected: Detections) -> int:
     """How many of ours have a twin of their own: same label, box within 0.05 px, score within 1e-3."""
-    free = set(range(len(expected)))
+    free = np.ones(len(expected), bool)
     found = 0
     for box, label, score in zip(ours.boxes, ours.labels, ours.scores, strict=True):
-        near = [k for k in free if expected.labels[k] == label and abs(expected.scores[k] - score) < 1e-3]
-        distance = {k: float(np.abs(expected.boxes[k] - box).max()) for k in near}
-        twin = min(distance, key=distance.__getitem__, default=None)
-        if twin is not None and distance[twin] < 0.05:
-            free.remove(twin)
+        near = free & (expected.labels == label) & (np.abs(expected.scores - score) < 1e-3)
+        distance = np.where(near, np.abs(expected.boxes - box).max(axis=1), np.inf)
+        if near.any() and distance[twin := int(distance.argmin())] < 0.05:
+            free[twin] = False
             found += 1
     return found
 
