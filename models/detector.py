@@ -20,6 +20,7 @@ from models.options import Options
 from models.postprocess import Candidates, postprocess
 from models.proposals import ProposalConfig, Proposer, proposal_config
 from models.roi_align import roi_align, roi_align_config
+from models.room import Room
 from models.zoo.cards import Card
 from models.zoo.loading import load_network
 from models.zoo.quantized import find_quantized
@@ -71,6 +72,7 @@ class Detector:
         self.proposal_config = proposal_config(network)
         self._propose = Proposer(self.proposal_config)
         self._roi_align = roi_align_config(network)
+        self._room = Room()
         self._coder = network.roi_heads.box_coder
 
     @property
@@ -114,7 +116,7 @@ class Detector:
         with self._stage("proposals", observe):
             proposals = self._propose(dense, canvas, [job.canvas.content for job in jobs])
         with self._stage("roi_align", observe):
-            pooled = roi_align(dense.features, proposals, canvas, self._roi_align)
+            pooled = roi_align(dense.features, proposals, canvas, self._roi_align, self._room)
         with self._stage("head", observe):
             logits, deltas = self._engine.head(pooled)
         with self._stage("postprocess", observe):

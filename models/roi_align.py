@@ -19,6 +19,10 @@ from torchvision.ops import roi_align as torchvision_roi_align
 from torchvision.ops import roi_pool as torchvision_roi_pool
 from torchvision.ops.poolers import LevelMapper
 
+from models.room import Room
+
+AT_ONCE = 2**21  # floats that a CPU kernel makes at a time: 8 MB, for which the C library reuses its memory
+
 
 @dataclass(frozen=True)
 class RoIAlignConfig:
@@ -49,11 +53,16 @@ def roi_align_config(network: FasterRCNN) -> RoIAlignConfig:
 
 
 def roi_align(
-    features: Sequence[Tensor], proposals: Sequence[Tensor], canvas: tuple[int, int], config: RoIAlignConfig
+    features: Sequence[Tensor],
+    proposals: Sequence[Tensor],
+    canvas: tuple[int, int],
+    config: RoIAlignConfig,
+    room: Room | None = None,
 ) -> Tensor:
     """Pool each proposal from its level: (R, C, side, side), images' proposals one after another.
 
     `features` holds every backbone level (B, C, h, w); `proposals` per image (N, 4) xyxy in canvas pixels.
+    With a `room` the answer may lie in it, and is valid until the room is used again.
     """
     levels = [features[k] for k in config.levels if k < len(features)]
     scales = [2.0 ** round(math.log2(level.shape[-2] / canvas[0])) for level in levels]
@@ -61,11 +70,18 @@ def roi_align(
     images = torch.cat([torch.full((len(p),), k, device=boxes.device) for k, p in enumerate(proposals)])
     chosen = _level_of_each(list(proposals), scales, config)
     pool = _kernel(boxes.device, config)
-    pooled = levels[0].new_empty(len(boxes), config.output_size, config.output_size, levels[0].shape[1])
-    for k, (level, scale) in enumerate(zip(levels, scales, strict=True)):
-        mine = torch.where(chosen == k)[0]
-        if len(mine):
-            pooled[mine] = pool(level, images[mine], boxes[mine] * scale, config)
+    used = torch.unique(chosen).tolist()
+    channels = levels[0].shape[1]
+    pieces = pool is _pool_bags  # torchvision's kernels lay out the whole level anew at each call
+    at_once = max(1, AT_ONCE // (config.output_size**2 * channels)) if pieces else max(1, len(boxes))
+    if len(used) == 1 and len(boxes) <= at_once:  # as a rule with a small canvas: nothing to gather
+        return pool(levels[used[0]], images, boxes * scales[used[0]], config).permute(0, 3, 1, 2)
+    shape = len(boxes), config.output_size, config.output_size, channels
+    pooled = room(*shape) if room and pieces else levels[0].new_empty(shape)
+    for k in used:
+        level = levels[k].contiguous(memory_format=torch.channels_last) if pieces else levels[k]
+        for mine in torch.split(torch.where(chosen == k)[0], at_once):
+            pooled[mine] = pool(level, images[mine], boxes[mine] * scales[k], config)
     return pooled.permute(0, 3, 1, 2)
 
 
@@ -105,16 +121,23 @@ def _pool_bags(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignCon
     rows = level.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
     y_index, y_weight = _samples(boxes[:, 1], boxes[:, 3], height, config)
     x_index, x_weight = _samples(boxes[:, 0], boxes[:, 2], width, config)
-    first_row = images[:, None, None] * height + y_index  # (R, side, taps)
-    index = (
-        first_row[:, :, None, :, None] * width + x_index[:, None, :, None, :]
-    )  # (R, side, side, taps, taps)
-    weight = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
-    bags = index.shape[0] * config.output_size**2
-    pooled = F.embedding_bag(
-        index.reshape(bags, -1), rows, per_sample_weights=weight.reshape(bags, -1), mode="sum"
-    )
+    first_row = (images[:, None, None] * height + y_index).int() * width  # (R, side, taps)
+    # Each axis is spread to taps * taps first: with so few taps the last dimension would be all overhead.
+    index = _rows_first(first_row)[:, :, None] + _columns_first(x_index.int())[:, None]
+    weight = _rows_first(y_weight)[:, :, None] * _columns_first(x_weight)[:, None]
+    bags = index.shape[0] * config.output_size**2  # index, weight: (R, side, side, taps * taps)
+    pooled = F.embedding_bag(index.view(bags, -1), rows, per_sample_weights=weight.view(bags, -1), mode="sum")
     return pooled.view(-1, config.output_size, config.output_size, channels)
+
+
+def _rows_first(taps: Tensor) -> Tensor:
+    """(R, side, taps) to (R, side, taps * taps): each tap as often as there are taps."""
+    return taps.repeat_interleave(taps.shape[2], dim=2, output_size=taps.shape[2] ** 2)
+
+
+def _columns_first(taps: Tensor) -> Tensor:
+    """(R, side, taps) to (R, side, taps * taps): all taps, one row after another."""
+    return taps.repeat(1, 1, taps.shape[2])
 
 
 def _samples(start: Tensor, end: Tensor, size: int, config: RoIAlignConfig) -> tuple[Tensor, Tensor]:

@@ -37,6 +37,8 @@ PROPOSALS = 40  # per image where both sides can be told so; a ResNet's last sta
 OPTIONS = Options(score_threshold=0.05, nms_threshold=0.5, max_detections=100)
 ROIS = 8  # sampled per training image; the ground truth is one of the proposals they are drawn from
 LOGIT_SPREAD = 3.0
+# The second engine takes one of each kind: conversion is most of its time, and grows with the network.
+CONVERTED = ("vgg16_roi_pool", "resnet50_c4", "resnet50_fpn_v2", "mobilenet_v3_large_320_fpn", "small")
 MATCHED = 0.97  # a few lie on a threshold, on NMS's edge or on RoIPool's grid to within rounding
 RATE = 3e-5  # of AdamW, whose first step is this much in each weight: small enough for 100 layers at random
 
@@ -45,6 +47,7 @@ RATE = 3e-5  # of AdamW, whose first step is this much in each weight: small eno
 class Specimen:
     """An architecture after one training step: the loss before and after, the network, its card on disk."""
 
+    architecture: str
     network: FasterRCNN
     before: float
     after: float
@@ -153,11 +156,11 @@ def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
         f'weights = "file:weights.safetensors"\nlabels = {list(LABELS)}\n'
         f"score_threshold = {OPTIONS.score_threshold}\nmin_size = {short}\nmax_size = {long}\n"
     )
-    yield Specimen(network, before, after, card)
+    yield Specimen(request.param, network, before, after, card)
     shutil.rmtree(folder)  # pytest would keep three runs of it: VGG-16 alone is 550 MB
 
 
-def detector_of(specimen: Specimen, engine_name: str = "auto") -> Detector:
+def detector_of(specimen: Specimen, engine_name: str = "torch") -> Detector:
     # One cache an architecture: it converts once for all tests, and goes with the specimen.
     choice = EngineChoice(device="cpu", engine=engine_name, cache_dir=cache_of(specimen))
     engine = build_engine(specimen.network, choice)
@@ -181,6 +184,8 @@ def test_one_training_step_lowers_the_loss(specimen: Specimen) -> None:
 def test_answers_equal_torchvisions_forward(
     specimen: Specimen, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if engine == "openvino" and specimen.architecture not in CONVERTED:
+        pytest.skip("of its kind another is converted")
     monkeypatch.setitem(specimen.network.rpn._post_nms_top_n, "testing", PROPOSALS)
     detector = detector_of(specimen, engine)
     assert detector.engine_name == engine
@@ -195,7 +200,7 @@ def test_answers_equal_torchvisions_forward(
 
 
 def test_saved_and_reloaded_weights_answer_the_same(specimen: Specimen) -> None:
-    spec = DetectorSpec(model=str(specimen.card), cache_dir=cache_of(specimen), device="cpu")
+    spec = DetectorSpec(model=str(specimen.card), cache_dir=cache_of(specimen), device="cpu", engine="torch")
     detector, reloaded = detector_of(specimen), load_detector(spec)
     ours, again = (detect(each, scene(0, SHAPES[0])) for each in (detector, reloaded))
     assert len(ours) > 0
@@ -209,7 +214,9 @@ async def test_it_is_served_by_its_card(specimen: Specimen) -> None:
     expected = detect(detector_of(specimen), image)
     file = io.BytesIO()
     PillowImage.fromarray(image.pixels).save(file, "PNG")
-    settings = Settings(model=str(specimen.card), device="cpu", cache_dir=cache_of(specimen), max_batch=1)
+    settings = Settings(
+        model=str(specimen.card), device="cpu", engine="torch", max_batch=1, cache_dir=cache_of(specimen)
+    )
     app = create_app(settings)
     transport = httpx.ASGITransport(app)
     async with (

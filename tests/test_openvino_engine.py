@@ -1,4 +1,4 @@
-"""The OpenVINO engine: it computes what torch does, owns its answers, and keeps what it converted."""
+"""The OpenVINO engine: it computes what torch does, reuses its memory, and keeps what it converted."""
 
 import gc
 import os
@@ -93,12 +93,28 @@ def test_feature_maps_lie_as_roi_align_reads_them(engine: Engine) -> None:
     assert level.permute(0, 2, 3, 1).is_contiguous()
 
 
-def test_an_answer_is_not_overwritten_by_the_next(engine: Engine) -> None:
-    first = dense(engine, canvases(SHAPES[0], 1))
-    copies = [level.clone() for level in first]
-    second = dense(engine, canvases(SHAPES[0], 2))
-    assert all(torch.equal(level, copy) for level, copy in zip(first, copies, strict=True))
-    assert not torch.equal(first[0], second[0])
+def test_answers_are_right_in_memory_that_others_have_used(engine: Engine, eager: Engine) -> None:
+    """Sizes up and down: each answer is written over the last, whatever its shape."""
+    for seed, shape in enumerate([*SHAPES, *reversed(SHAPES), *SHAPES]):
+        ours, theirs = dense(engine, canvases(shape, seed)), dense(eager, canvases(shape, seed))
+        for one, other in zip(ours, theirs, strict=True):
+            assert one.shape == other.shape
+            assert float((one - other).abs().max() / other.abs().max()) < 1e-5
+
+
+def test_batches_of_one_shape_share_their_memory(cache: Path) -> None:
+    chosen = build(cache)
+    dense(chosen, canvases(SHAPES[0]))  # tells the shapes
+    places = {dense(chosen, canvases(SHAPES[0], seed))[0].data_ptr() for seed in range(3)}
+    assert len(places) == 1
+
+
+def test_the_heads_answer_is_not_overwritten_by_the_next(engine: Engine) -> None:
+    pooled = torch.randn(2, 9, CHANNELS, SIDE, SIDE)
+    first = head(engine, pooled[0])
+    copies = [each.clone() for each in first]
+    head(engine, pooled[1])
+    assert all(torch.equal(each, copy) for each, copy in zip(first, copies, strict=True))
 
 
 def test_an_answer_outlives_its_engine(cache: Path) -> None:

@@ -5,6 +5,7 @@ import torch
 from torchvision.ops import MultiScaleRoIAlign, roi_pool
 
 from models.roi_align import RoIAlignConfig, roi_align
+from models.room import KEPT, Room
 
 CANVAS = (256, 320)
 
@@ -68,3 +69,36 @@ def test_no_proposals_pool_to_nothing(quantised: bool) -> None:
     config = RoIAlignConfig((0, 1), 7, 2, 224, 4, quantised)
     pooled = roi_align(features((8, 16)), [torch.zeros(0, 4)] * 2, CANVAS, config)
     assert pooled.shape == (0, 12, 7, 7)
+
+
+def test_a_room_changes_nothing_but_where_the_answer_lies() -> None:
+    maps = features((4, 8, 16, 32), channels=96)
+    config = RoIAlignConfig((0, 1, 2, 3), 7, 2, 224, 4)
+    room = Room()
+    for count in (900, 5, 600):  # more than are pooled at once, fewer, and more
+        proposals = [boxes(count, 1), boxes(25, 2)]
+        names = [str(k) for k in range(4)]
+        expected = MultiScaleRoIAlign(names, 7, 2)(
+            dict(zip(names, maps, strict=True)), proposals, [CANVAS] * 2
+        )
+        pooled = roi_align(maps, proposals, CANVAS, config, room)
+        torch.testing.assert_close(pooled, expected, atol=2e-5, rtol=0)
+
+
+def test_proposals_of_one_level_pool_as_among_others() -> None:
+    maps = features((8, 16, 32))
+    small = boxes(200, 3).clamp(max=100)
+    whole = torch.tensor([[0.0, 0.0, 320.0, 256.0]])
+    config = RoIAlignConfig((0, 1, 2), 7, 2, 224, 4)
+    alone = roi_align(maps, [small, small[:0]], CANVAS, config)
+    among = roi_align(maps, [torch.cat([small, whole]), small[:0]], CANVAS, config)
+    assert torch.equal(alone, among[:-1])
+
+
+def test_a_room_is_taken_from_the_same_memory_and_large_ones_are_not_held() -> None:
+    room = Room()
+    first = room(4, 5)
+    assert room(2, 3).data_ptr() == first.data_ptr()
+    assert room(0, 3).shape == (0, 3)
+    large = room(KEPT + 1)
+    assert large.data_ptr() != room(1).data_ptr() == first.data_ptr()

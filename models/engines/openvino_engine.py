@@ -9,8 +9,10 @@ from torch import Tensor
 from models.engines.conversion import Parts
 from models.engines.protocol import DenseOutput
 from models.engines.runtime import ov
+from models.room import Room
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: what is not quantized stays fp32
+KNOWN_SHAPES = 1024  # of batches; canvas keys times batch sizes
 
 
 class OpenVINOEngine:
@@ -24,12 +26,13 @@ class OpenVINOEngine:
         core = ov.Core()
         settings = _settings(precision, threads)
         self._dense = core.compile_model(parts.dense, "CPU", settings)
+        self._run_dense = _Reusing(self._dense)
         self._head = core.compile_model(parts.head, "CPU", settings)
         self._outputs = [port.get_partial_shape()[1].get_length() for port in self._head.outputs]
 
     def dense(self, pixels: Tensor) -> DenseOutput:
-        """Canvases (B, 3, H, W) to feature maps and RPN outputs, channels last in memory."""
-        levels = [level.permute(0, 3, 1, 2) for level in _run(self._dense, pixels.permute(0, 2, 3, 1))]
+        """Canvases (B, 3, H, W) to feature maps and RPN outputs, channels last; valid until the next call."""
+        levels = [level.permute(0, 3, 1, 2) for level in self._run_dense(pixels.permute(0, 2, 3, 1))]
         count = len(levels) // 3  # as many of each
         return DenseOutput(levels[:count], levels[count : 2 * count], levels[2 * count :])
 
@@ -40,6 +43,32 @@ class OpenVINOEngine:
             return logits, deltas
         logits, deltas = _run(self._head, pooled.permute(0, 2, 3, 1))
         return logits, deltas
+
+
+class _Reusing:
+    """A compiled model that writes into the same memory each time, once it knows its outputs' shapes."""
+
+    def __init__(self, model: ov.CompiledModel) -> None:
+        self._model = model
+        self._request = model.create_infer_request()
+        self._rooms = [Room() for _ in model.outputs]
+        self._shapes: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
+
+    def __call__(self, tensor: Tensor) -> Sequence[Tensor]:
+        """The outputs; they are valid until the next call."""
+        inputs = np.ascontiguousarray(tensor.numpy())
+        if inputs.shape not in self._shapes:
+            found = _run(self._model, tensor)
+            if len(self._shapes) >= KNOWN_SHAPES:
+                self._shapes.clear()
+            self._shapes[inputs.shape] = [tuple(level.shape) for level in found]
+            return found
+        shapes = self._shapes[inputs.shape]
+        outputs = [room(*shape) for room, shape in zip(self._rooms, shapes, strict=True)]
+        for k, output in enumerate(outputs):
+            self._request.set_output_tensor(k, ov.Tensor(output.numpy(), shared_memory=True))
+        self._request.infer([inputs], share_inputs=True, share_outputs=True)
+        return outputs
 
 
 def has_bf16() -> bool:

@@ -28,7 +28,7 @@ class Engine(Protocol):
     def precision(self) -> str: ...
 
     def dense(self, pixels: Tensor) -> DenseOutput:
-        """Canvases (B, 3, H, W) to feature maps and RPN outputs."""
+        """Canvases (B, 3, H, W) to feature maps and RPN outputs, which the next call may overwrite."""
 
     def head(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled features (R, C, 7, 7) to class logits (R, K) and box deltas (R, 4K)."""
