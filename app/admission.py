@@ -2,7 +2,7 @@
 
 A request counts from `admit` until its permit is released: accepted and not answered yet. One that is alone
 is never refused for bytes or time: nothing would correct the figures, so it would be refused for ever, and
-RCNN_MAX_BODY_BYTES and RCNN_MAX_PIXELS bound it already. Who finds every place taken waits a moment at the
+RCNN_MAX_BODY_BYTES and RCNN_MAX_PIXELS bound it already. Who finds no place or no time waits a moment at the
 door before a refusal: under overload that paces clients that ask again at once. All of this is called on
 the event loop's thread.
 """
@@ -65,6 +65,7 @@ class Admission:
         self._depth = 0
         self._bytes = 0
         self._seconds_per_image: float | None = None
+        self._seconds_per_batch = 0.0
         self._draining = False
         self._at_door: deque[asyncio.Future[None]] = deque()
         self._empty = asyncio.Event()
@@ -100,7 +101,17 @@ class Admission:
         """Wait until nobody is inside."""
         await self._empty.wait()
 
-    def refuse_if_full(self) -> None:
+    @property
+    def predicted_answer(self) -> float:
+        """Seconds until a newcomer would be answered: all who are inside, itself, and the batch it rides in.
+
+        0 where nobody is inside. Who is let in and then runs out of time has wasted the device's.
+        """
+        if not self._depth:
+            return 0.0
+        return self.predicted_wait + (self._seconds_per_image or 0.0) + self._seconds_per_batch
+
+    def refuse_if_full(self, deadline: float = math.inf) -> None:
         """Raise Draining or Overloaded before a body is read that `admit` would refuse anyway."""
         if self._draining:
             raise Draining("the service is stopping; send the request to another instance, or later")
@@ -108,14 +119,18 @@ class Admission:
             raise self._overloaded(f"{self._depth} requests wait, {self._max_queue} may")
         if self._depth and self._bytes >= self._max_queue_bytes:
             raise self._overloaded(f"the waiting requests hold all {self._max_queue_bytes} bytes allowed")
+        if self._too_late(deadline):
+            work = f"about {self.predicted_answer:.1f} s of work wait"
+            raise self._overloaded(f"{work}, which is more than the request's time")
 
-    async def wait_for_room(self, seconds: float = DOOR_SECONDS) -> None:
-        """Wait, first come first served, while every place is taken; then as `refuse_if_full`.
+    async def wait_for_room(self, deadline: float = math.inf, seconds: float = DOOR_SECONDS) -> None:
+        """Wait, first come first served, while there is no place or no time left; then as `refuse_if_full`.
 
         Nothing is held for who waits: the body is not read yet, and the place may go to somebody else.
         """
         crowded = len(self._at_door) >= DOOR_PLACES * self._max_queue
-        if self._depth >= self._max_queue and not self._draining and not crowded:
+        full = self._depth >= self._max_queue or self._too_late(deadline)
+        if full and not self._draining and not crowded:
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._at_door.append(place)
             try:
@@ -123,17 +138,14 @@ class Admission:
             finally:
                 with contextlib.suppress(ValueError):  # it was called in
                     self._at_door.remove(place)
-        self.refuse_if_full()
+        self.refuse_if_full(deadline)
 
     def admit(self, nbytes: int, deadline: float) -> Permit:
         """Let a request in that holds so many bytes and must be answered by `deadline` (on the clock).
 
         Raises Draining, or Overloaded with the seconds after which it is worth asking again.
         """
-        self.refuse_if_full()
-        wait = self.predicted_wait
-        if wait > 0 and self._clock() + wait > deadline:
-            raise self._overloaded(f"about {wait:.1f} s of work wait, which is more than the request's time")
+        self.refuse_if_full(deadline)
         if self._depth and self._bytes + nbytes > self._max_queue_bytes:
             raise self._too_many_bytes()
         self._depth += 1
@@ -142,10 +154,14 @@ class Admission:
         return Permit(self, nbytes)
 
     def observe(self, batch_size: int, seconds: float) -> None:
-        """Learn from a batch how long an image takes."""
+        """Learn from a batch how long it takes, and an image of it."""
+        self._seconds_per_batch += _NEWEST_WEIGHT * (seconds - self._seconds_per_batch)
         newest = seconds / batch_size
         known = self._seconds_per_image
         self._seconds_per_image = newest if known is None else known + _NEWEST_WEIGHT * (newest - known)
+
+    def _too_late(self, deadline: float) -> bool:
+        return self._depth > 0 and self._clock() + self.predicted_answer > deadline
 
     def _hold(self, nbytes: int) -> None:
         if self._depth > 1 and self._bytes + nbytes > self._max_queue_bytes:

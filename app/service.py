@@ -161,12 +161,12 @@ class DetectionService:
             raise refusal
         self._admission.refuse_if_full()
 
-    async def wait_at_door(self) -> None:
+    async def wait_at_door(self, started: float) -> None:
         """As `refuse_early`, but where only room is missing a moment later: nothing is read or held yet."""
         refusal = self._refusal()
         if refusal is not None:
             raise refusal
-        await self._admission.wait_for_room()
+        await self._admission.wait_for_room(started + self.settings.timeout_ms / 1000)
 
     def _refusal(self) -> ServiceError | None:
         match self.state:

@@ -93,20 +93,41 @@ def test_a_request_that_is_alone_is_never_refused_for_bytes() -> None:
 
 
 def test_a_deadline_that_the_queue_would_break_is_refused_with_the_wait() -> None:
+    """A newcomer is answered after those inside, itself, and with the batch that it rides in."""
     clock = Clock()
     admission = door(max_queue=9, clock=clock)
-    admission.observe(4, 6.0)  # 1.5 s an image
+    for _ in range(60):
+        admission.observe(2, 3.0)  # 1.5 s an image
     permits = [admission.admit(0, clock.now + 60) for _ in range(3)]
-    assert admission.predicted_wait == 4.5
-    with pytest.raises(Overloaded, match=r"about 4\.5 s") as caught:
-        admission.admit(0, clock.now + 4.4)
+    assert admission.predicted_wait == pytest.approx(4.5)
+    assert admission.predicted_answer == pytest.approx(4.5 + 1.5 + 3.0, abs=0.01)
+    with pytest.raises(Overloaded, match=r"about 9\.0 s") as caught:
+        admission.admit(0, clock.now + 8.9)
     assert caught.value.headers() == {"Retry-After": "5"}
     assert admission.depth == 3
-    with admission.admit(0, clock.now + 4.5):
+    with admission.admit(0, clock.now + 9.1):
         assert admission.depth == 4
     permits[0].release()
-    with admission.admit(0, clock.now + 3.1):
+    with admission.admit(0, clock.now + 7.6):
         assert admission.depth == 3
+
+
+async def test_who_has_no_time_waits_at_the_door_too() -> None:
+    """Or clients that ask again at once after such a refusal would take the cores from the work."""
+    clock = Clock()
+    admission = door(max_queue=9, clock=clock)
+    for _ in range(60):
+        admission.observe(1, 1.0)
+    inside = admission.admit(0, LATE)
+    waiting = asyncio.ensure_future(admission.wait_for_room(clock.now + 2.5, seconds=60))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    inside.release()
+    await waiting
+    inside = admission.admit(0, LATE)
+    with pytest.raises(Overloaded, match="more than the request's time"):
+        await admission.wait_for_room(clock.now + 2.5, seconds=0.001)
+    inside.release()
 
 
 def test_an_idle_service_takes_a_request_however_slow_the_last_batch_was() -> None:
@@ -204,7 +225,7 @@ def test_the_figures_stay_true_through_any_order_of_events() -> None:
 async def test_who_waits_at_the_door_enters_when_a_place_is_free() -> None:
     admission = door(max_queue=1)
     inside = admission.admit(0, LATE)
-    first, second = (asyncio.ensure_future(admission.wait_for_room(60)) for _ in range(2))
+    first, second = (asyncio.ensure_future(admission.wait_for_room(seconds=60)) for _ in range(2))
     await asyncio.sleep(0)  # both are at the door
     inside.release()
     await first
@@ -216,20 +237,20 @@ async def test_who_waits_at_the_door_enters_when_a_place_is_free() -> None:
 async def test_the_wait_at_the_door_ends_with_a_refusal() -> None:
     admission = door(max_queue=1)
     with admission.admit(0, LATE), pytest.raises(Overloaded):
-        await admission.wait_for_room(0.001)
-    await admission.wait_for_room(0)  # an empty house refuses nobody
+        await admission.wait_for_room(seconds=0.001)
+    await admission.wait_for_room(seconds=0)  # an empty house refuses nobody
 
 
 async def test_only_so_many_wait_at_the_door() -> None:
     admission = door(max_queue=1)
     inside = admission.admit(0, LATE)
-    waiting = [asyncio.ensure_future(admission.wait_for_room(60)) for _ in range(DOOR_PLACES)]
+    waiting = [asyncio.ensure_future(admission.wait_for_room(seconds=60)) for _ in range(DOOR_PLACES)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
-        await admission.wait_for_room(60)  # at once, or the test would take a minute
+        await admission.wait_for_room(seconds=60)  # at once, or the test would take a minute
     waiting[0].cancel()
     await asyncio.wait(waiting[:1])
-    late = asyncio.ensure_future(admission.wait_for_room(60))
+    late = asyncio.ensure_future(admission.wait_for_room(seconds=60))
     for one in [*waiting[1:], late]:
         inside.release()
         await one
@@ -240,7 +261,7 @@ async def test_only_so_many_wait_at_the_door() -> None:
 async def test_draining_sends_home_who_waits_at_the_door() -> None:
     admission = door(max_queue=1)
     admission.admit(0, LATE)
-    waiting = asyncio.ensure_future(admission.wait_for_room(60))
+    waiting = asyncio.ensure_future(admission.wait_for_room(seconds=60))
     await asyncio.sleep(0)
     admission.drain()
     with pytest.raises(Draining):

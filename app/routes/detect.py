@@ -56,7 +56,7 @@ logger = logging.getLogger(__name__)
 async def detect(request: Request) -> Response:
     """One image as multipart part `image`, as raw body or as base64 in JSON; answered in JSON, or drawn."""
     service = service_of(request)
-    await service.wait_at_door()
+    await service.wait_at_door(request.state.started)
     query = read_query(request, DetectQuery)
     answer = query.format or preferred_format(request.headers.get("accept"))
     draw = answer if answer == "png" or answer == "jpeg" else None
@@ -85,7 +85,7 @@ async def detect(request: Request) -> Response:
 async def detect_batch(request: Request) -> Response:
     """Up to 32 parts `image`, one set of options; an image that fails does so alone, as `{"error": …}`."""
     service = service_of(request)
-    await service.wait_at_door()
+    await service.wait_at_door(request.state.started)
     query = read_query(request, DetectOptions)
     plan = service.plan(params_of(query), request.state.started)
     parts = await read_images(request, plan.seconds_left(), MAX_IMAGES)

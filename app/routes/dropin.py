@@ -35,7 +35,7 @@ async def detect_all(request: Request, read: Read[A], model: str | None = None) 
     As in /detect: nothing is read while there is no room, and a client that leaves ends the work.
     """
     service = service_of(request)
-    await service.wait_at_door()
+    await service.wait_at_door(request.state.started)
     service.model.refuse_other(model)
     started = request.state.started
     asked = await read(service.plan(DetectParams(), started).seconds_left())

@@ -69,7 +69,7 @@ async def model_config_of(service: DetectionService, request: Any, caller: Calle
 
 async def model_infer(service: DetectionService, request: Any, caller: Caller) -> Any:
     """Detect; the call's own deadline counts, and with the call the queued work is cancelled."""
-    await service.wait_at_door()
+    await service.wait_at_door(caller.started)
     check_model(service, request.model_name, request.model_version)
     options = read_parameters(_parameters(request.parameters))
     names = wanted([_output(one) for one in request.outputs])
