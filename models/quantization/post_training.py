@@ -30,9 +30,7 @@ class _Inputs(Sized, Iterable[Any], Protocol):
 
 def quantize(parts: Parts, calibration: Calibration, kept: tuple[str, ...]) -> Parts:
     """Both parts in int8 but for the groups `kept`; the parts given stay as they are."""
-    import nncf  # after models.engines.runtime, which keeps it from reporting each call to its makers
-
-    nncf.set_log_level(logging.ERROR)
+    logging.getLogger("nncf").setLevel(logging.ERROR)  # nncf.set_log_level would set every handler's too
     with redirect_stdout(sys.stderr):  # its progress bars
         dense = _quantize(parts.dense, calibration.canvases, kept)
         head = parts.head if HEAD in kept else _quantize(parts.head, calibration.pooled, kept)
@@ -40,7 +38,7 @@ def quantize(parts: Parts, calibration: Calibration, kept: tuple[str, ...]) -> P
 
 
 def _quantize(model: ov.Model, inputs: _Inputs, kept: tuple[str, ...]) -> ov.Model:
-    import nncf
+    import nncf  # after models.engines.runtime, which keeps it from reporting each call to its makers
 
     patterns = [LAYERS[group] for group in kept if group in LAYERS]
     quantized: ov.Model = nncf.quantize(
