@@ -201,6 +201,17 @@ def test_the_end_of_a_run_sees_whole_images_and_batches_turn_together(data: Path
     assert set(late) <= set(objects), "a whole image has all of its objects"
 
 
+def test_the_data_are_named_once_by_place_or_by_option(data: Path, tmp_path: Path) -> None:
+    refused = train(data, tmp_path / "run", "--data", str(data))
+    assert refused.returncode == 2
+    assert "name the folder of images once" in refused.stderr
+    program = command(data, tmp_path / "run", "--epochs", "1")
+    at = program.index(str(data))
+    named = [*program[:at], "--data", str(data), *program[at + 1 :]]
+    done = subprocess.run(named, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def test_resume_needs_something_to_go_on_with(data: Path, tmp_path: Path) -> None:
     refused = train(data, tmp_path / "run", "--resume")
     assert refused.returncode == 2
