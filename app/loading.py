@@ -10,6 +10,9 @@ if TYPE_CHECKING:
 
 def load(settings: Settings) -> "Detector":
     """Find the card, load its weights, put the network on the device; errors say what to do."""
+    from models.lean_import import import_torchvision
+
+    import_torchvision()
     from models.detector import DetectorSpec, load_detector
 
     return load_detector(

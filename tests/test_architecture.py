@@ -66,7 +66,7 @@ ARROWS: dict[str, str] = {
     "app": "",
     # the command line and the server
     "app.cli": "app app.commands",
-    "app.loading": "app.settings models.detector",
+    "app.loading": "app.settings models.lean_import models.detector",
     "app.commands": "app.client app.loading app.server app.settings app.settings_table models.detector "
     "models.drawing models.zoo models.evaluation models.training models.training.synthetic models.lineage "
     f"models.engines models.quantization {VALUES}",
@@ -124,6 +124,7 @@ ARROWS: dict[str, str] = {
     "models.image_headers": "models.avif_headers",
     "models.avif_headers": "",
     "models.detections": "",
+    "models.lean_import": "",
     "models.options": "",
 }
 
