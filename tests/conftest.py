@@ -150,6 +150,15 @@ async def _serve(
             detector.let_go()
 
 
+@pytest.fixture(autouse=True)
+def _torchs_threads_as_before() -> Iterator[None]:
+    """An engine sets them for the whole process; the tests after it would learn with one."""
+    before = sys.modules["torch"].get_num_threads() if "torch" in sys.modules else None
+    yield
+    if before is not None:
+        sys.modules["torch"].set_num_threads(before)
+
+
 @pytest.fixture
 def serve() -> Serve:
     """Start the app: `async with serve(detector, max_queue=4) as served`."""

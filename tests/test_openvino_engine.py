@@ -131,6 +131,8 @@ def test_threads_are_those_asked_for(cache: Path) -> None:
     try:
         chosen = build_engine(random_network(), EngineChoice("cpu", "openvino", threads=1, cache_dir=cache))
         assert chosen._dense.get_property("INFERENCE_NUM_THREADS") == 1  # type: ignore[attr-defined]  # the engine's own
+        chosen = build_engine(random_network(), EngineChoice("cpu", "openvino", threads=2, cache_dir=cache))
+        assert torch.get_num_threads() == 1  # torch's own would spin on the cores that OpenVINO computes on
     finally:
         torch.set_num_threads(before)
 
