@@ -70,7 +70,7 @@ class Detector:
         self.fallback_reason = fallback_reason
         self._engine = engine
         self.proposal_config = proposal_config(network)
-        self._propose = Proposer(self.proposal_config)
+        self._propose = Proposer(self.proposal_config, engine.suppress)
         self._roi_align = roi_align_config(network)
         self._room = Room()
         self._coder = network.roi_heads.box_coder
@@ -126,7 +126,7 @@ class Detector:
     def regions(self, job: Job, config: ProposalConfig) -> Regions:
         """The RPN's answer alone, with the numbers of `config`, which need not be the network's own."""
         dense = self._engine.dense(self._stack([job]))
-        propose = Proposer(config)
+        propose = Proposer(config, self._engine.suppress)
         [boxes] = propose(dense, job.canvas.key, [job.canvas.content])
         return Regions(job.canvas.to_image(boxes), propose.anchors(dense, job.canvas.key))
 
@@ -140,8 +140,8 @@ class Detector:
         sizes = [len(boxes) for boxes in proposals]
         parts = zip(jobs, proposals, torch.split(logits, sizes), torch.split(deltas, sizes), strict=True)
         return [
-            postprocess(Candidates(boxes, image_logits, image_deltas), job.canvas, job.options, self._coder)
-            for job, boxes, image_logits, image_deltas in parts
+            postprocess(Candidates(*of_image), job.canvas, job.options, self._coder, self._engine.suppress)
+            for job, *of_image in parts
         ]
 
     @contextmanager

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection._utils import BoxCoder
-from torchvision.ops import batched_nms, clip_boxes_to_image, nms, remove_small_boxes
+from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
 from models.canvas import Canvas
 from models.detections import Detections
 from models.options import Options
+from models.suppression import Suppress, torchvision_nms
 
 SMALLEST_SIDE = 1e-2  # canvas px; torchvision's `RoIHeads.postprocess_detections`
 
@@ -24,7 +25,13 @@ class Candidates:
     deltas: Tensor
 
 
-def postprocess(candidates: Candidates, canvas: Canvas, options: Options, coder: BoxCoder) -> Detections:
+def postprocess(
+    candidates: Candidates,
+    canvas: Canvas,
+    options: Options,
+    coder: BoxCoder,
+    suppress: Suppress = torchvision_nms,
+) -> Detections:
     """One image's detections, in torchvision's order: softmax, floor, classes, decode, clip, NMS, top-k."""
     scores = F.softmax(candidates.logits, dim=-1)
     rows, labels = torch.where(_wanted(scores, options))
@@ -32,7 +39,8 @@ def postprocess(candidates: Candidates, canvas: Canvas, options: Options, coder:
     boxes = clip_boxes_to_image(boxes, canvas.content)
     keep = remove_small_boxes(boxes, SMALLEST_SIDE)
     boxes, kept_scores, labels = boxes[keep], scores[rows[keep], labels[keep]], labels[keep]
-    best = _suppress(boxes, kept_scores, labels, options)[: options.max_detections]
+    groups = torch.zeros_like(labels) if options.class_agnostic else labels
+    best = suppress(boxes, kept_scores, groups, options.nms_threshold)[: options.max_detections]
     return Detections(
         boxes=canvas.to_image(boxes[best]).cpu().numpy(),
         labels=labels[best].cpu().numpy(),
@@ -55,13 +63,3 @@ def _decode(candidates: Candidates, rows: Tensor, labels: Tensor, coder: BoxCode
     deltas = candidates.deltas.view(*candidates.logits.shape, 4)
     boxes: Tensor = coder.decode_single(deltas[rows, labels], candidates.proposals[rows])
     return boxes
-
-
-def _suppress(boxes: Tensor, scores: Tensor, labels: Tensor, options: Options) -> Tensor:
-    """Indices that survive NMS, best score first; across classes only when the request asks for it."""
-    kept: Tensor
-    if options.class_agnostic:
-        kept = nms(boxes, scores, options.nms_threshold)
-    else:
-        kept = batched_nms(boxes, scores, labels, options.nms_threshold)
-    return kept

@@ -9,9 +9,10 @@ from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.ops import batched_nms, clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import clip_boxes_to_image, remove_small_boxes
 
 from models.engines.protocol import DenseOutput
+from models.suppression import Suppress, torchvision_nms
 
 SMALLEST_SIDE = 1e-3  # px; torchvision's `RegionProposalNetwork.min_size`
 CACHED_CANVASES = 64  # canvas keys whose anchors are kept; 64 keys cover every aspect at one size
@@ -45,8 +46,9 @@ def proposal_config(network: FasterRCNN) -> ProposalConfig:
 class Proposer:
     """Turns RPN outputs into proposals; keeps the anchors of the canvas sizes it has seen."""
 
-    def __init__(self, config: ProposalConfig) -> None:
+    def __init__(self, config: ProposalConfig, suppress: Suppress = torchvision_nms) -> None:
         self._config = config
+        self._suppress = suppress
         self._anchors = lru_cache(CACHED_CANVASES)(self._make_anchors)
 
     def __call__(
@@ -98,5 +100,5 @@ class Proposer:
         level = torch.cat([torch.full_like(s, k, dtype=torch.int64) for k, (_, s) in enumerate(levels)])
         keep = remove_small_boxes(boxes, SMALLEST_SIDE)
         keep = keep[scores[keep] >= config.score_threshold]
-        best = batched_nms(boxes[keep], scores[keep], level[keep], config.nms_threshold)[: config.post_nms]
+        best = self._suppress(boxes[keep], scores[keep], level[keep], config.nms_threshold)[: config.post_nms]
         return boxes[keep[best]]

@@ -9,6 +9,7 @@ from models.detector import Detector, Job
 from models.engines import EngineChoice, EngineUnavailable, build_engine
 from models.images import Image
 from models.options import Options
+from models.suppression import torchvision_nms
 from models.training.synthetic import draw_scene
 from tests.networks import LABELS, random_detector, random_network
 
@@ -131,6 +132,7 @@ class FullDevice:
     """An engine whose device has no memory left for more than one canvas."""
 
     name, device, precision = "full", "cpu", "fp32"
+    suppress = staticmethod(torchvision_nms)
 
     def __init__(self, engine: object) -> None:
         self._engine = engine

@@ -64,6 +64,7 @@ class Once:
 
     def __init__(self, engine: Engine) -> None:
         self.name, self.device, self.precision = engine.name, engine.device, engine.precision
+        self.suppress = engine.suppress
         self._dense, self._head = once(engine.dense, first), once(engine.head, first)
 
     def dense(self, pixels: torch.Tensor) -> DenseOutput:

@@ -4,6 +4,7 @@ A part takes and gives NHWC: the canvases lie so, and RoIAlign's rows are the po
 The frontend is called by itself, as `openvino.convert_model` does more than that and takes longer.
 """
 
+import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
 from models.engines.parts import DensePart, HeadPart
 from models.engines.runtime import FrontEndManager, TorchScriptPythonDecoder, apply_moc_transformations, ov
@@ -47,10 +49,23 @@ class _HeadNHWC(nn.Module):
     def __init__(self, network: FasterRCNN) -> None:
         super().__init__()
         self.part = HeadPart(network)
+        side = network.roi_heads.box_roi_pool.output_size[0]
+        self._flattens = isinstance(self.part.box_head, TwoMLPHead)
+        if self._flattens:
+            self.part.box_head = _flattening_nhwc(self.part.box_head, network.backbone.out_channels, side)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        logits, deltas = self.part(pooled.permute(0, 3, 1, 2))
+        logits, deltas = self.part(pooled if self._flattens else pooled.permute(0, 3, 1, 2))
         return logits, deltas
+
+
+def _flattening_nhwc(head: TwoMLPHead, channels: int, side: int) -> TwoMLPHead:
+    """The head, its first layer reading (side, side, C) as it lies: nothing is laid out anew."""
+    head = copy.deepcopy(head)
+    outputs = len(head.fc6.weight)
+    weight = head.fc6.weight.view(outputs, channels, side, side).permute(0, 2, 3, 1)
+    head.fc6.weight = nn.Parameter(weight.reshape(outputs, -1), requires_grad=False)
+    return head
 
 
 def convert(network: FasterRCNN) -> Parts:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from models.engines.conversion import Parts
+from models.engines.openvino_nms import OpenVINONMS
 from models.engines.protocol import DenseOutput
 from models.engines.runtime import ov
 from models.room import Room
@@ -27,6 +28,7 @@ class OpenVINOEngine:
         settings = _settings(precision, threads)
         self._dense = core.compile_model(parts.dense, "CPU", settings)
         self._run_dense = _Reusing(self._dense)
+        self.suppress = OpenVINONMS(core)
         self._head = core.compile_model(parts.head, "CPU", settings)
         self._outputs = [port.get_partial_shape()[1].get_length() for port in self._head.outputs]
 

@@ -19,7 +19,7 @@ from models.engines.runtime import ov
 log = logging.getLogger(__name__)
 
 FOLDER = "openvino"
-FORM = 1  # raised when `conversion` makes something else of the same network
+FORM = 2  # raised when `conversion` makes something else of the same network
 KEPT = 8  # conversions; the one used longest ago goes first
 
 

@@ -5,6 +5,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from models.suppression import Suppress
+
 
 @dataclass(frozen=True, eq=False)
 class DenseOutput:
@@ -26,6 +28,9 @@ class Engine(Protocol):
 
     @property
     def precision(self) -> str: ...
+
+    @property
+    def suppress(self) -> Suppress: ...
 
     def dense(self, pixels: Tensor) -> DenseOutput:
         """Canvases (B, 3, H, W) to feature maps and RPN outputs, which the next call may overwrite."""

@@ -9,8 +9,9 @@ import sys
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is allowed, and means this
 
 import openvino as ov  # noqa: E402  # after the line above
+from openvino import opset9 as opset  # noqa: E402  # the same
 from openvino._offline_transformations import apply_moc_transformations  # noqa: E402  # the same
 from openvino.frontend import FrontEndManager  # noqa: E402  # the same
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder  # noqa: E402  # the same
 
-__all__ = ["FrontEndManager", "TorchScriptPythonDecoder", "apply_moc_transformations", "ov"]
+__all__ = ["FrontEndManager", "TorchScriptPythonDecoder", "apply_moc_transformations", "opset", "ov"]

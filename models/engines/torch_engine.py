@@ -8,6 +8,7 @@ from torchvision.models.detection import FasterRCNN
 
 from models.engines.parts import DensePart, HeadPart
 from models.engines.protocol import DenseOutput
+from models.suppression import torchvision_nms
 
 AUTOCAST = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
 
@@ -16,6 +17,7 @@ class TorchEngine:
     """Runs a network's parts with torch; `precision` fp16 and bf16 mean autocast on CUDA."""
 
     name = "torch"
+    suppress = staticmethod(torchvision_nms)
 
     def __init__(self, network: FasterRCNN, device: torch.device, precision: str) -> None:
         self.device = str(device)

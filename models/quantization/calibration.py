@@ -25,6 +25,7 @@ class RecordingEngine:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.name, self.device, self.precision = engine.name, engine.device, engine.precision
+        self.suppress = engine.suppress
         self.pooled: list[Input] = []
 
     def dense(self, pixels: Tensor) -> DenseOutput:
