@@ -28,7 +28,10 @@ from models.zoo.quantized import find_quantized
 Observe = Callable[[str, float], None]
 
 WARM_UP_SECONDS = 4.0  # no larger batch is tried past this; a heavy model on a CPU gains nothing from batches
-NO_WORSE = 1.25  # a batch is useful while its time per image stays within this of the best one's
+WARM_UP_RUNS, LONG = 3, 0.5  # runs of each size; after so many seconds one will do
+PAYS = (
+    0.95  # of the time per image: a batch twice as large must do with it, or it only costs memory and latency
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,19 +156,19 @@ class Detector:
         observe(name, time.perf_counter() - started)
 
     def warm_up(self, cap: int) -> int:
-        """Run growing batches: the largest, up to `cap`, whose time per image is no worse than the best."""
+        """Run growing batches: the largest, up to `cap`, that still brings down the time per image."""
         job = self._sample_job()
         self.detect([job])
         deadline = time.perf_counter() + WARM_UP_SECONDS
-        useful, size, best = 1, 1, float("inf")
-        while size <= cap and time.perf_counter() < deadline:
+        useful, best = 1, self._time(job, 1)
+        while useful * 2 <= cap and time.perf_counter() < deadline:
             try:
-                per_image = min(self._time(job, size), self._time(job, size)) / size
+                per_image = self._time(job, useful * 2)
             except MemoryError:
                 break
-            if per_image > NO_WORSE * best:
+            if per_image > PAYS * best:
                 break
-            best, useful, size = min(best, per_image), size, size * 2
+            useful, best = useful * 2, per_image
         return useful
 
     def _sample_job(self) -> Job:
@@ -176,9 +179,15 @@ class Detector:
         return Job(self.prepare(Image(noise, "PNG")), options)
 
     def _time(self, job: Job, size: int) -> float:
-        started = time.perf_counter()
-        self.detect([job] * size)
-        return time.perf_counter() - started
+        """Seconds an image in a batch of that size: the best of a few runs, as none is slow by itself."""
+        seconds = []
+        for _ in range(WARM_UP_RUNS):
+            started = time.perf_counter()
+            self.detect([job] * size)
+            seconds.append(time.perf_counter() - started)
+            if sum(seconds) > LONG:
+                break
+        return min(seconds) / size
 
     def memory_bytes(self) -> dict[str, int]:
         """Device memory by kind, in bytes; nothing on the CPU."""
