@@ -13,10 +13,10 @@ PIP_FLAGS ?= $(if $(CI),--quiet --quiet)
 PYTEST_FLAGS ?=
 SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
 
-.PHONY: help install serve check format test test-gpu bench bench-gpu bench-peers bench-servers demo-model cuda clean
+.PHONY: help install serve check format test test-gpu bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model cuda clean
 
 help: ## list the targets
-	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 14
+	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
 install: $(INSTALLED) ## make .venv and install everything into it (does nothing when nothing changed)
 
@@ -46,8 +46,17 @@ test: check ## check, then every test that needs no GPU, with branch coverage
 test-gpu: cuda ## the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu $(PYTEST_FLAGS)
 
-bench: install ## our engine beside torchvision's own forward, in one run, on the CPU
+bench: install ## our engine beside torchvision's own forward, in one run, on the CPU; shares of its peaks
 	@$(BIN)/python -m bench.engine
+
+bench-latency: install ## what the service adds to one request, above the detector called directly
+	@$(BIN)/python -m bench.latency
+
+bench-memory: install ## RSS over 10,000 requests, beside the plain FastAPI app, and start to ready
+	@$(BIN)/python -m bench.memory
+
+bench-profile: install ## where the time of requests goes, by thread and function (py-spy)
+	@$(BIN)/python -m bench.profile
 
 bench-peers: install ## a venv below .venv/peers for each other server that bench-servers measures
 	@$(BIN)/python -m bench.peers.install --into $(VENV)/peers

@@ -7,7 +7,8 @@ import statistics
 import subprocess
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
@@ -59,18 +60,21 @@ def run(peer: Peer, engine: str, course: Course) -> Result:
     """Measure one server; a server that cannot be had or started is a result with its reason."""
     if reason := peer.missing(course.venvs):
         return Result(peer.name, engine, reason=reason)
-    port = free_port()
-    target = Target(port, peer.path, peer.encoding)
     try:
-        with running(
-            peer.command(course.venvs, port),
-            _environment(course, engine, port),
-            lambda: _answers(target, course.image),
-            READY_SECONDS,
-        ) as server:
+        with up(peer, engine, course) as (target, server):
             return _ask(peer, engine, course, target, server)
     except NotStarted as error:
         return Result(peer.name, engine, reason=f"did not start: {error}")
+
+
+@contextmanager
+def up(peer: Peer, engine: str, course: Course) -> Iterator[tuple[Target, Server]]:
+    """A server that has detected once, and where to ask it; ended afterwards. Raises NotStarted."""
+    port = free_port()
+    target = Target(port, peer.path, peer.encoding)
+    command, environment = peer.command(course.venvs, port), _environment(course, engine, port)
+    with running(command, environment, lambda: _answers(target, course.image), READY_SECONDS) as server:
+        yield target, server
 
 
 def _ask(peer: Peer, engine: str, course: Course, target: Target, server: Server) -> Result:

@@ -1,4 +1,9 @@
-"""Our engines beside torchvision's own forward, JPEG bytes to JSON: `python -m bench.engine`."""
+"""Our engines beside torchvision's own forward, JPEG bytes to JSON: `python -m bench.engine`.
+
+Then the roofline: the arithmetic of an image, counted, over the machine's fp32 and int8 peaks, measured in
+the same run before the first model and after each one. A share could pass 100 %, where a convolution is
+computed with fewer multiplications than are counted (Winograd).
+"""
 
 import argparse
 import copy
@@ -22,6 +27,8 @@ from rich.console import Console
 from rich.table import Table
 from torchvision.models.detection import FasterRCNN
 
+from bench import roofline
+from bench.options import command_line, write_json
 from models.detector import Detector, Job
 from models.engines import EngineChoice, build_engine
 from models.engines.protocol import Engine
@@ -59,45 +66,103 @@ class Runner:
                 self.stages[name].append(seconds)
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """One model: its runners by the names of their engines, the first torchvision's; its arithmetic."""
+
+    runners: dict[str, Runner]
+    work: roofline.Work
+
+
 def main() -> None:
-    """Print medians and ratios; timing does not depend on the weights, which are random."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Print medians and ratios, and the roofline; timing does not depend on the weights, which are random."""
+    given = _arguments()
+    machine, rows, parts = _machine(given.device), [], []
+    peaks = [roofline.measure_peaks(given.device)]
+    compared = {}
+    for name in given.models:
+        compared[name] = compare(name, given.device, given.rounds, not given.no_int8)
+        peaks.append(roofline.measure_peaks(given.device))
+    best = roofline.best(peaks)
+    for name, comparison in compared.items():
+        found = [_row(name, engine, runner, comparison) for engine, runner in comparison.runners.items()]
+        rows += found
+        parts += [part for row in found for part in _parts(row, comparison.work, best)]
+    console = Console(width=150)
+    console.print(_table(rows, machine))
+    console.print(_roofline(parts, best))
+    write_json(given.json, {"machine": machine, "rows": rows, "peaks_gflops": best, "roofline": parts})
+
+
+def _arguments() -> argparse.Namespace:
+    parser = command_line(__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--models", nargs="*", default=MODELS, help="names of cards")
     parser.add_argument("--no-int8", action="store_true", help="leave out int8, which is quantized here")
-    parser.add_argument("--json", type=Path, help="write the figures, with machine and versions, to a file")
-    arguments = parser.parse_args()
-    table = Table("model", "engine", "ms", "images/s", "ratio", *STAGES, title=_machine(arguments.device))
-    rows = []
-    for name in arguments.models:
-        runners = compare(name, arguments.device, arguments.rounds, not arguments.no_int8)
-        for engine, runner in runners.items():
-            row = _row(name, engine, runner, runners[EAGER])
-            rows.append(row)
-            stages = [
-                f"{row['stages_ms'][stage]:.1f}" if stage in row["stages_ms"] else "-" for stage in STAGES
-            ]
-            values = f"{row['ms']:.1f}", f"{row['images_per_second']:.2f}", f"{row['ratio']:.2f}"
-            table.add_row(name, engine, *values, *stages)
-    Console(width=150).print(table)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": _machine(arguments.device), "rows": rows}, indent=2))
+    return parser.parse_args()
 
 
-def compare(model: str, device: str, rounds: int, int8: bool) -> dict[str, Runner]:
+def _table(rows: list[dict[str, Any]], heading: str) -> Table:
+    table = Table("model", "engine", "ms", "images/s", "ratio", *STAGES, title=heading)
+    for row in rows:
+        times = row["stages_ms"]
+        stages = [f"{times[stage]:.1f}" if stage in times else "-" for stage in STAGES]
+        values = f"{row['ms']:.1f}", f"{row['images_per_second']:.2f}", f"{row['ratio']:.2f}"
+        table.add_row(row["model"], row["engine"], *values, *stages)
+    return table
+
+
+def _parts(row: dict[str, Any], work: roofline.Work, peaks: roofline.Peaks) -> list[dict[str, Any]]:
+    """The roofline's rows of one engine; torchvision's own forward has no parts, only the whole."""
+    times = {**row["stages_ms"], "image": row["ms"]}
+    return [{"model": row["model"], **part} for part in roofline.shares(work, peaks, row["engine"], times)]
+
+
+def _roofline(parts: list[dict[str, Any]], peaks: roofline.Peaks) -> Table:
+    kinds = [
+        f"{kind} {roofline.of_kind(peaks, kind):.0f} GFLOP/s ("
+        + ", ".join(f"{kernel} {reached:.0f}" for kernel, reached in kernels.items())
+        + ")"
+        for kind, kernels in peaks.items()
+    ]
+    columns = ("model", "engine", "part", "GFLOP an image", "ms at peak", "ms", "of peak")
+    table = Table(*columns, title=f"Measured peaks: {'; '.join(kinds)}")
+    for part in parts:
+        times = f"{part['ms_at_peak']:.1f}", f"{part['ms']:.1f}", f"{part['share_of_peak']:.0%}"
+        table.add_row(part["model"], part["engine"], part["part"], f"{part['gflop']:.1f}", *times)
+    return table
+
+
+def compare(model: str, device: str, rounds: int, int8: bool) -> Comparison:
     """Torchvision and each engine there is, in turns: A B C D, A B C D, …"""
     card = find_card(model, None)
     network = build_network(card.architecture, len(card.labels)).eval().to(device)
     network.transform.min_size, network.transform.max_size = (card.min_size,), card.max_size
     data = _picture()
+    detectors = {
+        name: Detector(network, card, engine)
+        for name, engine in _engines(network, card, device, int8).items()
+    }
     runners = {EAGER: Runner(_theirs(network, data, device))}
-    for name, engine in _engines(network, card, device, int8).items():
-        runners[name] = Runner(_ours(Detector(network, card, engine), data))
+    runners |= {name: Runner(_ours(detector, data)) for name, detector in detectors.items()}
     for keep in [False, *[True] * rounds]:
         for runner in runners.values():
             runner.measure(keep)
-    return runners
+    return Comparison(runners, _work(network, next(iter(detectors.values())), data))
+
+
+def _work(network: FasterRCNN, detector: Detector, data: bytes) -> roofline.Work:
+    """Counted for the canvas and the proposals that the picture has."""
+    job = _job(detector, data)
+    regions = detector.regions(job, detector.proposal_config)
+    return roofline.count(network, job.canvas.key, len(regions.proposals))
+
+
+def _job(detector: Detector, data: bytes) -> Job:
+    card = detector.card
+    options = Options(0.05, card.nms_threshold, card.max_detections)  # torchvision's own floor
+    return Job(detector.prepare(decode(data, LIMITS)), options)
 
 
 def _engines(network: FasterRCNN, card: Card, device: str, int8: bool) -> dict[str, Engine]:
@@ -143,28 +208,25 @@ def _theirs(network: FasterRCNN, data: bytes, device: str) -> Callable[[Any], ob
 
 
 def _ours(detector: Detector, data: bytes) -> Callable[[Any], object]:
-    card = detector.card
-    options = Options(0.05, card.nms_threshold, card.max_detections)  # torchvision's own floor
-
     def run(observe: Callable[[str, float], None]) -> object:
         started = time.perf_counter()
-        canvas = detector.prepare(decode(data, LIMITS))
+        job = _job(detector, data)
         observe("decode", time.perf_counter() - started)
-        [found] = detector.detect([Job(canvas, options)], observe)
+        [found] = detector.detect([job], observe)
         names = ("boxes", "labels", "scores")
         return json.dumps({name: getattr(found, name).tolist() for name in names})
 
     return run
 
 
-def _row(model: str, engine: str, runner: Runner, eager: Runner) -> dict[str, Any]:
+def _row(model: str, engine: str, runner: Runner, comparison: Comparison) -> dict[str, Any]:
     median = statistics.median(runner.seconds)
     return {
         "model": model,
         "engine": engine,
         "ms": median * 1000,
         "images_per_second": 1 / median,
-        "ratio": statistics.median(eager.seconds) / median,
+        "ratio": statistics.median(comparison.runners[EAGER].seconds) / median,
         "stages_ms": {name: statistics.median(times) * 1000 for name, times in runner.stages.items()},
     }
 

@@ -52,12 +52,16 @@ class Target:
 
 @dataclass(frozen=True)
 class Plan:
-    """How to ask: with `connections` for `seconds`; at `rate` requests a second, or 0 for a closed loop."""
+    """How to ask: with `connections` for `seconds`; at `rate` requests a second, or 0 for a closed loop.
+
+    A closed loop ends earlier when it has asked `requests` times, unless that is 0.
+    """
 
     connections: int
     seconds: float
     rate: float = 0.0
     patience: float = 600.0  # seconds after which a request that is out counts as not answered
+    requests: int = 0
 
 
 @dataclass
@@ -199,9 +203,13 @@ class Asker:
         await asyncio.gather(*map(self._again_and_again, lines))
 
     async def _again_and_again(self, line: Line) -> None:
-        while (now := self._now()) < self._plan.seconds:
+        while (now := self._now()) < self._plan.seconds and not self._enough:
             await self._ask(line, now)
         line.close()
+
+    @property
+    def _enough(self) -> bool:
+        return 0 < self._plan.requests <= self._count
 
     async def _open(self) -> None:
         idle: list[Line] = []
@@ -242,6 +250,7 @@ def measure(target: Target, images: Sequence[Path], plan: Plan) -> Figures:
     command = [sys.executable, "-m", "bench.load", "--port", str(target.port), "--path", target.path]
     command += ["--encoding", target.encoding, "--connections", str(plan.connections)]
     command += ["--seconds", str(plan.seconds), "--rate", str(plan.rate), "--patience", str(plan.patience)]
+    command += ["--requests", str(plan.requests)]
     command += [part for image in images for part in ("--image", str(image))]
     root = Path(__file__).parent.parent
     done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603  # ourselves
@@ -259,8 +268,9 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--rate", type=float, default=0, help="requests a second; 0: closed loop")
     parser.add_argument("--patience", type=float, default=600, help="seconds to wait for one answer")
+    parser.add_argument("--requests", type=int, default=0, help="closed loop: the most; 0: until time is up")
     given = parser.parse_args()
-    plan = Plan(given.connections, given.seconds, given.rate, given.patience)
+    plan = Plan(given.connections, given.seconds, given.rate, given.patience, given.requests)
     images = [path.read_bytes() for path in given.image]
     tally = asyncio.run(Asker(Target(given.port, given.path, given.encoding), images, plan).run())
     print(json.dumps(asdict(figures(tally, plan))))

@@ -3,7 +3,8 @@
 Every server is started by itself, asked in a closed loop, then in an open loop at multiples of the rate that
 it reached itself, and ended. "eager" is torchvision's own forward, "ours" the service's detector inside that
 server: between the two lies the model's share, between servers with "ours" that of the server. "loop" is no
-server at all, with one image and with a batch of 8.
+server at all, with one image and with a batch of 8. The second table says how far the service is ahead of
+each of them: its images/s over theirs, and their p99 over its own; the loop's row is the HTTP efficiency.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import contest, pictures
+from bench import cards, contest, pictures
 from bench.contest import LOOP, Course, Result
 from bench.load import Figures
 from bench.machine import describe_machine, title
@@ -28,40 +29,31 @@ from bench.peers.catalogue import PEERS, SERVICE, chosen
 LOADS = ("light", "heavy")
 ENGINES = ("eager", "ours")
 BATCH = 8
-HEAVY_CARD = """\
-name = "random-r50-fpn"
-architecture = "resnet50_fpn"
-weights = "random:1"
-labels = "coco"
-score_threshold = 0.5
-nms_threshold = 0.5
-max_detections = 100
-min_size = 800
-max_size = 1333
-"""
 
 
 def main() -> None:
     """Measure, print a table a load as soon as it is there, and write everything as JSON."""
     given = _arguments()
-    machine, everything = describe_machine(), {}
+    machine, everything, compared = describe_machine(), {}, {}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        heavy = Path(folder) / "random-r50-fpn.toml"
-        heavy.write_text(HEAVY_CARD)
+        heavy = cards.find(cards.HEAVY, Path(folder))
         image = pictures.write(Path(folder) / "scene.jpg")
         for load in given.loads:
             course = _course(load, given, image, heavy)
             results = measure(course, given)
             everything[load] = [asdict(result) for result in results]
+            compared[load] = {"ratios": list(ratios(results)), "efficiency": efficiency(results)}
             heading = f"{load}: {course.seconds:g} s a point, {title(machine)}"
-            Console(width=160).print(table(results, heading))
-            write_json(given.json, {"machine": machine, "loads": everything})
+            console = Console(width=160)
+            console.print(table(results, heading))
+            console.print(ahead(results, f"{load}: {SERVICE} over each, above 1.00 it is ahead"))
+            write_json(given.json, {"machine": machine, "loads": everything, "compared": compared})
 
 
-def _course(load: str, given: argparse.Namespace, image: Path, heavy: Path) -> Course:
+def _course(load: str, given: argparse.Namespace, image: Path, heavy: str) -> Course:
     light = load == "light"
     return Course(
-        card="shapes" if light else str(heavy),
+        card="shapes" if light else heavy,
         image=image,
         connections=tuple(given.connections if light else given.heavy_connections),
         rates=tuple(given.rates),
@@ -121,14 +113,55 @@ def table(results: Sequence[Result], heading: str) -> Table:
 
 def ratios(results: Sequence[Result]) -> Iterator[tuple[str, str, str, float, float]]:
     """How far the service is ahead: server, engine, point, ratio of images/s and of p99 (above 1: ahead)."""
-    ours = next((result for result in results if result.server == SERVICE and result.points), None)
+    ours = _service(results)
     for result in results:
         if ours is None or result.server in (SERVICE, LOOP):
             continue
-        for name in [name for name in result.points if "x" not in name and name in ours.points]:
+        for name in [name for name in result.points if name in _closed(ours)]:
             here, there = ours.points[name], result.points[name]
             faster = here.images_per_second / there.images_per_second if there.images_per_second else math.inf
             yield result.server, result.engine, name, faster, there.p99_ms / here.p99_ms
+
+
+def efficiency(results: Sequence[Result]) -> dict[str, float]:
+    """Images/s through the service over those of the same engine in a loop, the faster one, by connections.
+
+    Above 1: the service decodes while the device computes, a loop does one after the other.
+    """
+    ours = _service(results)
+    loops = [result for result in results if result.server == LOOP and result.engine == "ours"]
+    rates = [run.images_per_second for loop in loops for run in loop.points.values()]
+    if ours is None or not rates:
+        return {}
+    return {name: ours.points[name].images_per_second / max(rates) for name in _closed(ours)}
+
+
+def ahead(results: Sequence[Result], heading: str) -> Table:
+    """A row a peer: at each number of connections the ratios of images/s and of p99."""
+    ours = _service(results)
+    points = sorted(_closed(ours), key=_order) if ours else []
+    shown = Table(title=heading, title_justify="left")
+    shown.add_column("over", no_wrap=True)
+    shown.add_column("engine")
+    for name in points:
+        shown.add_column(f"{name} at once\nimg/s   p99", justify="right")
+    rows: dict[tuple[str, str], dict[str, str]] = {}
+    for server, engine, name, faster, quicker in ratios(results):
+        rows.setdefault((server, engine), {})[name] = f"{faster:.2f}  {quicker:.2f}"
+    if shares := efficiency(results):
+        rows[LOOP, "ours"] = {name: f"{share:.2f}      " for name, share in shares.items()}
+    for (server, engine), cells in rows.items():
+        shown.add_row(server, engine, *(cells.get(name, "") for name in points))
+    return shown
+
+
+def _service(results: Sequence[Result]) -> Result | None:
+    return next((result for result in results if result.server == SERVICE and result.points), None)
+
+
+def _closed(result: Result) -> list[str]:
+    """The points of its closed loops."""
+    return [name for name in result.points if "x" not in name]
 
 
 def _order(point: str) -> tuple[bool, float]:

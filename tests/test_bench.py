@@ -6,8 +6,6 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,46 +20,10 @@ from bench.peers.catalogue import PEERS, Peer, chosen, failure_note
 from bench.processes import NotStarted, members, running
 from models.canvas import prepare
 from models.images import Image
+from tests.answering import BUSY, OK, Answer, answering
 
 ROOT = Path(__file__).parent.parent
-OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
-BUSY = b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n%b\r\n"
-Answer = Callable[[int], Awaitable[bytes]]
-
 # -- the load generator --------------------------------------------------------------------------------------
-
-
-@asynccontextmanager
-async def answering(answer: Answer) -> AsyncIterator[int]:
-    """A server that gives its n-th request what `answer(n)` says; an empty answer hangs up. Its port."""
-    count, tasks = 0, []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal count
-        tasks.append(asyncio.current_task())
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                length = next(line for line in head.split(b"\r\n") if line.startswith(b"Content-Length"))
-                await reader.readexactly(int(length.split()[1]))
-                count += 1
-                if not (said := await answer(count)):
-                    break
-                writer.write(said)
-                if b"Connection: close" in said:
-                    break
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-            with suppress(ConnectionError):
-                await writer.wait_closed()
-
-    listener = await asyncio.start_server(serve, "127.0.0.1", 0)
-    yield listener.sockets[0].getsockname()[1]
-    listener.close()
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def asked(answer: Answer, plan: Plan) -> Tally:
@@ -194,6 +156,21 @@ def test_ratios_are_above_one_where_the_service_is_ahead() -> None:
     ours = Result("rcnn-serve", "ours", {"4": RUN, "1x": RUN})
     slower = Result("ray", "eager", {"4": replace(RUN, images_per_second=4.0, p99_ms=500.0), "1x": RUN})
     assert list(server.ratios([ours, slower])) == [("ray", "eager", "4", 2.5, 2.5)]
+
+
+def test_the_table_of_ratios_has_the_loop_as_http_efficiency() -> None:
+    """The faster of the loop's two; its engine is ours, not torchvision's."""
+    rates = {"1": replace(RUN, images_per_second=9.0), "8": replace(RUN, images_per_second=12.5)}
+    loops = [Result("loop", "ours", rates), Result("loop", "eager", {"1": RUN})]
+    ours = Result("rcnn-serve", "ours", {"16": RUN, "1": replace(RUN, images_per_second=5.0), "1x": RUN})
+    peer = Result("ray", "eager", {"1": replace(RUN, images_per_second=2.0, p99_ms=500.0)})
+    assert server.efficiency([*loops, ours, peer]) == {"16": 0.8, "1": 0.4}
+    assert server.efficiency([ours, peer]) == server.efficiency(loops) == {}
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(server.ahead([*loops, ours, peer], "over each"))
+    table = console.export_text().replace("│", " ").splitlines()
+    rows = [line.split() for line in table if line.startswith(("  ray", "  loop"))]
+    assert rows == [["ray", "eager", "2.50", "2.50"], ["loop", "ours", "0.40", "0.80"]]
 
 
 def test_a_peer_that_is_not_there_or_does_not_start_is_in_the_table(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 """What the answers of all routes have in common: rounded numbers, Server-Timing, a known length."""
 
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ def respond(body: bytes, media_type: str, timings: Timings) -> Response:
 
 def milliseconds(timings: Timings) -> dict[str, float]:
     """The stages' times by their names, rounded."""
-    return {stage: round(value, TIME_DECIMALS) for stage, value in asdict(timings).items()}
+    return {stage: round(value, TIME_DECIMALS) for stage, value in vars(timings).items()}
 
 
 def rounded(values: npt.NDArray[np.float32], decimals: int) -> list[Any]:

@@ -109,7 +109,7 @@ def to_wire(outcome: Outcome, query: DetectOptions, service: DetectionService) -
         labels=labels,
         scores=rounded(found.scores, SCORE_DECIMALS),
         names=[outcome.labels[label] for label in labels],
-        image=ImageSize.model_construct(width=size[0], height=size[1]),
+        image=ImageSize(width=size[0], height=size[1]),
         model=service.model.detector.card.name,
         box_format=query.box_format,
         timings_ms=TimingsMs.model_validate(milliseconds(outcome.timings)),
