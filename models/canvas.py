@@ -55,7 +55,9 @@ def prepare(image: Image, min_size: int, max_size: int) -> Canvas:
     height, width = resized(image.height, image.width, min_size, max_size)
     pixels = torch.zeros(_padded(height), _padded(width), 3)
     content = pixels.view(len(pixels), -1)[:height, : 3 * width]
-    torch.addcmul((-MEAN / STD).repeat(width), _resize(image, height, width), _SPREAD.repeat(width), out=content)
+    torch.addcmul(
+        (-MEAN / STD).repeat(width), _resize(image, height, width), _SPREAD.repeat(width), out=content
+    )
     return Canvas(pixels, (height, width), (image.height, image.width))
 
 

@@ -3,8 +3,8 @@
 Nothing is believed before it is checked: the format by its first bytes against an allow-list, structure and
 sizes by the header (models/image_headers.py), and only then are pixels decoded. What comes out is what a
 viewer shows: the first picture of several, EXIF orientation applied, transparency on white, 16 bits scaled to
-8. Colour profiles are ignored, as they are in the data that detectors are trained on. A JPEG that is much larger
-than the canvas it is for may be decoded as a draft, at a half, a quarter or an eighth of its size.
+8. Colour profiles are ignored, as they are in the data that detectors are trained on. A JPEG much larger than
+the canvas it is for may be decoded as a draft, at a half, a quarter or an eighth of its size.
 """
 
 import re
@@ -70,7 +70,7 @@ _DAMAGE = (
 _BAND_PIXELS = 2**17  # converted at a time: small enough for the cache, which makes it three times as fast
 _LAYERS = 8  # more than a decoder ever paints a picture: a pass for each of up to six planes
 _DRAFT_SCALES = (8, 4, 2)  # what libjpeg scales by while it decodes, at a fraction of the work
-_DRAFT_MARGIN = 2.0  # a draft is at least so many times its canvas; see bench/draft.py for what it does to AP
+DRAFT_MARGIN = 2.0  # a draft is at least so many times its canvas; see bench/draft.py for what it does to AP
 _ADVICE = "send the whole file, or save it again as an ordinary JPEG or PNG"
 _HUSH = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _hush_lock = Lock()
@@ -238,7 +238,7 @@ def _hush_pillow() -> None:
 def _begin_draft(picture: ImageFile, canvas_limits: tuple[int, int]) -> int:
     """Have a JPEG much larger than its canvas decoded smaller; by how much: 1 where it is not."""
     reduction = max(side / most for side, most in zip(sorted(picture.size), canvas_limits, strict=True))
-    wanted = next((scale for scale in _DRAFT_SCALES if scale * _DRAFT_MARGIN <= reduction), 1)
+    wanted = next((scale for scale in _DRAFT_SCALES if scale * DRAFT_MARGIN <= reduction), 1)
     if wanted == 1 or not isinstance(picture, JpegImageFile):
         return 1
     width, height = picture.size

@@ -1,4 +1,4 @@
-"""Any mode of Pillow's in RGB of 8 bits: transparency on white, wide grey values scaled, CMYK as it was meant."""
+"""Pictures of any mode in 8-bit RGB: transparency on white, wide grey values scaled, CMYK as it was meant."""
 
 from collections.abc import Callable
 from functools import partial
