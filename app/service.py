@@ -239,10 +239,10 @@ class DetectionService:
 
     def _decode(self, data: Source, plan: Plan) -> "_Ready":
         started = time.monotonic()
-        image = images.read(data, self._limits)
+        image = images.read(data, self._limits, self.model.detector.card.canvas_limits(plan.size))
         canvas = self.model.prepare(image, plan.size, plan.upscale)
-        # Without a drawing to make, the pixels go now: they are the most that a waiting request could hold.
-        kept = image if plan.draw else None
+        # Drawn on all pixels. Without a drawing they go now: they are the most that who waits could hold.
+        kept = (images.read(data, self._limits) if image.draft else image) if plan.draw else None
         return _Ready((image.width, image.height), canvas, kept, time.monotonic() - started)
 
     async def _infer(self, job: Job, deadline: float) -> Answered[Inferred]:

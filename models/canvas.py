@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from models.images import Image, Pixels
+from models.images import Image
 
 DIVISOR = 32  # the coarsest stride of the feature pyramids; torchvision pads to it as well
 MEAN = torch.tensor([0.485, 0.456, 0.406])  # ImageNet, RGB: what torchvision's detectors were trained with
 STD = torch.tensor([0.229, 0.224, 0.225])
+_SPREAD = 1 / (255 * STD)
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,10 +53,11 @@ def resized(height: int, width: int, min_size: int, max_size: int) -> tuple[int,
 def prepare(image: Image, min_size: int, max_size: int) -> Canvas:
     """Normalise, resize and pad as torchvision's `GeneralizedRCNNTransform` does for one image."""
     height, width = resized(image.height, image.width, min_size, max_size)
-    content = _resize(image.pixels, height, width)
     pixels = torch.zeros(_padded(height), _padded(width), 3)
-    torch.sub(content, MEAN * 255, out=content)
-    torch.div(content, STD * 255, out=pixels[:height, :width])
+    content = pixels.view(len(pixels), -1)[:height, : 3 * width]
+    torch.addcmul(
+        (-MEAN / STD).repeat(width), _resize(image, height, width), _SPREAD.repeat(width), out=content
+    )
     return Canvas(pixels, (height, width), (image.height, image.width))
 
 
@@ -64,25 +65,39 @@ def _padded(side: int) -> int:
     return math.ceil(side / DIVISOR) * DIVISOR
 
 
-def _resize(pixels: Pixels, height: int, width: int) -> Tensor:
-    """Bilinear resize of uint8 (H, W, 3) without antialiasing: float32 (height, width, 3) in 0..255.
+def _resize(image: Image, height: int, width: int) -> Tensor:
+    """Bilinear resize without antialiasing: float32 (height, width * 3) in 0..255, colours side by side.
 
-    Rows first and by hand, from the two source rows that each output row touches: a 50-megapixel image
-    is never held as floats. Along the rows torch's own kernel does the rest.
+    By hand, from the four pixels that each new one touches: only they become floats, which takes half to a
+    third of the time of torch's kernel on a large image and none of its memory. Bytes are taken rather than
+    pixels of three, for which numpy has no fast path.
     """
-    low, high, weight = _taps(pixels.shape[0], height)
-    upper, lower = (torch.from_numpy(pixels[rows.numpy()]).float() for rows in (low, high))
-    rows = upper.lerp_(lower, weight[:, None, None]).permute(2, 0, 1)[None]  # NCHW, channels last in memory
-    return F.interpolate(rows, (height, width), mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
+    upper, lower, down = _taps(image, 0, height)
+    left, right, across = _taps(image, 1, width)
+    columns = [(3 * column[:, None] + torch.arange(3)).view(-1).numpy() for column in (left, right)]
+    across = across.repeat_interleave(3)
+    stored = image.pixels.reshape(len(image.pixels), -1)
+
+    def row(taken: Tensor) -> Tensor:
+        bytes_ = stored[taken.numpy()]
+        one, other = (torch.from_numpy(bytes_.take(column, 1)).float() for column in columns)
+        return one.lerp_(other, across)
+
+    return row(upper).lerp_(row(lower), down[:, None])
 
 
-def _taps(size: int, new_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Source rows above and below each output row's centre, and the weight of the one below.
+def _taps(image: Image, axis: int, new_size: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Stored pixels before and after the centre of each new one along the axis, and the latter's weight.
 
-    torch's kernel takes the ratio in float32 and rounds once more at the end, so this does too: at row
+    torch's kernel takes the ratio in float32 and rounds once more at the end, so this does too: at pixel
     1000 the exact ratio would already put the weights 1e-4 apart.
     """
+    stored = image.pixels.shape[axis]
+    size, scale, start = stored, 1, 0
+    if draft := image.draft:
+        size, scale, start = (image.height, image.width)[axis], draft.scale, (draft.top, draft.left)[axis]
     ratio = torch.tensor(size / new_size, dtype=torch.float32).double()
-    centres = ((torch.arange(new_size).double() + 0.5) * ratio - 0.5).clamp_(min=0).float()
-    low = centres.long().clamp_(max=size - 1)
-    return low, (low + 1).clamp_(max=size - 1), centres - low
+    places = (torch.arange(new_size).double() + 0.5) * ratio  # on the image
+    centres = ((places - start) / scale - 0.5).clamp_(min=0).float()
+    low = centres.long().clamp_(max=stored - 1)
+    return low, (low + 1).clamp_(max=stored - 1), centres - low

@@ -95,8 +95,7 @@ class Detector:
 
     def prepare(self, image: Image, size: int | None = None) -> Canvas:
         """The image's canvas; `size` replaces the card's short side, the long one's limit follows."""
-        min_size = size or self.card.min_size
-        return prepare(image, min_size, round(self.card.max_size * min_size / self.card.min_size))
+        return prepare(image, *self.card.canvas_limits(size))
 
     def detect(self, jobs: Sequence[Job], observe: Observe | None = None) -> list[Detections]:
         """Detections per job, in order; all jobs share one canvas key. MemoryError: the device is full."""

@@ -84,6 +84,8 @@ def draw(image: Image, detections: Detections, names: Sequence[str]) -> pillow.I
 
     An image with less than 320 pixels on its long side is enlarged by a whole factor.
     """
+    if image.draft:
+        raise ValueError("a draft has not the image's pixels; decode it without canvas_limits to draw on it")
     factor = math.ceil(_MIN_LONG_SIDE / max(image.width, image.height))
     picture = pillow.fromarray(image.pixels)
     if factor > 1:

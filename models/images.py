@@ -3,7 +3,8 @@
 Nothing is believed before it is checked: the format by its first bytes against an allow-list, structure and
 sizes by the header (models/image_headers.py), and only then are pixels decoded. What comes out is what a
 viewer shows: the first picture of several, EXIF orientation applied, transparency on white, 16 bits scaled to
-8. Colour profiles are ignored, as they are in the data that detectors are trained on.
+8. Colour profiles are ignored, as they are in the data that detectors are trained on. A JPEG much larger than
+the canvas it is for may be decoded as a draft, at a half, a quarter or an eighth of its size.
 """
 
 import re
@@ -13,14 +14,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from io import BytesIO
 from threading import Lock
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import ExifTags, ImageChops
+from PIL import ExifTags
 from PIL import Image as pillow
 from PIL.AvifImagePlugin import SUPPORTED as HAS_AVIF
 from PIL.AvifImagePlugin import AvifImageFile
@@ -35,6 +34,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from models.avif_headers import HeaderError, Size, without_exif
 from models.image_headers import Header, read_header
+from models.picture_modes import converter
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -69,6 +69,8 @@ _DAMAGE = (
 )
 _BAND_PIXELS = 2**17  # converted at a time: small enough for the cache, which makes it three times as fast
 _LAYERS = 8  # more than a decoder ever paints a picture: a pass for each of up to six planes
+_DRAFT_SCALES = (8, 4, 2)  # what libjpeg scales by while it decodes, at a fraction of the work
+DRAFT_MARGIN = 2.0  # a draft is at least so many times its canvas; see bench/draft.py for what it does to AP
 _ADVICE = "send the whole file, or save it again as an ordinary JPEG or PNG"
 _HUSH = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
 _hush_lock = Lock()
@@ -97,12 +99,30 @@ class Limits:
             raise ValueError(f"max_pixels is {self.max_pixels}; it must be at least 1")
 
 
+@dataclass(frozen=True)
+class Draft:
+    """How a draft's pixels lie on the image of (height, width) px: each is `scale` x `scale` of its pixels.
+
+    The first begins at (top, left), which is negative where the image does not fill its first row or column.
+    """
+
+    height: int
+    width: int
+    scale: int
+    top: int
+    left: int
+
+
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A decoded image as a viewer shows it: pixels uint8 (height, width, 3) RGB, C-contiguous; its format."""
+    """A decoded image as a viewer shows it: pixels uint8 (H, W, 3) RGB, C-contiguous; its format.
+
+    Of a draft the pixels are fewer than `height` and `width` say, which are always those of the image.
+    """
 
     pixels: Pixels
     format: str
+    draft: Draft | None = None
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape
@@ -113,32 +133,42 @@ class Image:
 
     @property
     def width(self) -> int:
-        return int(self.pixels.shape[1])
+        return self.draft.width if self.draft else int(self.pixels.shape[1])
 
     @property
     def height(self) -> int:
-        return int(self.pixels.shape[0])
+        return self.draft.height if self.draft else int(self.pixels.shape[0])
 
 
-def decode(data: bytes, limits: Limits) -> Image:
-    """Decode an encoded image. Raises InvalidImage or ImageTooLarge, each with a text for the sender."""
+def decode(data: bytes, limits: Limits, canvas_limits: tuple[int, int] | None = None) -> Image:
+    """Decode an encoded image. Raises InvalidImage or ImageTooLarge, each with a text for the sender.
+
+    `canvas_limits` are those of the canvas that the pixels are for (short side, long side, px): a JPEG much
+    larger than it comes as a draft. None: all pixels, for drawing, for training, for looking at parts.
+    """
     _hush_pillow()
     header = _read_header(data)
     for size in header.sizes:
         _check_size(size, limits)
     with _blaming_the_data(header.format):
         picture = _OPENERS[header.format](BytesIO(without_exif(data) if header.format == "AVIF" else data))
-    _check_size(picture.size, limits)
+    size = picture.size
+    _check_size(size, limits)
+    with _blaming_the_data(header.format):
+        scale = _begin_draft(picture, canvas_limits) if canvas_limits else 1
     _check_tiles(picture)
     with _blaming_the_data(header.format):
         picture.load()
-        pixels = _pixels(picture)
-    return Image(pixels, header.format)
+        orientation = _orientation(picture)
+        pixels = _pixels(picture, orientation)
+    return Image(pixels, header.format, _draft(size, picture.size, scale, orientation))
 
 
-def read(source: bytes | Pixels, limits: Limits) -> Image:
+def read(source: bytes | Pixels, limits: Limits, canvas_limits: tuple[int, int] | None = None) -> Image:
     """An image from what it comes as: a file, or pixels. Raises InvalidImage or ImageTooLarge."""
-    return decode(source, limits) if isinstance(source, bytes) else of_pixels(source, limits)
+    if isinstance(source, bytes):
+        return decode(source, limits, canvas_limits)
+    return of_pixels(source, limits)
 
 
 def of_pixels(pixels: Pixels, limits: Limits) -> Image:
@@ -205,11 +235,37 @@ def _hush_pillow() -> None:
             warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def _pixels(picture: ImageFile) -> Pixels:
+def _begin_draft(picture: ImageFile, canvas_limits: tuple[int, int]) -> int:
+    """Have a JPEG much larger than its canvas decoded smaller; by how much: 1 where it is not."""
+    reduction = max(side / most for side, most in zip(sorted(picture.size), canvas_limits, strict=True))
+    wanted = next((scale for scale in _DRAFT_SCALES if scale * DRAFT_MARGIN <= reduction), 1)
+    if wanted == 1 or not isinstance(picture, JpegImageFile):
+        return 1
+    width, height = picture.size
+    # Pillow takes the size as a lower bound, so a side shorter than the scale may make the scale smaller.
+    begun = picture.draft(None, (max(1, width // wanted), max(1, height // wanted)))
+    return round(width / begun[1][2]) if begun else 1
+
+
+def _draft(size: Size, drafted: Size, scale: int, orientation: int) -> Draft | None:
+    """Where the draft's pixels lie once the image is upright; `size` and `drafted` (width, height) as stored.
+
+    The last pixels reach over the edge where the scale does not divide the side; a flip makes them the first.
+    """
+    if scale == 1:
+        return None
+    over = (size[1] - scale * drafted[1], size[0] - scale * drafted[0])
+    top, left = (least if flip < 0 else 0 for least, flip in zip(over, _flips(orientation), strict=True))
+    if orientation >= 5:
+        return Draft(size[0], size[1], scale, left, top)
+    return Draft(size[1], size[0], scale, top, left)
+
+
+def _pixels(picture: ImageFile, orientation: int) -> Pixels:
     """Convert a loaded picture band by band, each written to where the orientation shows it."""
     width, height = picture.size
-    shown, stored = _oriented(width, height, _orientation(picture))
-    convert = _converter(picture)
+    shown, stored = _oriented(width, height, orientation)
+    convert = converter(picture)
     rows = max(1, _BAND_PIXELS // width)
     for top in range(0, height, rows):
         bottom = min(height, top + rows)
@@ -232,63 +288,10 @@ def _oriented(width: int, height: int, orientation: int) -> tuple[Pixels, Pixels
     """Room for the pixels as shown, and a view of the same memory in the order in which they are stored."""
     shown = np.empty((width, height, 3) if orientation >= 5 else (height, width, 3), np.uint8)
     stored = shown.transpose(1, 0, 2) if orientation >= 5 else shown
-    rows = -1 if orientation in (3, 4, 6, 7) else 1
-    columns = -1 if orientation in (2, 3, 7, 8) else 1
+    rows, columns = _flips(orientation)
     return shown, stored[::rows, ::columns]
 
 
-def _converter(picture: ImageFile) -> Callable[[pillow.Image], npt.NDArray[Any]]:
-    """How to turn a band of this picture into RGB."""
-    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        black, white = _levels(picture)
-        return partial(_from_levels, black=black, white=white, transparent=picture.info.get("transparency"))
-    if isinstance(transparent := picture.info.get("transparency"), tuple) and max(transparent) > 255:
-        picture.info["transparency"] = tuple(value >> 8 for value in transparent)  # of 16-bit samples, now 8
-    if picture.has_transparency_data:
-        return _on_white
-    if picture.mode == "CMYK" and picture.format == "JPEG" and "adobe" not in picture.info:
-        return _from_plain_cmyk
-    return _to_rgb
-
-
-def _to_rgb(band: pillow.Image) -> npt.NDArray[Any]:
-    return np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
-
-
-def _from_plain_cmyk(band: pillow.Image) -> npt.NDArray[Any]:
-    """Undo the inversion that Pillow takes for granted in JPEG, though only Adobe's programs invert."""
-    return _to_rgb(ImageChops.invert(band))
-
-
-def _on_white(band: pillow.Image) -> npt.NDArray[Any]:
-    """Lay a band with transparency on white, as a page shows it: no hidden colour comes through."""
-    colours = (band.convert("LA") if band.mode == "La" else band).convert("RGBA")
-    page = pillow.new("RGB", band.size, "white")
-    page.paste(colours, mask=colours)
-    return np.asarray(page)
-
-
-def _levels(picture: ImageFile) -> tuple[float, float]:
-    """The values of black and white: the full range of up to 16 bits, beyond them the picture's extremes."""
-    tags = getattr(picture, "tag_v2", {})
-    if picture.mode in ("I", "F"):
-        values = np.asarray(picture)
-        finite = values[np.isfinite(values)]
-        black, white = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    else:
-        bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
-        black, white = 0.0, float(2**bits - 1)
-    white_is_least = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
-    return (white, black) if white_is_least else (black, white)
-
-
-def _from_levels(band: pillow.Image, black: float, white: float, transparent: object) -> npt.NDArray[Any]:
-    """Scale wide grey values linearly to 0..255; what is not a number is black, what is transparent white."""
-    values = np.asarray(band)
-    scale = 255.0 / (white - black) if white != black else 0.0
-    with np.errstate(over="ignore", invalid="ignore"):
-        grey = np.nan_to_num((values.astype(np.float64) - black) * scale, nan=0.0, posinf=255.0, neginf=0.0)
-    grey = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
-    if isinstance(transparent, int):
-        grey[values == transparent] = 255
-    return np.broadcast_to(grey[:, :, None], (*grey.shape, 3))
+def _flips(orientation: int) -> tuple[int, int]:
+    """-1 where the orientation turns the stored rows, and the stored columns, the other way round; else 1."""
+    return -1 if orientation in (3, 4, 6, 7) else 1, -1 if orientation in (2, 3, 7, 8) else 1

@@ -34,6 +34,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "numpy": ("app/*", "models/*"),
     "PIL": (
         "models/images.py",
+        "models/picture_modes.py",
         "models/drawing.py",
         "models/training/synthetic.py",
         "models/training/samples.py",
@@ -121,7 +122,8 @@ ARROWS: dict[str, str] = {
     "models.networks": "",
     "models.canvas": "models.images",
     "models.drawing": "models.detections models.images",
-    "models.images": "models.image_headers models.avif_headers",
+    "models.images": "models.image_headers models.avif_headers models.picture_modes",
+    "models.picture_modes": "",
     "models.image_headers": "models.avif_headers",
     "models.avif_headers": "",
     "models.detections": "",

@@ -8,7 +8,17 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from models.canvas import MEAN, STD, prepare, resized
 from models.images import Image
 
-SIZES = [(240, 320), (320, 240), (200, 200), (97, 301), (150, 1000), (1, 1), (33, 31), (1201, 807)]
+SIZES = [
+    (240, 320),
+    (320, 240),
+    (200, 200),
+    (97, 301),
+    (150, 1000),
+    (1, 1),
+    (33, 31),
+    (1201, 807),
+    (1500, 4000),
+]
 
 
 def noise(height: int, width: int) -> Image:

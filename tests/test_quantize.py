@@ -21,7 +21,8 @@ from models.quantization.calibration import choose
 from models.quantization.measure import count_twins
 from models.training.synthetic import draw_scene
 from models.zoo.cards import read_card
-from models.zoo.quantized import QuantizedError, read_manifest
+from models.zoo.catalogue import find_card
+from models.zoo.quantized import QuantizedError, find_quantized, read_manifest
 from models.zoo.weights import save_weights
 from tests.conftest import ROOT
 from tests.networks import LABELS, random_network
@@ -184,6 +185,18 @@ def test_twins_have_one_label_and_overlap_by_half_and_are_used_once() -> None:
     assert count_twins(one, other) == 1
     assert count_twins(one, one) == 4
     assert count_twins(one, found()) == count_twins(found(), one) == 0
+
+
+@pytest.mark.parametrize("model", ["shapes", "blood-cells"])
+def test_the_bundled_artefacts_are_of_the_bundled_weights_and_lose_next_to_nothing(model: str) -> None:
+    """A loss of 0.005 of AP is what int8 may cost; the card says what the artefact says."""
+    card = find_card(model, None)
+    manifest = read_manifest(find_quantized(card, card.weights_file, Path("none")))
+    assert (manifest.model, manifest.weights, manifest.measure) == (model, card.sha256, "AP")
+    assert manifest.drop <= 0.005
+    assert manifest.evaluated_images >= 80
+    assert card.int8 is not None
+    assert (card.int8["fp32"], card.int8["int8"]) == (manifest.fp32, manifest.int8)
 
 
 def test_a_folder_without_images_is_refused(tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ class LocalClient:
         """Detections of one image file; raises ImageError, CommandFailed, MemoryError."""
         asked = self._options(options)
         started = time.perf_counter()
-        picture = decode(image, self._limits)
-        canvas = self._detector.prepare(picture, options.get("size"))
+        size = options.get("size")
+        picture = decode(image, self._limits, self._detector.card.canvas_limits(size))
+        canvas = self._detector.prepare(picture, size)
         decoded = time.perf_counter()
         stages: dict[str, float] = {}
         [detections] = self._detector.detect([Job(canvas, asked)], stages.__setitem__)

@@ -31,7 +31,8 @@ def ask_detector(
     """
 
     def prepare(file: Path) -> Job:
-        return Job(detector.prepare(decode(file.read_bytes(), limits)), options)
+        image = decode(file.read_bytes(), limits, detector.card.canvas_limits())  # as it is served
+        return Job(detector.prepare(image), options)
 
     held: _Held = {}
     readers = min(READERS, os.cpu_count() or 1)

@@ -56,7 +56,8 @@ class Canvases:
     def job(self, file: Path) -> Job:
         """The image as a job; raises ImageError, OSError."""
         options = Options(FLOOR, self.detector.card.nms_threshold, MOST_DETECTIONS)
-        return Job(self.detector.prepare(decode(file.read_bytes(), LIMITS)), options)
+        image = decode(file.read_bytes(), LIMITS, self.detector.card.canvas_limits())  # as it is served
+        return Job(self.detector.prepare(image), options)
 
 
 @dataclass(frozen=True, eq=False)

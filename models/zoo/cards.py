@@ -61,6 +61,11 @@ class Card(BaseModel):
         folder = Path() if self.path is None else self.path.parent
         return folder / self.weights.removeprefix(FILE)
 
+    def canvas_limits(self, size: int | None = None) -> tuple[int, int]:
+        """Limits of the canvas's short and long side; `size` replaces the short one's, the other follows."""
+        short = size or self.min_size
+        return short, round(self.max_size * short / self.min_size)
+
     @field_validator("name")
     @classmethod
     def _name_is_free(cls, name: str) -> str:

@@ -88,7 +88,8 @@ def observe(
     options = Options(FLOOR, KEEP_ALL, everything, classes)
 
     def prepare(file: Path) -> Job:
-        return Job(detector.prepare(decode(file.read_bytes(), subject.limits)), options)
+        image = decode(file.read_bytes(), subject.limits, detector.card.canvas_limits())
+        return Job(detector.prepare(image), options)
 
     jobs = ahead(lambda file: attempt(prepare, file), files, min(READERS, os.cpu_count() or 1))
     for truth, job in zip(truths, jobs, strict=True):

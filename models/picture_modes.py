@@ -1,0 +1,68 @@
+"""Pictures of any mode in 8-bit RGB: transparency on white, wide grey values scaled, CMYK as it was meant."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import ExifTags, ImageChops
+from PIL import Image as pillow
+from PIL.ImageFile import ImageFile
+
+
+def converter(picture: ImageFile) -> Callable[[pillow.Image], npt.NDArray[Any]]:
+    """How to turn a band of this picture into RGB."""
+    if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
+        black, white = _levels(picture)
+        return partial(_from_levels, black=black, white=white, transparent=picture.info.get("transparency"))
+    if isinstance(transparent := picture.info.get("transparency"), tuple) and max(transparent) > 255:
+        picture.info["transparency"] = tuple(value >> 8 for value in transparent)  # of 16-bit samples, now 8
+    if picture.has_transparency_data:
+        return _on_white
+    if picture.mode == "CMYK" and picture.format == "JPEG" and "adobe" not in picture.info:
+        return _from_plain_cmyk
+    return _to_rgb
+
+
+def _to_rgb(band: pillow.Image) -> npt.NDArray[Any]:
+    return np.asarray(band if band.mode == "RGB" else band.convert("RGB"))
+
+
+def _from_plain_cmyk(band: pillow.Image) -> npt.NDArray[Any]:
+    """Undo the inversion that Pillow takes for granted in JPEG, though only Adobe's programs invert."""
+    return _to_rgb(ImageChops.invert(band))
+
+
+def _on_white(band: pillow.Image) -> npt.NDArray[Any]:
+    """Lay a band with transparency on white, as a page shows it: no hidden colour comes through."""
+    colours = (band.convert("LA") if band.mode == "La" else band).convert("RGBA")
+    page = pillow.new("RGB", band.size, "white")
+    page.paste(colours, mask=colours)
+    return np.asarray(page)
+
+
+def _levels(picture: ImageFile) -> tuple[float, float]:
+    """The values of black and white: the full range of up to 16 bits, beyond them the picture's extremes."""
+    tags = getattr(picture, "tag_v2", {})
+    if picture.mode in ("I", "F"):
+        values = np.asarray(picture)
+        finite = values[np.isfinite(values)]
+        black, white = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    else:
+        bits = tags.get(ExifTags.Base.BitsPerSample, (16,))[0]
+        black, white = 0.0, float(2**bits - 1)
+    white_is_least = tags.get(ExifTags.Base.PhotometricInterpretation) == 0
+    return (white, black) if white_is_least else (black, white)
+
+
+def _from_levels(band: pillow.Image, black: float, white: float, transparent: object) -> npt.NDArray[Any]:
+    """Scale wide grey values linearly to 0..255; what is not a number is black, what is transparent white."""
+    values = np.asarray(band)
+    scale = 255.0 / (white - black) if white != black else 0.0
+    with np.errstate(over="ignore", invalid="ignore"):
+        grey = np.nan_to_num((values.astype(np.float64) - black) * scale, nan=0.0, posinf=255.0, neginf=0.0)
+    grey = np.clip(np.rint(grey), 0, 255).astype(np.uint8)
+    if isinstance(transparent, int):
+        grey[values == transparent] = 255
+    return np.broadcast_to(grey[:, :, None], (*grey.shape, 3))
