@@ -9,7 +9,7 @@ from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.ops import clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import clip_boxes_to_image
 
 from models.engines.protocol import DenseOutput
 from models.suppression import Suppress, torchvision_nms
@@ -56,16 +56,12 @@ class Proposer:
     ) -> list[Tensor]:
         """Proposals (N, 4) xyxy canvas px of each image, best first, clipped to its (height, width)."""
         anchors = self.anchors(dense, canvas)
-        levels = [
-            self._best(objectness, deltas, anchors_of_level)
-            for objectness, deltas, anchors_of_level in zip(
-                dense.objectness, dense.deltas, anchors, strict=True
-            )
-        ]
-        return [
-            self._filter([(boxes[k], scores[k]) for boxes, scores in levels], content)
-            for k, content in enumerate(contents)
-        ]
+        levels = [self._best(*level) for level in zip(dense.objectness, dense.deltas, anchors, strict=True)]
+        logits, deltas, picked = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
+        boxes = self._config.coder.decode_single(deltas.view(-1, 4), picked.view(-1, 4)).view_as(picked)
+        scores = logits.sigmoid()
+        level = torch.cat([part[0].new_full(part[0].shape, k) for k, (part, *_) in enumerate(levels)]).long()
+        return [self._filter(boxes[k], scores[k], level, content) for k, content in enumerate(contents)]
 
     def anchors(self, dense: DenseOutput, canvas: tuple[int, int]) -> list[Tensor]:
         """The anchors (A, 4) of each level, xyxy canvas px."""
@@ -83,22 +79,20 @@ class Proposer:
         generator.set_cell_anchors(torch.float32, device)
         return list(generator.grid_anchors([list(shape) for shape in shapes], strides))
 
-    def _best(self, objectness: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor]:
-        """The level's top boxes (B, k, 4) and logits (B, k): only these are decoded."""
+    def _best(self, objectness: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The level's top logits (B, k), and what decodes to their boxes: deltas and anchors (B, k, 4)."""
         batch, per_place, height, width = objectness.shape
         logits = objectness.permute(0, 2, 3, 1).reshape(batch, -1)
         rows = deltas.view(batch, per_place, 4, height, width).permute(0, 3, 4, 1, 2).reshape(batch, -1, 4)
         scores, index = logits.topk(min(self._config.pre_nms, logits.shape[1]), dim=1)
-        picked = rows.gather(1, index[..., None].expand(-1, -1, 4))
-        boxes = self._config.coder.decode_single(picked.reshape(-1, 4), anchors[index.reshape(-1)])
-        return boxes.view(batch, -1, 4), scores
+        return scores, rows.gather(1, index[..., None].expand(-1, -1, 4)), anchors[index]
 
-    def _filter(self, levels: list[tuple[Tensor, Tensor]], content: tuple[int, int]) -> Tensor:
+    def _filter(self, boxes: Tensor, scores: Tensor, level: Tensor, content: tuple[int, int]) -> Tensor:
+        """One image's proposals of its decoded boxes (k, 4), scores (k,) and their levels (k,)."""
         config = self._config
-        boxes: Tensor = clip_boxes_to_image(torch.cat([boxes for boxes, _ in levels]), content)
-        scores = torch.cat([scores for _, scores in levels]).sigmoid()
-        level = torch.cat([torch.full_like(s, k, dtype=torch.int64) for k, (_, s) in enumerate(levels)])
-        keep = remove_small_boxes(boxes, SMALLEST_SIDE)
-        keep = keep[scores[keep] >= config.score_threshold]
+        boxes = clip_boxes_to_image(boxes, content)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        large = (sides >= SMALLEST_SIDE).all(dim=1)
+        keep = torch.where(large & (scores >= config.score_threshold))[0]
         best = self._suppress(boxes[keep], scores[keep], level[keep], config.nms_threshold)[: config.post_nms]
         return boxes[keep[best]]
