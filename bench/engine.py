@@ -31,6 +31,7 @@ from bench import roofline
 from bench.options import command_line, write_json
 from models.detector import Detector, Job
 from models.engines import EngineChoice, build_engine
+from models.engines.choice import BESIDE_OPENVINO
 from models.engines.protocol import Engine
 from models.images import Limits, decode
 from models.networks import build_network
@@ -38,12 +39,14 @@ from models.options import Options
 from models.training.synthetic import draw_scene
 from models.zoo.cards import Card
 from models.zoo.catalogue import find_card
+from models.zoo.loading import load_network
 from models.zoo.quantized import folder_name
 
-MODELS = ("shapes", "coco-mobilenet-fpn", "coco-r50-fpn")
+MODELS = ("shapes", "blood-cells", "coco-mobilenet-fpn", "coco-r50-fpn")
 SIZE = (640, 480)
 LIMITS = Limits(max_pixels=10**7)
 EAGER = "torchvision eager"
+SETTLE = 0.05  # seconds before each run: the threads of the one before have stopped spinning
 STAGES = ("decode", "dense", "proposals", "roi_align", "head", "postprocess")
 
 
@@ -52,12 +55,15 @@ class Runner:
     """One way to answer; `stages` collects seconds of each run."""
 
     run: Callable[[Callable[[str, float], None]], object]
+    threads: int  # of torch: as many as it has by itself, or as our engine chose
     seconds: list[float] = field(default_factory=list)
     stages: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     def measure(self, keep: bool) -> None:
         """Run once; the first time is for warming up."""
         stages: dict[str, float] = {}
+        torch.set_num_threads(self.threads)
+        time.sleep(SETTLE)
         started = time.perf_counter()
         self.run(stages.__setitem__)
         if keep:
@@ -75,7 +81,7 @@ class Comparison:
 
 
 def main() -> None:
-    """Print medians and ratios, and the roofline; timing does not depend on the weights, which are random."""
+    """Print medians and ratios, and the roofline."""
     given = _arguments()
     machine, rows, parts = _machine(given.device), [], []
     peaks = [roofline.measure_peaks(given.device)]
@@ -136,20 +142,30 @@ def _roofline(parts: list[dict[str, Any]], peaks: roofline.Peaks) -> Table:
 
 def compare(model: str, device: str, rounds: int, int8: bool) -> Comparison:
     """Torchvision and each engine there is, in turns: A B C D, A B C D, …"""
-    card = find_card(model, None)
-    network = build_network(card.architecture, len(card.labels)).eval().to(device)
+    card, threads = find_card(model, None), torch.get_num_threads()
+    network = _network(card).to(device)
     network.transform.min_size, network.transform.max_size = (card.min_size,), card.max_size
     data = _picture()
     detectors = {
         name: Detector(network, card, engine)
         for name, engine in _engines(network, card, device, int8).items()
     }
-    runners = {EAGER: Runner(_theirs(network, data, device))}
-    runners |= {name: Runner(_ours(detector, data)) for name, detector in detectors.items()}
+    runners = {EAGER: Runner(_theirs(network, data, device), threads)}
+    for name, detector in detectors.items():
+        beside = BESIDE_OPENVINO if detector.engine_name == "openvino" else threads
+        runners[name] = Runner(_ours(detector, data), beside)
     for keep in [False, *[True] * rounds]:
         for runner in runners.values():
             runner.measure(keep)
+    torch.set_num_threads(threads)
     return Comparison(runners, _work(network, next(iter(detectors.values())), data))
+
+
+def _network(card: Card) -> FasterRCNN:
+    """With the bundled weights, or random ones, which leave more candidates: that costs everybody alike."""
+    if card.weights_file and card.weights_file.exists():
+        return load_network(card.name, None, Path()).network
+    return build_network(card.architecture, len(card.labels)).eval()
 
 
 def _work(network: FasterRCNN, detector: Detector, data: bytes) -> roofline.Work:
