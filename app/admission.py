@@ -1,6 +1,7 @@
 """Who may enter: a bound on accepted requests, one on their bytes, no promise that a deadline would break.
 
-A request counts from `admit` until its permit is released: accepted and not answered yet. One that is alone
+A request counts from `admit` until its permit is released: accepted and not answered yet. One whose image is
+cut into tiles takes a place for each, and gives them back one by one. A request that is alone
 is never refused for bytes or time: nothing would correct the figures, so it would be refused for ever, and
 RCNN_MAX_BODY_BYTES and RCNN_MAX_PIXELS bound it already. Who finds no place or no time waits a moment at the
 door before a refusal: under overload that paces clients that ask again at once. All of this is called on
@@ -27,22 +28,31 @@ _NEWEST_WEIGHT = 0.2  # of the newest batch in the moving average: about the las
 class Permit:
     """The right to be answered, held in a `with` block; released once, however often that is asked for."""
 
-    def __init__(self, admission: "Admission", nbytes: int) -> None:
+    def __init__(self, admission: "Admission", nbytes: int, deadline: float) -> None:
         self._admission = admission
         self._nbytes = nbytes
+        self._deadline = deadline
+        self._places = 1
         self._released = False
 
-    def grow(self, nbytes: int) -> None:
-        """Hold so many bytes more (fewer, when negative); raises Overloaded, then holds what it held."""
+    def grow(self, nbytes: int, places: int = 0) -> None:
+        """Hold so many bytes (fewer, when negative) and places more; raises Overloaded, then as before."""
         if not self._released:
-            self._admission._hold(nbytes)
+            self._admission._hold(nbytes, places, self._deadline)
             self._nbytes += nbytes
+            self._places += places
+
+    def give_place_back(self) -> None:
+        """One image less to answer; the last place stays until the release."""
+        if not self._released and self._places > 1:
+            self._places -= 1
+            self._admission._give_places_back(1)
 
     def release(self) -> None:
-        """Give the place and the bytes back."""
+        """Give the places and the bytes back."""
         if not self._released:
             self._released = True
-            self._admission._give_back(self._nbytes)
+            self._admission._give_back(self._nbytes, self._places)
 
     def __enter__(self) -> Self:
         return self
@@ -63,6 +73,7 @@ class Admission:
         self._max_queue_bytes = max_queue_bytes
         self._clock = clock
         self._depth = 0
+        self._places = 0  # taken: images to answer, of which a request has one or more
         self._bytes = 0
         self._seconds_per_image: float | None = None
         self._seconds_per_batch = 0.0
@@ -89,7 +100,7 @@ class Admission:
     @property
     def predicted_wait(self) -> float:
         """Seconds until all who are inside are answered, by the last batches' seconds per image."""
-        return self._depth * (self._seconds_per_image or 0.0)
+        return self._places * (self._seconds_per_image or 0.0)
 
     def drain(self) -> None:
         """Refuse everybody from now on; who is inside stays."""
@@ -115,8 +126,8 @@ class Admission:
         """Raise Draining or Overloaded before a body is read that `admit` would refuse anyway."""
         if self._draining:
             raise Draining("the service is stopping; send the request to another instance, or later")
-        if self._depth >= self._max_queue:
-            raise self._overloaded(f"{self._depth} requests wait, {self._max_queue} may")
+        if self._places >= self._max_queue:
+            raise self._overloaded(f"{self._places} requests wait, {self._max_queue} may")
         if self._depth and self._bytes >= self._max_queue_bytes:
             raise self._overloaded(f"the waiting requests hold all {self._max_queue_bytes} bytes allowed")
         if self._too_late(deadline):
@@ -129,7 +140,7 @@ class Admission:
         Nothing is held for who waits: the body is not read yet, and the place may go to somebody else.
         """
         crowded = len(self._at_door) >= DOOR_PLACES * self._max_queue
-        full = self._depth >= self._max_queue or self._too_late(deadline)
+        full = self._places >= self._max_queue or self._too_late(deadline)
         if full and not self._draining and not crowded:
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._at_door.append(place)
@@ -149,9 +160,10 @@ class Admission:
         if self._depth and self._bytes + nbytes > self._max_queue_bytes:
             raise self._too_many_bytes()
         self._depth += 1
+        self._places += 1
         self._bytes += nbytes
         self._empty.clear()
-        return Permit(self, nbytes)
+        return Permit(self, nbytes, deadline)
 
     def observe(self, batch_size: int, seconds: float) -> None:
         """Learn from a batch how long it takes, and an image of it."""
@@ -160,20 +172,34 @@ class Admission:
         known = self._seconds_per_image
         self._seconds_per_image = newest if known is None else known + _NEWEST_WEIGHT * (newest - known)
 
-    def _too_late(self, deadline: float) -> bool:
-        return self._depth > 0 and self._clock() + self.predicted_answer > deadline
+    def _too_late(self, deadline: float, more: int = 1) -> bool:
+        """Whether who comes with so many images would be answered too late."""
+        seconds = self.predicted_answer + (more - 1) * (self._seconds_per_image or 0.0)
+        return self._depth > 0 and self._clock() + seconds > deadline
 
-    def _hold(self, nbytes: int) -> None:
-        if self._depth > 1 and self._bytes + nbytes > self._max_queue_bytes:
+    def _hold(self, nbytes: int, places: int, deadline: float) -> None:
+        alone = self._depth <= 1
+        if not alone and self._bytes + nbytes > self._max_queue_bytes:
             raise self._too_many_bytes()
+        if places and not alone and self._places + places > self._max_queue:
+            free = self._max_queue - self._places
+            raise self._overloaded(f"the image takes {places} places more in the queue, {free} are free")
+        if places and not alone and self._too_late(deadline, places):
+            raise self._overloaded(f"{places} more images are too many for the request's time")
         self._bytes += nbytes
+        self._places += places
 
-    def _give_back(self, nbytes: int) -> None:
+    def _give_back(self, nbytes: int, places: int) -> None:
         self._depth -= 1
         self._bytes -= nbytes
         if self._depth == 0:
             self._empty.set()
-        self._call_in()
+        self._give_places_back(places)
+
+    def _give_places_back(self, places: int) -> None:
+        self._places -= places
+        for _ in range(min(places, self._max_queue - self._places)):
+            self._call_in()
 
     def _call_in(self) -> None:
         """Tell the first who still waits at the door that there is room."""

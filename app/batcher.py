@@ -18,6 +18,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from app.caller import Caller
 from app.grouped_queue import GroupedQueue
 from app.worker import Ran, Worker
 
@@ -65,7 +66,7 @@ class Answered(Generic[R]):
 
 @dataclass(eq=False)
 class _Waiter(Generic[T, R]):
-    """One caller: its item, and the future that takes its one outcome."""
+    """One item of a caller, and the future that takes its one outcome."""
 
     item: T
     deadline: float
@@ -131,14 +132,17 @@ class Batcher(Generic[T, R]):
         self._task = asyncio.create_task(self._loop(self._worker), name="batcher")
         self._task.add_done_callback(self._ended)
 
-    async def submit(self, item: T, key: Hashable, deadline: float) -> Answered[R]:
+    async def submit(
+        self, item: T, key: Hashable, deadline: float, caller: Caller | None = None
+    ) -> Answered[R]:
         """Answer an item by its deadline (on the clock); raises Expired, Closed, or what `run` raised."""
         if self._closing or not self.alive:
             raise Closed("the batcher takes no items: it is closing or does not run")
-        outcome = await self._outcome(item, key, deadline)
+        caller = caller or Caller()
+        outcome = await self._outcome(item, key, deadline, caller)
         if isinstance(outcome, Answered):
             return outcome
-        if isinstance(outcome, Expired):
+        if caller.first() and isinstance(outcome, Expired):
             self._events.expired()
         try:
             raise outcome
@@ -163,7 +167,9 @@ class Batcher(Generic[T, R]):
         self._worker.join()
         return self._abandoned == 0
 
-    async def _outcome(self, item: T, key: Hashable, deadline: float) -> Answered[R] | Exception:
+    async def _outcome(
+        self, item: T, key: Hashable, deadline: float, caller: Caller
+    ) -> Answered[R] | Exception:
         """Queue a caller and wait for what becomes of it; it leaves the queue whatever that is."""
         loop, now = asyncio.get_running_loop(), self._clock()
         waiter: _Waiter[T, R] = _Waiter(item, deadline, now, loop.create_future())
@@ -173,7 +179,7 @@ class Batcher(Generic[T, R]):
         try:
             return await waiter.future
         except asyncio.CancelledError:
-            if not waiter.reached_device:
+            if not waiter.reached_device and caller.first():
                 self._events.cancelled()
             raise
         finally:

@@ -64,6 +64,8 @@ class Options(TypedDict, total=False):
     class_agnostic: bool
     size: int | None
     timeout_ms: int | None
+    tile: int | str | None
+    tile_overlap: float | None
 
 
 @dataclass(frozen=True, eq=False)

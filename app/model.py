@@ -15,6 +15,7 @@ from app.worker import Ran, Worker
 from models.detections import Detections
 from models.images import Image
 from models.options import Options
+from models.tiles import Sight, Tile, Tiling, tiles_of
 from models.zoo.cards import UNUSED_LABEL, Card
 
 SMALLEST_SIZE = 64  # as of the option `size`: below it the network has nothing to see
@@ -165,6 +166,12 @@ class Model:
     def prepare(self, image: Image, size: int | None, upscale: bool) -> Canvas:
         """The image's canvas; without `upscale` one that would be enlarged keeps its own size."""
         return self.detector.prepare(image, size if upscale else _own_size(image, size, self.detector.card))
+
+    def tiles(self, size: tuple[int, int], short: int | None, tiling: Tiling) -> tuple[Tile, ...]:
+        """The tiles of an image of that (width, height), seen at `short` px; raises TooManyTiles."""
+        card = self.detector.card
+        seen = short or card.min_size
+        return tiles_of(size, tiling, Sight(seen, round(card.max_size * seen / card.min_size)))
 
     def run(self, jobs: list[Job]) -> list[Inferred]:
         """One batch on the device, timed by stage; called by the batcher, on its thread."""

@@ -9,6 +9,7 @@ from app.schemas import DetectOptions
 from models.detections import Detections
 from models.images import Pixels
 from models.options import Options
+from models.tiles import OVERLAP, Tiling
 
 DrawnFormat = Literal["png", "jpeg"]
 Source = bytes | Pixels
@@ -30,6 +31,8 @@ class DetectParams:
     size: int | None = None
     timeout_ms: int | None = None
     upscale: bool = True  # False: an image that is smaller than the card's size keeps its own
+    tile: int | Literal["auto"] | None = None  # px of the image; None: the image is not cut into tiles
+    tile_overlap: float = OVERLAP
 
 
 def params_of(query: DetectOptions) -> DetectParams:
@@ -42,6 +45,8 @@ def params_of(query: DetectOptions) -> DetectParams:
         class_agnostic=query.class_agnostic,
         size=query.size,
         timeout_ms=query.timeout_ms,
+        tile=query.tile,
+        tile_overlap=query.tile_overlap,
     )
 
 
@@ -55,6 +60,7 @@ class Plan:
     started: float
     draw: DrawnFormat | None = None
     upscale: bool = True
+    tiling: Tiling | None = None
 
     def seconds_left(self) -> float:
         """Until the deadline; 0 when it has passed."""
@@ -63,7 +69,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Timings:
-    """Milliseconds; `inference` and `postprocess` are those of the image's batch."""
+    """Milliseconds; `inference` and `postprocess` are those of the image's batch.
+
+    Of an image in tiles, `queue` ends where the first one begins to run and `inference` with the last one;
+    `postprocess` is their merge.
+    """
 
     decode: float
     queue: float

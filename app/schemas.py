@@ -3,7 +3,10 @@
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic.functional_validators import ModelWrapValidatorHandler
+
+from models.tiles import LARGEST_OVERLAP, LARGEST_SIDE, OVERLAP, SMALLEST_SIDE
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 AnswerFormat = Literal["json", "png", "jpeg"]
@@ -14,6 +17,20 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1000)]
 FileName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\ufffe\uffff]{1,255}$")]
 Side = Annotated[int, Field(ge=64, le=1333)]
+
+
+def _one_message(value: Any, check: ModelWrapValidatorHandler[Any]) -> Any:
+    """One fault instead of one for each of the alternatives."""
+    try:
+        return check(value)
+    except ValidationError as error:
+        raise ValueError(f"must be auto or a whole number from {SMALLEST_SIDE} to {LARGEST_SIDE}") from error
+
+
+Tile = Annotated[
+    Literal["auto"] | Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)] | None,
+    WrapValidator(_one_message),
+]
 
 
 class Wire(BaseModel):
@@ -58,6 +75,17 @@ class DetectOptions(Wire):
     timeout_ms: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
         description="Give up after so many milliseconds: a whole number from 1 to the server's own limit.",
+    )
+    tile: Tile = Field(
+        default=None,
+        description="Cut a large image into tiles of so many of its pixels a side, for small objects: a "
+        f"whole number from {SMALLEST_SIDE} to {LARGEST_SIDE}, or auto, which cuts where the network "
+        "would see the image at less than half its size. Each tile costs what an image costs.",
+    )
+    tile_overlap: Annotated[float, Field(ge=0, le=LARGEST_OVERLAP, allow_inf_nan=False)] = Field(
+        default=OVERLAP,
+        description="Least overlap of neighbouring tiles as a share of their side: a number from 0 to "
+        f"{LARGEST_OVERLAP}. What is larger may be cut by both.",
     )
 
     def class_tokens(self) -> Iterator[str]:

@@ -3,57 +3,37 @@
 import asyncio
 import logging
 import math
-import os
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import partial
-from typing import Literal, ParamSpec, TypeVar
+from collections.abc import Sequence
+from typing import Literal, TypeVar
 
-from app.admission import Admission
+from app.admission import Admission, Permit
 from app.batcher import Answered, Batcher, Closed, Expired
+from app.caller import Caller
 from app.errors import (
-    DeadlineExceeded,
     Draining,
     Failing,
     ImageTooLarge,
     InvalidParameter,
     Loading,
     ServiceError,
-    from_image_error,
 )
 from app.metrics import Metrics
-from app.model import Canvas, Inferred, Job, Model
+from app.model import Inferred, Job, Model
 from app.plan import DetectParams, DrawnFormat, Outcome, Plan, Source, Timings
+from app.preparation import Preparation, Ready, late
 from app.settings import Settings
-from models import drawing, images
+from app.tiled import BATCHES, Steps, infer_tiles
 from models.detections import Detections
-from models.images import Image
 from models.options import Options
+from models.tiles import Tiling
 
 State = Literal["loading", "ok", "draining", "failing"]
 
 RETRY_SECONDS = 2.0  # when to ask again for a service that is loading, draining or failing
 
-P = ParamSpec("P")
 R = TypeVar("R")
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, eq=False)
-class _Ready:
-    """A decoded and prepared image; `size` is (width, height), `seconds` what that took."""
-
-    size: tuple[int, int]
-    canvas: Canvas
-    image: Image | None
-    seconds: float
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes held while it waits."""
-        return self.canvas.nbytes + (self.image.pixels.nbytes if self.image else 0)
 
 
 class DetectionService:
@@ -72,8 +52,7 @@ class DetectionService:
         self.model = model
         self._admission = admission
         self._batcher = batcher
-        self._limits = images.Limits(max_pixels=settings.max_pixels)
-        self._pool = ThreadPoolExecutor(settings.decode_threads or os.cpu_count() or 1, "decode")
+        self._preparation = Preparation(settings, metrics, model)
         self._startup: asyncio.Task[None] | None = None
         self._born = time.monotonic()
         self._stop_by = math.inf
@@ -149,7 +128,7 @@ class DetectionService:
         if self._startup is not None:
             self._startup.cancel()
         finished = await self._batcher.close(self.drain_seconds_left)
-        self._pool.shutdown(wait=False)
+        self._preparation.close()
         self.settled = finished and not loading
 
     # the way in
@@ -199,7 +178,9 @@ class DetectionService:
             class_agnostic=params.class_agnostic,
         )
         deadline = started + _given(params.timeout_ms, longest) / 1000
-        return Plan(options, params.size, deadline, started, draw, params.upscale)
+        side = None if params.tile == "auto" else params.tile
+        tiling = Tiling(side, params.tile_overlap, self.settings.max_tiles) if params.tile else None
+        return Plan(options, params.size, deadline, started, draw, params.upscale, tiling)
 
     # one image
 
@@ -216,40 +197,37 @@ class DetectionService:
     async def detect(self, data: Source, plan: Plan) -> Outcome:
         """Detect objects in an image; every way to fail that is not a bug is a ServiceError."""
         held = len(data) if isinstance(data, bytes) else data.nbytes
+        caller = Caller()
         with self._admission.admit(held, plan.deadline) as permit:
-            ready = await self._prepare(data, plan)
-            permit.grow(ready.nbytes)
-            answered = await self._infer(Job(ready.canvas, plan.options), plan.deadline)
+            ready = await self._preparation.prepare(data, plan, caller)
+            permit.grow(ready.nbytes(self._tiles_at_once), len(ready.tiles))
+            answered = await self._answer(ready, plan, caller, permit)
             found = answered.result.detections
-            drawn = await self._draw(ready.image, found, plan)
+            drawn = await self._preparation.draw(ready, found, plan, caller)
         self._count(found)
         return Outcome(ready.size, found, self._labels, _timings(ready, answered, plan), drawn)
 
-    async def _prepare(self, data: Source, plan: Plan) -> "_Ready":
-        """Decode, resize and pad on a thread; whatever can fail for the image's own reason fails here."""
-        try:
-            ready = await self._in_pool(plan, self._decode, data, plan)
-        except images.ImageError as error:
-            raise from_image_error(error) from error
-        except asyncio.CancelledError:
-            self.metrics.cancelled.inc()
-            raise
-        self.metrics.stage_duration.labels(stage="decode").observe(ready.seconds)
-        return ready
+    async def _answer(self, ready: Ready, plan: Plan, caller: Caller, permit: Permit) -> Answered[Inferred]:
+        """Through the queue: the image as one job, or where it is cut into tiles one for each of them."""
+        if not ready.tiles:
+            return await self._infer(Job(ready.canvas, plan.options), plan.deadline, caller)
+        steps = Steps(
+            prepare=lambda tile: self._preparation.tile(ready, tile, plan, caller),
+            infer=lambda canvas, options: self._infer(Job(canvas, options), plan.deadline, caller),
+            merge=lambda work: self._preparation.run(plan, caller, work),
+            done=permit.give_place_back,
+        )
+        return await infer_tiles(ready.canvas, ready.tiles, plan.options, steps, self._tiles_at_once)
 
-    def _decode(self, data: Source, plan: Plan) -> "_Ready":
-        started = time.monotonic()
-        image = images.read(data, self._limits, self.model.detector.card.canvas_limits(plan.size))
-        canvas = self.model.prepare(image, plan.size, plan.upscale)
-        # Drawn on all pixels. Without a drawing they go now: they are the most that who waits could hold.
-        kept = (images.read(data, self._limits) if image.draft else image) if plan.draw else None
-        return _Ready((image.width, image.height), canvas, kept, time.monotonic() - started)
+    @property
+    def _tiles_at_once(self) -> int:
+        return BATCHES * self._batcher.max_batch
 
-    async def _infer(self, job: Job, deadline: float) -> Answered[Inferred]:
+    async def _infer(self, job: Job, deadline: float, caller: Caller) -> Answered[Inferred]:
         try:
-            answered = await self._batcher.submit(job, job.canvas.key, deadline)
+            answered = await self._batcher.submit(job, job.canvas.key, deadline, caller)
         except Expired as error:
-            raise _late() from error
+            raise late() from error
         except Closed as error:
             raise self._refusal() or Draining("the service is stopping", RETRY_SECONDS) from error
         except MemoryError as error:
@@ -260,20 +238,6 @@ class DetectionService:
         self.metrics.stage_duration.labels(stage="queue").observe(answered.queued)
         return answered
 
-    async def _draw(self, image: Image | None, found: Detections, plan: Plan) -> bytes | None:
-        if image is None or plan.draw is None:
-            return None
-        return await self._in_pool(plan, drawing.encode, image, found, self._labels, plan.draw)
-
-    async def _in_pool(self, plan: Plan, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(plan.seconds_left()):
-                return await loop.run_in_executor(self._pool, partial(work, *args, **kwargs))
-        except TimeoutError as error:
-            self.metrics.deadline_exceeded.inc()
-            raise _late() from error
-
     @property
     def _labels(self) -> tuple[str, ...]:
         return self.model.detector.card.labels
@@ -283,17 +247,11 @@ class DetectionService:
         self.metrics.detections_per_image.observe(len(found))
 
 
-def _timings(ready: _Ready, answered: Answered[Inferred], plan: Plan) -> Timings:
+def _timings(ready: Ready, answered: Answered[Inferred], plan: Plan) -> Timings:
     post = answered.result.postprocess
     inference = max(0.0, answered.ran - post)
     seconds = (ready.seconds, answered.queued, inference, post, time.monotonic() - plan.started)
     return Timings(*(value * 1000 for value in seconds))
-
-
-def _late() -> DeadlineExceeded:
-    return DeadlineExceeded(
-        "the request's time ran out before its answer; send it again later, or raise timeout_ms"
-    )
 
 
 def _given(value: R | None, default: R) -> R:

@@ -118,6 +118,13 @@ class Settings(BaseSettings):
         le=500_000_000,
         description="Largest image, width times height; checked before decoding.",
     )
+    max_tiles: int = Field(
+        default=64,
+        ge=1,
+        le=1024,
+        description="Most tiles of one image: each takes a place in the queue and the time of an image; "
+        "tile=auto takes larger tiles instead of more.",
+    )
     decode_threads: int = Field(
         default=0, ge=0, le=64, description="Threads that decode images; 0 takes one for each core."
     )

@@ -62,7 +62,7 @@ HOMES: dict[str, tuple[str, ...]] = {
 }
 
 # The arrows between our own rooms, all pointing down. Inside a room imports are free, but for cycles.
-VALUES = "models.detections models.images models.options"
+VALUES = "models.detections models.images models.options models.tiles"
 ARROWS: dict[str, str] = {
     "app": "",
     # the command line and the server
@@ -70,7 +70,7 @@ ARROWS: dict[str, str] = {
     "app.loading": "app.settings models.lean_import models.detector",
     "app.commands": "app.client app.loading app.server app.settings app.settings_table models.detector "
     "models.drawing models.zoo models.evaluation models.training models.training.synthetic models.lineage "
-    f"models.engines models.quantization {VALUES}",
+    f"models.engines models.quantization models.tiled {VALUES}",
     "app.client": "models.detections",
     "app.server": "app app.main app.model app.service app.settings app.logs",
     "app.main": "app app.routes app.middleware app.service app.model app.worker app.admission app.batcher "
@@ -84,16 +84,20 @@ ARROWS: dict[str, str] = {
     "app.tensors": "app.errors app.plan models.images",
     "app.keys": "app.errors app.service",
     "app.middleware": "app.errors app.metrics app.logs",
-    "app.service": "app.admission app.batcher app.model app.plan app.errors app.metrics app.settings "
-    f"models.drawing {VALUES}",
+    "app.service": "app.admission app.batcher app.caller app.preparation app.tiled app.model app.plan "
+    f"app.errors app.metrics app.settings {VALUES}",
+    "app.preparation": "app.caller app.model app.plan app.errors app.metrics app.settings models.drawing "
+    f"{VALUES}",
+    "app.tiled": f"app.batcher app.model {VALUES}",
     "app.model": f"app.worker app.errors app.metrics models.zoo {VALUES}",
     "app.plan": f"app.errors app.schemas {VALUES}",
     "app.fetch": "app.errors",
-    "app.batcher": "app.grouped_queue app.worker",
+    "app.batcher": "app.caller app.grouped_queue app.worker",
+    "app.caller": "",
     "app.grouped_queue": "",
     "app.worker": "",
     "app.admission": "app.errors",
-    "app.schemas": "",
+    "app.schemas": "models.tiles",
     "app.errors": "models.images",
     "app.logs": "",
     "app.metrics": "",
@@ -107,7 +111,8 @@ ARROWS: dict[str, str] = {
     f"{VALUES}",
     "models.lineage": "models.canvas models.engines models.networks models.proposals models.roi_align "
     f"models.postprocess {VALUES}",
-    "models.evaluation": f"models.training.synthetic models.detector models.proposals models.zoo {VALUES}",
+    "models.evaluation": "models.training.synthetic models.detector models.tiled models.proposals "
+    f"models.zoo {VALUES}",
     "models.training.synthetic": "models.training.outlines",
     "models.training.outlines": "",
     "models.detector": "models.canvas models.engines models.proposals models.roi_align models.postprocess "
@@ -126,6 +131,8 @@ ARROWS: dict[str, str] = {
     "models.picture_modes": "",
     "models.image_headers": "models.avif_headers",
     "models.avif_headers": "",
+    "models.tiled": f"models.detector {VALUES}",
+    "models.tiles": "models.detections models.images models.options",
     "models.detections": "",
     "models.lean_import": "",
     "models.options": "",

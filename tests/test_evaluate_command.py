@@ -21,7 +21,7 @@ from pycocotools.cocoeval import COCOeval
 
 from app import cli
 from models.evaluation.coco import NUMBERS, RECALLS
-from models.training.synthetic import LABELS, Scene, draw_scene
+from models.training.synthetic import LABELS, Scene, draw_large_scene, draw_scene
 from tests.conftest import ROOT, Program
 
 COUNT, SEED = 8, 2
@@ -311,6 +311,23 @@ def test_a_service_scores_as_its_model_does_here(
         assert there.json["model"][key] == here.ran.json["model"][key]
     assert there.json["model"]["url"] == service
     assert len(json.loads(results.read_text())) == len(json.loads(here.results.read_text()))
+
+
+def test_tiles_find_small_objects_here_and_through_a_service(service: str, tmp_path: Path) -> None:
+    data = write_coco(tmp_path, [draw_large_scene(SEED, 1, (1100, 800), 16)])
+    flags = ("--split", "val", "--json")
+    whole = evaluate(data, "--model", "shapes", *flags)
+    tiled = evaluate(data, "--model", "shapes", "--tile", "auto", *flags)
+    there = evaluate(data, "--url", service, "--api-key", "secret", "--tile", "auto", *flags)
+    assert (tiled.code, there.code) == (0, 0), tiled.err + there.err
+    assert tiled.json["numbers"]["AP_small"] > whole.json["numbers"]["AP_small"] + 0.1
+    assert there.json["numbers"] == pytest.approx(tiled.json["numbers"], abs=1e-6)
+    many = evaluate(data, "--model", "shapes", "--tile", "64", *flags)
+    assert many.code == 1
+    assert "at most 64 may" in many.err
+    wrong = evaluate(data, "--tile", "12")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "--tile 12: it must be auto or a whole number from 64 to 8192" in wrong.err
 
 
 def test_a_service_needs_its_key(data: dict[str, Path], service: str) -> None:

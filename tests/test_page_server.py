@@ -212,3 +212,20 @@ def test_a_fault_of_the_server_is_told(show: Show) -> None:
     detector.poison = lambda _: None
     shown.page.get_by_role("button", name="Try again").click()
     shown.found("Square 0.94", "disc 0.75")
+
+
+def test_an_image_is_cut_into_tiles_when_asked_to(show: Show) -> None:
+    detector = FakeDetector()
+    shown = show(detector)
+    shown.give(picture(1024, 700))
+    shown.found("Square 0.94", "disc 0.75")
+    assert len(detector.reached) == 1
+    shown.page.get_by_label("Tiles").select_option("Automatic")
+    expect(shown.page.locator("#list li")).not_to_have_count(2)
+    assert shown.asked[-1]["tile"] == "auto"
+    assert len(detector.reached) > 10
+    count = len(detector.reached)
+    shown.page.get_by_label("Tiles").select_option("Off")
+    shown.found("Square 0.94", "disc 0.75")
+    assert "tile" not in shown.asked[-1]
+    assert len(detector.reached) == count + 1

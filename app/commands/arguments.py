@@ -87,6 +87,10 @@ class EvaluateArguments:
         Option(help="Format of the annotations; found out without this"),
     ] = None
     json: Annotated[bool, Option("--json", help="Everything as one JSON object instead of tables.")] = False
+    tile: Annotated[
+        str | None,
+        Option(help="Cut large images into tiles of N of their pixels a side, or auto.", metavar="auto|N"),
+    ] = None
     results: Annotated[
         Path | None,
         Option(

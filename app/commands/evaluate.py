@@ -26,7 +26,7 @@ from app.commands.evaluate_report import (
     print_warnings,
     to_document,
 )
-from app.commands.evaluate_source import Source, ask_service, load_model, open_service
+from app.commands.evaluate_source import Source, Tile, ask_service, load_model, open_service, read_tile
 from models.detections import Detections
 from models.evaluation.answers import FLOOR, MOST_DETECTIONS
 from models.evaluation.labels import LabelMatch, match_labels
@@ -42,8 +42,9 @@ NEEDED = ("faster_coco_eval", "matplotlib")  # they come with the extra `train`
 def run(arguments: EvaluateArguments) -> int:
     """Evaluate; 1 if an image could not be detected in."""
     _check(arguments)
+    tile = read_tile(arguments.tile)
     dataset = read_data(arguments.data, arguments.split, arguments.format)
-    with _open_source(arguments) as source:
+    with _open_source(arguments, tile) as source:
         match = match_classes(dataset, source.about.name, source.about.labels)
         collected = _collect(dataset, source, match)
     evaluated = Evaluated(
@@ -106,7 +107,7 @@ def read_data(data: Path, split: str | None, format: Format | None) -> Dataset:
 
 
 @contextmanager
-def _open_source(arguments: EvaluateArguments) -> Iterator[Source]:
+def _open_source(arguments: EvaluateArguments, tile: Tile) -> Iterator[Source]:
     if arguments.url is None:
         settings = read_settings(
             model=arguments.model,
@@ -116,7 +117,7 @@ def _open_source(arguments: EvaluateArguments) -> Iterator[Source]:
         )
         stderr = Console(stderr=True)
         with stderr.status("Loading the model") if stderr.is_terminal else nullcontext():
-            source = load_model(settings)
+            source = load_model(settings, tile)
         try:
             yield source
         except MemoryError as error:
@@ -124,7 +125,7 @@ def _open_source(arguments: EvaluateArguments) -> Iterator[Source]:
         return
     with open_service(arguments.url, arguments.api_key) as client:
         try:
-            yield ask_service(client, arguments.url)
+            yield ask_service(client, arguments.url, tile)
         except ClientError as error:
             raise CommandFailed(error) from error
 

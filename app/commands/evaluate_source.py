@@ -13,6 +13,7 @@ from models.detections import Detections
 from models.evaluation.answers import Answer, Unanswered, ask_each
 from models.images import Limits
 from models.options import Options
+from models.tiles import LARGEST_SIDE, SMALLEST_SIDE, Tiling
 
 if TYPE_CHECKING:
     from models.detector import Detector
@@ -22,6 +23,8 @@ ABOUT_ONE_IMAGE = (400, 413, 415)
 RETRIES = 10  # of a request that a busy service puts off
 
 Ask = Callable[[Sequence[Path], Options], Iterator[Answer]]
+Tile = int | str | None
+"""A tile's side in px of the image, "auto", or None for none."""
 
 
 @dataclass(frozen=True)
@@ -51,15 +54,20 @@ class Source:
     ask: Ask
 
 
-def load_model(settings: Settings) -> Source:
+def load_model(settings: Settings, tile: Tile = None) -> Source:
     """The model of the settings, in this process; raises CommandFailed with what to do."""
-    from models.evaluation.local import ask_detector, best_batch
+    from models.evaluation.local import ask_detector, ask_in_tiles, best_batch
 
     detector = load_here(settings)
     limits, batch = Limits(settings.max_pixels), best_batch(detector)
-    return Source(
-        describe(detector), lambda files, options: ask_detector(detector, files, options, limits, batch)
-    )
+
+    def ask(files: Sequence[Path], options: Options) -> Iterator[Answer]:
+        if tile is None:
+            return ask_detector(detector, files, options, limits, batch)
+        tiling = Tiling(None if tile == "auto" else int(tile), most=settings.max_tiles)
+        return ask_in_tiles(detector, files, options, limits, tiling)
+
+    return Source(describe(detector), ask)
 
 
 def load_here(settings: Settings) -> "Detector":
@@ -107,12 +115,23 @@ def open_service(url: str, api_key: str | None) -> ServiceClient:
         raise CommandFailed(f"--url: {error}", USAGE) from error
 
 
-def ask_service(client: ServiceClient, url: str) -> Source:
+def read_tile(text: str | None) -> Tile:
+    """What --tile says; raises CommandFailed."""
+    if text is None or text == "auto":
+        return text
+    if text.isascii() and text.isdigit() and SMALLEST_SIDE <= int(text[:9]) <= LARGEST_SIDE:
+        return int(text)
+    raise CommandFailed(
+        f"--tile {text}: it must be auto or a whole number from {SMALLEST_SIDE} to {LARGEST_SIDE}", USAGE
+    )
+
+
+def ask_service(client: ServiceClient, url: str, tile: Tile = None) -> Source:
     """The model that a service runs; raises ClientError, CommandFailed."""
     about = _about(client, url)
 
     def ask(files: Sequence[Path], options: Options) -> Iterator[Answer]:
-        return ask_each(lambda file: _detect(client, file, options), files)
+        return ask_each(lambda file: _detect(client, file, options, tile), files)
 
     return Source(about, ask)
 
@@ -138,7 +157,7 @@ def _about(client: ServiceClient, url: str) -> About:
         raise NotAnAnswer(f"{url} does not say which model it runs; is it rcnn-serve?") from error
 
 
-def _detect(client: Client, file: Path, options: Options) -> Detections:
+def _detect(client: Client, file: Path, options: Options, tile: Tile) -> Detections:
     try:
         result = client.detect(
             file,
@@ -146,6 +165,7 @@ def _detect(client: Client, file: Path, options: Options) -> Detections:
             nms_threshold=options.nms_threshold,
             max_detections=options.max_detections,
             classes=sorted(options.classes or ()),
+            tile=tile,
         )
     except Refused as error:
         if error.status in ABOUT_ONE_IMAGE:

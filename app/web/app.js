@@ -65,6 +65,10 @@ function listenForSliders() {
     $("size").focus();
     askSoon();
   });
+  $("tile").addEventListener("change", () => {
+    state.tile = $("tile").value || null;
+    askSoon();
+  });
 }
 
 listenForImages(choose);

@@ -9,6 +9,7 @@ export const state = {
   score: 0.5,
   nms: 0.5,
   size: null, // null: the short side that the model's card has
+  tile: null, // null: not cut; "auto", or the tiles' side in pixels
   hidden: new Set(), // names of the classes switched off
   pointed: null, // index of the detection under the pointer or the focus
   pinned: null, // index of the detection that a click keeps
@@ -40,7 +41,7 @@ export function countByClass(detections) {
 
 /** What is asked of the server: everything that the sliders may show. */
 export const askedOptions = () => ({
-  score_threshold: FLOOR, nms_threshold: state.nms, max_detections: MOST, size: state.size,
+  score_threshold: FLOOR, nms_threshold: state.nms, max_detections: MOST, size: state.size, tile: state.tile,
 });
 
 /** What the server would be asked to answer exactly what is shown now. */

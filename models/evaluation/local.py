@@ -8,8 +8,10 @@ from models.detections import Detections
 from models.detector import Detector, Job
 from models.evaluation.answers import Answer, ahead, attempt
 from models.evaluation.coco import as_sent
-from models.images import Limits, decode
+from models.images import Image, Limits, decode
 from models.options import Options
+from models.tiled import detect_tiled
+from models.tiles import Tiling, TooManyTiles
 
 GPU_BATCH = 8  # a CPU gains nothing from batches
 READERS = 4  # threads that decode; more would only fill the memory
@@ -45,6 +47,26 @@ def ask_detector(
             yield from _detect(detector, held.pop(full))
     for group in held.values():
         yield from _detect(detector, group)
+
+
+def ask_in_tiles(
+    detector: Detector, files: Sequence[Path], options: Options, limits: Limits, tiling: Tiling
+) -> Iterator[Answer]:
+    """As `ask_detector`, of images in tiles: as many of one at a time as are worth a batch."""
+
+    def read(file: Path) -> Image | str:
+        return attempt(lambda path: decode(path.read_bytes(), limits), file)
+
+    for index, image in enumerate(ahead(read, files, min(READERS, os.cpu_count() or 1))):
+        if isinstance(image, str):
+            yield Answer(index, Detections.empty(), image)
+            continue
+        try:
+            found = detect_tiled(detector, image, options, tiling, best_batch(detector))
+        except TooManyTiles as error:
+            yield Answer(index, Detections.empty(), str(error))
+            continue
+        yield Answer(index, as_sent(found))
 
 
 def _full(held: _Held, batch: int) -> tuple[int, int] | None:

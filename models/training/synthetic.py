@@ -18,10 +18,15 @@ RADIUS = (0.05, 0.26)  # of the short side
 SMALLEST_RADIUS = 12.0  # px; smaller shapes lose their corners
 VISIBLE = 0.7  # a shape that others cover further than this is no fair question
 SUPERSAMPLING = 3
+LARGE_SIZE = (2000, 1500)  # width, height of a large scene
+SMALL_RADIUS, LARGE_RADIUS = (6.0, 20.0), (50.0, 350.0)  # px: small objects of 12 to 40, and others
+LARGE_SHARE = 0.2  # of the shapes in a large scene that are not small
 
 Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.float32]
+Radii = tuple[float, float, float]
+"""Lowest and highest radius to draw from, evenly by their logarithm, and the least that is taken, px."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +58,33 @@ def draw_scene(seed: int, index: int) -> Scene:
     canvas = _background(rng, height, width)
     owner = np.zeros((height, width), np.int16)  # 0 = background, k = k-th shape: who is seen at a pixel
     shapes: list[_Shape] = []
+    low, high = (share * min(height, width) for share in RADIUS)
     for _ in range(int(rng.integers(0 if rng.random() < 0.05 else 1, MOST_OBJECTS + 1))):
-        shape = _place(rng, owner, shapes)
+        shape = _place(rng, owner, shapes, (low, high, SMALLEST_RADIUS))
         if shape is not None:
             _paint(rng, canvas, shape)
             shapes.append(shape)
+    return _scene(rng, canvas, shapes)
+
+
+def draw_large_scene(seed: int, index: int, size: tuple[int, int] = LARGE_SIZE, objects: int = 60) -> Scene:
+    """As `draw_scene`: an image of (width, height) with many small shapes in it, and a few large ones."""
+    rng = np.random.default_rng([seed, index])
+    width, height = size
+    canvas = _background(rng, height, width)
+    owner = np.zeros((height, width), np.int16)
+    shapes: list[_Shape] = []
+    large = round(objects * LARGE_SHARE)
+    for number in range(objects):  # the large ones first: they would cover the small ones
+        radius = LARGE_RADIUS if number < large else SMALL_RADIUS
+        shape = _place(rng, owner, shapes, (*radius, radius[0]))
+        if shape is not None:
+            _paint(rng, canvas, shape)
+            shapes.append(shape)
+    return _scene(rng, canvas, shapes)
+
+
+def _scene(rng: np.random.Generator, canvas: Floats, shapes: list[_Shape]) -> Scene:
     boxes = np.array([_box(shape) for shape in shapes], np.float32).reshape(-1, 4)
     labels = np.array([shape.label for shape in shapes], np.int64)
     return Scene(_camera(rng, canvas), boxes, labels)
@@ -115,10 +142,13 @@ def _background(rng: np.random.Generator, height: int, width: int) -> Floats:
     return canvas + fine[..., None] * rng.uniform(0, 40)
 
 
-def _place(rng: np.random.Generator, owner: npt.NDArray[np.int16], shapes: list[_Shape]) -> _Shape | None:
+def _place(
+    rng: np.random.Generator, owner: npt.NDArray[np.int16], shapes: list[_Shape], radii: Radii
+) -> _Shape | None:
     """A shape at a free enough place, entered into `owner`; None after a few tries in a full scene."""
+    height, width = owner.shape
     for _ in range(8):
-        shape = _shape(rng, *owner.shape)
+        shape = _shape(rng, height, width, radii)
         window = owner[shape.window]
         covered = shape.mask > 0.5
         if all(_still_visible(owner, window, covered, k, other) for k, other in enumerate(shapes, start=1)):
@@ -141,10 +171,9 @@ def _still_visible(
     return seen - lost >= VISIBLE * int(np.count_nonzero(other.mask > 0.5))
 
 
-def _shape(rng: np.random.Generator, height: int, width: int) -> _Shape:
-    short = min(height, width)
-    low, high = (math.log(share * short) for share in RADIUS)
-    radius = max(SMALLEST_RADIUS, math.exp(rng.uniform(low, high)))
+def _shape(rng: np.random.Generator, height: int, width: int, radii: Radii) -> _Shape:
+    low, high, least = radii
+    radius = max(least, math.exp(rng.uniform(math.log(low), math.log(high))))
     label = int(rng.integers(1, len(LABELS)))
     mask = _mask(LABELS[label], radius, rng.uniform(0, 2 * math.pi))
     left = int(rng.integers(0, width - mask.shape[1] + 1))

@@ -1,0 +1,139 @@
+"""Bytes to canvases, on threads: what can fail for an image's own reason fails here, before the queue."""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import ParamSpec, TypeVar
+
+from app.caller import Caller
+from app.errors import DeadlineExceeded, InvalidParameter, from_image_error
+from app.metrics import Metrics
+from app.model import Canvas, Model
+from app.plan import Plan, Source
+from app.settings import Settings
+from models import drawing, images
+from models.detections import Detections
+from models.images import Image
+from models.tiles import Tile, TooManyTiles, cut
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, eq=False)
+class Ready:
+    """A decoded and prepared image; `size` is (width, height), `seconds` what that took.
+
+    The canvas is that of the whole image. Where there are tiles, `first` is the first one's, as large as each
+    of theirs, and the image stays for the others.
+    """
+
+    size: tuple[int, int]
+    canvas: Canvas
+    image: Image | None
+    seconds: float
+    tiles: tuple[Tile, ...] = ()
+    first: Canvas | None = None
+
+    @property
+    def jobs(self) -> int:
+        """How many canvases the device will see."""
+        return 1 + len(self.tiles)
+
+    def nbytes(self, at_once: int) -> int:
+        """Bytes held while it waits, with so many of its tiles' canvases at once."""
+        tiles = min(at_once, len(self.tiles)) * self.first.nbytes if self.first else 0
+        return self.canvas.nbytes + (self.image.pixels.nbytes if self.image else 0) + tiles
+
+
+class Preparation:
+    """The threads on which images are decoded, resized, cut and drawn."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, model: Model) -> None:
+        self._metrics = metrics
+        self._model = model
+        self._limits = images.Limits(max_pixels=settings.max_pixels)
+        self._pool = ThreadPoolExecutor(settings.decode_threads or os.cpu_count() or 1, "decode")
+
+    def close(self) -> None:
+        """Begin nothing new; what runs is not waited for."""
+        self._pool.shutdown(wait=False)
+
+    async def prepare(self, data: Source, plan: Plan, caller: Caller) -> Ready:
+        """Decode, resize and pad; raises ServiceError."""
+        try:
+            ready = await self.run(plan, caller, self._prepare, data, plan)
+        except images.ImageError as error:
+            raise from_image_error(error) from error
+        except TooManyTiles as error:
+            raise InvalidParameter(f"tile={plan.tiling.side if plan.tiling else None}: {error}") from error
+        except asyncio.CancelledError:
+            if caller.first():
+                self._metrics.cancelled.inc()
+            raise
+        self._metrics.stage_duration.labels(stage="decode").observe(ready.seconds)
+        return ready
+
+    def _prepare(self, data: Source, plan: Plan) -> Ready:
+        started = time.monotonic()
+        image, tiles = self._read(data, plan)
+        canvas = self._model.prepare(image, plan.size, plan.upscale)
+        first = self._model.prepare(cut(image, tiles[0]), plan.size, plan.upscale) if tiles else None
+        seconds = time.monotonic() - started
+        kept = self._kept(image, data, plan) if plan.draw or tiles else None
+        return Ready((image.width, image.height), canvas, kept, seconds, tiles, first)
+
+    def _read(self, data: Source, plan: Plan) -> tuple[Image, tuple[Tile, ...]]:
+        """The image and the tiles to cut it into, which need all of its pixels; else a draft of it may do."""
+        enough = self._model.detector.card.canvas_limits(plan.size)
+        if plan.tiling:
+            image = images.read(data, self._limits)
+            if tiles := self._model.tiles((image.width, image.height), plan.size, plan.tiling):
+                return image, tiles
+        return images.read(data, self._limits, enough), ()
+
+    def _kept(self, image: Image, data: Source, plan: Plan) -> Image:
+        """All pixels, for the drawing or the tiles. Without either they go: nothing that waits holds more."""
+        return images.read(data, self._limits) if image.draft and plan.draw else image
+
+    async def tile(self, ready: Ready, tile: Tile, plan: Plan, caller: Caller) -> Canvas:
+        """The canvas of one tile of an image."""
+        if ready.first is not None and tile is ready.tiles[0]:
+            return ready.first
+        if ready.image is None:
+            raise RuntimeError("an image with tiles keeps its pixels until the last one is cut")
+        return await self.run(plan, caller, self._cut, ready.image, tile, plan)
+
+    def _cut(self, image: Image, tile: Tile, plan: Plan) -> Canvas:
+        return self._model.prepare(cut(image, tile), plan.size, plan.upscale)
+
+    async def draw(self, ready: Ready, found: Detections, plan: Plan, caller: Caller) -> bytes | None:
+        """The image with its detections on it as a file, if the plan asks for one."""
+        if ready.image is None or plan.draw is None:
+            return None
+        labels = self._model.detector.card.labels
+        return await self.run(plan, caller, drawing.encode, ready.image, found, labels, plan.draw)
+
+    async def run(
+        self, plan: Plan, caller: Caller, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+    ) -> R:
+        """Work on a thread, within the plan's time; raises DeadlineExceeded."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(plan.seconds_left()):
+                return await loop.run_in_executor(self._pool, partial(work, *args, **kwargs))
+        except TimeoutError as error:
+            if caller.first():
+                self._metrics.deadline_exceeded.inc()
+            raise late() from error
+
+
+def late() -> DeadlineExceeded:
+    """The error of a request whose time is up."""
+    return DeadlineExceeded(
+        "the request's time ran out before its answer; send it again later, or raise timeout_ms"
+    )
