@@ -70,8 +70,8 @@ ARROWS: dict[str, str] = {
     "app.cli": "app app.commands",
     "app.loading": "app.settings models.detector",
     "app.commands": "app.client app.exports app.loading app.server app.settings app.settings_table "
-    "models.detector models.drawing models.zoo models.evaluation models.training models.training.synthetic models.lineage "
-    f"models.engines models.quantization {VALUES}",
+    "models.detector models.drawing models.zoo models.evaluation models.training "
+    f"models.training.synthetic models.lineage models.engines models.quantization {VALUES}",
     "app.client": "models.detections models.drawing models.images",
     "app.server": "app app.main app.model app.service app.settings app.logs",
     "app.main": "app app.routes app.middleware app.service app.model app.worker app.admission app.batcher "

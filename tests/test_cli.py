@@ -260,7 +260,7 @@ def test_the_cards_defaults_hold_where_nothing_is_asked(rcnn: Rcnn, card: Path, 
 def test_an_unknown_class_is_wrong_usage(rcnn: Rcnn, card: Path, image: Path) -> None:
     ran = rcnn("detect", image, "--model", card, "--classes", "one,horse,0")
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == "rcnn: the model has no class horse, 0; it has one, two, three, four\n"
+    assert ran.err == "rcnn: --classes: the model has no class 'horse'; it has one, two, three, four\n"
 
 
 @pytest.mark.parametrize(
@@ -407,7 +407,7 @@ def test_nobody_at_the_url(rcnn: Rcnn, folder: Path) -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     ran = rcnn("detect", folder, "--url", url)
     assert (ran.code, ran.out) == (1, "")
-    assert re.fullmatch(rf"rcnn: no answer from {url}/detect: .*\n", ran.err)
+    assert re.fullmatch(rf"rcnn: no answer from {url}/health/live: .*\n", ran.err)
     wrong = rcnn("detect", folder, "--url", "127.0.0.1:8000")
     assert (wrong.code, wrong.out) == (2, "")
     assert "--url: '127.0.0.1:8000' is no http URL" in wrong.err

@@ -24,7 +24,7 @@ LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
 
 class Client:
-    """Asks the service at `url`, from any number of threads. It keeps connections: close it, or use `with`."""
+    """Asks the service at `url`, from any number of threads. Keeps connections: close it, or use `with`."""
 
     def __init__(
         self,

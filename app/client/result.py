@@ -67,7 +67,7 @@ class Result:
                 f"the image is {picture.width}x{picture.height}, the detections are of one of "
                 f"{self.width}x{self.height}; pass the image that was sent"
             )
-        return draw(picture, self.detections, self._names_by_label())
+        return draw(picture, self.detections, self.label_names())
 
     def to_supervision(self) -> "supervision.Detections":
         """As `supervision.Detections`, with the names in `data["class_name"]`; needs supervision."""
@@ -79,6 +79,11 @@ class Result:
             class_id=self.labels.copy(),
             data={"class_name": np.array(self.names, dtype=str)},
         )
+
+    def label_names(self) -> list[str]:
+        """Names by label id (index = id), of the classes found; "" for the others."""
+        names = {int(label): name for label, name in zip(self.labels, self.names, strict=True)}
+        return [names.get(label, "") for label in range(max(names, default=0) + 1)]
 
     def to_dict(self) -> dict[str, Any]:
         """The answer of POST /detect, as plain values."""
@@ -93,7 +98,3 @@ class Result:
             "timings_ms": dict(self.timings_ms),
             **({"request_id": self.request_id} if self.request_id else {}),
         }
-
-    def _names_by_label(self) -> list[str]:
-        names = {int(label): name for label, name in zip(self.labels, self.names, strict=True)}
-        return [names.get(label, "") for label in range(max(names, default=0) + 1)]
