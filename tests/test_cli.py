@@ -257,6 +257,17 @@ def test_the_cards_defaults_hold_where_nothing_is_asked(rcnn: Rcnn, card: Path, 
     assert (line["model"], line["image"]) == ("random", {"width": 64, "height": 48})
 
 
+def test_a_model_here_names_its_classes_in_exports(
+    rcnn: Rcnn, card: Path, image: Path, tmp_path: Path
+) -> None:
+    ran = rcnn("detect", image, "--model", card, "--format", "yolo", "--out", tmp_path / "labels")
+    assert (ran.code, ran.out) == (0, "")
+    assert (tmp_path / "labels" / "classes.txt").read_text().split() == ["one", "two", "three", "four"]
+    lines = (tmp_path / "labels" / "image.txt").read_text().splitlines()
+    [answer] = rcnn("detect", image, "--model", card, "--json").lines
+    assert [int(line.split()[0]) + 1 for line in lines] == answer["labels"]
+
+
 def test_an_unknown_class_is_wrong_usage(rcnn: Rcnn, card: Path, image: Path) -> None:
     ran = rcnn("detect", image, "--model", card, "--classes", "one,horse,0")
     assert (ran.code, ran.out) == (2, "")
