@@ -1,4 +1,4 @@
-"""`rcnn detect`: where images come from, what is written of them, how it ends; the real program for signals."""
+"""`rcnn detect`: where images come from, what is written of them, how it ends; real processes for signals."""
 
 import contextlib
 import csv
