@@ -196,3 +196,7 @@ def _wants_traceback() -> bool:
         return read_settings().log_level == "debug"
     except CommandFailed:
         return False  # a broken setting is not what failed here
+
+
+if __name__ == "__main__":  # as torchrun starts it
+    main()

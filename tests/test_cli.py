@@ -129,6 +129,13 @@ def test_help_is_there_without_the_weight_of_torch() -> None:
         assert re.search(rf"\b{command}\b", done.stdout)
 
 
+def test_the_module_is_the_program_too() -> None:
+    """torchrun starts modules, not programs."""
+    command = [sys.executable, "-m", "app.cli", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "Usage: rcnn" in done.stdout) == (0, True)
+
+
 @pytest.mark.parametrize("command", ["serve", "detect", "models", "settings"])
 def test_every_command_has_help(rcnn: Rcnn, command: str) -> None:
     for flag in ("--help", "-h"):

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv")
 
+# Some formats are lists of other places to look at: none of them may be on the network.
+FILES_ALONE = {"protocol_whitelist": "file"}
+
 
 class FramesError(Exception):
     """A video or camera that cannot be read, or not to its end; the text says why."""
@@ -43,7 +46,7 @@ def _read(place: str, format: str | None, every: int, fault: str) -> Iterator[Fr
     except ImportError as error:
         raise FramesError("videos and cameras need PyAV: pip install 'rcnn-serve[video]'") from error
     try:
-        with av.open(place, format=format) as container:
+        with av.open(place, format=format, options=FILES_ALONE) as container:
             if not container.streams.video:
                 raise FramesError("there are no pictures in it; name a video")
             for number, frame in enumerate(container.decode(video=0)):
