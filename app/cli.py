@@ -17,7 +17,6 @@ import typer
 from app.commands import CommandFailed
 from app.commands.arguments import (
     BenchLineageArguments,
-    DetectArguments,
     DiagnoseArguments,
     EvaluateArguments,
     ModelsArguments,
@@ -26,6 +25,7 @@ from app.commands.arguments import (
     SettingsArguments,
     TrainArguments,
 )
+from app.commands.detect_arguments import DetectArguments
 
 A = TypeVar("A")
 

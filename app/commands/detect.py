@@ -10,8 +10,8 @@ from rich.console import Console
 
 from app.client import ClientError, Options, Refused, Result, in_order
 from app.commands import USAGE, CommandFailed
-from app.commands.arguments import DetectArguments
 from app.commands.configured import read_settings
+from app.commands.detect_arguments import DetectArguments
 from app.commands.frames import FramesError
 from app.commands.report import Report, open_report
 from app.commands.service import open_service

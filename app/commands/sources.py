@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from app.commands import USAGE, CommandFailed
-from app.commands.arguments import CAMERA, STDIN, DetectArguments, is_pattern
+from app.commands.detect_arguments import CAMERA, STDIN, DetectArguments, is_pattern
 from app.commands.frames import VIDEO_SUFFIXES, Frame, FramesError, read_camera, read_video
 from app.commands.watch import arrivals
 
