@@ -17,7 +17,6 @@ import typer
 from app.commands import CommandFailed
 from app.commands.arguments import (
     BenchLineageArguments,
-    DetectArguments,
     DiagnoseArguments,
     EvaluateArguments,
     ModelsArguments,
@@ -26,6 +25,7 @@ from app.commands.arguments import (
     SettingsArguments,
     TrainArguments,
 )
+from app.commands.detect_arguments import DetectArguments
 
 A = TypeVar("A")
 
@@ -81,9 +81,10 @@ def serve(arguments: ServeArguments) -> int:
 @app.command()
 @takes(DetectArguments)
 def detect(arguments: DetectArguments) -> int:
-    """Detect objects in images and folders of images, with a model here or a service elsewhere.
+    """Detect objects in images, videos and what a camera sees, with a model here or a service elsewhere.
 
-    Exit codes: 0 every image answered, 1 an image or the model failed, 2 wrong usage.
+    A bad image or video fails alone. Exit codes: 0 every image answered, 1 an image or the model failed,
+    2 wrong usage, 130 stopped by Ctrl-C, as --watch and cameras are: what was found is written before.
     """
     from app.commands.detect import run
 
@@ -195,3 +196,7 @@ def _wants_traceback() -> bool:
         return read_settings().log_level == "debug"
     except CommandFailed:
         return False  # a broken setting is not what failed here
+
+
+if __name__ == "__main__":  # as torchrun starts it
+    main()

@@ -3,9 +3,8 @@
 import logging
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import partial
 from typing import Any, Protocol
 
@@ -16,7 +15,8 @@ from models.detections import Detections
 from models.images import Image
 from models.options import Options
 from models.tiles import Sight, Tile, Tiling, tiles_of
-from models.zoo.cards import UNUSED_LABEL, Card
+from models.zoo.cards import Card
+from models.zoo.classes import Classes, UnknownClass
 
 SMALLEST_SIZE = 64  # as of the option `size`: below it the network has nothing to see
 
@@ -80,8 +80,7 @@ class Model:
         self._load = load
         self._metrics = metrics
         self._loaded: Detector | None = None
-        self._labels: dict[int, str] = {}
-        self._class_ids: dict[str, int] = {}
+        self._classes = Classes.of(())
 
     @property
     def loaded(self) -> Detector | None:
@@ -119,12 +118,7 @@ class Model:
     def _load_and_warm_up(self, caps: list[int]) -> list[int]:
         detector = self._load()
         useful = [detector.warm_up(cap) for cap in caps]
-        self._labels = {
-            index: label
-            for index, label in enumerate(detector.card.labels)
-            if index > 0 and label != UNUSED_LABEL
-        }
-        self._class_ids = {label.casefold(): index for index, label in self._labels.items()}
+        self._classes = Classes.of(detector.card.labels)
         self._loaded = detector
         self._describe(detector)
         return useful
@@ -142,26 +136,19 @@ class Model:
             self._metrics.device_memory_bytes.labels(kind=kind).set_function(partial(_memory, detector, kind))
 
     @property
-    def labels(self) -> dict[int, str]:
+    def labels(self) -> Mapping[int, str]:
         """Id to name of every class; not of the background, nor of ids that stand for nothing."""
-        return self._labels
+        return self._classes.names
 
     def class_ids(self, tokens: Sequence[str]) -> frozenset[int] | None:
         """Ids of classes given by name (in any case) or id; None for no tokens; raises InvalidParameter."""
-        return frozenset(self._class_id(token) for token in tokens) or None
-
-    def _class_id(self, token: str) -> int:
-        known = self._class_ids
-        if (by_name := known.get(token.casefold())) is not None:
-            return by_name
-        if token.isascii() and token.isdigit() and len(token) < 10 and int(token) in self._labels:
-            return int(token)
-        shown = token[:60]
-        near = get_close_matches(shown.casefold(), known, n=3) or list(known)[:10]
-        raise InvalidParameter(
-            f"classes: {shown!r} is no class of {self.detector.card.name}; it has {len(known)}, such as "
-            f"{', '.join(near)}; GET /labels lists them all"
-        )
+        try:
+            return self._classes.ids(tokens)
+        except UnknownClass as error:
+            raise InvalidParameter(
+                f"classes: {error.token!r} is no class of {self.detector.card.name}; it has "
+                f"{len(self._classes.names)}, such as {', '.join(error.near)}; GET /labels lists them all"
+            ) from error
 
     def prepare(self, image: Image, size: int | None, upscale: bool) -> Canvas:
         """The image's canvas; without `upscale` one that would be enlarged keeps its own size."""

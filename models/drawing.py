@@ -16,6 +16,7 @@ from models.images import Image
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Colour = tuple[int, int, int]
+Drawing = pillow.Image  # what `draw` gives
 
 # Well apart in hue and lightness, neighbours most of all: label ids are small numbers.
 PALETTE: tuple[Colour, ...] = (

@@ -1,6 +1,7 @@
 """`rcnn serve` with a FakeDetector: the real process, socket, signals and logs, without torch."""
 
 import argparse
+import signal
 import sys
 
 from app.server import serve
@@ -14,13 +15,14 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.0, help="that a batch takes")
     parser.add_argument("--decode-seconds", type=float, default=0.0, help="that decoding an image takes")
     parser.add_argument("--unloadable", action="store_true", help="the model cannot be loaded")
-    parser.add_argument("--loading", action="store_true", help="the model is never loaded")
+    parser.add_argument("--loading", action="store_true", help="the model is not loaded before SIGUSR1")
     arguments = parser.parse_args()
     detector = FakeDetector(seconds=arguments.seconds, decode_seconds=arguments.decode_seconds)
     if arguments.unloadable:
         detector.load_error = ValueError("no such card")
     if arguments.loading:
         detector.warm.clear()
+        signal.signal(signal.SIGUSR1, lambda *_: detector.warm.set())
     return serve(Settings(), detector)
 
 

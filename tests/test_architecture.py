@@ -57,8 +57,10 @@ HOMES: dict[str, tuple[str, ...]] = {
     "pydantic_core": ("app/routes/*",),
     "pydantic_settings": ("app/settings.py",),
     "typer": ("app/cli.py", "app/commands/*"),
-    "rich": ("app/cli.py", "app/commands/*", "models/training/*"),
-    "httpx": ("app/client.py", "app/fetch.py", "models/zoo/*"),
+    "rich": ("app/cli.py", "app/client/many.py", "app/commands/*", "models/training/*"),
+    "httpx": ("app/client/*", "app/fetch.py", "models/zoo/*"),
+    "supervision": ("app/client/result.py",),
+    "av": ("app/commands/frames.py",),
 }
 
 # The arrows between our own rooms, all pointing down. Inside a room imports are free, but for cycles.
@@ -68,10 +70,11 @@ ARROWS: dict[str, str] = {
     # the command line and the server
     "app.cli": "app app.commands",
     "app.loading": "app.settings models.lean_import models.detector",
-    "app.commands": "app.client app.loading app.server app.settings app.settings_table models.detector "
-    "models.drawing models.zoo models.evaluation models.training models.training.synthetic models.lineage "
-    f"models.engines models.quantization models.tiled {VALUES}",
-    "app.client": "models.detections",
+    "app.commands": "app.client app.exports app.loading app.server app.settings app.settings_table "
+    "models.detector models.drawing models.zoo models.evaluation models.training "
+    "models.training.synthetic models.lineage models.engines models.quantization models.tiled "
+    f"{VALUES}",
+    "app.client": "models.detections models.drawing models.images",
     "app.server": "app app.main app.model app.service app.settings app.logs",
     "app.main": "app app.routes app.middleware app.service app.model app.worker app.admission app.batcher "
     "app.plan app.errors app.metrics app.settings app.schemas app.logs app.loading app.fetch app.rpc",

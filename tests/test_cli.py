@@ -129,6 +129,13 @@ def test_help_is_there_without_the_weight_of_torch() -> None:
         assert re.search(rf"\b{command}\b", done.stdout)
 
 
+def test_the_module_is_the_program_too() -> None:
+    """torchrun starts modules, not programs."""
+    command = [sys.executable, "-m", "app.cli", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, "Usage: rcnn" in done.stdout) == (0, True)
+
+
 @pytest.mark.parametrize("command", ["serve", "detect", "models", "settings"])
 def test_every_command_has_help(rcnn: Rcnn, command: str) -> None:
     for flag in ("--help", "-h"):
@@ -257,10 +264,21 @@ def test_the_cards_defaults_hold_where_nothing_is_asked(rcnn: Rcnn, card: Path, 
     assert (line["model"], line["image"]) == ("random", {"width": 64, "height": 48})
 
 
+def test_a_model_here_names_its_classes_in_exports(
+    rcnn: Rcnn, card: Path, image: Path, tmp_path: Path
+) -> None:
+    ran = rcnn("detect", image, "--model", card, "--format", "yolo", "--out", tmp_path / "labels")
+    assert (ran.code, ran.out) == (0, "")
+    assert (tmp_path / "labels" / "classes.txt").read_text().split() == ["one", "two", "three", "four"]
+    lines = (tmp_path / "labels" / "image.txt").read_text().splitlines()
+    [answer] = rcnn("detect", image, "--model", card, "--json").lines
+    assert [int(line.split()[0]) + 1 for line in lines] == answer["labels"]
+
+
 def test_an_unknown_class_is_wrong_usage(rcnn: Rcnn, card: Path, image: Path) -> None:
     ran = rcnn("detect", image, "--model", card, "--classes", "one,horse,0")
     assert (ran.code, ran.out) == (2, "")
-    assert ran.err == "rcnn: the model has no class horse, 0; it has one, two, three, four\n"
+    assert ran.err == "rcnn: --classes: the model has no class 'horse'; it has one, two, three, four\n"
 
 
 @pytest.mark.parametrize(
@@ -407,7 +425,7 @@ def test_nobody_at_the_url(rcnn: Rcnn, folder: Path) -> None:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     ran = rcnn("detect", folder, "--url", url)
     assert (ran.code, ran.out) == (1, "")
-    assert re.fullmatch(rf"rcnn: no answer from {url}/detect: .*\n", ran.err)
+    assert re.fullmatch(rf"rcnn: no answer from {url}/health/live: .*\n", ran.err)
     wrong = rcnn("detect", folder, "--url", "127.0.0.1:8000")
     assert (wrong.code, wrong.out) == (2, "")
     assert "--url: '127.0.0.1:8000' is no http URL" in wrong.err

@@ -1,7 +1,10 @@
 """The Python client, against the real app and the real program; strangers' answers come from a transport."""
 
 import asyncio
+import io
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -10,10 +13,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import supervision
+from PIL import Image as pillow
 from pydantic import SecretStr
 
 from app.client import AsyncClient, Client, NotAnAnswer, Refused, Result, Unreachable
-from tests.conftest import Program, Serve, Served
+from tests.conftest import ROOT, Program, Serve, Served
 from tests.fakes import FakeDetector, picture
 
 Answer = Callable[[httpx.Request], httpx.Response]
@@ -212,9 +217,12 @@ def test_an_error_page_of_a_proxy_is_a_refusal() -> None:
 async def test_nobody_there_is_unreachable() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    with Client(url) as client, pytest.raises(Unreachable, match=f"no answer from {url}/detect.*running"):
+    with (
+        Client(url, retries=1) as client,
+        pytest.raises(Unreachable, match=f"no answer from {url}/detect.*running"),
+    ):
         client.detect(b"picture")
-    async with AsyncClient(url) as client:
+    async with AsyncClient(url, retries=1) as client:
         with pytest.raises(Unreachable, match="running"):
             await client.detect(b"picture")
 
@@ -242,3 +250,58 @@ def test_a_missing_file_is_an_os_error(tmp_path: Path) -> None:
     client, _ = client_of()
     with pytest.raises(FileNotFoundError):
         client.detect(tmp_path / "none.png")
+
+
+# -- what a result can do ------------------------------------------------------------------------------------
+
+
+def found_in(image: bytes, program: Program) -> Result:
+    with Client(f"http://127.0.0.1:{program.port}") as client:
+        return client.detect(image)
+
+
+def test_a_result_draws_itself_on_a_file_bytes_or_pixels(program: Program, tmp_path: Path) -> None:
+    data = picture(330, 240, "JPEG")
+    (tmp_path / "picture.jpg").write_bytes(data)
+    with pillow.open(io.BytesIO(data)) as opened:
+        pixels = np.asarray(opened)
+    result = found_in(data, program)
+    drawings = [np.asarray(result.draw(image)) for image in (data, tmp_path / "picture.jpg", pixels)]
+    changed = (drawings[0] != pixels).any(axis=2)
+    assert drawings[0].shape == (240, 330, 3)
+    assert changed[60:180, 42:43].mean() > 0.9  # the left edge of the square at 41, 60, 165, 180
+    assert not changed[190:].any()
+    for other in drawings[1:]:
+        np.testing.assert_array_equal(drawings[0], other)
+    with pytest.raises(ValueError, match="64x48, the detections are of one of 330x240"):
+        result.draw(picture())
+
+
+def test_supervision_gets_the_same_detections(program: Program) -> None:
+    result = found_in(picture(), program)
+    theirs = result.to_supervision()
+    assert isinstance(theirs, supervision.Detections)
+    np.testing.assert_array_equal(theirs.xyxy, result.boxes)
+    np.testing.assert_array_equal(theirs.class_id, result.labels)
+    np.testing.assert_array_equal(theirs.confidence, result.scores)
+    assert theirs.data["class_name"].tolist() == ["Square", "disc"]
+    theirs.xyxy[0] = 0  # theirs to write to
+    with Client(f"http://127.0.0.1:{program.port}") as client:
+        nothing = client.detect(picture(), score_threshold=1).to_supervision()
+    assert len(nothing) == 0
+    assert len(theirs[theirs.confidence > 0.8]) == 1
+
+
+def test_the_client_needs_httpx_and_numpy_alone() -> None:
+    unwanted = ("torch", "PIL", "rich", "supervision", "fastapi", "pydantic_settings", "typer", "av")
+    program = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({unwanted}))\n"
+        "from app.client import AsyncClient, Client\n"
+        "Client('http://127.0.0.1:1').close()\n"
+        f"print([name for name in {unwanted} if sys.modules.get(name)])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr

@@ -24,42 +24,6 @@ class ServeArguments:
 
 
 @dataclass(frozen=True)
-class DetectArguments:
-    """The images, who detects, with which options, and what comes out."""
-
-    images: Annotated[
-        list[Path], Argument(help="Image files, or folders of them.", exists=True, metavar="IMAGE")
-    ]
-    save: Annotated[
-        Path | None,
-        Option(help="Write each image with its detections drawn, as PNG, into DIR.", metavar="DIR"),
-    ] = None
-    json: Annotated[
-        bool, Option("--json", help="One JSON object an image, a line each, as POST /detect answers.")
-    ] = False
-    url: Annotated[str | None, Option(help="Ask the service at URL instead of loading a model here.")] = None
-    api_key: Annotated[str | None, Option(help="API key of that service.")] = None
-    model: Model = None
-    score_threshold: Annotated[
-        float | None, Option(help="Leave out detections below this score.", min=0, max=1)
-    ] = None
-    nms_threshold: Annotated[
-        float | None,
-        Option(help="Of two boxes that overlap by more than this IoU, keep the better.", min=0, max=1),
-    ] = None
-    max_detections: Annotated[
-        int | None, Option(help="At most this many detections an image.", min=1, max=1000)
-    ] = None
-    classes: Annotated[
-        list[str] | None,
-        Option(help="Only these classes: names or ids, repeated or separated by commas.", metavar="NAME,..."),
-    ] = None
-    size: Annotated[
-        int | None, Option(help="Short side in pixels that images are resized to.", min=64, max=1333)
-    ] = None
-
-
-@dataclass(frozen=True)
 class EvaluateArguments:
     """The data, who is evaluated, and what comes out; the first four of the rest override settings."""
 

@@ -71,7 +71,7 @@ def _images(arguments: BenchLineageArguments) -> Iterator["Image"]:
 
 
 def _files(folder: Path) -> list[Path]:
-    from app.commands.detect import SUFFIXES, find_images
+    from app.commands.sources import SUFFIXES, find_images
 
     files = find_images([folder])
     if not files:

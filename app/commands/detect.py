@@ -1,101 +1,124 @@
-"""`rcnn detect`: images and folders in; tables, JSON lines or drawn PNGs out."""
+"""`rcnn detect`: images, videos, folders and cameras in; tables, files for annotation tools, drawings out."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
-from itertools import chain, count
 from pathlib import Path
 from typing import Protocol, Unpack
 
 from rich.console import Console
 
-from app.client import Client, ClientError, Options, Refused, Result
+from app.client import ClientError, Options, Refused, Result, in_order
 from app.commands import USAGE, CommandFailed
-from app.commands.arguments import DetectArguments
 from app.commands.configured import read_settings
+from app.commands.detect_arguments import DetectArguments
+from app.commands.frames import FramesError
 from app.commands.report import Report, open_report
+from app.commands.service import open_service
+from app.commands.sources import Item, Sources, open_sources
+from app.commands.targets import Targets, make_folder
+from app.commands.writers import FILE_AN_IMAGE, Writer, open_writer, write_classes
 from app.settings import Settings
 from models.drawing import encode
 from models.images import ImageError, Limits, decode
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+INTERRUPTED = 130
 # Statuses about one image alone; whatever else a service refuses an image with, it says of the next one too.
 ABOUT_ONE_IMAGE = (400, 413, 415, 429, 500, 503, 504)
 
+Outcome = tuple[Item, Result | Exception]
 
-class Source(Protocol):
+
+class Detects(Protocol):
     """Whoever detects: a service, through its client, or a model in this process."""
 
     def detect(self, image: bytes, **options: Unpack[Options]) -> Result:
         """Detections of one image file."""
 
+    def labels(self) -> Mapping[int, str]:
+        """Id to name of the classes."""
+
 
 @dataclass(frozen=True)
 class Work:
-    """What is done with each image; `targets` says where its drawing goes, and is empty without --save."""
+    """What is done with each image, so many at a time; `stop` ends what is on its way."""
 
-    source: Source
+    who: Detects
     options: Options
-    targets: Mapping[Path, Path]
+    drawings: Targets | None
     limits: Limits
+    at_a_time: int
+    stop: Callable[[], object]
 
 
 def run(arguments: DetectArguments) -> int:
     """Detect in every image; the exit code."""
-    files = find_images(arguments.images)
-    if not files:
-        looked = ", ".join(str(path) for path in arguments.images)
-        raise CommandFailed(f"no image in {looked}; looked for {' '.join(SUFFIXES)}", USAGE)
+    format = _format(arguments)
+    sources = open_sources(arguments)
     settings = read_settings(model=arguments.model)
-    targets = plan_drawings(files, arguments.save)
-    with _open_source(arguments, settings) as source, open_report(len(files), arguments.json) as report:
-        work = Work(source, _options(arguments), targets, Limits(settings.max_pixels))
-        return 1 if _detect_all(files, work, report) else 0
+    drawings = (
+        Targets(make_folder("--save", arguments.save), ".png", sources.files) if arguments.save else None
+    )
+    with ExitStack() as stack:
+        who, at_a_time, stop = stack.enter_context(_open(arguments, settings))
+        writer = _open_writer(format, who, arguments.out, sources)
+        file = None if format in FILE_AN_IMAGE else arguments.out
+        report = stack.enter_context(open_report(sources.total, writer, file))
+        # Who waits for an image to come must not keep the answers of those before it.
+        at_a_time = 1 if sources.live else at_a_time
+        work = Work(who, _options(arguments), drawings, Limits(settings.max_pixels), at_a_time, stop)
+        return _detect_all(sources, work, report)
 
 
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """The files named, and in folders at any depth those with the suffix of an image; each once."""
-    found = (sorted(_images_below(path)) if path.is_dir() else [path] for path in paths)
-    return list(dict.fromkeys(chain.from_iterable(found)))
+def _format(arguments: DetectArguments) -> str:
+    """The format asked for; raises CommandFailed where it and --out or --json do not fit."""
+    if arguments.json and arguments.format not in (None, "ndjson"):
+        raise CommandFailed(f"--json is --format ndjson, not {arguments.format}; leave one out", USAGE)
+    format = "ndjson" if arguments.json else arguments.format or "table"
+    if format in FILE_AN_IMAGE and arguments.out is None:
+        raise CommandFailed(f"--format {format} is a file an image; name a folder for them with --out", USAGE)
+    if format == "table" and arguments.out is not None:
+        raise CommandFailed("--out is for the other formats; tables go to the terminal", USAGE)
+    return format
 
 
-def _images_below(folder: Path) -> Iterable[Path]:
-    return (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-
-
-def plan_drawings(files: Sequence[Path], folder: Path | None) -> dict[Path, Path]:
-    """Where each image's drawing goes: NAME.png in `folder`, numbered so that nothing of this run is lost."""
-    if folder is None:
-        return {}
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandFailed(
-            f"--save {folder}: {error.strerror}; name a folder that can be written"
-        ) from error
-    taken = {file.resolve() for file in files}
-    targets = {}
-    for file in files:
-        names = chain([file.stem], (f"{file.stem}-{number}" for number in count(2)))
-        targets[file] = next(
-            path for path in (folder / f"{name}.png" for name in names) if path.resolve() not in taken
-        )
-        taken.add(targets[file].resolve())
-    return targets
-
-
-def _open_source(arguments: DetectArguments, settings: Settings) -> AbstractContextManager[Source]:
+@contextmanager
+def _open(
+    arguments: DetectArguments, settings: Settings
+) -> Iterator[tuple[Detects, int, Callable[[], object]]]:
+    """Who detects, how many images at a time, and what stops it."""
     if arguments.url is not None:
-        try:
-            return Client(arguments.url, api_key=arguments.api_key)
-        except ValueError as error:
-            raise CommandFailed(f"--url: {error}", USAGE) from error
+        with open_service(arguments.url, arguments.api_key) as client:
+            try:
+                client.refuse_nobody()
+            except ClientError as error:
+                raise CommandFailed(error) from error
+            yield client, arguments.in_flight, client.close
+        return
     # Loading imports torch, which takes seconds: somebody who looks on is told.
     stderr = Console(stderr=True)
     with stderr.status("Loading the model") if stderr.is_terminal else nullcontext():
         from app.commands.local import load_client
 
-        return nullcontext(load_client(settings))
+        model = load_client(settings)
+    yield model, 1, lambda: None
+
+
+def _open_writer(format: str, who: Detects, out: Path | None, sources: Sources) -> Writer | None:
+    """What writes the format, None for tables; raises CommandFailed."""
+    if format == "table":
+        return None
+    try:
+        labels = {} if format in ("json", "ndjson") else who.labels()
+        if format not in FILE_AN_IMAGE or out is None:
+            return open_writer(format, labels, None)
+        folder = make_folder("--out", out)
+        if format == "yolo":
+            write_classes(folder, labels)
+        taken = sources.files | {(folder / "classes.txt").resolve()}
+        return open_writer(format, labels, Targets(folder, FILE_AN_IMAGE[format], taken))
+    except (ClientError, OSError) as error:
+        raise CommandFailed(error) from error
 
 
 def _options(arguments: DetectArguments) -> Options:
@@ -109,29 +132,40 @@ def _options(arguments: DetectArguments) -> Options:
     )
 
 
-def _detect_all(files: Sequence[Path], work: Work, report: Report) -> int:
-    """Detect in one image after the other; how many failed. Raises CommandFailed if none can succeed."""
-    failed = 0
-    for file in files:
-        try:
-            report.result(file, _detect(file, work))
-        except (ImageError, ClientError, MemoryError, OSError) as error:
-            _stop_if_hopeless(error)
-            report.failure(file, error)
-            failed += 1
-        report.advance()
-    return failed
+def _detect_all(sources: Sources, work: Work, report: Report) -> int:
+    """Detect in all images and report on each; the exit code. Raises CommandFailed if none can succeed."""
+    try:
+        for item, outcome in _outcomes(sources, work):
+            if isinstance(outcome, Exception):
+                report.failure(item, outcome)
+            else:
+                report.result(item, outcome)
+    except KeyboardInterrupt:
+        report.end()
+        return INTERRUPTED
+    report.end()
+    return 1 if report.failed else 0
 
 
-def _detect(file: Path, work: Work) -> Result:
-    data = file.read_bytes()
-    result = work.source.detect(data, **work.options)
-    if file in work.targets:
-        names = {int(label): name for label, name in zip(result.labels, result.names, strict=True)}
-        labels = [names.get(label, "") for label in range(max(names, default=0) + 1)]
-        drawn = encode(decode(data, work.limits), result.detections, labels, "png")
-        work.targets[file].write_bytes(drawn)
-    return result
+def _outcomes(sources: Sources, work: Work) -> Iterator[Outcome]:
+    # Named here and not on the threads, where two runs would give the same image different names.
+    tasks = ((item, work.drawings.path(item) if work.drawings else None) for item in sources.items)
+    if work.at_a_time == 1:
+        return (_attempt(*task, work) for task in tasks)
+    return in_order(lambda task: _attempt(*task, work), tasks, work.at_a_time, work.stop)
+
+
+def _attempt(item: Item, drawing: Path | None, work: Work) -> Outcome:
+    try:
+        data = item.read()
+        result = work.who.detect(data, **work.options)
+        if drawing is not None:
+            image = decode(data, work.limits)
+            drawing.write_bytes(encode(image, result.detections, result.label_names(), "png"))
+    except (ImageError, ClientError, FramesError, MemoryError, OSError) as error:
+        _stop_if_hopeless(error)
+        return item, error
+    return item, result
 
 
 def _stop_if_hopeless(error: Exception) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.client import Client, NotAnAnswer, Refused
 from app.commands import USAGE, CommandFailed
+from app.commands.service import ServiceClient
 from app.loading import load
 from app.settings import Settings
 from models.detections import Detections
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 # Statuses about one image alone. Any other would cost AP for a reason that is not the model's: the run ends.
 ABOUT_ONE_IMAGE = (400, 413, 415)
-RETRIES = 10  # of a request that a busy service puts off
 
 Ask = Callable[[Sequence[Path], Options], Iterator[Answer]]
 Tile = int | str | None
@@ -91,28 +91,6 @@ def describe(detector: "Detector") -> About:
         device=detector.device,
         fallback_reason=detector.fallback_reason,
     )
-
-
-class ServiceClient(Client):
-    """A client that also asks which model the service runs."""
-
-    def get(self, path: str) -> Any:
-        """The JSON answer of GET `path`; raises ClientError."""
-        response = self._send(self._http.build_request("GET", path))
-        if response.is_error and path != "health":
-            raise Refused(response)
-        try:
-            return response.json()
-        except ValueError as error:
-            raise NotAnAnswer(f"{response.url} answered, but not in JSON; is it rcnn-serve?") from error
-
-
-def open_service(url: str, api_key: str | None) -> ServiceClient:
-    """A client of the service at `url`; close it, or use `with`."""
-    try:
-        return ServiceClient(url, api_key=api_key, retries=RETRIES)
-    except ValueError as error:
-        raise CommandFailed(f"--url: {error}", USAGE) from error
 
 
 def read_tile(text: str | None) -> Tile:

@@ -1,7 +1,7 @@
 """A detector in this process that answers as app.client.Client does; `rcnn detect` takes either."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import TypeVar, Unpack
 
 from app import client
@@ -11,7 +11,7 @@ from app.settings import Settings
 from models.detector import Detector, Job
 from models.images import Limits, decode
 from models.options import Options
-from models.zoo.cards import UNUSED_LABEL
+from models.zoo.classes import Classes, UnknownClass
 
 T = TypeVar("T", int, float)
 
@@ -22,6 +22,11 @@ class LocalClient:
     def __init__(self, detector: Detector, limits: Limits) -> None:
         self._detector = detector
         self._limits = limits
+        self._classes = Classes.of(detector.card.labels)
+
+    def labels(self) -> Mapping[int, str]:
+        """Id to name of the model's classes."""
+        return self._classes.names
 
     def detect(self, image: bytes, **options: Unpack[client.Options]) -> client.Result:
         """Detections of one image file; raises ImageError, CommandFailed, MemoryError."""
@@ -54,29 +59,25 @@ class LocalClient:
     def _options(self, given: client.Options) -> Options:
         """What was asked for, over the card's defaults."""
         card = self._detector.card
-        classes = given.get("classes")
         return Options(
             score_threshold=_or(given.get("score_threshold"), card.score_threshold),
             nms_threshold=_or(given.get("nms_threshold"), card.nms_threshold),
             max_detections=_or(given.get("max_detections"), card.max_detections),
-            classes=class_ids(classes, card.labels) if classes else None,
+            classes=self._class_ids(given),
             class_agnostic=given.get("class_agnostic", False),
         )
+
+    def _class_ids(self, given: client.Options) -> frozenset[int] | None:
+        try:
+            return self._classes.ids(given.get("classes", ()))
+        except UnknownClass as error:
+            all_of_them = ", ".join(self._classes.names.values())
+            text = f"--classes: the model has no class {error.token!r}; it has {all_of_them}"
+            raise CommandFailed(text, USAGE) from error
 
 
 def _or(given: T | None, default: T) -> T:
     return default if given is None else given
-
-
-def class_ids(classes: Sequence[str | int], labels: Sequence[str]) -> frozenset[int]:
-    """Ids of classes given by name, in any case, or by id (`labels`: index = id); raises CommandFailed."""
-    names = {name.casefold(): label for label, name in enumerate(labels) if label and name != UNUSED_LABEL}
-    known = {str(label): label for label in names.values()} | names
-    unknown = [str(one) for one in classes if str(one).casefold() not in known]
-    if unknown:
-        text = f"the model has no class {', '.join(unknown)}; it has {', '.join(names)}"
-        raise CommandFailed(text, USAGE)
-    return frozenset(known[str(one).casefold()] for one in classes)
 
 
 def load_client(settings: Settings) -> LocalClient:

@@ -9,7 +9,7 @@ from rich.console import Console
 from app.commands import CommandFailed
 from app.commands.arguments import QuantizeArguments
 from app.commands.configured import read_settings
-from app.commands.detect import find_images
+from app.commands.sources import find_images
 
 if TYPE_CHECKING:
     from models.quantization.run import Artefact, Recipe

@@ -37,4 +37,4 @@ async def labels(request: Request) -> dict[int, str]:
     service = service_of(request)
     if service.model.loaded is None:
         service.refuse_early()
-    return service.model.labels
+    return dict(service.model.labels)

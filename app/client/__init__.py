@@ -1,0 +1,31 @@
+"""Python client of the service, sync and async: bytes or a file in, typed detections out.
+
+    with Client("http://127.0.0.1:8000") as client:
+        result = client.detect("photo.jpg", score_threshold=0.7, classes=["person"])
+        print(result.names, result.boxes)
+        for result in client.detect_many(Path("photos").glob("*.jpg"), in_flight=8):
+            ...
+
+`talk` says what to send, when to send it again and what an answer means, as generators without I/O; `clients`
+does the sending and the sleeping, once for threads and once for asyncio; `many` keeps several on the way.
+It needs httpx and numpy; pillow (`Result.draw`), supervision and rich (the bar) when they are asked for.
+"""
+
+from app.client.clients import AsyncClient, Client
+from app.client.errors import ClientError, NotAnAnswer, Refused, Unreachable
+from app.client.many import in_order
+from app.client.result import Result
+from app.client.talk import Options, Picture
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ClientError",
+    "NotAnAnswer",
+    "Options",
+    "Picture",
+    "Refused",
+    "Result",
+    "Unreachable",
+    "in_order",
+]
