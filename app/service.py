@@ -80,8 +80,6 @@ class DetectionService:
         self.ready_at: float | None = None  # on the monotonic clock
         self.settled = False  # closed, and no thread is inside the model any more
 
-    # life
-
     @property
     def state(self) -> State:
         """What the service can do now: everything if "ok"."""
@@ -228,7 +226,7 @@ class DetectionService:
     async def _prepare(self, data: Source, plan: Plan) -> "_Ready":
         """Decode, resize and pad on a thread; whatever can fail for the image's own reason fails here."""
         try:
-            ready = await self._in_pool(plan, self._decode, data, plan)
+            ready = await self.on_thread(plan, self._decode, data, plan)
         except images.ImageError as error:
             raise from_image_error(error) from error
         except asyncio.CancelledError:
@@ -263,9 +261,10 @@ class DetectionService:
     async def _draw(self, image: Image | None, found: Detections, plan: Plan) -> bytes | None:
         if image is None or plan.draw is None:
             return None
-        return await self._in_pool(plan, drawing.encode, image, found, self._labels, plan.draw)
+        return await self.on_thread(plan, drawing.encode, image, found, self._labels, plan.draw)
 
-    async def _in_pool(self, plan: Plan, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    async def on_thread(self, plan: Plan, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run what would hold up the event loop on a decoding thread; raises DeadlineExceeded."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(plan.seconds_left()):

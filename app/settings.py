@@ -132,6 +132,17 @@ class Settings(BaseSettings):
         json_schema_extra={"allowed": "comma-separated keys"},
         description="Keys of which each request must carry one; without any the service is open.",
     )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        json_schema_extra={"allowed": "comma-separated origins such as https://example.org"},
+        description="Sites besides this server's own whose pages may open /detect/live.",
+    )
+    max_streams: int = Field(
+        default=16, ge=1, le=1000, description="Most streams open at a time, /detect/stream and /detect/live."
+    )
+    stream_max_frames: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Most frames that /detect/stream detects in one body."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least that is logged."
     )
@@ -205,7 +216,7 @@ class Settings(BaseSettings):
         except RuntimeError as error:
             raise ValueError(f"{error} Give a path without ~") from error
 
-    @field_validator("api_keys", "deepstack_drop_labels", mode="before")
+    @field_validator("api_keys", "allowed_origins", "deepstack_drop_labels", mode="before")
     @classmethod
     def _split(cls, values: object) -> object:
         return [value.strip() for value in values.split(",")] if isinstance(values, str) else values

@@ -55,17 +55,8 @@ FORMATS: tuple[str, ...] = tuple(_OPENERS)
 
 # What Pillow raises on damaged data, found by changing the bytes of valid files at random.
 _DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    AssertionError,
-    LookupError,
-    ArithmeticError,
-    RuntimeError,
-    EOFError,
-    struct.error,
-    zlib.error,
+    *(OSError, SyntaxError, ValueError, TypeError, AssertionError, LookupError, ArithmeticError),
+    *(RuntimeError, EOFError, struct.error, zlib.error),
 )
 _BAND_PIXELS = 2**17  # converted at a time: small enough for the cache, which makes it three times as fast
 _LAYERS = 8  # more than a decoder ever paints a picture: a pass for each of up to six planes
@@ -122,18 +113,26 @@ class Image:
 
 def decode(data: bytes, limits: Limits) -> Image:
     """Decode an encoded image. Raises InvalidImage or ImageTooLarge, each with a text for the sender."""
+    return render(open_picture(data, limits), limits)
+
+
+def open_picture(data: bytes, limits: Limits) -> ImageFile:
+    """An encoded image with its header checked, nothing decoded yet. Raises as `decode` does."""
     _hush_pillow()
     header = _read_header(data)
     for size in header.sizes:
-        _check_size(size, limits)
-    with _blaming_the_data(header.format):
-        picture = _OPENERS[header.format](BytesIO(without_exif(data) if header.format == "AVIF" else data))
-    _check_size(picture.size, limits)
+        check_size(size, limits)
+    with blaming_the_data(header.format):
+        return _OPENERS[header.format](BytesIO(without_exif(data) if header.format == "AVIF" else data))
+
+
+def render(picture: ImageFile, limits: Limits) -> Image:
+    """The image that an opened picture stands at. Raises as `decode` does."""
+    check_size(picture.size, limits)
     _check_tiles(picture)
-    with _blaming_the_data(header.format):
+    with blaming_the_data(str(picture.format)):
         picture.load()
-        pixels = _pixels(picture)
-    return Image(pixels, header.format)
+        return Image(_pixels(picture), str(picture.format))
 
 
 def read(source: bytes | Pixels, limits: Limits) -> Image:
@@ -146,7 +145,7 @@ def of_pixels(pixels: Pixels, limits: Limits) -> Image:
     height, width = pixels.shape[:2]
     if 0 in (height, width):
         raise InvalidImage(f"the image has {width} x {height} pixels; send at least one")
-    _check_size((width, height), limits)
+    check_size((width, height), limits)
     return Image(pixels.copy(), "RGB")  # writable, and free of the request that it came in
 
 
@@ -164,7 +163,7 @@ def _read_header(data: bytes) -> Header:
 
 
 @contextmanager
-def _blaming_the_data(format: str) -> Iterator[None]:
+def blaming_the_data(format: str) -> Iterator[None]:
     """Turn what Pillow raises into an ImageError that shows nothing of Pillow."""
     try:
         yield
@@ -178,7 +177,8 @@ def _blaming_the_data(format: str) -> Iterator[None]:
         ) from exc
 
 
-def _check_size(size: Size, limits: Limits) -> None:
+def check_size(size: Size, limits: Limits) -> None:
+    """Raise ImageTooLarge for a size (width, height) beyond the limits."""
     width, height = size
     if max(size) > MAX_SIDE:
         raise ImageTooLarge(

@@ -30,11 +30,13 @@ HOMES: dict[str, tuple[str, ...]] = {
     "yaml": ("models/training/*",),
     "cv2": ("models/lineage/*",),
     "openvino": ("models/engines/runtime.py",),
+    "av": ("models/frames.py",),
     "nncf": ("models/quantization/*",),
     "numpy": ("app/*", "models/*"),
     "PIL": (
         "models/images.py",
         "models/drawing.py",
+        "models/frames.py",
         "models/training/synthetic.py",
         "models/training/samples.py",
     ),
@@ -44,6 +46,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "grpc": ("app/rpc/*",),
     "google": ("app/rpc/messages.py",),
     "uvicorn": ("app/server.py",),
+    "websockets": ("app/server.py",),
     "prometheus_client": ("app/metrics.py",),
     "pydantic": (
         "app/settings.py",
@@ -73,11 +76,12 @@ ARROWS: dict[str, str] = {
     "app.client": "models.detections",
     "app.server": "app app.main app.model app.service app.settings app.logs",
     "app.main": "app app.routes app.middleware app.service app.model app.worker app.admission app.batcher "
-    "app.plan app.errors app.metrics app.settings app.schemas app.logs app.loading app.fetch app.rpc",
+    "app.plan app.errors app.metrics app.settings app.schemas app.logs app.loading app.fetch app.rpc "
+    "app.streams",
     # a request, from the outside in
     "app.exports": "models.detections",
-    "app.routes": "app app.service app.plan app.schemas app.errors app.logs app.settings app.fetch "
-    "app.exports app.keys app.openinference app.tensors models.detections models.zoo",
+    "app.routes": "app app.service app.streams app.plan app.schemas app.errors app.logs app.settings "
+    "app.fetch app.exports app.keys app.openinference app.tensors models.detections models.zoo",
     "app.rpc": "app.openinference app.tensors app.keys app.service app.plan app.errors app.logs",
     "app.openinference": "app app.service app.plan app.schemas app.errors app.tensors models.detections",
     "app.tensors": "app.errors app.plan models.images",
@@ -87,6 +91,7 @@ ARROWS: dict[str, str] = {
     f"models.drawing {VALUES}",
     "app.model": f"app.worker app.errors app.metrics models.zoo {VALUES}",
     "app.plan": f"app.errors app.schemas {VALUES}",
+    "app.streams": f"app.service app.plan app.errors app.metrics models.frames {VALUES}",
     "app.fetch": "app.errors",
     "app.batcher": "app.grouped_queue app.worker",
     "app.grouped_queue": "",
@@ -120,6 +125,7 @@ ARROWS: dict[str, str] = {
     "models.networks": "",
     "models.canvas": "models.images",
     "models.drawing": "models.detections models.images",
+    "models.frames": "models.images models.image_headers models.avif_headers",
     "models.images": "models.image_headers models.avif_headers",
     "models.image_headers": "models.avif_headers",
     "models.avif_headers": "",
