@@ -3,7 +3,8 @@
 A client sends frames to WS /detect/live at a steady rate, whatever the service does, and each answer's age
 counts from the moment its frame was sent. Whoever queued every frame would fall behind without end; here the
 newest wins, so the age should stay under two device times (the frame's own and that of the one before) and
-the last answers be as young as the first. The service runs as a process of its own; `--size` makes the device slower than the camera.
+the last answers be as young as the first. The service runs as a process of its own; `--size` makes the device
+slower than the camera.
 """
 
 import argparse

@@ -1,6 +1,7 @@
-"""WS /detect/live on the real server: its bounds on messages, its end, and what a handshake is refused with."""
+"""WS /detect/live on the real server: its bounds on messages, its end, and how it refuses."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -71,10 +72,9 @@ def test_the_end_of_the_server_closes_with_1012(start: type[Program]) -> None:
         busy.send(picture())
         program.terminate()
         for socket in (idle, busy):
-            with pytest.raises(ConnectionClosed) as closed:
-                while True:
-                    socket.recv(20)
-            assert closed.value.rcvd is not None
-            assert closed.value.rcvd.code == 1012
+            with suppress(ConnectionClosed):
+                for _ in socket:
+                    pass  # the answer to what was accepted, and the problem of what was not
+            assert socket.close_code == 1012
     assert program.ended() == 0
     assert "Traceback" not in program.log
