@@ -164,3 +164,16 @@ def test_pixels_are_rgb() -> None:
     red, blue = frames(file.getvalue())
     assert np.array_equal(red.pixels[5, 5], (200, 30, 30))
     assert np.array_equal(blue.pixels[5, 5], (30, 30, 200))
+
+
+def test_a_later_page_with_huge_tiles_is_refused() -> None:
+    data = bytearray(animation("TIFF", greys=(40, 90)))
+    (first,) = struct.unpack_from("<I", data, 4)
+    (entries,) = struct.unpack_from("<H", data, first)
+    (second,) = struct.unpack_from("<I", data, first + 2 + 12 * entries)
+    for number, tag in enumerate((322, 323)):  # the tiles' width and length, in place of two other tags
+        struct.pack_into("<HHII", data, second + 2 + 12 * number, tag, 4, 1, 60_000)
+    found = read_frames(bytes(data), LIMITS)
+    assert next(found).index == 0
+    with pytest.raises(ImageTooLarge, match="60000 x 60000"):
+        next(found)
