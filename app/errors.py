@@ -3,6 +3,7 @@
 ServiceError
 ├── InvalidImage          400 invalid_image           the bytes are no picture that we read
 ├── Unauthorized          401 unauthorized            no key, or a wrong one (+ WWW-Authenticate)
+├── ForeignOrigin         403 foreign_origin          a page of another site opens a web socket
 ├── NotFound              404 not_found               no such path
 ├── MethodNotAllowed      405 method_not_allowed      the path exists, the method does not
 ├── BodyTooLarge          413 body_too_large          more bytes than RCNN_MAX_BODY_BYTES
@@ -58,6 +59,12 @@ class Unauthorized(ServiceError):
     def headers(self) -> dict[str, str]:
         """The scheme to answer with, as RFC 9110 §11.6.1 demands of every 401."""
         return {"WWW-Authenticate": "Bearer"}
+
+
+class ForeignOrigin(ServiceError):
+    """A web socket is opened by a page of another site that RCNN_ALLOWED_ORIGINS does not name."""
+
+    status, code, title = 403, "foreign_origin", "Pages of this origin may not open web sockets here"
 
 
 class NotFound(ServiceError):

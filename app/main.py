@@ -25,26 +25,31 @@ from app.routes import (
     health,
     huggingface,
     kserve,
+    live,
     openinference,
     page,
     roboflow,
+    stream,
     torchserve,
 )
 from app.service import DetectionService
 from app.settings import Settings
+from app.streams import Places
 
 LAST_CALLS_SECONDS = 1  # for answers over gRPC on their way; an idle client is slow to notice the end
 DESCRIPTION = "Object detection with Faster R-CNN: an image in, boxes, labels and scores out."
 
 ROUTERS = (
-    *(detect.router, catalogue.router, health.router, documents.router, page.router),
+    *(detect.router, stream.router, catalogue.router, health.router, documents.router, page.router),
+    live.router,
     *(deepstack.router, huggingface.router, kserve.router, roboflow.router),
     *(openinference.router, openinference.probes),
     *(torchserve.predictions, torchserve.pings),
 )
-# The clients of DeepStack and Roboflow send their key in the body: those routes look for it themselves.
+# The clients of DeepStack and Roboflow send their key in the body, browsers that of a web socket as its
+# subprotocol: those routes look for it themselves.
 GUARDED = (
-    *(detect.router, catalogue.router, huggingface.router, kserve.router),
+    *(detect.router, stream.router, catalogue.router, huggingface.router, kserve.router),
     *(openinference.router, torchserve.predictions),
 )
 SPOKEN = (
@@ -76,6 +81,7 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
     )
     app.state.service = service
     app.state.fetcher = Fetcher(settings.max_body_bytes)
+    app.state.places = Places(settings.max_streams, metrics)
     app.add_middleware(
         BodyLimit,
         metrics=metrics,

@@ -80,6 +80,12 @@ class Metrics:
         self.deadline_exceeded = self._counter(
             "rcnn_deadline_exceeded_total", "Requests whose time ran out, wherever they were then."
         )
+        self.streams = self._gauge("rcnn_streams", "Streams that are open, by route template.", "route")
+        self.stream_frames = self._counter(
+            "rcnn_stream_frames_total",
+            "Frames of streams: `answered`, `failed`, or `dropped` for a newer one.",
+            *("route", "outcome"),
+        )
 
     def _declare_batches(self) -> None:
         self.stage_duration = self._histogram(

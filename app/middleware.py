@@ -33,6 +33,8 @@ ErrorHandler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 Dialects = Callable[[Scope], Dialect]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+OPENED = 101  # of a web socket that was accepted
+_BEGINNINGS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 GONE = 499  # nginx's word for a client that left before its answer; never sent, only counted and logged
 # Asked every few seconds: logged at debug when well.
 PROBES = ("/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready")
@@ -52,8 +54,8 @@ class RequestContext:
         self._dialects = dialects
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One ASGI connection; anything but HTTP passes through."""
-        if scope["type"] != "http":
+        """One ASGI connection; anything but a request or a web socket passes through."""
+        if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
         answer = _Answer(send, chosen_id(Headers(scope=scope).get("x-request-id", "")))
@@ -82,10 +84,11 @@ class RequestContext:
         seconds = time.monotonic() - answer.started
         route = getattr(scope.get("route"), "path", UNMATCHED)
         self._metrics.requests.labels(route=route, status=str(answer.status)).inc()
-        self._metrics.request_duration.labels(route=route).observe(seconds)
+        if answer.status != OPENED:  # a socket stays as long as its client likes: that is no duration
+            self._metrics.request_duration.labels(route=route).observe(seconds)
         quiet = route in PROBES and answer.status < 400
         fields = {
-            "method": scope["method"],
+            "method": scope.get("method", "WS"),
             "route": route,
             "status": answer.status,
             "ms": round(seconds * 1e3, 1),
@@ -105,9 +108,9 @@ class _Answer:
         self.begun = False
 
     async def send(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] in _BEGINNINGS:
             self.begun = True
-            self.status = message["status"]
+            self.status = message.get("status", OPENED)
             MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
         await self._send(message)
 

@@ -10,6 +10,7 @@ from models.tiles import LARGEST_OVERLAP, LARGEST_SIDE, OVERLAP, SMALLEST_SIDE
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 AnswerFormat = Literal["json", "png", "jpeg"]
+StreamFormat = Literal["ndjson", "png", "jpeg"]
 ExportFormat = Literal["coco", "yolo", "voc", "labelstudio", "csv", "geojson"]
 Status = Literal["loading", "ok", "draining", "failing"]
 
@@ -107,6 +108,23 @@ class DetectQuery(DetectOptions):
     )
 
 
+class StreamQuery(DetectOptions):
+    """Query options of POST /detect/stream."""
+
+    every: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=1, description="Detect the first frame and every so many after it: a number from 1 to 1000."
+    )
+    max_frames: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="Stop after so many detected frames: a whole number from 1 to the server's own limit.",
+    )
+    format: StreamFormat | None = Field(
+        default=None,
+        description="ndjson (a line of JSON a frame), or the drawn frames as parts of "
+        "multipart/x-mixed-replace: jpeg or png. Stronger than Accept.",
+    )
+
+
 class ImageBody(Wire):
     """JSON body of POST /detect."""
 
@@ -155,6 +173,36 @@ class Problem(Wire):
     detail: str = Field(description="What was wrong, what is allowed, what to do")
     code: str
     request_id: str
+
+
+class FrameResponse(DetectResponse):
+    """A line of /detect/stream: one frame's detections."""
+
+    frame: int = Field(description="number of the frame in the stream, from 0; skipped ones count")
+    seconds: float | None = Field(description="its time in the video or animation; null where it has none")
+
+
+class FailedFrame(Wire):
+    """A line of /detect/stream for a frame that failed alone, or with which the stream ends."""
+
+    frame: int
+    error: Problem
+
+
+class StreamEnd(Wire):
+    """The last line of /detect/stream."""
+
+    end: Literal["complete", "max_frames", "error"] = Field(
+        description="everything was read; more frames follow than may; the frames after an error are not read"
+    )
+    frames: int = Field(description="lines before this one")
+
+
+class LiveResponse(DetectResponse):
+    """A message of /detect/live: the newest frame's detections."""
+
+    frame: int = Field(description="number of the frame in the order received, from 0; dropped ones count")
+    dropped: int = Field(description="frames dropped so far, because a newer one came while they waited")
 
 
 class FailedItem(Wire):

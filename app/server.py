@@ -15,6 +15,8 @@ from types import FrameType
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
 
 from app.logs import configure_logging
 from app.main import create_app
@@ -27,6 +29,7 @@ KEEP_ALIVE_SECONDS = (
     75  # longer than the 60 s of common load balancers, so that they close first and never race us
 )
 LAST_ANSWERS_SECONDS = 5  # for answers that are still being sent when all work is done
+FRAGMENTS = 4096  # of a message of a web socket: its bytes are bounded, empty fragments have none
 HEAD_SECONDS = 30  # from the first byte of a request to the end of its headers
 HEAD_BYTES = 64 * 1024  # of a request's first line and headers; the parser itself has no bound
 
@@ -51,7 +54,9 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
         app,
         http=BoundedHttp,
         loop="uvloop",
-        ws="none",
+        ws=BoundedWebSocket,
+        ws_max_size=settings.max_body_bytes,
+        ws_per_message_deflate=False,  # frames are compressed already, and what inflates can be a bomb
         lifespan="on",
         log_config=None,  # logs are app/logs.py's, the access log is the middleware's
         access_log=False,
@@ -157,6 +162,18 @@ class BoundedHttp(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
+
+
+class BoundedWebSocket(WebSocketsSansIOProtocol):
+    """Uvicorn's web socket with a bound on the fragments of a message."""
+
+    def handle_cont(self, event: Frame) -> None:
+        """One more fragment of a message."""
+        if len(self.frames) >= FRAGMENTS:
+            self.conn.fail(CloseCode.MESSAGE_TOO_BIG, f"more than {FRAGMENTS} fragments")
+            self.handle_parser_exception()
+            return
+        super().handle_cont(event)
 
 
 def _check_grpc(settings: Settings) -> None:

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Sequence
-from typing import Literal, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Literal, ParamSpec, TypeVar
 
 from app.admission import Admission, Permit
 from app.batcher import Answered, Batcher, Closed, Expired
@@ -32,6 +32,7 @@ State = Literal["loading", "ok", "draining", "failing"]
 
 RETRY_SECONDS = 2.0  # when to ask again for a service that is loading, draining or failing
 
+P = ParamSpec("P")
 R = TypeVar("R")
 logger = logging.getLogger(__name__)
 
@@ -58,8 +59,6 @@ class DetectionService:
         self._stop_by = math.inf
         self.ready_at: float | None = None  # on the monotonic clock
         self.settled = False  # closed, and no thread is inside the model any more
-
-    # life
 
     @property
     def state(self) -> State:
@@ -218,6 +217,10 @@ class DetectionService:
             done=permit.give_place_back,
         )
         return await infer_tiles(ready.canvas, ready.tiles, plan.options, steps, self._tiles_at_once)
+
+    async def on_thread(self, plan: Plan, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run what would hold up the event loop on a decoding thread; raises DeadlineExceeded."""
+        return await self._preparation.run(plan, Caller(), work, *args, **kwargs)
 
     @property
     def _tiles_at_once(self) -> int:

@@ -5,7 +5,6 @@ secret that failed to arrive must not open the service. An RCNN_ variable that i
 """
 
 import difflib
-from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -18,47 +17,19 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app.model_settings import ModelSettings
+
 PREFIX = "RCNN_"
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
-class Settings(BaseSettings):
+class Settings(ModelSettings):
     """All settings, checked and frozen; read from the environment when constructed, never at import."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
     )
 
-    model: str = Field(
-        default="auto",
-        min_length=1,
-        json_schema_extra={"allowed": "auto, the name of a card, or the path of one"},
-        description="The model to serve; auto takes coco-r50-fpn if its weights are there or can be fetched, "
-        "else the bundled shapes.",
-    )
-    model_dir: Path | None = Field(
-        default=None,
-        json_schema_extra={"allowed": "a folder"},
-        description="A folder of your own model cards, added to the catalogue.",
-    )
-    cache_dir: Path = Field(
-        default=Path("~/.cache/rcnn-serve"),
-        json_schema_extra={"allowed": "a writable folder"},
-        description="Where fetched weights are kept, so that each is fetched only once.",
-    )
-    device: str = Field(
-        default="auto",
-        pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$",
-        json_schema_extra={"allowed": "auto, cpu, cuda, cuda:N"},
-        description="Where the model runs; auto takes the first GPU if there is one.",
-    )
-    engine: Literal["auto", "torch", "openvino"] = Field(
-        default="auto",
-        description="What computes the networks; auto takes the best that is installed.",
-    )
-    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = Field(
-        default="auto", description="The arithmetic of the networks; auto takes what suits the device."
-    )
     host: str = Field(
         default="127.0.0.1",
         min_length=1,
@@ -139,6 +110,17 @@ class Settings(BaseSettings):
         json_schema_extra={"allowed": "comma-separated keys"},
         description="Keys of which each request must carry one; without any the service is open.",
     )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        json_schema_extra={"allowed": "comma-separated origins such as https://example.org"},
+        description="Sites besides this server's own whose pages may open /detect/live.",
+    )
+    max_streams: int = Field(
+        default=16, ge=1, le=1000, description="Most streams open at a time, /detect/stream and /detect/live."
+    )
+    stream_max_frames: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Most frames that /detect/stream detects in one body."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="The least that is logged."
     )
@@ -204,15 +186,7 @@ class Settings(BaseSettings):
             raise ValueError(_unknown(unknown))
         return values
 
-    @field_validator("model_dir", "cache_dir")
-    @classmethod
-    def _expand_home(cls, path: Path | None) -> Path | None:
-        try:
-            return path.expanduser() if path is not None else None
-        except RuntimeError as error:
-            raise ValueError(f"{error} Give a path without ~") from error
-
-    @field_validator("api_keys", "deepstack_drop_labels", mode="before")
+    @field_validator("api_keys", "allowed_origins", "deepstack_drop_labels", mode="before")
     @classmethod
     def _split(cls, values: object) -> object:
         return [value.strip() for value in values.split(",")] if isinstance(values, str) else values

@@ -22,11 +22,12 @@ from bench.machine import describe_machine, title
 from bench.options import command_line, write_json
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, Job, load_detector
+from models.drafts import DRAFT_MARGIN
 from models.evaluation.answers import FLOOR, MOST_DETECTIONS
 from models.evaluation.coco import GroundTruth, evaluate
 from models.evaluation.labels import LabelMatch, match_labels
 from models.evaluation.scenes import HELD_OUT_SEED
-from models.images import DRAFT_MARGIN, Limits, decode
+from models.images import Limits, decode
 from models.options import Options
 from models.quantization.measure import count_twins
 from models.training.datasets import read_dataset

@@ -106,8 +106,31 @@ def _check_png(data: bytes) -> tuple[Size, ...]:
 
 def _check_gif(data: bytes) -> tuple[Size, ...]:
     """Count the blocks in front of the first picture."""
-    flags = data[10] if len(data) > 10 else 0
-    position = 13 + ((6 << (flags & 7)) if flags & 0x80 else 0)  # behind the screen and its palette
+    _next_gif_picture(data, _behind_palette(data, 10, 13))
+    return ()
+
+
+def check_gif_pictures(data: bytes, at_most: int) -> None:
+    """Count the blocks in front of so many pictures of a GIF. Raises HeaderError."""
+    position = _behind_palette(data, 10, 13)
+    for _ in range(at_most):
+        position = _next_gif_picture(data, position)
+        if data[position : position + 1] != b",":
+            return
+        position = _behind_palette(data, position + 9, position + 10) + 1  # and the width of a code
+        while position < len(data) and data[position]:
+            position += 1 + data[position]
+        position += 1
+
+
+def _behind_palette(data: bytes, flags_at: int, position: int) -> int:
+    """The position behind a palette that begins there, if the flags say that there is one."""
+    flags = data[flags_at] if len(data) > flags_at else 0
+    return position + ((6 << (flags & 7)) if flags & 0x80 else 0)
+
+
+def _next_gif_picture(data: bytes, position: int) -> int:
+    """The position of the next picture, or of the end."""
     blocks, in_extension = 0, False
     while position < len(data) and (in_extension or data[position] not in b",;"):
         byte, blocks = data[position], blocks + 1
@@ -118,7 +141,7 @@ def _check_gif(data: bytes) -> tuple[Size, ...]:
         else:  # "!" and a label begin an extension; anything else is skipped
             in_extension = byte == 0x21
             position += 2 if in_extension else 1
-    return ()
+    return position
 
 
 def _check_webp(data: bytes) -> tuple[Size, ...]:
@@ -133,9 +156,25 @@ def _check_webp(data: bytes) -> tuple[Size, ...]:
 
 
 def _check_tiff(data: bytes) -> tuple[Size, ...]:
-    """Bound the tags of the first directory, and name the size of a tile."""
+    """As `tiff_pages`, of the first page."""
+    return next(tiff_pages(data))
+
+
+def tiff_pages(data: bytes) -> Iterator[tuple[Size, ...]]:
+    """The sizes in pixels of each page's tiles, its tags bounded; ends at a loop. Raises HeaderError."""
+    start, seen = _tiff_start(data), set[int]()
+    while start not in seen:
+        seen.add(start)
+        yield _check_directory(data, start)
+        start = _next_directory(data, start)
+        if not start:
+            return
+
+
+def _check_directory(data: bytes, start: int) -> tuple[Size, ...]:
+    """Bound the tags of a directory, and name the size of a tile."""
     claimed, found = 0, {_TIFF_COMPRESSION: 1, _TIFF_TILE_WIDTH: 0, _TIFF_TILE_LENGTH: 0}
-    for number, (tag, kind, count, value) in enumerate(_tiff_entries(data)):
+    for number, (tag, kind, count, value) in enumerate(_tiff_entries(data, start)):
         claimed += count * _TIFF_WIDTHS.get(kind, 0)
         if number >= MAX_TIFF_TAGS or (count > MAX_TIFF_VALUES and kind not in _TIFF_TEXT):
             raise HeaderError(f"more than {MAX_TIFF_TAGS} tags, or {MAX_TIFF_VALUES} numbers in one")
@@ -149,14 +188,37 @@ def _check_tiff(data: bytes) -> tuple[Size, ...]:
     return ((found[_TIFF_TILE_WIDTH], found[_TIFF_TILE_LENGTH]),)
 
 
-def _tiff_entries(data: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (tag, type, count, value) of the first directory; the value is its first number, if it fits."""
+def _tiff_layout(data: bytes) -> tuple[str, str, str, str]:
+    """The byte order, and how struct reads an offset, a number of entries, and an entry up to its value."""
     order = "<" if data[:1] == b"I" else ">"
-    is_big = 43 in data[2:4]
-    offset, number, entry = ("Q", "Q", "HHQ") if is_big else ("I", "H", "HHI")
+    return (order, "Q", "Q", "HHQ") if 43 in data[2:4] else (order, "I", "H", "HHI")
+
+
+def _tiff_start(data: bytes) -> int:
+    order, offset, _, _ = _tiff_layout(data)
+    return _number(data, order + offset, 8 if offset == "Q" else 4)
+
+
+def _next_directory(data: bytes, start: int) -> int:
+    """Where the directory behind this one begins; 0 behind the last."""
+    order, offset, number, entry = _tiff_layout(data)
+    entries = _number(data, order + number, start)
+    step = struct.calcsize("<" + entry + offset)
+    return _number(data, order + offset, start + struct.calcsize("<" + number) + entries * step)
+
+
+def _number(data: bytes, format: str, position: int) -> int:
+    try:
+        return int(struct.unpack_from(format, data, position)[0])
+    except (struct.error, OverflowError) as exc:
+        raise HeaderError("a directory that does not lie in the file") from exc
+
+
+def _tiff_entries(data: bytes, start: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (tag, type, count, value) of a directory; the value is its first number, if it fits."""
+    order, offset, number, entry = _tiff_layout(data)
     head, step = struct.calcsize("<" + entry), struct.calcsize("<" + entry + offset)
     try:
-        (start,) = struct.unpack_from(order + offset, data, 8 if is_big else 4)
         (entries,) = struct.unpack_from(order + number, data, start)
         start += struct.calcsize("<" + number)
         for position in range(start, start + entries * step, step):

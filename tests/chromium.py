@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import socket
 import threading
 import time
@@ -16,9 +17,19 @@ import numpy as np
 import numpy.typing as npt
 import uvicorn
 from PIL import Image as pillow
-from playwright.sync_api import Browser, ConsoleMessage, Error, Page, Request, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    ConsoleMessage,
+    Error,
+    Page,
+    Request,
+    WebSocket,
+    expect,
+    sync_playwright,
+)
 
 from app.main import create_app
+from app.server import BoundedWebSocket
 from app.settings import Settings
 from models.drawing import PALETTE
 from tests.fakes import FINDS, FakeDetector
@@ -36,6 +47,7 @@ ARGUMENTS = (
 )
 SQUARE, DISC, KITE = (PALETTE[label] for label in (1, 2, 4))
 SQUARE_BOX, DISC_BOX, KITE_BOX = (box for _, _, box in FINDS)
+FAULTS = ("status of", "response code:")  # how the console complains of an answer
 NOON = 1_800_000_000_000  # ms; where a page's clock is stopped
 
 
@@ -50,9 +62,10 @@ def chromium() -> Iterator[Browser]:
 
 @contextmanager
 def served(detector: FakeDetector, **settings: Any) -> Iterator[str]:
-    """The app on a socket of its own; its URL."""
+    """The app on a socket of its own; its URL. With `sockets=False` it knows no web sockets."""
+    sockets = BoundedWebSocket if settings.pop("sockets", True) else "none"
     app = create_app(Settings(**settings), detector)
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", ws="none"))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", ws=sockets))
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
@@ -82,6 +95,8 @@ class Shown:
     url: str
     requests: list[Request] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    sockets: list[WebSocket] = field(default_factory=list)
+    told: list[dict[str, Any]] = field(default_factory=list)  # texts that went over them
     in_flight: int = 0  # of POST /detect
     most_in_flight: int = 0
 
@@ -103,6 +118,15 @@ class Shown:
         def end(request: Request) -> None:
             self.in_flight -= request.method == "POST"
 
+        def open_socket(opened: WebSocket) -> None:
+            self.sockets.append(opened)
+            opened.on("framesent", tell)
+
+        def tell(payload: str | bytes) -> None:
+            if isinstance(payload, str):
+                self.told.append(json.loads(payload))
+
+        self.page.on("websocket", open_socket)
         self.page.on("console", console)
         self.page.on("pageerror", complain)
         self.page.on("request", send)
@@ -154,7 +178,7 @@ def pages(browser: Browser) -> Iterator[Show]:
 
         yield show
         for shown, faults in opened:
-            expected = tuple(f"status of {status}" for status in faults)
+            expected = tuple(f"{said} {status}" for status in faults for said in FAULTS)
             assert [text for text in shown.complaints if not any(fault in text for fault in expected)] == []
             foreign = [
                 request.url

@@ -30,12 +30,16 @@ HOMES: dict[str, tuple[str, ...]] = {
     "yaml": ("models/training/*",),
     "cv2": ("models/lineage/*",),
     "openvino": ("models/engines/runtime.py",),
+    "av": ("models/frames.py", "app/commands/frames.py"),
     "nncf": ("models/quantization/*",),
     "numpy": ("app/*", "models/*"),
     "PIL": (
         "models/images.py",
         "models/picture_modes.py",
+        "models/drafts.py",
+        "models/orientation.py",
         "models/drawing.py",
+        "models/frames.py",
         "models/training/synthetic.py",
         "models/training/samples.py",
     ),
@@ -45,9 +49,11 @@ HOMES: dict[str, tuple[str, ...]] = {
     "grpc": ("app/rpc/*",),
     "google": ("app/rpc/messages.py",),
     "uvicorn": ("app/server.py",),
+    "websockets": ("app/server.py",),
     "prometheus_client": ("app/metrics.py",),
     "pydantic": (
         "app/settings.py",
+        "app/model_settings.py",
         "app/schemas.py",
         "app/openinference.py",
         "app/routes/*",
@@ -55,12 +61,11 @@ HOMES: dict[str, tuple[str, ...]] = {
         "models/zoo/cards.py",
     ),
     "pydantic_core": ("app/routes/*",),
-    "pydantic_settings": ("app/settings.py",),
+    "pydantic_settings": ("app/settings.py", "app/model_settings.py"),
     "typer": ("app/cli.py", "app/commands/*"),
     "rich": ("app/cli.py", "app/client/many.py", "app/commands/*", "models/training/*"),
     "httpx": ("app/client/*", "app/fetch.py", "models/zoo/*"),
     "supervision": ("app/client/result.py",),
-    "av": ("app/commands/frames.py",),
 }
 
 # The arrows between our own rooms, all pointing down. Inside a room imports are free, but for cycles.
@@ -77,11 +82,12 @@ ARROWS: dict[str, str] = {
     "app.client": "models.detections models.drawing models.images",
     "app.server": "app app.main app.model app.service app.settings app.logs",
     "app.main": "app app.routes app.middleware app.service app.model app.worker app.admission app.batcher "
-    "app.plan app.errors app.metrics app.settings app.schemas app.logs app.loading app.fetch app.rpc",
+    "app.plan app.errors app.metrics app.settings app.schemas app.logs app.loading app.fetch app.rpc "
+    "app.streams",
     # a request, from the outside in
     "app.exports": "models.detections",
-    "app.routes": "app app.service app.plan app.schemas app.errors app.logs app.settings app.fetch "
-    "app.exports app.keys app.openinference app.tensors models.detections models.zoo",
+    "app.routes": "app app.service app.streams app.plan app.schemas app.errors app.logs app.settings "
+    "app.fetch app.exports app.keys app.openinference app.tensors models.detections models.zoo",
     "app.rpc": "app.openinference app.tensors app.keys app.service app.plan app.errors app.logs",
     "app.openinference": "app app.service app.plan app.schemas app.errors app.tensors models.detections",
     "app.tensors": "app.errors app.plan models.images",
@@ -94,6 +100,7 @@ ARROWS: dict[str, str] = {
     "app.tiled": f"app.batcher app.model {VALUES}",
     "app.model": f"app.worker app.errors app.metrics models.zoo {VALUES}",
     "app.plan": f"app.errors app.schemas {VALUES}",
+    "app.streams": f"app.service app.plan app.errors app.metrics models.frames {VALUES}",
     "app.fetch": "app.errors",
     "app.batcher": "app.caller app.grouped_queue app.worker",
     "app.caller": "",
@@ -104,7 +111,8 @@ ARROWS: dict[str, str] = {
     "app.errors": "models.images",
     "app.logs": "",
     "app.metrics": "",
-    "app.settings": "",
+    "app.settings": "app.model_settings",
+    "app.model_settings": "",
     "app.settings_table": "app.settings",
     # the detector
     "models": "",
@@ -130,7 +138,11 @@ ARROWS: dict[str, str] = {
     "models.networks": "",
     "models.canvas": "models.images",
     "models.drawing": "models.detections models.images",
-    "models.images": "models.image_headers models.avif_headers models.picture_modes",
+    "models.frames": "models.images models.image_headers models.avif_headers",
+    "models.images": "models.drafts models.image_headers models.avif_headers models.orientation "
+    "models.picture_modes",
+    "models.drafts": "models.avif_headers models.orientation",
+    "models.orientation": "",
     "models.picture_modes": "",
     "models.image_headers": "models.avif_headers",
     "models.avif_headers": "",

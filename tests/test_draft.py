@@ -12,7 +12,8 @@ from models import drawing
 from models.canvas import prepare, resized
 from models.detections import Detections
 from models.detector import DetectorSpec, load_detector
-from models.images import DRAFT_MARGIN, Draft, ImageTooLarge, InvalidImage, Limits, decode, read
+from models.drafts import DRAFT_MARGIN, Draft
+from models.images import ImageTooLarge, InvalidImage, Limits, decode, read
 from models.training.synthetic import LABELS
 from tests.conftest import Served
 from tests.fakes import CARD, picture

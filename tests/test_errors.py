@@ -9,6 +9,7 @@ from models import images
 CONTRACT = [
     (400, "invalid_image"),
     (401, "unauthorized"),
+    (403, "foreign_origin"),
     (404, "not_found"),
     (405, "method_not_allowed"),
     (413, "body_too_large"),

@@ -21,6 +21,8 @@ CONTRACT = {
     "rcnn_rejected_total": ("counter", ("code",)),
     "rcnn_cancelled_total": ("counter", ()),
     "rcnn_deadline_exceeded_total": ("counter", ()),
+    "rcnn_streams": ("gauge", ("route",)),
+    "rcnn_stream_frames_total": ("counter", ("route", "outcome")),
     "rcnn_batch_retries_total": ("counter", ("reason",)),
     "rcnn_detections_total": ("counter", ("model",)),
     "rcnn_detections_per_image": ("histogram", ()),

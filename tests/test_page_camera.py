@@ -1,8 +1,11 @@
 """The camera on the page: live detection at the server's pace, and photos; in a real Chromium."""
 
+import re
+
 import pytest
 from playwright.sync_api import expect
 
+from app.routes import live as live_route
 from tests.chromium import CHROMIUM, DISC, DISC_BOX, Show, Shown, check_box, on_the_device
 from tests.fakes import FakeDetector, picture
 
@@ -23,11 +26,44 @@ def live(shown: Shown) -> None:
     shown.found("Square 0.94", "disc 0.75")
 
 
-def test_the_camera_has_one_request_in_flight(show: Show) -> None:
+def test_the_camera_goes_over_one_web_socket(show: Show) -> None:
     detector = FakeDetector()
     shown = show(detector)
     live(shown)
-    expect(shown.page.locator("#caption-text")).to_contain_text("images/s")
+    expect(shown.page.locator("#caption-text")).to_have_text(
+        re.compile(r"^\d+\.\d frames/s · \d+ dropped · \d+ \u00d7 \d+$")
+    )
+    expect(shown.page.get_by_role("button", name="Take the photo")).to_be_focused()
+    check_box(shown.canvas(), DISC, DISC_BOX)
+    on_the_device(detector, len(detector.batches) + 3)
+    assert [socket.url for socket in shown.sockets] == [
+        shown.url.replace("http", "ws")
+        + "detect/live?score_threshold=0.05&nms_threshold=0.5&max_detections=300"
+    ]
+    assert shown.asked == []
+    detector.free.clear()
+    shown.page.evaluate(FRAMES)  # the camera goes on, the server does not
+    reached = len(detector.batches)
+    detector.free.set()
+    on_the_device(detector, reached + 2)
+    expect(shown.page.locator("#caption-text")).not_to_contain_text(" 0 dropped")
+
+
+def test_a_key_opens_the_web_socket(show: Show) -> None:
+    detector = FakeDetector()
+    shown = show(detector, faults=[401], api_keys="s3cret/?key")
+    shown.page.get_by_label("API key").fill("s3cret/?key")
+    shown.page.get_by_role("button", name="Use key").click()
+    live(shown)
+    assert (len(shown.sockets), shown.asked) == (1, [])
+
+
+def test_without_web_sockets_the_camera_has_one_request_in_flight(show: Show) -> None:
+    detector = FakeDetector()
+    shown = show(detector, sockets=False, faults=[404])
+    live(shown)
+    expect(shown.page.locator("#caption-text")).to_contain_text("frames/s")
+    expect(shown.page.locator("#caption-text")).not_to_contain_text("dropped")
     expect(shown.page.get_by_role("button", name="Take the photo")).to_be_focused()
     check_box(shown.canvas(), DISC, DISC_BOX)
     on_the_device(detector, 4)
@@ -47,10 +83,26 @@ def test_the_sliders_hold_for_the_next_frame(show: Show) -> None:
     live(shown)
     shown.page.get_by_label("Score at least").fill("0.8")
     shown.found("Square 0.94")
-    with shown.page.expect_request("**/detect?*nms_threshold=0.3*"):
+    with shown.sockets[0].expect_event("framesent", lambda sent: '"nms_threshold":0.3' in str(sent)):
         shown.page.get_by_label("Overlap allowed").fill("0.3")
     shown.found("Square 0.94")
-    assert shown.most_in_flight == 1
+    on_the_device(detector, len(detector.batches) + 3)
+    assert [(one["nms_threshold"], one["size"]) for one in shown.told] == [(0.3, None)]
+    assert detector.batches[-1][0].options.nms_threshold == 0.3
+
+
+def test_a_web_socket_that_is_closed_is_opened_anew(show: Show, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_route, "IDLE_SECONDS", 1.0)
+    detector = FakeDetector()
+    shown = show(detector)
+    live(shown)
+    shown.page.locator("#video").evaluate("(video) => video.pause()")  # no frames, as in a hidden tab
+    shown.sockets[0].wait_for_event("close")
+    shown.page.locator("#video").evaluate("(video) => video.play()")
+    on_the_device(detector, len(detector.batches) + 3)
+    shown.page.evaluate(FRAMES)
+    assert len(shown.sockets) >= 2
+    assert shown.asked == []
 
 
 def test_a_photo_is_taken(show: Show) -> None:
@@ -81,7 +133,18 @@ def test_the_camera_is_closed(show: Show) -> None:
 
 def test_live_detection_goes_on_after_a_fault(show: Show) -> None:
     detector = FakeDetector()
-    shown = show(detector, faults=[500])
+    shown = show(detector)
+    live(shown)
+    detector.poison = lambda _: RuntimeError("a secret")
+    expect(shown.page.locator("#notice-title")).to_have_text("Internal error")
+    detector.poison = lambda _: None
+    expect(shown.page.locator("#notice")).to_be_hidden()
+    shown.found("Square 0.94", "disc 0.75")
+
+
+def test_requests_in_place_of_a_socket_go_on_after_a_fault(show: Show) -> None:
+    detector = FakeDetector()
+    shown = show(detector, sockets=False, faults=[404, 500])
     live(shown)
     detector.poison = lambda _: RuntimeError("a secret")
     expect(shown.page.locator("#notice-title")).to_have_text("Internal error")

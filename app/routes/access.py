@@ -1,12 +1,22 @@
 """What every route needs of the app: the service, and the check of the caller's key."""
 
+import binascii
+from collections.abc import Iterator
 from typing import Annotated, cast
+from urllib.parse import urlsplit
 
-from fastapi import Depends, Request, Security
+from fastapi import Depends, Request, Security, WebSocket
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from starlette.requests import HTTPConnection
 
+from app.errors import ForeignOrigin
 from app.keys import check_key
 from app.service import DetectionService
+from app.streams import Places
+
+SUBPROTOCOL = "rcnn-live"
+KEY_SUBPROTOCOL = "rcnn-key."
+"""Before a key in base64url: a browser can give a web socket no header, and a query ends up in logs."""
 
 _bearer = HTTPBearer(auto_error=False, description="One of the keys in RCNN_API_KEYS, if the server has any.")
 _header = APIKeyHeader(
@@ -14,9 +24,14 @@ _header = APIKeyHeader(
 )
 
 
-def service_of(request: Request) -> DetectionService:
+def service_of(request: HTTPConnection) -> DetectionService:
     """The service that `create_app` built."""
     return cast(DetectionService, request.app.state.service)
+
+
+def places_of(request: HTTPConnection) -> Places:
+    """The places for streams that `create_app` built."""
+    return cast(Places, request.app.state.places)
 
 
 async def offered_keys(
@@ -33,3 +48,42 @@ OfferedKeys = Annotated[tuple[str, ...], Depends(offered_keys)]
 async def require_key(request: Request, offered: OfferedKeys) -> None:
     """Refuse a caller without a key of the server's in its headers."""
     check_key(service_of(request), offered)
+
+
+def check_origin(socket: WebSocket) -> None:
+    """Raise ForeignOrigin for a page of another site: browsers let every page open web sockets anywhere."""
+    origin = socket.headers.get("origin")
+    allowed = service_of(socket).settings.allowed_origins
+    if origin is None or origin.lower() in [one.lower().rstrip("/") for one in allowed]:
+        return  # no browser's, or a site that the settings name
+    host = urlsplit(origin).netloc.lower()
+    if not host or host != socket.headers.get("host", "").lower():
+        raise ForeignOrigin(
+            f"this is a page of {origin[:60]!r}; only those of this server and of RCNN_ALLOWED_ORIGINS may"
+        )
+
+
+def require_socket_key(socket: WebSocket) -> None:
+    """Refuse a web socket without a key of the server's in its headers or subprotocols."""
+    also = f", or in base64url behind {KEY_SUBPROTOCOL!r} as a subprotocol"
+    check_key(service_of(socket), list(_socket_keys(socket)), also)
+
+
+def _socket_keys(socket: WebSocket) -> Iterator[str]:
+    scheme, _, bearer = socket.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        yield bearer.strip()
+    if key := socket.headers.get("x-api-key"):
+        yield key
+    for name in socket.scope.get("subprotocols", []):
+        if name.startswith(KEY_SUBPROTOCOL):
+            yield _from_base64url(name.removeprefix(KEY_SUBPROTOCOL))
+
+
+def _from_base64url(text: str) -> str:
+    """What a text is the unpadded base64url of; "" where it is none."""
+    try:
+        padded = text.translate({ord("-"): "+", ord("_"): "/"}) + "=" * (-len(text) % 4)
+        return binascii.a2b_base64(padded, strict_mode=True).decode("utf-8", "replace")
+    except (ValueError, binascii.Error):
+        return ""

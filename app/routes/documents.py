@@ -1,5 +1,6 @@
 """The API, documented: /openapi.json, /docs, and what no signature can say (bodies, options, problems)."""
 
+import json
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -16,7 +17,7 @@ from app.schemas import DetectOptions, DetectResponse, ImageBody, Problem
 FILE = {"type": "string", "format": "binary"}
 _FILES = {"type": "array", "items": FILE, "minItems": 1}
 
-IMAGE_BODY = {
+IMAGE_BODY: dict[str, Any] = {
     "required": True,
     "description": "The image file: JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF.",
     "content": {
@@ -46,6 +47,12 @@ IMAGES_BODY = {
             }
         }
     },
+}
+VIDEO_BODY = {
+    **IMAGE_BODY,
+    "description": "A video (MP4, QuickTime, WebM, Matroska, AVI; needs the extra `video`), an animated GIF, "
+    "WebP or PNG, a TIFF of several pages, or a single image.",
+    "content": {**IMAGE_BODY["content"], "video/*": {"schema": FILE}},
 }
 TEXTS = ("application/xml", "text/csv", "text/plain")  # of app/exports.py, beside JSON
 EXAMPLE_IMAGE = (
@@ -88,6 +95,24 @@ DETECTIONS = {
         "image/jpeg": {"schema": FILE},
     }
     | {media_type: {"schema": {"type": "string"}} for media_type in TEXTS},
+}
+
+FRAMES = {
+    "description": "A line of JSON for each frame and one that says why it was the last, or the frames with "
+    "their detections drawn as parts of multipart/x-mixed-replace (`format`, or `Accept`)",
+    "content": {
+        "application/x-ndjson": {
+            "schema": {"type": "string"},
+            "example": "\n".join(
+                json.dumps(line)
+                for line in (
+                    {"frame": 0, "seconds": 0.0, **DETECTION_EXAMPLE},
+                    {"end": "complete", "frames": 1},
+                )
+            ),
+        },
+        "multipart/x-mixed-replace": {"schema": FILE},
+    },
 }
 
 ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")

@@ -3,14 +3,14 @@
 import asyncio
 import binascii
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
 from typing import NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 from app.errors import DeadlineExceeded, InvalidParameter, UnsupportedMediaType
 from app.routes.multipart import read_parts
@@ -18,6 +18,7 @@ from app.schemas import AnswerFormat, DetectOptions, ImageBody
 
 Q = TypeVar("Q", bound=DetectOptions)
 M = TypeVar("M", bound=BaseModel)
+F = TypeVar("F", bound=str)
 R = TypeVar("R")
 
 IMAGE_PARTS = ("image", "file")
@@ -30,7 +31,7 @@ _DATA_URL = re.compile(r"data:image/[\w.+-]+;base64,")
 _SHOWN = 60  # characters of a client's own value that an error repeats
 
 
-def read_query(request: Request, model: type[Q]) -> Q:
+def read_query(request: HTTPConnection, model: type[Q]) -> Q:
     """The request's options; raises InvalidParameter for one that is unknown, repeated or out of range."""
     given = request.query_params
     values: dict[str, str | list[str]] = {}
@@ -41,20 +42,25 @@ def read_query(request: Request, model: type[Q]) -> Q:
         if len(values[name]) > 1:
             raise InvalidParameter(f"{name} was given {len(values[name])} times; give it once")
         values[name] = given[name]
+    return read_options(values, model)
+
+
+def read_options(values: Mapping[str, object], model: type[Q]) -> Q:
+    """Options by their names; raises InvalidParameter for one that is unknown or out of range."""
     try:
         return model.model_validate(values)
     except ValidationError as error:
         raise InvalidParameter(_explain(error, model)) from error
 
 
-async def read_image(request: Request, seconds: float) -> bytes:
-    """The one image of the request, sent as its Content-Type says; waits at most `seconds` for the body."""
+async def read_image(request: Request, seconds: float, kinds: tuple[str, ...] = ("image/",)) -> bytes:
+    """The one file of the request, sent as its Content-Type says; waits at most `seconds` for the body."""
     media_type, options = media_type_of(request)
     if media_type == MULTIPART:
         return (await before(seconds, _image_parts(request, options, at_most=1)))[0]
     if media_type == "application/json":
         return await run_in_threadpool(_image_of_json, await before(seconds, request.body()))
-    if media_type.startswith("image/") or media_type == "application/octet-stream":
+    if media_type.startswith(kinds) or media_type == "application/octet-stream":
         return await before(seconds, request.body())
     raise UnsupportedMediaType(f"{said(media_type)}; send {MEDIA_TYPES}")
 
@@ -108,9 +114,14 @@ def _admit_any(name: str, already: int) -> None:
 
 
 def preferred_format(accept: str | None) -> AnswerFormat:
-    """The answer an Accept header likes best, by its q-values; json among equals, and where it likes none."""
+    """The answer an Accept header likes best; json among equals, and where it likes none."""
+    return preferred(accept, _ANSWERS)
+
+
+def preferred(accept: str | None, answers: dict[F, str]) -> F:
+    """Of names with their media types the one an Accept header likes best, or the first."""
     ranges = dict(_weighted(one) for one in (accept or "*/*").split(",")[:64])
-    weights = {name: _weight(media_type, ranges) for name, media_type in _ANSWERS.items()}
+    weights = {name: _weight(media_type, ranges) for name, media_type in answers.items()}
     return max(weights, key=weights.__getitem__)
 
 

@@ -2,6 +2,7 @@
 
 import { detect } from "./api.js";
 import { callOff, onWait, only } from "./asking.js";
+import { openLine } from "./live.js";
 import { say, showNotice, showTime } from "./panels.js";
 import { shape, showCamera, showChooser, showSize } from "./picture.js";
 import { render, take } from "./render.js";
@@ -73,38 +74,75 @@ function leave() {
   render();
 }
 
-/** Frame after frame, the next one taken when the one before is answered: never two in flight. */
+/** Over a web socket, opened anew while it answers; where there is none, by one request after the other. */
 function live() {
   return only(async (signal) => {
-    for (let rate = null; state.camera; ) {
-      const started = performance.now();
+    const show = createShow();
+    while (state.camera) {
       await nextFrame(signal);
-      const frame = await grab("camera.jpg");
-      const { response, elapsed } = await detect(frame, askedOptions(), { signal, onWait });
-      const answer = await response.json();
-      signal.throwIfAborted();
-      const now = 1000 / (performance.now() - started);
-      rate = rate === null ? now : rate + NEWEST * (now - rate);
-      show(answer, elapsed, rate);
+      if (!await overSocket(show, signal)) return overRequests(show, signal);
     }
   }, { quiet: true });
 }
 
-function show(answer, elapsed, rate) {
-  showNotice(null);
-  take(answer);
-  showTime(answer.timings_ms, elapsed);
-  showSize(`${rate.toFixed(1)} images/s`, answer.image);
-  render();
+/** Every frame of the camera, as far as the network takes them; the server drops those it has no time for. */
+async function overSocket(show, signal) {
+  let answered = false;
+  const onAnswer = (answer, elapsed) => {
+    answered = true;
+    if (!signal.aborted) show(answer, elapsed);
+  };
+  const onProblem = ({ title, message }) => {
+    if (!signal.aborted) showNotice({ title, text: message, waiting: true });
+  };
+  const line = await openLine(askedOptions(), { signal, onAnswer, onProblem });
+  signal.throwIfAborted();
+  while (line?.open) {
+    line.ask(askedOptions());
+    if (!line.busy) await grab("camera.jpg").then(line.send);
+    await Promise.race([nextFrame(signal), line.closed]);
+  }
+  return answered;
+}
+
+/** Frame after frame, the next one taken when the one before is answered: never two in flight. */
+async function overRequests(show, signal) {
+  while (state.camera) {
+    const frame = await grab("camera.jpg");
+    const { response, elapsed } = await detect(frame, askedOptions(), { signal, onWait });
+    const answer = await response.json();
+    signal.throwIfAborted();
+    show(answer, elapsed);
+    await nextFrame(signal);
+  }
+}
+
+/** What shows an answer with the rate of the last ones, and how many frames were dropped where that is known. */
+function createShow() {
+  let rate = null;
+  let before = performance.now();
+  return (answer, elapsed) => {
+    const now = 1000 / (performance.now() - before);
+    before = performance.now();
+    rate = rate === null ? now : rate + NEWEST * (now - rate);
+    showNotice(null);
+    take(answer);
+    showTime(answer.timings_ms, elapsed);
+    const dropped = answer.dropped === undefined ? "" : ` · ${answer.dropped} dropped`;
+    showSize(`${rate.toFixed(1)} frames/s${dropped}`, answer.image);
+    render();
+  };
 }
 
 /** Waits for a picture that the camera has not given yet; a page out of sight gets none, so it asks nothing. */
 function nextFrame(signal) {
   const video = $("video");
   return new Promise((resolve, reject) => {
-    signal.addEventListener("abort", () => reject(signal.reason), { once: true });
-    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(resolve);
-    else requestAnimationFrame(resolve);
+    const cancel = () => reject(signal.reason);
+    const give = () => { signal.removeEventListener("abort", cancel); resolve(); };
+    signal.addEventListener("abort", cancel, { once: true });
+    if (video.requestVideoFrameCallback) video.requestVideoFrameCallback(give);
+    else requestAnimationFrame(give);
   });
 }
 

@@ -1,0 +1,165 @@
+"""POST /detect/stream: the frames of a short video or an animation, answered one by one."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import ExitStack
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope, Send
+
+from app.errors import InvalidParameter, ServiceError, problem
+from app.logs import request_id
+from app.plan import Outcome, params_of
+from app.routes.access import places_of, service_of
+from app.routes.detect import to_wire
+from app.routes.documents import EVERYWHERE, FRAMES, OF_DETECTION, VIDEO_BODY, problems, query_parameters
+from app.routes.requests import preferred, read_image, read_query, unless_gone
+from app.schemas import FailedFrame, Problem, StreamEnd, StreamFormat, StreamQuery
+from app.service import DetectionService
+from app.streams import Answer, End, Order, detect_frames
+
+router = APIRouter(tags=["detection"])
+ROUTE = "/detect/stream"
+BOUNDARY = "frame"
+KINDS: dict[StreamFormat, str] = {
+    "ndjson": "application/x-ndjson",
+    "jpeg": "multipart/x-mixed-replace",
+    "png": "image/png",
+}
+
+
+@router.post(
+    ROUTE,
+    summary="Detect objects in the frames of a short video or an animation",
+    response_class=Response,
+    responses={200: FRAMES, **problems(*OF_DETECTION, *EVERYWHERE)},
+    openapi_extra={"requestBody": VIDEO_BODY, "parameters": query_parameters(StreamQuery)},
+)
+async def detect_stream(request: Request) -> Response:
+    """One file as for /detect; a line of JSON a frame, or the drawn frames, each as soon as it is there."""
+    service = service_of(request)
+    await service.wait_at_door(request.state.started)
+    query = read_query(request, StreamQuery)
+    kind = query.format or preferred(request.headers.get("accept"), KINDS)
+    plan = service.plan(params_of(query), request.state.started)
+    order = _order(query, kind, service)
+    with ExitStack() as stack:
+        stack.enter_context(places_of(request).one(ROUTE))
+        data = await read_image(request, plan.seconds_left(), ("image/", "video/"))
+        answers = detect_frames(service, data, order)
+        first = await unless_gone(request, anext(answers))
+        if isinstance(first, Answer) and isinstance(first.outcome, ServiceError):
+            raise first.outcome  # nothing is sent yet: it can still be the answer itself
+        write = _Lines(service, query) if kind == "ndjson" else _Pictures(service, kind)
+        response = _Streamed(request, write, first, answers, stack.pop_all())
+    return response  # noqa: RET504  # in the block, mypy would take it that an ExitStack may swallow errors
+
+
+def _order(query: StreamQuery, kind: StreamFormat, service: DetectionService) -> Order:
+    most = service.settings.stream_max_frames
+    if query.max_frames is not None and query.max_frames > most:
+        raise InvalidParameter(f"max_frames={query.max_frames}: this server answers at most {most} frames")
+    draw = None if kind == "ndjson" else kind
+    return Order(params_of(query), query.every, query.max_frames or most, draw)
+
+
+class _Lines:
+    """NDJSON: a line a frame, and one that says why it was the last."""
+
+    media_type = KINDS["ndjson"]
+
+    def __init__(self, service: DetectionService, query: StreamQuery) -> None:
+        self._service = service
+        self._query = query
+        self._frames = 0
+
+    def __call__(self, answer: Answer | End) -> bytes:
+        """The bytes of an answer."""
+        return to_json(self._line(answer)) + b"\n"
+
+    def _line(self, answer: Answer | End) -> Any:
+        if isinstance(answer, End):
+            return StreamEnd(end=answer.reason, frames=self._frames)
+        self._frames += 1
+        if isinstance(answer.outcome, Outcome):
+            wire = to_wire(answer.outcome, self._query, self._service)
+            return {"frame": answer.index, "seconds": answer.seconds} | dict(wire)
+        return FailedFrame(frame=answer.index, error=Problem.model_validate(_told(answer.outcome)))
+
+
+class _Pictures:
+    """multipart/x-mixed-replace: the drawn frames; a frame that failed is a problem among them."""
+
+    media_type = f"{KINDS['jpeg']}; boundary={BOUNDARY}"
+
+    def __init__(self, service: DetectionService, kind: StreamFormat) -> None:
+        self._kind = kind
+
+    def __call__(self, answer: Answer | End) -> bytes:
+        """The bytes of an answer."""
+        if isinstance(answer, End):
+            return f"--{BOUNDARY}--\r\n".encode()
+        if isinstance(answer.outcome, Outcome):
+            return self._part(f"image/{self._kind}", answer.outcome.drawn or b"")
+        return self._part("application/problem+json", to_json(_told(answer.outcome)))
+
+    def _part(self, media_type: str, body: bytes) -> bytes:
+        head = f"--{BOUNDARY}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        return head.encode() + body + b"\r\n"
+
+
+def _told(error: ServiceError) -> dict[str, str | int]:
+    return problem(error, request_id.get())
+
+
+class _Streamed(Response):
+    """An answer in pieces: the next frame is begun when the client has taken the one before."""
+
+    def __init__(
+        self,
+        request: Request,
+        write: _Lines | _Pictures,
+        first: Answer | End,
+        answers: AsyncGenerator[Answer | End, None],
+        held: ExitStack,
+    ) -> None:
+        self.status_code, self.background = 200, None
+        self.media_type = write.media_type
+        self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
+        del self.headers["content-length"]
+        self._request, self._held = request, held
+        self._write, self._first, self._answers = write, first, answers
+        self._service = service_of(request)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send until the end, or until the client has gone or takes nothing any more."""
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+            answer: Answer | End | None = self._first
+            while answer is not None:
+                await self._take(answer, send)
+                answer = await unless_gone(self._request, anext(self._answers, None))
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        finally:
+            self._held.close()
+            await self._answers.aclose()
+
+    async def _take(self, answer: Answer | End, send: Send) -> None:
+        if isinstance(answer, Answer):
+            self._count(answer)
+        message = {"type": "http.response.body", "body": self._write(answer), "more_body": True}
+        try:
+            async with asyncio.timeout(self._service.settings.timeout_ms / 1000):
+                await send(message)
+        except TimeoutError as error:
+            raise ClientDisconnect from error  # it holds a place and takes nothing
+
+    def _count(self, answer: Answer) -> None:
+        failed = isinstance(answer.outcome, ServiceError)
+        frames = self._service.metrics.stream_frames
+        frames.labels(route=ROUTE, outcome="failed" if failed else "answered").inc()
+        if isinstance(answer.outcome, ServiceError):
+            self._service.metrics.rejected.labels(code=answer.outcome.code).inc()
