@@ -1,7 +1,9 @@
 """Canvas geometry: an image resized and padded for the network, and boxes brought back to image pixels."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -13,6 +15,8 @@ DIVISOR = 32  # the coarsest stride of the feature pyramids; torchvision pads to
 MEAN = torch.tensor([0.485, 0.456, 0.406])  # ImageNet, RGB: what torchvision's detectors were trained with
 STD = torch.tensor([0.229, 0.224, 0.225])
 
+Send = Callable[[Tensor], Tensor]
+
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
@@ -21,6 +25,7 @@ class Canvas:
     pixels: Tensor
     content: tuple[int, int]  # height, width of the resized image inside the canvas
     image_size: tuple[int, int]  # height, width of the image as displayed
+    ready: torch.Event | None = None  # after it the pixels may be read, where another stream writes them
 
     @property
     def key(self) -> tuple[int, int]:
@@ -50,29 +55,45 @@ def resized(height: int, width: int, min_size: int, max_size: int) -> tuple[int,
     return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
 
 
-def prepare(image: Image, min_size: int, max_size: int) -> Canvas:
-    """Normalise, resize and pad as torchvision's `GeneralizedRCNNTransform` does for one image."""
+def _stay(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def prepare(image: Image, min_size: int, max_size: int, send: Send = _stay) -> Canvas:
+    """Normalise, resize and pad as torchvision's `GeneralizedRCNNTransform` does for one image.
+
+    `send` takes the rows that are needed to the device on which all of this then happens.
+    """
     height, width = resized(image.height, image.width, min_size, max_size)
-    content = _resize(image.pixels, height, width)
-    pixels = torch.zeros(_padded(height), _padded(width), 3)
-    torch.sub(content, MEAN * 255, out=content)
-    torch.div(content, STD * 255, out=pixels[:height, :width])
+    content = _resize(image.pixels, height, width, send)
+    mean, std = _normalisation(content.device)
+    pixels = torch.zeros(_padded(height), _padded(width), 3, device=content.device)
+    torch.sub(content, mean, out=content)
+    torch.div(content, std, out=pixels[:height, :width])
     return Canvas(pixels, (height, width), (image.height, image.width))
+
+
+@lru_cache
+def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of pixels in 0..255, on the device."""
+    return (MEAN * 255).to(device), (STD * 255).to(device)
 
 
 def _padded(side: int) -> int:
     return math.ceil(side / DIVISOR) * DIVISOR
 
 
-def _resize(pixels: Pixels, height: int, width: int) -> Tensor:
+def _resize(pixels: Pixels, height: int, width: int, send: Send) -> Tensor:
     """Bilinear resize of uint8 (H, W, 3) without antialiasing: float32 (height, width, 3) in 0..255.
 
     Rows first and by hand, from the two source rows that each output row touches: a 50-megapixel image
-    is never held as floats. Along the rows torch's own kernel does the rest.
+    is never held as floats, nor sent as a whole. Along the rows torch's own kernel does the rest.
     """
     low, high, weight = _taps(pixels.shape[0], height)
-    upper, lower = (torch.from_numpy(pixels[rows.numpy()]).float() for rows in (low, high))
-    rows = upper.lerp_(lower, weight[:, None, None]).permute(2, 0, 1)[None]  # NCHW, channels last in memory
+    upper, lower = (send(torch.from_numpy(pixels[rows.numpy()])).float() for rows in (low, high))
+    rows = upper.lerp_(lower, send(weight)[:, None, None]).permute(2, 0, 1)[
+        None
+    ]  # NCHW, channels last in memory
     return F.interpolate(rows, (height, width), mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
 
 

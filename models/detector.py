@@ -1,8 +1,7 @@
 """The detector: one batch of canvases through dense part, proposals, RoIAlign, head and postprocess."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,21 +10,21 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
-from models.canvas import Canvas, prepare
+from models.canvas import Canvas
 from models.detections import Detections
 from models.engines import EngineChoice, build_engine
 from models.engines.protocol import Engine
 from models.images import Image
 from models.options import Options
-from models.postprocess import Candidates, postprocess
+from models.postprocess import Candidates, collect, select
 from models.proposals import ProposalConfig, Proposer, proposal_config
 from models.roi_align import roi_align, roi_align_config
 from models.room import Room
+from models.stages import Observe, Stages
+from models.upload import Upload
 from models.zoo.cards import Card
 from models.zoo.loading import load_network
 from models.zoo.quantized import find_quantized
-
-Observe = Callable[[str, float], None]
 
 WARM_UP_SECONDS = 4.0  # no larger batch is tried past this; a heavy model on a CPU gains nothing from batches
 NO_WORSE = 1.25  # a batch is useful while its time per image stays within this of the best one's
@@ -73,6 +72,7 @@ class Detector:
         self._propose = Proposer(self.proposal_config)
         self._roi_align = roi_align_config(network)
         self._room = Room()
+        self._upload = Upload(torch.device(engine.device))
         self._coder = network.roi_heads.box_coder
 
     @property
@@ -93,7 +93,8 @@ class Detector:
     def prepare(self, image: Image, size: int | None = None) -> Canvas:
         """The image's canvas; `size` replaces the card's short side, the long one's limit follows."""
         min_size = size or self.card.min_size
-        return prepare(image, min_size, round(self.card.max_size * min_size / self.card.min_size))
+        max_size = round(self.card.max_size * min_size / self.card.min_size)
+        return self._upload.prepare(image, min_size, max_size)
 
     def detect(self, jobs: Sequence[Job], observe: Observe | None = None) -> list[Detections]:
         """Detections per job, in order; all jobs share one canvas key. MemoryError: the device is full."""
@@ -111,16 +112,19 @@ class Detector:
     @torch.inference_mode()
     def _detect(self, jobs: Sequence[Job], observe: Observe) -> list[Detections]:
         canvas = jobs[0].canvas.key
-        with self._stage("dense", observe):
+        stages = Stages(torch.device(self.device), observe)
+        with stages("dense"):
             dense = self._engine.dense(self._stack(jobs))
-        with self._stage("proposals", observe):
+        with stages("proposals"):
             proposals = self._propose(dense, canvas, [job.canvas.content for job in jobs])
-        with self._stage("roi_align", observe):
+        with stages("roi_align"):
             pooled = roi_align(dense.features, proposals, canvas, self._roi_align, self._room)
-        with self._stage("head", observe):
+        with stages("head"):
             logits, deltas = self._engine.head(pooled)
-        with self._stage("postprocess", observe):
-            return self._postprocess(jobs, proposals, logits, deltas)
+        with stages("postprocess"):
+            found = self._postprocess(jobs, proposals, logits, deltas)
+        stages.finish()
+        return found
 
     @torch.inference_mode()
     def regions(self, job: Job, config: ProposalConfig) -> Regions:
@@ -132,34 +136,42 @@ class Detector:
 
     def _stack(self, jobs: Sequence[Job]) -> Tensor:
         """Canvases on the device: (B, 3, H, W), channels last in memory as the canvases are."""
-        return torch.stack([job.canvas.pixels for job in jobs]).to(self.device).permute(0, 3, 1, 2)
+        return self._upload.stack([job.canvas for job in jobs]).permute(0, 3, 1, 2)
 
     def _postprocess(
         self, jobs: Sequence[Job], proposals: list[Tensor], logits: Tensor, deltas: Tensor
     ) -> list[Detections]:
         sizes = [len(boxes) for boxes in proposals]
         parts = zip(jobs, proposals, torch.split(logits, sizes), torch.split(deltas, sizes), strict=True)
-        return [
-            postprocess(Candidates(boxes, image_logits, image_deltas), job.canvas, job.options, self._coder)
-            for job, boxes, image_logits, image_deltas in parts
-        ]
-
-    @contextmanager
-    def _stage(self, name: str, observe: Observe) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        if self.device.startswith("cuda"):
-            torch.cuda.synchronize(self.device)  # or the stage would be timed by its launch alone
-        observe(name, time.perf_counter() - started)
+        return collect(
+            [
+                select(Candidates(boxes, image_logits, image_deltas), job.canvas, job.options, self._coder)
+                for job, boxes, image_logits, image_deltas in parts
+            ]
+        )
 
     def warm_up(self, cap: int) -> int:
-        """Run growing batches: the largest, up to `cap`, whose time per image is no worse than the best."""
+        """Run growing batches: the largest, up to `cap`, whose time per image is no worse than the best.
+
+        The engine is made ready for each of them, then for what else is likely: the sizes between, portraits.
+        """
         job = self._sample_job()
+        useful = self._useful_batch(job, cap)
+        deadline = time.perf_counter() + WARM_UP_SECONDS
+        height, width = job.canvas.key
+        for size in range(1, useful + 1):
+            for canvas in ((height, width), (width, height)):
+                if time.perf_counter() < deadline:
+                    self._engine.get_ready(size, canvas)
+        return useful
+
+    def _useful_batch(self, job: Job, cap: int) -> int:
         self.detect([job])
         deadline = time.perf_counter() + WARM_UP_SECONDS
         useful, size, best = 1, 1, float("inf")
         while size <= cap and time.perf_counter() < deadline:
             try:
+                self._engine.get_ready(size, job.canvas.key)
                 per_image = min(self._time(job, size), self._time(job, size)) / size
             except MemoryError:
                 break

@@ -135,6 +135,9 @@ class FullDevice:
     def __init__(self, engine: object) -> None:
         self._engine = engine
 
+    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
+        pass
+
     def dense(self, pixels: torch.Tensor) -> object:
         if len(pixels) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")

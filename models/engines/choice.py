@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torchvision.models.detection import FasterRCNN
 
+from models.engines.cuda_graphs import GraphRecorder
+from models.engines.graphed_engine import GraphedEngine
 from models.engines.protocol import Engine
 from models.engines.torch_engine import TorchEngine
 
@@ -46,8 +48,17 @@ def build_engine(network: FasterRCNN, choice: EngineChoice) -> Engine:
     if choice.threads:
         torch.set_num_threads(choice.threads)
     if engine == "torch":
-        return TorchEngine(network, device, precision)
+        return (
+            _cuda(network, device, precision)
+            if device.type == "cuda"
+            else TorchEngine(network, device, precision)
+        )
     return _openvino(network, choice, precision)
+
+
+def _cuda(network: FasterRCNN, device: torch.device, precision: str) -> Engine:
+    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32; what may be less exact is half precision at once
+    return GraphedEngine(TorchEngine(network, device, precision), GraphRecorder(device))
 
 
 def _openvino(network: FasterRCNN, choice: EngineChoice, precision: str) -> Engine:

@@ -1,19 +1,30 @@
-"""The torch engine: eager modules on the CPU or a CUDA device, channels last, autocast where it pays."""
+"""The torch engine: eager modules on the CPU or a CUDA device, channels last, half precision if asked for."""
 
+import copy
+import logging
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 
+from models.engines.folding import FoldingError, folded
 from models.engines.parts import DensePart, HeadPart
 from models.engines.protocol import DenseOutput
 
+log = logging.getLogger(__name__)
+
 AUTOCAST = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
+EXAMPLE = 64, 96  # canvas on which folding is checked, px
+EXAMPLE_ROIS = 2
+HALVED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # what autocast would cast at each call
 
 
 class TorchEngine:
-    """Runs a network's parts with torch; `precision` fp16 and bf16 mean autocast on CUDA."""
+    """Runs a network's parts with torch; `precision` fp16 and bf16 mean half weights under autocast.
+
+    On the CPU the network's own weights are laid out anew; elsewhere, and in half precision, it is copied.
+    """
 
     name = "torch"
 
@@ -21,8 +32,18 @@ class TorchEngine:
         self.device = str(device)
         self.precision = precision
         self._autocast = AUTOCAST[precision]
-        self._dense = DensePart(network).eval().to(device).to(memory_format=torch.channels_last)
-        self._head = HeadPart(network).eval().to(device)
+        dense: nn.Module = DensePart(network).eval()
+        head: nn.Module = HeadPart(network).eval()
+        if device.type != "cpu" or self._autocast is not None:
+            dense, head = _without_norms(network, dense, head)
+        for part in (dense, head):
+            _halve(part, self._autocast)
+            part.to(device)
+            part.to(memory_format=torch.channels_last)
+        self._dense, self._head = dense, head
+
+    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
+        """Nothing to do: an eager run needs no preparation."""
 
     def dense(self, pixels: Tensor) -> DenseOutput:
         """Canvases (B, 3, H, W) to feature maps and RPN outputs."""
@@ -37,8 +58,30 @@ class TorchEngine:
         return logits.float(), deltas.float()
 
     def _precision(self) -> torch.autocast:
+        """Autocast casts what flows; the weights are cast already, so there is nothing for it to keep."""
         kind = torch.device(self.device).type
-        return torch.autocast(kind, self._autocast, enabled=self._autocast is not None)
+        return torch.autocast(kind, self._autocast, enabled=self._autocast is not None, cache_enabled=False)
+
+
+def _without_norms(network: FasterRCNN, dense: nn.Module, head: nn.Module) -> tuple[nn.Module, nn.Module]:
+    """Copies of both parts with their norms folded; as they are where that would change their answers."""
+    weight = next(network.parameters())
+    pixels = torch.randn(1, 3, *EXAMPLE, generator=torch.Generator().manual_seed(0)).to(weight.device)
+    side = network.roi_heads.box_roi_pool.output_size[0]
+    pooled = torch.rand(
+        EXAMPLE_ROIS, network.backbone.out_channels, side, side, generator=torch.Generator().manual_seed(0)
+    ).to(weight.device)
+    try:
+        return folded(dense, pixels), folded(head, pooled)
+    except FoldingError as error:
+        log.warning("the norms stay where they are: %s", error)
+        return copy.deepcopy(dense), copy.deepcopy(head)
+
+
+def _halve(part: nn.Module, dtype: torch.dtype | None) -> None:
+    for module in part.modules():
+        if dtype is not None and isinstance(module, HALVED):
+            module.to(dtype)
 
 
 def _float(levels: Iterable[Tensor]) -> list[Tensor]:
