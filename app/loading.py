@@ -21,5 +21,6 @@ def load(settings: Settings) -> "Detector":
             engine=settings.engine,
             precision=settings.precision,
             threads=settings.inference_threads,
+            jpeg=settings.jpeg,
         )
     )

@@ -13,7 +13,7 @@ from app.errors import InvalidParameter, NotFound
 from app.metrics import Metrics
 from app.worker import Ran, Worker
 from models.detections import Detections
-from models.images import Image
+from models.images import DecodeJpeg, Image
 from models.options import Options
 from models.zoo.cards import UNUSED_LABEL, Card
 
@@ -54,6 +54,8 @@ class Detector(Protocol):
     def precision(self) -> str: ...
     @property
     def fallback_reason(self) -> str | None: ...
+    @property
+    def jpeg(self) -> DecodeJpeg | None: ...
 
     def prepare(self, image: Image, size: int | None) -> Canvas: ...
 

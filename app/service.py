@@ -239,7 +239,7 @@ class DetectionService:
 
     def _decode(self, data: Source, plan: Plan) -> "_Ready":
         started = time.monotonic()
-        image = images.read(data, self._limits)
+        image = images.read(data, self._limits, self.model.detector.jpeg)
         canvas = self.model.prepare(image, plan.size, plan.upscale)
         # Without a drawing to make, the pixels go now: they are the most that a waiting request could hold.
         kept = image if plan.draw else None

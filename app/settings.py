@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = Field(
         default="auto", description="The arithmetic of the networks; auto takes what suits the device."
     )
+    jpeg: Literal["pillow", "nvjpeg"] = Field(
+        default="pillow",
+        description="What decodes JPEGs; nvjpeg does it on the GPU, and its pixels differ a little.",
+    )
     host: str = Field(
         default="127.0.0.1",
         min_length=1,

@@ -91,9 +91,8 @@ def _resize(pixels: Pixels, height: int, width: int, send: Send) -> Tensor:
     """
     low, high, weight = _taps(pixels.shape[0], height)
     upper, lower = (send(torch.from_numpy(pixels[rows.numpy()])).float() for rows in (low, high))
-    rows = upper.lerp_(lower, send(weight)[:, None, None]).permute(2, 0, 1)[
-        None
-    ]  # NCHW, channels last in memory
+    blended = upper.lerp_(lower, send(weight)[:, None, None])
+    rows = blended.permute(2, 0, 1)[None]  # NCHW, channels last in memory
     return F.interpolate(rows, (height, width), mode="bilinear", align_corners=False)[0].permute(1, 2, 0)
 
 

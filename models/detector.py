@@ -12,9 +12,9 @@ from torchvision.models.detection import FasterRCNN
 
 from models.canvas import Canvas
 from models.detections import Detections
-from models.engines import EngineChoice, build_engine
+from models.engines import EngineChoice, EngineUnavailable, build_engine
 from models.engines.protocol import Engine
-from models.images import Image
+from models.images import DecodeJpeg, Image
 from models.options import Options
 from models.postprocess import Candidates, collect, select
 from models.proposals import ProposalConfig, Proposer, proposal_config
@@ -49,6 +49,7 @@ class DetectorSpec:
     engine: str = "auto"
     precision: str = "auto"
     threads: int = 0  # 0 = one a core
+    jpeg: str = "pillow"  # or nvjpeg
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,11 +64,17 @@ class Detector:
     """A loaded model on its device. Not thread-safe: one batch at a time, from one thread."""
 
     def __init__(
-        self, network: FasterRCNN, card: Card, engine: Engine, fallback_reason: str | None = None
+        self,
+        network: FasterRCNN,
+        card: Card,
+        engine: Engine,
+        fallback_reason: str | None = None,
+        jpeg: DecodeJpeg | None = None,
     ) -> None:
         self.card = card
         self.fallback_reason = fallback_reason
         self._engine = engine
+        self.jpeg = jpeg
         self.proposal_config = proposal_config(network)
         self._propose = Proposer(self.proposal_config)
         self._roi_align = roi_align_config(network)
@@ -209,7 +216,22 @@ def load_detector(spec: DetectorSpec) -> Detector:
     quantized = find_quantized(loaded.card, loaded.weights, spec.cache_dir) if int8 else None
     choice = EngineChoice(spec.device, spec.engine, spec.precision, spec.threads, spec.cache_dir, quantized)
     engine = build_engine(loaded.network, choice)
-    return Detector(loaded.network, loaded.card, engine, loaded.fallback_reason)
+    jpeg = _jpeg(spec.jpeg, torch.device(engine.device))
+    return Detector(loaded.network, loaded.card, engine, loaded.fallback_reason, jpeg)
+
+
+def _jpeg(name: str, device: torch.device) -> DecodeJpeg | None:
+    """What decodes JPEGs in Pillow's place, if anything; raises EngineUnavailable."""
+    if name == "pillow":
+        return None
+    if device.type != "cuda":
+        raise EngineUnavailable(f"nvJPEG decodes on a GPU, not on {device}; set RCNN_JPEG to pillow")
+    from models.nvjpeg import NvJpeg
+
+    try:
+        return NvJpeg(device)
+    except RuntimeError as error:
+        raise EngineUnavailable("this torchvision has no nvJPEG; set RCNN_JPEG to pillow") from error
 
 
 def _ignore(stage: str, seconds: float) -> None:

@@ -37,6 +37,7 @@ from models.avif_headers import HeaderError, Size, without_exif
 from models.image_headers import Header, read_header
 
 Pixels = npt.NDArray[np.uint8]
+DecodeJpeg = Callable[[bytes], Pixels | None]
 
 MAX_SIDE = 65_535  # what JPEG and GIF can hold; from 1 pixel to this any shape is an image
 
@@ -55,18 +56,9 @@ FORMATS: tuple[str, ...] = tuple(_OPENERS)
 
 # What Pillow raises on damaged data, found by changing the bytes of valid files at random.
 _DAMAGE = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    TypeError,
-    AssertionError,
-    LookupError,
-    ArithmeticError,
-    RuntimeError,
-    EOFError,
-    struct.error,
-    zlib.error,
-)
+    OSError, SyntaxError, ValueError, TypeError, AssertionError, LookupError, ArithmeticError, RuntimeError,
+    EOFError, struct.error, zlib.error,
+)  # fmt: skip
 _BAND_PIXELS = 2**17  # converted at a time: small enough for the cache, which makes it three times as fast
 _LAYERS = 8  # more than a decoder ever paints a picture: a pass for each of up to six planes
 _ADVICE = "send the whole file, or save it again as an ordinary JPEG or PNG"
@@ -120,8 +112,11 @@ class Image:
         return int(self.pixels.shape[0])
 
 
-def decode(data: bytes, limits: Limits) -> Image:
-    """Decode an encoded image. Raises InvalidImage or ImageTooLarge, each with a text for the sender."""
+def decode(data: bytes, limits: Limits, jpeg: DecodeJpeg | None = None) -> Image:
+    """Decode an encoded image. Raises InvalidImage or ImageTooLarge, each with a text for the sender.
+
+    `jpeg` is asked for the pixels, as stored, of an ordinary JPEG; where it gives None, Pillow decodes.
+    """
     _hush_pillow()
     header = _read_header(data)
     for size in header.sizes:
@@ -131,14 +126,13 @@ def decode(data: bytes, limits: Limits) -> Image:
     _check_size(picture.size, limits)
     _check_tiles(picture)
     with _blaming_the_data(header.format):
-        picture.load()
-        pixels = _pixels(picture)
+        pixels = _pixels(picture, jpeg(data) if jpeg and _is_ordinary_jpeg(picture) else None)
     return Image(pixels, header.format)
 
 
-def read(source: bytes | Pixels, limits: Limits) -> Image:
+def read(source: bytes | Pixels, limits: Limits, jpeg: DecodeJpeg | None = None) -> Image:
     """An image from what it comes as: a file, or pixels. Raises InvalidImage or ImageTooLarge."""
-    return decode(source, limits) if isinstance(source, bytes) else of_pixels(source, limits)
+    return decode(source, limits, jpeg) if isinstance(source, bytes) else of_pixels(source, limits)
 
 
 def of_pixels(pixels: Pixels, limits: Limits) -> Image:
@@ -205,10 +199,22 @@ def _hush_pillow() -> None:
             warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
-def _pixels(picture: ImageFile) -> Pixels:
-    """Convert a loaded picture band by band, each written to where the orientation shows it."""
+def _is_ordinary_jpeg(picture: ImageFile) -> bool:
+    """Whether it is a JPEG that every decoder takes for YCbCr: by its components, and by Adobe's marker."""
+    if not isinstance(picture, JpegImageFile) or picture.info.get("adobe_transform", 1) != 1:
+        return False
+    return [layer[0] for layer in picture.layer] == [1, 2, 3]
+
+
+def _pixels(picture: ImageFile, decoded: Pixels | None) -> Pixels:
+    """Convert a picture band by band, each written to where the orientation shows it; or what is decoded."""
+    if decoded is None:
+        picture.load()
     width, height = picture.size
     shown, stored = _oriented(width, height, _orientation(picture))
+    if decoded is not None:
+        stored[:] = decoded
+        return shown
     convert = _converter(picture)
     rows = max(1, _BAND_PIXELS // width)
     for top in range(0, height, rows):

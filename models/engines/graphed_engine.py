@@ -42,6 +42,7 @@ class GraphedEngine:
         """Shapes (B, 3, H, W) that are replayed."""
         return list(self._replays)
 
+    @torch.inference_mode()
     def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
         """Record the dense part for so many canvases (height, width), while there is room for more."""
         shape = batch, 3, *canvas
