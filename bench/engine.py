@@ -25,6 +25,7 @@ from torchvision.models.detection import FasterRCNN
 from models.detector import Detector, Job
 from models.engines import EngineChoice, build_engine
 from models.engines.protocol import Engine
+from models.engines.torch_engine import TorchEngine
 from models.images import Limits, decode
 from models.networks import build_network
 from models.options import Options
@@ -38,6 +39,16 @@ SIZE = (640, 480)
 LIMITS = Limits(max_pixels=10**7)
 EAGER = "torchvision eager"
 STAGES = ("decode", "dense", "proposals", "roi_align", "head", "postprocess")
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is measured: on which device, how often, how many images at a time, and whether int8 too."""
+
+    device: str
+    rounds: int
+    batch: int
+    int8: bool
 
 
 @dataclass
@@ -64,16 +75,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=1, help="images at a time")
     parser.add_argument("--models", nargs="*", default=MODELS, help="names of cards")
     parser.add_argument("--no-int8", action="store_true", help="leave out int8, which is quantized here")
     parser.add_argument("--json", type=Path, help="write the figures, with machine and versions, to a file")
     arguments = parser.parse_args()
-    table = Table("model", "engine", "ms", "images/s", "ratio", *STAGES, title=_machine(arguments.device))
+    machine = _machine(arguments.device, arguments.batch)
+    table = Table("model", "engine", "ms", "images/s", "ratio", *STAGES, title=machine)
     rows = []
     for name in arguments.models:
-        runners = compare(name, arguments.device, arguments.rounds, not arguments.no_int8)
+        setup = Setup(arguments.device, arguments.rounds, arguments.batch, not arguments.no_int8)
+        runners = compare(name, setup)
         for engine, runner in runners.items():
-            row = _row(name, engine, runner, runners[EAGER])
+            row = _row(name, engine, runner, runners[EAGER]) | {"batch": arguments.batch}
+            row["images_per_second"] *= arguments.batch
             rows.append(row)
             stages = [
                 f"{row['stages_ms'][stage]:.1f}" if stage in row["stages_ms"] else "-" for stage in STAGES
@@ -82,31 +97,36 @@ def main() -> None:
             table.add_row(name, engine, *values, *stages)
     Console(width=150).print(table)
     if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": _machine(arguments.device), "rows": rows}, indent=2))
+        arguments.json.write_text(json.dumps({"machine": machine, "rows": rows}, indent=2))
 
 
-def compare(model: str, device: str, rounds: int, int8: bool) -> dict[str, Runner]:
+def compare(model: str, setup: Setup) -> dict[str, Runner]:
     """Torchvision and each engine there is, in turns: A B C D, A B C D, …"""
     card = find_card(model, None)
-    network = build_network(card.architecture, len(card.labels)).eval().to(device)
+    network = build_network(card.architecture, len(card.labels)).eval().to(setup.device)
     network.transform.min_size, network.transform.max_size = (card.min_size,), card.max_size
     data = _picture()
-    runners = {EAGER: Runner(_theirs(network, data, device))}
-    for name, engine in _engines(network, card, device, int8).items():
-        runners[name] = Runner(_ours(Detector(network, card, engine), data))
-    for keep in [False, *[True] * rounds]:
+    runners = {EAGER: Runner(_theirs(network, [data] * setup.batch, setup.device))}
+    for name, engine in _engines(network, card, setup).items():
+        detector = Detector(network, card, engine)
+        engine.get_ready(setup.batch, detector.prepare(decode(data, LIMITS)).key)
+        runners[name] = Runner(_ours(detector, [data] * setup.batch))
+    for keep in [False, *[True] * setup.rounds]:
         for runner in runners.values():
             runner.measure(keep)
     return runners
 
 
-def _engines(network: FasterRCNN, card: Card, device: str, int8: bool) -> dict[str, Engine]:
-    mine = copy.deepcopy(network)  # the torch engine lays out its weights anew; theirs stay as they are
-    engines = {"torch fp32": build_engine(mine, EngineChoice(device, "torch", "fp32"))}
-    if device == "cpu":
-        engines["openvino fp32"] = build_engine(copy.deepcopy(network), EngineChoice(device, "openvino"))
-        if int8:
+def _engines(network: FasterRCNN, card: Card, setup: Setup) -> dict[str, Engine]:
+    engines = {"torch fp32": build_engine(network, EngineChoice(setup.device, "torch", "fp32"))}
+    if setup.device == "cpu":
+        choice = EngineChoice(setup.device, "openvino")
+        engines["openvino fp32"] = build_engine(copy.deepcopy(network), choice)
+        if setup.int8:
             engines["openvino int8"] = _int8(network, card)
+    else:
+        engines["torch fp16, no graphs"] = TorchEngine(network, torch.device(setup.device), "fp16")
+        engines["torch fp16"] = build_engine(network, EngineChoice(setup.device, "torch", "fp16"))
     return engines
 
 
@@ -129,30 +149,34 @@ def _int8(network: FasterRCNN, card: Card) -> Engine:
     return OpenVINOEngine(quantize(parts, calibration, ()), "int8", 0)
 
 
-def _theirs(network: FasterRCNN, data: bytes, device: str) -> Callable[[Any], object]:
+def _theirs(network: FasterRCNN, files: list[bytes], device: str) -> Callable[[Any], object]:
     @torch.inference_mode()
     def run(observe: Callable[[str, float], None]) -> object:
         started = time.perf_counter()
-        pixels = np.array(PillowImage.open(io.BytesIO(data)).convert("RGB"))
-        tensor = torch.from_numpy(pixels).permute(2, 0, 1).to(device).float() / 255
+        decoded = [np.array(PillowImage.open(io.BytesIO(data)).convert("RGB")) for data in files]
+        tensors = [torch.from_numpy(image).permute(2, 0, 1).to(device).float() / 255 for image in decoded]
         observe("decode", time.perf_counter() - started)
-        answer = network([tensor])[0]
-        return json.dumps({name: value.cpu().tolist() for name, value in answer.items()})
+        answers = network(tensors)
+        return [
+            json.dumps({name: value.cpu().tolist() for name, value in answer.items()}) for answer in answers
+        ]
 
     return run
 
 
-def _ours(detector: Detector, data: bytes) -> Callable[[Any], object]:
+def _ours(detector: Detector, files: list[bytes]) -> Callable[[Any], object]:
     card = detector.card
     options = Options(0.05, card.nms_threshold, card.max_detections)  # torchvision's own floor
 
     def run(observe: Callable[[str, float], None]) -> object:
         started = time.perf_counter()
-        canvas = detector.prepare(decode(data, LIMITS))
+        jobs = [Job(detector.prepare(decode(data, LIMITS)), options) for data in files]
         observe("decode", time.perf_counter() - started)
-        [found] = detector.detect([Job(canvas, options)], observe)
         names = ("boxes", "labels", "scores")
-        return json.dumps({name: getattr(found, name).tolist() for name in names})
+        return [
+            json.dumps({name: getattr(found, name).tolist() for name in names})
+            for found in detector.detect(jobs, observe)
+        ]
 
     return run
 
@@ -176,11 +200,11 @@ def _picture() -> bytes:
     return file.getvalue()
 
 
-def _machine(device: str) -> str:
+def _machine(device: str, batch: int) -> str:
     what = torch.cuda.get_device_name() if device.startswith("cuda") else f"{torch.get_num_threads()} threads"
     return (
         f"{platform.machine()}, {what}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
-        f"{date.today()}, {SIZE[0]}x{SIZE[1]} JPEG to JSON"
+        f"{date.today()}, {batch} JPEG of {SIZE[0]}x{SIZE[1]} to JSON"
     )
 
 

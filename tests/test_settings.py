@@ -19,6 +19,7 @@ NAMES = [
     "DEVICE",
     "ENGINE",
     "PRECISION",
+    "JPEG",
     "HOST",
     "PORT",
     "GRPC_PORT",

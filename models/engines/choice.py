@@ -57,7 +57,6 @@ def build_engine(network: FasterRCNN, choice: EngineChoice) -> Engine:
 
 
 def _cuda(network: FasterRCNN, device: torch.device, precision: str) -> Engine:
-    torch.backends.cudnn.allow_tf32 = False  # fp32 is fp32; what may be less exact is half precision at once
     return GraphedEngine(TorchEngine(network, device, precision), GraphRecorder(device))
 
 
