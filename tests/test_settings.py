@@ -73,6 +73,7 @@ def test_defaults() -> None:
         "precision": "auto",
         "host": "127.0.0.1",
         "port": 8000,
+        "jpeg": "pillow",
         "grpc_port": 0,
         "max_batch": 8,
         "batch_wait_ms": 0,
