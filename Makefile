@@ -66,8 +66,9 @@ bench-servers: install ## this service beside the other servers that are install
 	@$(BIN)/python -m bench.overload
 	@$(BIN)/python -m bench.server --venvs $(VENV)/peers
 
-bench-gpu: cuda ## the same on a CUDA device
-	@$(BIN)/python -m bench.engine --device cuda
+bench-gpu: cuda ## the same on a CUDA device, one image at a time and eight
+	@$(BIN)/python -m bench.engine --device cuda --rounds 50
+	@$(BIN)/python -m bench.engine --device cuda --rounds 20 --batch 8
 
 cuda: install
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "this target needs a CUDA device, and torch sees none here")'

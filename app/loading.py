@@ -24,5 +24,6 @@ def load(settings: Settings) -> "Detector":
             engine=settings.engine,
             precision=settings.precision,
             threads=settings.inference_threads,
+            jpeg=settings.jpeg,
         )
     )

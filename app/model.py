@@ -12,7 +12,7 @@ from app.errors import InvalidParameter, NotFound
 from app.metrics import Metrics
 from app.worker import Ran, Worker
 from models.detections import Detections
-from models.images import Image
+from models.images import DecodeJpeg, Image
 from models.options import Options
 from models.tiles import Sight, Tile, Tiling, tiles_of
 from models.zoo.cards import Card
@@ -55,6 +55,8 @@ class Detector(Protocol):
     def precision(self) -> str: ...
     @property
     def fallback_reason(self) -> str | None: ...
+    @property
+    def jpeg(self) -> DecodeJpeg | None: ...
 
     def prepare(self, image: Image, size: int | None) -> Canvas: ...
 

@@ -40,6 +40,10 @@ class ModelSettings(BaseSettings):
     precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = Field(
         default="auto", description="The arithmetic of the networks; auto takes what suits the device."
     )
+    jpeg: Literal["pillow", "nvjpeg"] = Field(
+        default="pillow",
+        description="What decodes JPEGs; nvjpeg does it on the GPU, and its pixels differ a little.",
+    )
 
     @field_validator("model_dir", "cache_dir")
     @classmethod

@@ -89,12 +89,13 @@ class Preparation:
 
     def _read(self, data: Source, plan: Plan) -> tuple[Image, tuple[Tile, ...]]:
         """The image and the tiles to cut it into, which need all of its pixels; else a draft of it may do."""
-        enough = self._model.detector.card.canvas_limits(plan.size)
+        detector = self._model.detector
+        enough = detector.card.canvas_limits(plan.size)
         if plan.tiling:
-            image = images.read(data, self._limits)
+            image = images.read(data, self._limits, jpeg=detector.jpeg)
             if tiles := self._model.tiles((image.width, image.height), plan.size, plan.tiling):
                 return image, tiles
-        return images.read(data, self._limits, enough), ()
+        return images.read(data, self._limits, enough, detector.jpeg), ()
 
     def _kept(self, image: Image, data: Source, plan: Plan) -> Image:
         """All pixels, for the drawing or the tiles. Without either they go: nothing that waits holds more."""

@@ -33,6 +33,7 @@ from models.detector import Detector, Job
 from models.engines import EngineChoice, build_engine
 from models.engines.choice import BESIDE_OPENVINO
 from models.engines.protocol import Engine
+from models.engines.torch_engine import TorchEngine
 from models.images import Limits, decode
 from models.networks import build_network
 from models.options import Options
@@ -50,12 +51,23 @@ SETTLE = 0.05  # seconds before each run: the threads of the one before have sto
 STAGES = ("decode", "dense", "proposals", "roi_align", "head", "postprocess")
 
 
+@dataclass(frozen=True)
+class Setup:
+    """What is measured: on which device, how often, how many images at a time, and whether int8 too."""
+
+    device: str
+    rounds: int
+    batch: int
+    int8: bool
+
+
 @dataclass
 class Runner:
     """One way to answer; `stages` collects seconds of each run."""
 
     run: Callable[[Callable[[str, float], None]], object]
     threads: int  # of torch: as many as it has by itself, or as our engine chose
+    batch: int
     seconds: list[float] = field(default_factory=list)
     stages: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
@@ -67,9 +79,9 @@ class Runner:
         started = time.perf_counter()
         self.run(stages.__setitem__)
         if keep:
-            self.seconds.append(time.perf_counter() - started)
+            self.seconds.append((time.perf_counter() - started) / self.batch)
             for name, seconds in stages.items():
-                self.stages[name].append(seconds)
+                self.stages[name].append(seconds / self.batch)
 
 
 @dataclass(frozen=True)
@@ -83,11 +95,12 @@ class Comparison:
 def main() -> None:
     """Print medians and ratios, and the roofline."""
     given = _arguments()
-    machine, rows, parts = _machine(given.device), [], []
+    machine, rows, parts = _machine(given.device, given.batch), [], []
     peaks = [roofline.measure_peaks(given.device)]
     compared = {}
     for name in given.models:
-        compared[name] = compare(name, given.device, given.rounds, not given.no_int8)
+        setup = Setup(given.device, given.rounds, given.batch, not given.no_int8)
+        compared[name] = compare(name, setup)
         peaks.append(roofline.measure_peaks(given.device))
     best = roofline.best(peaks)
     for name, comparison in compared.items():
@@ -104,6 +117,7 @@ def _arguments() -> argparse.Namespace:
     parser = command_line(__doc__)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--batch", type=int, default=1, help="images at a time")
     parser.add_argument("--models", nargs="*", default=MODELS, help="names of cards")
     parser.add_argument("--no-int8", action="store_true", help="leave out int8, which is quantized here")
     return parser.parse_args()
@@ -140,25 +154,23 @@ def _roofline(parts: list[dict[str, Any]], peaks: roofline.Peaks) -> Table:
     return table
 
 
-def compare(model: str, device: str, rounds: int, int8: bool) -> Comparison:
+def compare(model: str, setup: Setup) -> Comparison:
     """Torchvision and each engine there is, in turns: A B C D, A B C D, …"""
     card, threads = find_card(model, None), torch.get_num_threads()
-    network = _network(card).to(device)
+    network = _network(card).to(setup.device)
     network.transform.min_size, network.transform.max_size = (card.min_size,), card.max_size
-    data = _picture()
-    detectors = {
-        name: Detector(network, card, engine)
-        for name, engine in _engines(network, card, device, int8).items()
-    }
-    runners = {EAGER: Runner(_theirs(network, data, device), threads)}
-    for name, detector in detectors.items():
-        beside = BESIDE_OPENVINO if detector.engine_name == "openvino" else threads
-        runners[name] = Runner(_ours(detector, data), beside)
-    for keep in [False, *[True] * rounds]:
+    data = [_picture()] * setup.batch
+    runners = {EAGER: Runner(_theirs(network, data, setup.device), threads, setup.batch)}
+    for name, engine in _engines(network, card, setup).items():
+        detector = Detector(network, card, engine)
+        engine.get_ready(setup.batch, _job(detector, data[0]).canvas.key)
+        beside = BESIDE_OPENVINO if engine.name == "openvino" else threads
+        runners[name] = Runner(_ours(detector, data), beside, setup.batch)
+    for keep in [False, *[True] * setup.rounds]:
         for runner in runners.values():
             runner.measure(keep)
     torch.set_num_threads(threads)
-    return Comparison(runners, _work(network, next(iter(detectors.values())), data))
+    return Comparison(runners, _work(network, detector, data[0]))
 
 
 def _network(card: Card) -> FasterRCNN:
@@ -181,13 +193,16 @@ def _job(detector: Detector, data: bytes) -> Job:
     return Job(detector.prepare(decode(data, LIMITS)), options)
 
 
-def _engines(network: FasterRCNN, card: Card, device: str, int8: bool) -> dict[str, Engine]:
-    mine = copy.deepcopy(network)  # the torch engine lays out its weights anew; theirs stay as they are
-    engines = {"torch fp32": build_engine(mine, EngineChoice(device, "torch", "fp32"))}
-    if device == "cpu":
-        engines["openvino fp32"] = build_engine(copy.deepcopy(network), EngineChoice(device, "openvino"))
-        if int8:
+def _engines(network: FasterRCNN, card: Card, setup: Setup) -> dict[str, Engine]:
+    engines = {"torch fp32": build_engine(network, EngineChoice(setup.device, "torch", "fp32"))}
+    if setup.device == "cpu":
+        choice = EngineChoice(setup.device, "openvino")
+        engines["openvino fp32"] = build_engine(copy.deepcopy(network), choice)
+        if setup.int8:
             engines["openvino int8"] = _int8(network, card)
+    else:
+        engines["torch fp16, no graphs"] = TorchEngine(network, torch.device(setup.device), "fp16")
+        engines["torch fp16"] = build_engine(network, EngineChoice(setup.device, "torch", "fp16"))
     return engines
 
 
@@ -210,27 +225,31 @@ def _int8(network: FasterRCNN, card: Card) -> Engine:
     return OpenVINOEngine(quantize(parts, calibration, ()), "int8", 0)
 
 
-def _theirs(network: FasterRCNN, data: bytes, device: str) -> Callable[[Any], object]:
+def _theirs(network: FasterRCNN, files: list[bytes], device: str) -> Callable[[Any], object]:
     @torch.inference_mode()
     def run(observe: Callable[[str, float], None]) -> object:
         started = time.perf_counter()
-        pixels = np.array(PillowImage.open(io.BytesIO(data)).convert("RGB"))
-        tensor = torch.from_numpy(pixels).permute(2, 0, 1).to(device).float() / 255
+        decoded = [np.array(PillowImage.open(io.BytesIO(data)).convert("RGB")) for data in files]
+        tensors = [torch.from_numpy(image).permute(2, 0, 1).to(device).float() / 255 for image in decoded]
         observe("decode", time.perf_counter() - started)
-        answer = network([tensor])[0]
-        return json.dumps({name: value.cpu().tolist() for name, value in answer.items()})
+        answers = network(tensors)
+        return [
+            json.dumps({name: value.cpu().tolist() for name, value in answer.items()}) for answer in answers
+        ]
 
     return run
 
 
-def _ours(detector: Detector, data: bytes) -> Callable[[Any], object]:
+def _ours(detector: Detector, files: list[bytes]) -> Callable[[Any], object]:
     def run(observe: Callable[[str, float], None]) -> object:
         started = time.perf_counter()
-        job = _job(detector, data)
+        jobs = [_job(detector, data) for data in files]
         observe("decode", time.perf_counter() - started)
-        [found] = detector.detect([job], observe)
         names = ("boxes", "labels", "scores")
-        return json.dumps({name: getattr(found, name).tolist() for name in names})
+        return [
+            json.dumps({name: getattr(found, name).tolist() for name in names})
+            for found in detector.detect(jobs, observe)
+        ]
 
     return run
 
@@ -254,11 +273,11 @@ def _picture() -> bytes:
     return file.getvalue()
 
 
-def _machine(device: str) -> str:
+def _machine(device: str, batch: int) -> str:
     what = torch.cuda.get_device_name() if device.startswith("cuda") else f"{torch.get_num_threads()} threads"
     return (
         f"{platform.machine()}, {what}, torch {torch.__version__}, torchvision {torchvision.__version__}, "
-        f"{date.today()}, {SIZE[0]}x{SIZE[1]} JPEG to JSON"
+        f"{date.today()}, {batch} JPEG of {SIZE[0]}x{SIZE[1]} to JSON"
     )
 
 

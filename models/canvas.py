@@ -1,7 +1,9 @@
 """Canvas geometry: an image resized and padded for the network, and boxes brought back to image pixels."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -11,7 +13,8 @@ from models.images import Image
 DIVISOR = 32  # the coarsest stride of the feature pyramids; torchvision pads to it as well
 MEAN = torch.tensor([0.485, 0.456, 0.406])  # ImageNet, RGB: what torchvision's detectors were trained with
 STD = torch.tensor([0.229, 0.224, 0.225])
-_SPREAD = 1 / (255 * STD)
+
+Send = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,6 +24,7 @@ class Canvas:
     pixels: Tensor
     content: tuple[int, int]  # height, width of the resized image inside the canvas
     image_size: tuple[int, int]  # height, width of the image as displayed
+    ready: torch.Event | None = None  # after it the pixels may be read, where another stream writes them
 
     @property
     def key(self) -> tuple[int, int]:
@@ -50,22 +54,35 @@ def resized(height: int, width: int, min_size: int, max_size: int) -> tuple[int,
     return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
 
 
-def prepare(image: Image, min_size: int, max_size: int) -> Canvas:
-    """Normalise, resize and pad as torchvision's `GeneralizedRCNNTransform` does for one image."""
+def _stay(tensor: Tensor) -> Tensor:
+    return tensor
+
+
+def prepare(image: Image, min_size: int, max_size: int, send: Send = _stay) -> Canvas:
+    """Normalise, resize and pad as torchvision's `GeneralizedRCNNTransform` does for one image.
+
+    `send` takes the rows that are needed to the device on which all of this then happens.
+    """
     height, width = resized(image.height, image.width, min_size, max_size)
-    pixels = torch.zeros(_padded(height), _padded(width), 3)
-    content = pixels.view(len(pixels), -1)[:height, : 3 * width]
-    torch.addcmul(
-        (-MEAN / STD).repeat(width), _resize(image, height, width), _SPREAD.repeat(width), out=content
-    )
+    content = _resize(image, height, width, send)
+    mean, spread = _normalisation(content.device)
+    pixels = torch.zeros(_padded(height), _padded(width), 3, device=content.device)
+    shown = pixels.view(len(pixels), -1)[:height, : 3 * width]
+    torch.addcmul(mean.repeat(width), content, spread.repeat(width), out=shown)
     return Canvas(pixels, (height, width), (image.height, image.width))
+
+
+@lru_cache
+def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
+    """What is added to a value in 0..255, and what it is multiplied by before, a colour each."""
+    return (-MEAN / STD).to(device), (1 / (255 * STD)).to(device)
 
 
 def _padded(side: int) -> int:
     return math.ceil(side / DIVISOR) * DIVISOR
 
 
-def _resize(image: Image, height: int, width: int) -> Tensor:
+def _resize(image: Image, height: int, width: int, send: Send) -> Tensor:
     """Bilinear resize without antialiasing: float32 (height, width * 3) in 0..255, colours side by side.
 
     By hand, from the four pixels that each new one touches: only they become floats, which takes half to a
@@ -75,15 +92,12 @@ def _resize(image: Image, height: int, width: int) -> Tensor:
     upper, lower, down = _taps(image, 0, height)
     left, right, across = _taps(image, 1, width)
     columns = [(3 * column[:, None] + torch.arange(3)).view(-1).numpy() for column in (left, right)]
-    across = across.repeat_interleave(3)
     stored = image.pixels.reshape(len(image.pixels), -1)
-
-    def row(taken: Tensor) -> Tensor:
-        bytes_ = stored[taken.numpy()]
-        one, other = (torch.from_numpy(bytes_.take(column, 1)).float() for column in columns)
-        return one.lerp_(other, across)
-
-    return row(upper).lerp_(row(lower), down[:, None])
+    rows = (stored[row.numpy()] for row in (upper, lower))
+    corners = [send(torch.from_numpy(row.take(column, 1))) for row in rows for column in columns]
+    across, down = send(across.repeat_interleave(3)), send(down[:, None])
+    above, below = (corners[k].float().lerp_(corners[k + 1].float(), across) for k in (0, 2))
+    return above.lerp_(below, down)
 
 
 def _taps(image: Image, axis: int, new_size: int) -> tuple[Tensor, Tensor, Tensor]:

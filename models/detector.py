@@ -1,8 +1,7 @@
 """The detector: one batch of canvases through dense part, proposals, RoIAlign, head and postprocess."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,27 +10,25 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
-from models.canvas import Canvas, prepare
+from models.canvas import Canvas
 from models.detections import Detections
-from models.engines import EngineChoice, build_engine
+from models.engines import EngineChoice, EngineUnavailable, build_engine
 from models.engines.protocol import Engine
-from models.images import Image
+from models.images import DecodeJpeg, Image
 from models.options import Options
-from models.postprocess import Candidates, postprocess
+from models.postprocess import Candidates, collect, select
 from models.proposals import ProposalConfig, Proposer, proposal_config
 from models.roi_align import roi_align, roi_align_config
 from models.room import Room
+from models.stages import Observe, Stages
+from models.upload import Upload
 from models.zoo.cards import Card
 from models.zoo.loading import load_network
 from models.zoo.quantized import find_quantized
 
-Observe = Callable[[str, float], None]
-
 WARM_UP_SECONDS = 4.0  # no larger batch is tried past this; a heavy model on a CPU gains nothing from batches
 WARM_UP_RUNS, LONG = 3, 0.5  # runs of each size; after so many seconds one will do
-PAYS = (
-    0.95  # of the time per image: a batch twice as large must do with it, or it only costs memory and latency
-)
+PAYS = 0.95  # of the time per image: a batch twice as large must do with it, or it costs memory and latency
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +50,7 @@ class DetectorSpec:
     engine: str = "auto"
     precision: str = "auto"
     threads: int = 0  # 0 = one a core
+    jpeg: str = "pillow"  # or nvjpeg
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,15 +65,22 @@ class Detector:
     """A loaded model on its device. Not thread-safe: one batch at a time, from one thread."""
 
     def __init__(
-        self, network: FasterRCNN, card: Card, engine: Engine, fallback_reason: str | None = None
+        self,
+        network: FasterRCNN,
+        card: Card,
+        engine: Engine,
+        fallback_reason: str | None = None,
+        jpeg: DecodeJpeg | None = None,
     ) -> None:
         self.card = card
         self.fallback_reason = fallback_reason
         self._engine = engine
+        self.jpeg = jpeg
         self.proposal_config = proposal_config(network)
         self._propose = Proposer(self.proposal_config, engine.suppress)
         self._roi_align = roi_align_config(network)
         self._room = Room()
+        self._upload = Upload(torch.device(engine.device))
         self._coder = network.roi_heads.box_coder
 
     @property
@@ -95,7 +100,7 @@ class Detector:
 
     def prepare(self, image: Image, size: int | None = None) -> Canvas:
         """The image's canvas; `size` replaces the card's short side, the long one's limit follows."""
-        return prepare(image, *self.card.canvas_limits(size))
+        return self._upload.prepare(image, *self.card.canvas_limits(size))
 
     def detect(self, jobs: Sequence[Job], observe: Observe | None = None) -> list[Detections]:
         """Detections per job, in order; all jobs share one canvas key. MemoryError: the device is full."""
@@ -113,16 +118,19 @@ class Detector:
     @torch.inference_mode()
     def _detect(self, jobs: Sequence[Job], observe: Observe) -> list[Detections]:
         canvas = jobs[0].canvas.key
-        with self._stage("dense", observe):
+        stages = Stages(torch.device(self.device), observe)
+        with stages("dense"):
             dense = self._engine.dense(self._stack(jobs))
-        with self._stage("proposals", observe):
+        with stages("proposals"):
             proposals = self._propose(dense, canvas, [job.canvas.content for job in jobs])
-        with self._stage("roi_align", observe):
+        with stages("roi_align"):
             pooled = roi_align(dense.features, proposals, canvas, self._roi_align, self._room)
-        with self._stage("head", observe):
+        with stages("head"):
             logits, deltas = self._engine.head(pooled)
-        with self._stage("postprocess", observe):
-            return self._postprocess(jobs, proposals, logits, deltas)
+        with stages("postprocess"):
+            found = self._postprocess(jobs, proposals, logits, deltas)
+        stages.finish()
+        return found
 
     @torch.inference_mode()
     def regions(self, job: Job, config: ProposalConfig) -> Regions:
@@ -134,34 +142,44 @@ class Detector:
 
     def _stack(self, jobs: Sequence[Job]) -> Tensor:
         """Canvases on the device: (B, 3, H, W), channels last in memory as the canvases are."""
-        return torch.stack([job.canvas.pixels for job in jobs]).to(self.device).permute(0, 3, 1, 2)
+        return self._upload.stack([job.canvas for job in jobs]).permute(0, 3, 1, 2)
 
     def _postprocess(
         self, jobs: Sequence[Job], proposals: list[Tensor], logits: Tensor, deltas: Tensor
     ) -> list[Detections]:
         sizes = [len(boxes) for boxes in proposals]
         parts = zip(jobs, proposals, torch.split(logits, sizes), torch.split(deltas, sizes), strict=True)
-        return [
-            postprocess(Candidates(*of_image), job.canvas, job.options, self._coder, self._engine.suppress)
-            for job, *of_image in parts
-        ]
-
-    @contextmanager
-    def _stage(self, name: str, observe: Observe) -> Iterator[None]:
-        started = time.perf_counter()
-        yield
-        if self.device.startswith("cuda"):
-            torch.cuda.synchronize(self.device)  # or the stage would be timed by its launch alone
-        observe(name, time.perf_counter() - started)
+        suppress = self._engine.suppress
+        return collect(
+            [
+                select(Candidates(*of_image), job.canvas, job.options, self._coder, suppress)
+                for job, *of_image in parts
+            ]
+        )
 
     def warm_up(self, cap: int) -> int:
-        """Run growing batches: the largest, up to `cap`, that still brings down the time per image."""
+        """Run growing batches: the largest, up to `cap`, that still brings down the time per image.
+
+        The engine is made ready for each of them, then for what else is likely: the sizes between, portraits.
+        """
         job = self._sample_job()
+        useful = self._useful_batch(job, cap)
+        deadline = time.perf_counter() + WARM_UP_SECONDS
+        height, width = job.canvas.key
+        for size in range(1, useful + 1):
+            for canvas in ((height, width), (width, height)):
+                if time.perf_counter() < deadline:
+                    self._engine.get_ready(size, canvas)
+        return useful
+
+    def _useful_batch(self, job: Job, cap: int) -> int:
+        self._engine.get_ready(1, job.canvas.key)
         self.detect([job])
         deadline = time.perf_counter() + WARM_UP_SECONDS
         useful, best = 1, self._time(job, 1)
         while useful * 2 <= cap and time.perf_counter() < deadline:
             try:
+                self._engine.get_ready(useful * 2, job.canvas.key)
                 per_image = self._time(job, useful * 2)
             except MemoryError:
                 break
@@ -205,7 +223,22 @@ def load_detector(spec: DetectorSpec) -> Detector:
     quantized = find_quantized(loaded.card, loaded.weights, spec.cache_dir) if int8 else None
     choice = EngineChoice(spec.device, spec.engine, spec.precision, spec.threads, spec.cache_dir, quantized)
     engine = build_engine(loaded.network, choice)
-    return Detector(loaded.network, loaded.card, engine, loaded.fallback_reason)
+    jpeg = _jpeg(spec.jpeg, torch.device(engine.device))
+    return Detector(loaded.network, loaded.card, engine, loaded.fallback_reason, jpeg)
+
+
+def _jpeg(name: str, device: torch.device) -> DecodeJpeg | None:
+    """What decodes JPEGs in Pillow's place, if anything; raises EngineUnavailable."""
+    if name == "pillow":
+        return None
+    if device.type != "cuda":
+        raise EngineUnavailable(f"nvJPEG decodes on a GPU, not on {device}; set RCNN_JPEG to pillow")
+    from models.nvjpeg import NvJpeg
+
+    try:
+        return NvJpeg(device)
+    except RuntimeError as error:
+        raise EngineUnavailable("this torchvision has no nvJPEG; set RCNN_JPEG to pillow") from error
 
 
 def _ignore(stage: str, seconds: float) -> None:

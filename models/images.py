@@ -36,6 +36,7 @@ from models.orientation import DAMAGE, orientation_of, oriented
 from models.picture_modes import converter
 
 Pixels = npt.NDArray[np.uint8]
+DecodeJpeg = Callable[[bytes], Pixels | None]
 
 MAX_SIDE = 65_535  # what JPEG and GIF can hold; from 1 pixel to this any shape is an image
 
@@ -109,13 +110,22 @@ class Image:
         return self.draft.height if self.draft else int(self.pixels.shape[0])
 
 
-def decode(data: bytes, limits: Limits, canvas_limits: CanvasLimits | None = None) -> Image:
+def decode(
+    data: bytes,
+    limits: Limits,
+    canvas_limits: CanvasLimits | None = None,
+    jpeg: DecodeJpeg | None = None,
+) -> Image:
     """Decode an encoded image. Raises InvalidImage or ImageTooLarge, each with a text for the sender.
 
     `canvas_limits` are those of the canvas that the pixels are for (short side, long side, px): a JPEG much
     larger than it comes as a draft. None: all pixels, for drawing, for training, for looking at parts.
+    `jpeg` is asked for the pixels, as stored, of an ordinary JPEG; where it gives None, Pillow decodes.
     """
-    return render(open_picture(data, limits), limits, canvas_limits)
+    picture = open_picture(data, limits)
+    check_size(picture.size, limits)
+    decoded = jpeg(data) if jpeg and _is_ordinary_jpeg(picture) else None
+    return render(picture, limits, canvas_limits, decoded)
 
 
 def open_picture(data: bytes, limits: Limits) -> ImageFile:
@@ -128,24 +138,35 @@ def open_picture(data: bytes, limits: Limits) -> ImageFile:
         return _OPENERS[header.format](BytesIO(without_exif(data) if header.format == "AVIF" else data))
 
 
-def render(picture: ImageFile, limits: Limits, canvas_limits: CanvasLimits | None = None) -> Image:
-    """The image that an opened picture stands at. Raises as `decode` does."""
+def render(
+    picture: ImageFile,
+    limits: Limits,
+    canvas_limits: CanvasLimits | None = None,
+    decoded: Pixels | None = None,
+) -> Image:
+    """The image that an opened picture stands at, or what is decoded of it. Raises as `decode` does."""
     size, format = picture.size, str(picture.format)
     check_size(size, limits)
     with blaming_the_data(format):
-        scale = begin_draft(picture, canvas_limits) if canvas_limits else 1
+        scale = begin_draft(picture, canvas_limits) if canvas_limits and decoded is None else 1
     _check_tiles(picture)
     with blaming_the_data(format):
-        picture.load()
-        orientation = orientation_of(picture)
-        pixels = _pixels(picture, orientation)
+        if decoded is None:
+            picture.load()
+        orientation = orientation_of(picture)  # of a loaded TIFF there is none left
+        pixels = _pixels(picture, orientation) if decoded is None else _turned(decoded, size, orientation)
     return Image(pixels, format, draft_of(size, picture.size, scale, orientation))
 
 
-def read(source: bytes | Pixels, limits: Limits, canvas_limits: CanvasLimits | None = None) -> Image:
+def read(
+    source: bytes | Pixels,
+    limits: Limits,
+    canvas_limits: CanvasLimits | None = None,
+    jpeg: DecodeJpeg | None = None,
+) -> Image:
     """An image from what it comes as: a file, or pixels. Raises InvalidImage or ImageTooLarge."""
     if isinstance(source, bytes):
-        return decode(source, limits, canvas_limits)
+        return decode(source, limits, canvas_limits, jpeg)
     return of_pixels(source, limits)
 
 
@@ -212,6 +233,20 @@ def _hush_pillow() -> None:
     if _HUSH not in warnings.filters:
         with _hush_lock:
             warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _is_ordinary_jpeg(picture: ImageFile) -> bool:
+    """Whether it is a JPEG that every decoder takes for YCbCr: by its components, and by Adobe's marker."""
+    if not isinstance(picture, JpegImageFile) or picture.info.get("adobe_transform", 1) != 1:
+        return False
+    return [layer[0] for layer in picture.layer] == [1, 2, 3]
+
+
+def _turned(decoded: Pixels, size: Size, orientation: int) -> Pixels:
+    """Pixels as stored, the way up that the orientation shows."""
+    shown, stored = oriented(*size, orientation)
+    stored[:] = decoded
+    return shown
 
 
 def _pixels(picture: ImageFile, orientation: int) -> Pixels:

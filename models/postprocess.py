@@ -1,5 +1,6 @@
 """Class logits and box deltas to detections: the options of each request apply here, before any NMS."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +33,18 @@ def postprocess(
     coder: BoxCoder,
     suppress: Suppress = torchvision_nms,
 ) -> Detections:
-    """One image's detections, in torchvision's order: softmax, floor, classes, decode, clip, NMS, top-k."""
+    """One image's detections, as a request of its own; `select` and `collect` are its two halves."""
+    [found] = collect([select(candidates, canvas, options, coder, suppress)])
+    return found
+
+
+def select(
+    candidates: Candidates, canvas: Canvas, options: Options, coder: BoxCoder, suppress: Suppress
+) -> Tensor:
+    """One image's answer on its device, (N, 6): box xyxy in image px, label, score; best first.
+
+    In torchvision's order: softmax, floor, classes, decode, clip, NMS, top-k.
+    """
     scores = F.softmax(candidates.logits, dim=-1)
     rows, labels = torch.where(_wanted(scores, options))
     boxes = _decode(candidates, rows, labels, coder)
@@ -41,11 +53,21 @@ def postprocess(
     boxes, kept_scores, labels = boxes[keep], scores[rows[keep], labels[keep]], labels[keep]
     groups = torch.zeros_like(labels) if options.class_agnostic else labels
     best = suppress(boxes, kept_scores, groups, options.nms_threshold)[: options.max_detections]
-    return Detections(
-        boxes=canvas.to_image(boxes[best]).cpu().numpy(),
-        labels=labels[best].cpu().numpy(),
-        scores=kept_scores[best].cpu().numpy(),
-    )
+    answer = labels[best, None].to(boxes.dtype), kept_scores[best, None]  # a float holds every label exactly
+    return torch.cat([canvas.to_image(boxes[best]), *answer], dim=1)
+
+
+def collect(answers: Sequence[Tensor]) -> list[Detections]:
+    """The answers of `select` as detections, with one copy from the device for all of them."""
+    rows = torch.split(torch.cat(list(answers)).cpu(), [len(answer) for answer in answers])
+    return [
+        Detections(
+            boxes=row[:, :4].numpy(),
+            labels=row[:, 4].to(torch.int64).numpy(),
+            scores=row[:, 5].numpy(),
+        )
+        for row in rows
+    ]
 
 
 def _wanted(scores: Tensor, options: Options) -> Tensor:

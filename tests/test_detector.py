@@ -1,11 +1,13 @@
 """The detector through its front door: batches, options, sizes, choices of engine and device."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from models.detections import Detections
-from models.detector import Detector, Job
+from models.detector import Detector, DetectorSpec, Job, load_detector
 from models.engines import EngineChoice, EngineUnavailable, build_engine
 from models.images import Image
 from models.options import Options
@@ -137,6 +139,9 @@ class FullDevice:
     def __init__(self, engine: object) -> None:
         self._engine = engine
 
+    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
+        pass
+
     def dense(self, pixels: torch.Tensor) -> object:
         if len(pixels) > 1:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -179,6 +184,11 @@ def test_what_cannot_be_had_is_refused_by_name(choice: EngineChoice, message: st
         build_engine(random_network(), choice)
 
 
+def test_nvjpeg_is_refused_where_there_is_no_gpu(tmp_path: Path) -> None:
+    with pytest.raises(EngineUnavailable, match="not on cpu; set RCNN_JPEG to pillow"):
+        load_detector(DetectorSpec("shapes", tmp_path, device="cpu", engine="torch", jpeg="nvjpeg"))
+
+
 def test_threads_are_set_when_asked() -> None:
     before = torch.get_num_threads()
     try:
@@ -186,18 +196,3 @@ def test_threads_are_set_when_asked() -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_cuda_answers_as_the_cpu_does(images: list[Image], precision: str) -> None:
-    network = random_network(spread=4)
-    card = random_detector().card
-    cpu = detect(Detector(network, card, build_engine(network, EngineChoice("cpu"))), images[0])
-    choice = EngineChoice("cuda", precision=precision)
-    gpu = detect(
-        Detector(random_network(spread=4), card, build_engine(random_network(spread=4), choice)), images[0]
-    )
-    assert abs(len(cpu) - len(gpu)) <= max(1, len(cpu) // 10)
-    if precision == "fp32" and len(cpu) == len(gpu):
-        np.testing.assert_allclose(cpu.scores, gpu.scores, atol=5e-3)

@@ -1035,3 +1035,64 @@ def test_there_is_one_name_for_every_error() -> None:
     assert issubclass(InvalidImage, images.ImageError)
     assert issubclass(ImageTooLarge, images.ImageError)
     assert not issubclass(ImageTooLarge, InvalidImage)
+
+
+# --- another decoder of JPEG --------------------------------------------------------------------------------
+
+
+class Other:
+    """Stands for nvJPEG: gives the pixels as stored, each a little brighter than Pillow has them."""
+
+    def __init__(self, refuses: bool = False) -> None:
+        self.asked = 0
+        self._refuses = refuses
+
+    def __call__(self, data: bytes) -> np.ndarray | None:
+        self.asked += 1
+        pixels = np.asarray(pillow.open(io.BytesIO(data)).convert("RGB"))
+        return None if self._refuses else np.minimum(pixels, 250) + np.uint8(5)
+
+
+@pytest.mark.parametrize("orientation", SHOWN)
+def test_another_decoder_gives_the_pixels_of_a_jpeg_and_the_rest_stays(orientation: int) -> None:
+    exif = pillow.Exif()
+    exif[ORIENTATION] = orientation
+    data, other = encoded(corners(), "JPEG", exif=exif), Other()
+    image, usual = decode(data, LIMITS, jpeg=other), decode(data, LIMITS)
+    assert other.asked == 1
+    assert image.format == "JPEG"
+    assert (image.pixels == np.minimum(usual.pixels, 250) + 5).all()
+
+
+def test_what_the_other_decoder_will_not_have_is_pillows() -> None:
+    data, other = encoded(corners(), "JPEG"), Other(refuses=True)
+    assert (decode(data, LIMITS, jpeg=other).pixels == decode(data, LIMITS).pixels).all()
+    assert other.asked == 1
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        encoded(corners(), "PNG"),
+        encoded(corners().convert("L"), "JPEG"),
+        encoded(corners().convert("CMYK"), "JPEG"),
+        encoded(corners(), "JPEG", keep_rgb=True),
+    ],
+    ids=["png", "grey", "cmyk", "rgb"],
+)
+def test_the_other_decoder_is_asked_for_ordinary_jpegs_alone(data: bytes) -> None:
+    other = Other()
+    assert (decode(data, LIMITS, jpeg=other).pixels == decode(data, LIMITS).pixels).all()
+    assert other.asked == 0
+
+
+def test_limits_come_before_the_other_decoder() -> None:
+    other = Other()
+    with pytest.raises(ImageTooLarge):
+        decode(encoded(corners(), "JPEG"), Limits(100), jpeg=other)
+    assert other.asked == 0
+
+
+def test_pixels_of_another_size_than_the_header_says_are_refused() -> None:
+    with pytest.raises(InvalidImage, match="damaged"):
+        decode(encoded(corners(), "JPEG"), LIMITS, jpeg=lambda data: np.zeros((9, 9, 3), np.uint8))

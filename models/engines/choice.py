@@ -7,6 +7,8 @@ from pathlib import Path
 import torch
 from torchvision.models.detection import FasterRCNN
 
+from models.engines.cuda_graphs import GraphRecorder
+from models.engines.graphed_engine import GraphedEngine
 from models.engines.protocol import Engine
 from models.engines.torch_engine import TorchEngine
 
@@ -53,9 +55,14 @@ def build_engine(network: FasterRCNN, choice: EngineChoice) -> Engine:
     if engine == "torch":
         if choice.threads:
             torch.set_num_threads(choice.threads)
-        return TorchEngine(network, device, precision)
+        on_gpu = device.type == "cuda"
+        return _cuda(network, device, precision) if on_gpu else TorchEngine(network, device, precision)
     torch.set_num_threads(BESIDE_OPENVINO)
     return _openvino(network, choice, precision)
+
+
+def _cuda(network: FasterRCNN, device: torch.device, precision: str) -> Engine:
+    return GraphedEngine(TorchEngine(network, device, precision), GraphRecorder(device))
 
 
 def _openvino(network: FasterRCNN, choice: EngineChoice, precision: str) -> Engine:

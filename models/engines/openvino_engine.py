@@ -32,6 +32,9 @@ class OpenVINOEngine:
         self._head = core.compile_model(parts.head, "CPU", settings)
         self._outputs = [port.get_partial_shape()[1].get_length() for port in self._head.outputs]
 
+    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
+        """Nothing to do: the compiled parts take any shape."""
+
     def dense(self, pixels: Tensor) -> DenseOutput:
         """Canvases (B, 3, H, W) to feature maps and RPN outputs, channels last; valid until the next call."""
         levels = [level.permute(0, 3, 1, 2) for level in self._run_dense(pixels.permute(0, 2, 3, 1))]

@@ -32,6 +32,9 @@ class Engine(Protocol):
     @property
     def suppress(self) -> Suppress: ...
 
+    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
+        """Prepare for batches of so many canvases (height, width); answers are the same without it."""
+
     def dense(self, pixels: Tensor) -> DenseOutput:
         """Canvases (B, 3, H, W) to feature maps and RPN outputs, which the next call may overwrite."""
 

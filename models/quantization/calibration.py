@@ -28,6 +28,10 @@ class RecordingEngine:
         self.suppress = engine.suppress
         self.pooled: list[Input] = []
 
+    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
+        """As the engine's."""
+        self._engine.get_ready(batch, canvas)
+
     def dense(self, pixels: Tensor) -> DenseOutput:
         """As the engine's."""
         return self._engine.dense(pixels)

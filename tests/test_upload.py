@@ -1,0 +1,57 @@
+"""Canvases for a device: the same arithmetic wherever it happens, and nothing of it left on the host."""
+
+from contextlib import ExitStack
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from models.canvas import prepare
+from models.images import Image
+from models.upload import Upload
+
+
+def image(height: int, width: int) -> Image:
+    return Image(np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8), "PNG")
+
+
+def test_on_a_cpu_nothing_is_sent() -> None:
+    upload = Upload(torch.device("cpu"))
+    canvas, same = upload.prepare(image(60, 90), 128, 224), prepare(image(60, 90), 128, 224)
+    assert torch.equal(canvas.pixels, same.pixels)
+    assert canvas.ready is None
+    assert upload.stack([canvas, canvas]).shape == (2, 128, 192, 3)
+
+
+def test_only_what_is_needed_is_sent_and_as_bytes() -> None:
+    sent: list[Tensor] = []
+
+    def send(tensor: Tensor) -> Tensor:
+        sent.append(tensor)
+        return tensor.clone()
+
+    canvas = prepare(image(1600, 900), 90, 160, send)
+    assert torch.equal(canvas.pixels, prepare(image(1600, 900), 90, 160).pixels)
+    corners, weights = sent[:4], sent[4:]  # the four pixels that each new one is made of
+    assert {(tuple(tensor.shape), tensor.dtype) for tensor in corners} == {((160, 3 * 90), torch.uint8)}
+    assert {(tensor.numel(), tensor.dtype) for tensor in weights} == {
+        (3 * 90, torch.float32),
+        (160, torch.float32),
+    }
+
+
+def test_all_that_follows_happens_on_the_device() -> None:
+    """A tensor of the host among those of the device would be an error here, as on the device itself."""
+    device, pretended, rest = torch.device("cuda:7"), FakeTensorMode(allow_non_fake_inputs=True), ExitStack()
+
+    def send(tensor: Tensor) -> Tensor:
+        if tensor.is_floating_point():  # the last that the host makes
+            rest.enter_context(pretended)
+        with pretended:
+            return pretended.from_tensor(tensor).to(device)
+
+    with rest:
+        canvas = prepare(image(60, 90), 128, 224, send)
+    assert canvas.pixels.device == device
+    assert canvas.key == (128, 192)
