@@ -175,6 +175,8 @@ async def served() -> AsyncIterator[Served]:
 class Program:
     """The server as a process of its own: `python -m tests.program`, which is `serve` with a FakeDetector."""
 
+    command = ("-m", "tests.program")
+
     def __init__(self, *arguments: str, **settings: str) -> None:
         environment = {
             **os.environ,
@@ -182,7 +184,7 @@ class Program:
             **{f"RCNN_{key}".upper(): value for key, value in settings.items()},
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.program", *arguments],
+            [sys.executable, *self.command, *arguments],
             cwd=ROOT,
             env=environment,
             stderr=subprocess.PIPE,
