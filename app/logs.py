@@ -8,6 +8,8 @@ from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Literal
 
+from app import tracing
+
 request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -20,10 +22,12 @@ def chosen_id(sent: str) -> str:
 
 
 class _WithRequestId(logging.Filter):
-    """Puts the id of the request being answered on every record; "-" outside a request."""
+    """Puts the ids of the request being answered and of its trace on every record; "-" outside a request."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         record.request_id = request_id.get()
+        if (span := tracing.current.get()) is not None:
+            record.trace_id = span.trace_id
         return True
 
 
@@ -36,6 +40,7 @@ class JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "logger": record.name,
             "request_id": getattr(record, "request_id", "-"),
+            **({"trace_id": record.trace_id} if hasattr(record, "trace_id") else {}),
             "message": record.getMessage(),
             **getattr(record, "fields", {}),
         }

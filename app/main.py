@@ -1,5 +1,6 @@
 """Where the service is put together: the only place that builds objects; at import it does nothing."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -35,7 +36,9 @@ from app.routes import (
 from app.service import DetectionService
 from app.settings import Settings
 from app.streams import Places
+from app.tracing import Tracer
 
+LAST_SPANS_SECONDS = 3  # for a collector that is slow to take them
 LAST_CALLS_SECONDS = 1  # for answers over gRPC on their way; an idle client is slow to notice the end
 DESCRIPTION = "Object detection with Faster R-CNN: an image in, boxes, labels and scores out."
 
@@ -64,9 +67,15 @@ SPOKEN = (
 )
 
 
-def create_app(settings: Settings | None = None, detector: Detector | None = None) -> FastAPI:
-    """The service as an ASGI application; with a `detector` it serves that one instead of loading a model."""
+def create_app(
+    settings: Settings | None = None, detector: Detector | None = None, tracer: Tracer | None = None
+) -> FastAPI:
+    """The service as an ASGI application; with a `detector` it serves that one instead of loading a model.
+
+    A `tracer` takes the place of the one that the settings ask for.
+    """
     settings = settings or Settings()
+    tracer = tracer or _tracer(settings)
     metrics = Metrics()
     service = _service(settings, metrics, (lambda: detector) if detector else partial(load, settings))
     dialects = dropin.Dialects(SPOKEN)
@@ -80,6 +89,7 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
         redirect_slashes=False,
     )
     app.state.service = service
+    app.state.tracer = tracer
     app.state.fetcher = Fetcher(settings.max_body_bytes)
     app.state.places = Places(settings.max_streams, metrics)
     app.add_middleware(
@@ -90,7 +100,7 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
         dialects=dialects,
     )
     app.add_middleware(
-        RequestContext, metrics=metrics, dialects=dialects
+        RequestContext, metrics=metrics, dialects=dialects, tracer=tracer
     )  # the last one added is the outermost
     for router in ROUTERS:
         key = [Depends(access.require_key)] if router in GUARDED else []
@@ -102,21 +112,32 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: DetectionService = app.state.service
     service.start()
-    calls = await _listen_for_calls(service)
+    calls = await _listen_for_calls(service, app.state.tracer)
     yield
     await service.close()
     if calls is not None:
         await calls.stop(LAST_CALLS_SECONDS)
+    if app.state.tracer is not None:
+        await asyncio.to_thread(app.state.tracer.close, LAST_SPANS_SECONDS)
 
 
-async def _listen_for_calls(service: DetectionService) -> Any:
+def _tracer(settings: Settings) -> Tracer | None:
+    """What sends traces to the collector that the settings name, if they name one."""
+    if settings.otlp_endpoint is None:
+        return None
+    from app.otlp import connect  # an optional dependency
+
+    return connect(settings.otlp_endpoint)
+
+
+async def _listen_for_calls(service: DetectionService, tracer: Tracer | None) -> Any:
     """The gRPC server, where the settings ask for one; raises OSError where its port is taken."""
     settings = service.settings
     if not settings.grpc_port:
         return None
     from app.rpc.server import listen  # an optional dependency
 
-    server, _ = await listen(service, settings.host, settings.grpc_port)
+    server, _ = await listen(service, settings.host, settings.grpc_port, tracer)
     return server
 
 

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app import tracing
 from app.errors import (
     PROBLEMS,
     BodyTooLarge,
@@ -48,24 +49,40 @@ def only_problems(scope: Scope) -> Dialect:
 class RequestContext:
     """Gives every request its id, and every outcome its header, log line and metrics."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, dialects: Dialects = only_problems) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        dialects: Dialects = only_problems,
+        tracer: tracing.Tracer | None = None,
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._dialects = dialects
+        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection; anything but a request or a web socket passes through."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send, chosen_id(Headers(scope=scope).get("x-request-id", "")))
+        headers = Headers(scope=scope)
+        span = self._begin(scope, headers)
+        answer = _Answer(send, chosen_id(headers.get("x-request-id", "")), span)
         scope.setdefault("state", {})["started"] = answer.started
-        token = request_id.set(answer.request_id)
+        token, span_token = request_id.set(answer.request_id), tracing.current.set(span)
         try:
             await self._guarded(scope, receive, answer)
         finally:
             self._record(scope, answer)
+            tracing.current.reset(span_token)
             request_id.reset(token)
+
+    def _begin(self, scope: Scope, headers: Headers) -> tracing.Span | None:
+        """The request's span; none of a probe, nor of a web socket, which may stay for days."""
+        if self._tracer is None or scope["type"] != "http" or scope["path"] in PROBES:
+            return None
+        return self._tracer.begin(scope["method"], headers)
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
@@ -93,15 +110,23 @@ class RequestContext:
             "status": answer.status,
             "ms": round(seconds * 1e3, 1),
         }
+        described = {
+            "http.request.method": fields["method"],
+            "http.route": route,
+            "http.response.status_code": answer.status,
+            "rcnn.request_id": answer.request_id,
+        }
+        tracing.answered(answer.span, f"{fields['method']} {route}", answer.status, described)
         line = "%(method)s %(route)s %(status)d %(ms).1f ms"
         logger.log(logging.DEBUG if quiet else logging.INFO, line, fields, extra={"fields": fields})
 
 
 class _Answer:
-    """What was sent so far; adds X-Request-ID."""
+    """What was sent so far; adds X-Request-ID, and where the request is traced W3C's traceresponse."""
 
-    def __init__(self, send: Send, identity: str) -> None:
+    def __init__(self, send: Send, identity: str, span: tracing.Span | None = None) -> None:
         self._send = send
+        self.span = span
         self.request_id = identity
         self.started = time.monotonic()
         self.status = GONE
@@ -111,7 +136,10 @@ class _Answer:
         if message["type"] in _BEGINNINGS:
             self.begun = True
             self.status = message.get("status", OPENED)
-            MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.request_id
+            if self.span is not None:
+                headers["traceresponse"] = self.span.traceparent
         await self._send(message)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
+from app import tracing
 from app.errors import InvalidParameter, NotFound
 from app.metrics import Metrics
 from app.worker import Ran, Worker
@@ -36,10 +37,11 @@ class Canvas(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One image ready for the device, and what its request asked for."""
+    """One image ready for the device, what its request asked for, and its trace."""
 
     canvas: Canvas
     options: Options
+    span: tracing.Span | None = None
 
 
 class Detector(Protocol):
@@ -69,10 +71,11 @@ class Detector(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Inferred:
-    """Detections of one image, and the seconds that its batch spent on postprocessing."""
+    """Detections of one image, the seconds that its batch spent on postprocessing, and that batch's span."""
 
     detections: Detections
     postprocess: float
+    batch: tracing.Span | None = None
 
 
 class Model:
@@ -169,10 +172,21 @@ class Model:
         def observe(stage: str, seconds: float) -> None:
             stages[stage] += seconds
             self._metrics.stage_duration.labels(stage=stage).observe(seconds)
+            if batch is not None:
+                batch.stage(stage, seconds)
 
-        found = self.detector.detect(jobs, observe)
+        with tracing.batch([job.span for job in jobs]) as batch:
+            if batch is not None:
+                batch.describe(_described(jobs))
+            found = self.detector.detect(jobs, observe)
         self._metrics.padding_ratio.observe(_padding_ratio([job.canvas for job in jobs]))
-        return [Inferred(detections, stages["postprocess"]) for detections in found]
+        return [Inferred(detections, stages["postprocess"], batch) for detections in found]
+
+
+def _described(jobs: Sequence[Job]) -> tracing.Attributes:
+    """A batch as its span shows it; the canvas as width x height."""
+    height, width = jobs[0].canvas.key
+    return {"rcnn.batch.size": len(jobs), "rcnn.canvas": f"{width}x{height}"}
 
 
 def _own_size(image: Image, size: int | None, card: Card) -> int | None:

@@ -44,6 +44,7 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     configure_logging(settings.log_level, settings.log_format)
     try:
         _check_grpc(settings)
+        _check_tracing(settings)
         listener = _listen(settings)
     except OSError as error:
         logger.error("%s", error)
@@ -182,6 +183,21 @@ def _check_grpc(settings: Settings) -> None:
         raise OSError("RCNN_GRPC_PORT needs grpcio: pip install 'rcnn-serve[grpc]', or leave it out")
     if settings.grpc_port:
         _bind(settings, settings.grpc_port, "RCNN_GRPC_PORT").close()
+
+
+def _check_tracing(settings: Settings) -> None:
+    """Raise OSError where the traces that the settings ask for cannot be made."""
+    if settings.otlp_endpoint and not _is_installed("opentelemetry.exporter.otlp.proto.http"):
+        raise OSError(
+            "RCNN_OTLP_ENDPOINT needs OpenTelemetry: pip install 'rcnn-serve[tracing]', or leave it out"
+        )
+
+
+def _is_installed(name: str) -> bool:
+    try:
+        return find_spec(name) is not None
+    except ModuleNotFoundError:  # of a package that it would lie in
+        return False
 
 
 def _listen(settings: Settings) -> socket.socket:

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Literal, ParamSpec, TypeVar
 
+from app import tracing
 from app.admission import Admission, Permit
 from app.batcher import Answered, Batcher, Closed, Expired
 from app.caller import Caller
@@ -19,7 +20,7 @@ from app.errors import (
     ServiceError,
 )
 from app.metrics import Metrics
-from app.model import Inferred, Job, Model
+from app.model import Canvas, Inferred, Job, Model
 from app.plan import DetectParams, DrawnFormat, Outcome, Plan, Source, Timings
 from app.preparation import Preparation, Ready, late
 from app.settings import Settings
@@ -198,7 +199,8 @@ class DetectionService:
         held = len(data) if isinstance(data, bytes) else data.nbytes
         caller = Caller()
         with self._admission.admit(held, plan.deadline) as permit:
-            ready = await self._preparation.prepare(data, plan, caller)
+            with tracing.span("decode"):
+                ready = await self._preparation.prepare(data, plan, caller)
             permit.grow(ready.nbytes(self._tiles_at_once), len(ready.tiles))
             answered = await self._answer(ready, plan, caller, permit)
             found = answered.result.detections
@@ -209,10 +211,10 @@ class DetectionService:
     async def _answer(self, ready: Ready, plan: Plan, caller: Caller, permit: Permit) -> Answered[Inferred]:
         """Through the queue: the image as one job, or where it is cut into tiles one for each of them."""
         if not ready.tiles:
-            return await self._infer(Job(ready.canvas, plan.options), plan.deadline, caller)
+            return await self._infer(ready.canvas, plan.options, plan, caller)
         steps = Steps(
             prepare=lambda tile: self._preparation.tile(ready, tile, plan, caller),
-            infer=lambda canvas, options: self._infer(Job(canvas, options), plan.deadline, caller),
+            infer=lambda canvas, options: self._infer(canvas, options, plan, caller),
             merge=lambda work: self._preparation.run(plan, caller, work),
             done=permit.give_place_back,
         )
@@ -226,15 +228,21 @@ class DetectionService:
     def _tiles_at_once(self) -> int:
         return BATCHES * self._batcher.max_batch
 
-    async def _infer(self, job: Job, deadline: float, caller: Caller) -> Answered[Inferred]:
+    async def _infer(
+        self, canvas: Canvas, options: Options, plan: Plan, caller: Caller
+    ) -> Answered[Inferred]:
+        job = Job(canvas, options, tracing.current.get())
         try:
-            answered = await self._batcher.submit(job, job.canvas.key, deadline, caller)
+            with tracing.span("queue") as waiting:
+                answered = await self._batcher.submit(job, canvas.key, plan.deadline, caller)
+                if waiting is not None:
+                    _end_of_queue(waiting, answered)
         except Expired as error:
             raise late() from error
         except Closed as error:
             raise self._refusal() or Draining("the service is stopping", RETRY_SECONDS) from error
         except MemoryError as error:
-            height, width = job.canvas.key
+            height, width = canvas.key
             raise ImageTooLarge(
                 f"a canvas of {width} x {height} px does not fit into the device; give a smaller `size`"
             ) from error
@@ -255,6 +263,13 @@ def _timings(ready: Ready, answered: Answered[Inferred], plan: Plan) -> Timings:
     inference = max(0.0, answered.ran - post)
     seconds = (ready.seconds, answered.queued, inference, post, time.monotonic() - plan.started)
     return Timings(*(value * 1000 for value in seconds))
+
+
+def _end_of_queue(waiting: tracing.Span, answered: Answered[Inferred]) -> None:
+    """The wait ended as the batch began, which is another request's span as well."""
+    if answered.result.batch is not None:
+        waiting.link(answered.result.batch)
+    waiting.end(seconds=answered.queued)
 
 
 def _given(value: R | None, default: R) -> R:

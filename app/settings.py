@@ -127,6 +127,13 @@ class Settings(ModelSettings):
     log_format: Literal["text", "json"] = Field(
         default="text", description="Log lines for people, or for machines."
     )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^/\s]+(/\S*)?$",
+        json_schema_extra={"allowed": "an address such as http://127.0.0.1:4318"},
+        description="The OpenTelemetry collector to send traces to, over HTTP; without it there are none. "
+        "It needs the extra tracing.",
+    )
     drain_seconds: float = Field(
         default=30.0,
         ge=0,

@@ -21,6 +21,7 @@ from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings import Settings
+from app.tracing import Tracer
 from tests.fakes import FakeDetector
 
 if TYPE_CHECKING:
@@ -134,10 +135,10 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 
 @asynccontextmanager
 async def _serve(
-    detector: FakeDetector | None = None, ready: bool = True, **settings: Any
+    detector: FakeDetector | None = None, ready: bool = True, tracer: Tracer | None = None, **settings: Any
 ) -> AsyncIterator[Served]:
     detector = detector or FakeDetector()
-    app = create_app(Settings(**{"drain_seconds": 5, "decode_threads": 2} | settings), detector)
+    app = create_app(Settings(**{"drain_seconds": 5, "decode_threads": 2} | settings), detector, tracer)
     transport = httpx.ASGITransport(app)
     client = httpx.AsyncClient(transport=transport, base_url="http://test", timeout=20)
     async with app.router.lifespan_context(app), client:
@@ -175,6 +176,8 @@ async def served() -> AsyncIterator[Served]:
 class Program:
     """The server as a process of its own: `python -m tests.program`, which is `serve` with a FakeDetector."""
 
+    command = ("-m", "tests.program")
+
     def __init__(self, *arguments: str, **settings: str) -> None:
         environment = {
             **os.environ,
@@ -182,7 +185,7 @@ class Program:
             **{f"RCNN_{key}".upper(): value for key, value in settings.items()},
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.program", *arguments],
+            [sys.executable, *self.command, *arguments],
             cwd=ROOT,
             env=environment,
             stderr=subprocess.PIPE,

@@ -48,6 +48,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "python_multipart": ("app/routes/*",),
     "grpc": ("app/rpc/*",),
     "google": ("app/rpc/messages.py",),
+    "opentelemetry": ("app/otlp.py",),
     "uvicorn": ("app/server.py",),
     "websockets": ("app/server.py",),
     "prometheus_client": ("app/metrics.py",),
@@ -83,22 +84,22 @@ ARROWS: dict[str, str] = {
     "app.server": "app app.main app.model app.service app.settings app.logs",
     "app.main": "app app.routes app.middleware app.service app.model app.worker app.admission app.batcher "
     "app.plan app.errors app.metrics app.settings app.schemas app.logs app.loading app.fetch app.rpc "
-    "app.streams",
+    "app.streams app.tracing app.otlp",
     # a request, from the outside in
     "app.exports": "models.detections",
     "app.routes": "app app.service app.streams app.plan app.schemas app.errors app.logs app.settings "
     "app.fetch app.exports app.keys app.openinference app.tensors models.detections models.zoo",
-    "app.rpc": "app.openinference app.tensors app.keys app.service app.plan app.errors app.logs",
+    "app.rpc": "app.openinference app.tensors app.keys app.service app.plan app.errors app.logs app.tracing",
     "app.openinference": "app app.service app.plan app.schemas app.errors app.tensors models.detections",
     "app.tensors": "app.errors app.plan models.images",
     "app.keys": "app.errors app.service",
-    "app.middleware": "app.errors app.metrics app.logs",
+    "app.middleware": "app.errors app.metrics app.logs app.tracing",
     "app.service": "app.admission app.batcher app.caller app.preparation app.tiled app.model app.plan "
-    f"app.errors app.metrics app.settings {VALUES}",
+    f"app.errors app.metrics app.settings app.tracing {VALUES}",
     "app.preparation": "app.caller app.model app.plan app.errors app.metrics app.settings models.drawing "
     f"{VALUES}",
     "app.tiled": f"app.batcher app.model {VALUES}",
-    "app.model": f"app.worker app.errors app.metrics models.zoo {VALUES}",
+    "app.model": f"app.worker app.errors app.metrics app.tracing models.zoo {VALUES}",
     "app.plan": f"app.errors app.schemas {VALUES}",
     "app.streams": f"app.service app.plan app.errors app.metrics models.frames {VALUES}",
     "app.fetch": "app.errors",
@@ -109,7 +110,9 @@ ARROWS: dict[str, str] = {
     "app.admission": "app.errors",
     "app.schemas": "models.tiles",
     "app.errors": "models.images",
-    "app.logs": "",
+    "app.logs": "app.tracing",
+    "app.tracing": "",
+    "app.otlp": "app app.tracing",
     "app.metrics": "",
     "app.settings": "app.model_settings",
     "app.model_settings": "",

@@ -18,6 +18,7 @@ from app.main import create_app
 from app.rpc.messages import messages
 from app.rpc.server import listen
 from app.settings import Settings
+from app.tracing import Tracer
 from tests.conftest import Program, Serve, Served, eventually
 from tests.fakes import FakeDetector, picture
 from tests.protocols import PNG
@@ -34,13 +35,15 @@ def request(*files: bytes, **others: Any) -> Any:
 
 
 @asynccontextmanager
-async def calls(served: Served) -> AsyncIterator[Any]:
+async def calls(served: Served, tracer: Tracer | None = None) -> AsyncIterator[Any]:
     """The published stub, of a gRPC server before the same service."""
-    server, port = await listen(served.app.state.service, "127.0.0.1", 0)
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        served.detector.let_go()
-    await server.stop(None)
+    server, port = await listen(served.app.state.service, "127.0.0.1", 0, tracer)
+    try:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+            yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            served.detector.let_go()
+    finally:
+        await server.stop(None)
 
 
 async def refusal(call: Any) -> Any:

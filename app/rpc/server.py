@@ -7,6 +7,7 @@ from typing import Any
 
 import grpc
 
+from app import tracing
 from app.errors import Internal, ServiceError
 from app.keys import check_key
 from app.logs import chosen_id, request_id
@@ -33,7 +34,9 @@ CALLS_PER_PLACE = 4  # calls at a time for each place of the queue: the others w
 access = logging.getLogger("app.access")
 
 
-async def listen(service: DetectionService, host: str, port: int) -> tuple[Any, int]:
+async def listen(
+    service: DetectionService, host: str, port: int, tracer: tracing.Tracer | None = None
+) -> tuple[Any, int]:
     """Start the server; with the port it has, which is a free one for 0. Raises OSError."""
     settings = service.settings
     server = grpc.aio.server(
@@ -45,7 +48,7 @@ async def listen(service: DetectionService, host: str, port: int) -> tuple[Any, 
         ),
         maximum_concurrent_rpcs=CALLS_PER_PLACE * settings.max_queue,
     )
-    handlers = {name: _handler(service, name, method) for name, method in METHODS.items()}
+    handlers = {name: _handler(service, name, method, tracer) for name, method in METHODS.items()}
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
@@ -59,21 +62,25 @@ async def listen(service: DetectionService, host: str, port: int) -> tuple[Any, 
     return server, bound
 
 
-def _handler(service: DetectionService, name: str, method: Method) -> Any:
+def _handler(service: DetectionService, name: str, method: Method, tracer: tracing.Tracer | None) -> Any:
     kinds = vars(messages())
     return grpc.unary_unary_rpc_method_handler(
-        _answering(service, name, method),
+        _answering(service, name, method, tracer),
         request_deserializer=kinds[f"{name}Request"].FromString,
         response_serializer=kinds[f"{name}Response"].SerializeToString,
     )
 
 
-def _answering(service: DetectionService, name: str, method: Method) -> Callable[[Any, Any], Awaitable[Any]]:
+def _answering(
+    service: DetectionService, name: str, method: Method, tracer: tracing.Tracer | None
+) -> Callable[[Any, Any], Awaitable[Any]]:
     async def answer(request: Any, context: Any) -> Any:
         started = time.monotonic()
         sent = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         token = request_id.set(chosen_id(sent.get("x-request-id", "")))
-        context.set_trailing_metadata((("x-request-id", request_id.get()),))
+        span = tracer.begin(name, sent) if tracer is not None and name not in OPEN else None
+        span_token = tracing.current.set(span)
+        context.set_trailing_metadata(tuple(_ids().items()))
         status = GONE
         try:
             if name not in OPEN:
@@ -91,6 +98,9 @@ def _answering(service: DetectionService, name: str, method: Method) -> Callable
             await _refuse(service, context, Internal(told))
         finally:
             _record(service, name, status, time.monotonic() - started)
+            described = {"rpc.system": "grpc", "rpc.method": name, "rcnn.request_id": request_id.get()}
+            tracing.answered(span, f"{SERVICE}/{name}", status, described)
+            tracing.current.reset(span_token)
             request_id.reset(token)
 
     return answer
@@ -99,9 +109,15 @@ def _answering(service: DetectionService, name: str, method: Method) -> Callable
 async def _refuse(service: DetectionService, context: Any, error: ServiceError) -> None:
     """End the call with the error's status; raises. Retry-After goes along as metadata, in seconds."""
     service.metrics.rejected.labels(code=error.code).inc()
-    headers = {"x-request-id": request_id.get(), "rcnn-code": error.code, **error.headers()}
+    headers = {**_ids(), "rcnn-code": error.code, **error.headers()}
     trailing = tuple((key.lower(), value) for key, value in headers.items())
     await context.abort(CODES[error.status], error.detail, trailing)
+
+
+def _ids() -> dict[str, str]:
+    """What the answer carries: the id of the call, and where it is traced W3C's traceresponse."""
+    span = tracing.current.get()
+    return {"x-request-id": request_id.get()} | ({} if span is None else {"traceresponse": span.traceparent})
 
 
 def _keys(sent: dict[str, str]) -> list[str]:
