@@ -227,7 +227,7 @@ def test_a_pod_that_loads_is_alive_and_not_started(name: str, start: Start) -> N
     program = start("--loading")
     assert asked(program, probes) == {"startup": 503, "readiness": 503, "liveness": 200}
     program.process.send_signal(signal.SIGUSR1)
-    program.logged("ready")
+    program.logged("after the start of the process")
     assert asked(program, probes) == {"startup": 200, "readiness": 200, "liveness": 200}
 
 
@@ -236,7 +236,7 @@ def test_a_pod_that_is_told_to_go_is_alive_not_ready_and_answers(name: str, star
     this = pod(name)
     probes = {probe: this.path(probe) for probe in ("readiness", "liveness")}
     program = start("--seconds", "1.5", drain_seconds=this.settings["RCNN_DRAIN_SECONDS"])
-    program.logged("ready")
+    program.logged("after the start of the process")
     with ThreadPoolExecutor(1) as pool:
         accepted = pool.submit(detect, program)
         until(lambda: in_flight(program) == 1, "it is accepted")
@@ -254,7 +254,7 @@ def test_what_outlasts_the_drain_ends_within_the_spare_seconds(stuck: str, start
     """A batch that never ends; a body that never does. From the drain's end it is the same for any drain."""
     drain = 0.5
     program = start("--seconds", "60", drain_seconds=str(drain))
-    program.logged("ready")
+    program.logged("after the start of the process")
     with ThreadPoolExecutor(1) as pool, socket.create_connection(("127.0.0.1", program.port)) as half:
         held = hold(program, half, stuck, pool.submit)
         told = time.monotonic()
