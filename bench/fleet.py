@@ -26,10 +26,15 @@ ROOMY = 1 << 60  # bytes are not modelled
 
 @dataclass(frozen=True)
 class ServiceTimes:
-    """Measured seconds: of batches by their size, and of all that a request spends outside of them."""
+    """Measured seconds: of batches by their size, and of all that a request spends outside of them.
+
+    `fresh` is of batches that begin on an idle device, where nothing else is being decoded: of the sizes that
+    it lacks, and of those that follow another, `batches` says it, the turn from one to the next included.
+    """
 
     batches: Mapping[int, Sequence[float]]
     outside: Sequence[float]
+    fresh: Mapping[int, Sequence[float]] = field(default_factory=dict)
 
     @property
     def capacity(self) -> float:
@@ -178,10 +183,10 @@ class Fleet:
     def _prepared(self, replica: _Replica, request: _Request) -> None:
         replica.queue.append(request)
         if not replica.busy:
-            self._begin(replica)
+            self._begin(replica, fresh=True)
 
-    def _begin(self, replica: _Replica) -> None:
-        """The next batch, where somebody waits."""
+    def _begin(self, replica: _Replica, fresh: bool = False) -> None:
+        """The next batch, where somebody waits; `fresh` where the device was idle."""
         batch: list[_Request] = []
         while replica.queue and len(batch) < self._max_batch:
             request = replica.queue.popleft()
@@ -191,11 +196,13 @@ class Fleet:
                 self._release(replica, request, 504)
         if batch:
             replica.busy, replica.began = True, self._now
-            seconds = self._draw.choice(self._seconds(len(batch)))
+            seconds = self._draw.choice(self._seconds(len(batch), fresh))
             self._at(self._now + seconds, self._done, replica, batch, seconds)
 
-    def _seconds(self, size: int) -> list[float]:
+    def _seconds(self, size: int, fresh: bool) -> Sequence[float]:
         """Measured times of that size; of one never seen, those of the next that was, scaled."""
+        if fresh and size in self._times.fresh:
+            return self._times.fresh[size]
         if size not in self._batches:
             nearest = min(self._batches, key=lambda known: (abs(known - size), known))
             self._batches[size] = [seconds * size / nearest for seconds in self._batches[nearest]]

@@ -6,6 +6,7 @@ Everything but the notebook is `rcnn serve`: settings, routes, queue, admission.
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -15,10 +16,11 @@ from app.settings import Settings
 
 
 class Recorded:
-    """A detector that writes a line for each batch: images, seconds."""
+    """A detector that writes a line for each batch: images, seconds, seconds of idleness before it."""
 
     def __init__(self, detector: Any, notebook: TextIO) -> None:
         self._detector, self._notebook = detector, notebook
+        self._ended = time.perf_counter()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._detector, name)
@@ -27,14 +29,24 @@ class Recorded:
         """As the detector's own."""
         began = time.perf_counter()
         found = self._detector.detect(jobs, observe)
-        self._notebook.write(f"{len(jobs)} {time.perf_counter() - began:.6f}\n")
+        idle, self._ended = began - self._ended, time.perf_counter()
+        self._notebook.write(f"{len(jobs)} {self._ended - began:.6f} {idle:.6f}\n")
         return found
 
 
-def read(notebook: Path, skip: int = 0) -> list[tuple[int, float]]:
-    """The batches from line `skip` on: images, seconds."""
+@dataclass(frozen=True)
+class Batch:
+    """A line of the notebook: images, seconds, and for how many seconds the device had been idle."""
+
+    size: int
+    seconds: float
+    idle: float
+
+
+def read(notebook: Path, skip: int = 0) -> list[Batch]:
+    """The batches from line `skip` on."""
     lines = notebook.read_text().splitlines()[skip:]
-    return [(int(size), float(seconds)) for size, seconds in map(str.split, lines)]
+    return [Batch(int(size), float(seconds), float(idle)) for size, seconds, idle in map(str.split, lines)]
 
 
 def main() -> int:

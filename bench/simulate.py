@@ -207,7 +207,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--max-queue", type=int, default=64)
     parser.add_argument("--objective", type=float, default=0.5, help="seconds within which an answer counts")
     parser.add_argument("--most", type=int, default=REPLICAS[-1], help="replicas of the largest fleet")
-    parser.add_argument("--requests", type=int, default=400_000, help="most requests of one run")
+    parser.add_argument("--requests", type=int, default=600_000, help="most requests of one run")
     parser.add_argument("--page", type=Path, help="a page whose tables are replaced")
     parser.add_argument("--plots", type=Path, help="a folder for the pictures")
     return parser.parse_args()

@@ -15,12 +15,13 @@ from bench.fleet import Fleet, Outcome, Rules, ServiceTimes
 from bench.load import Asker, Figures, Plan, Tally, Target, figures, measure
 from bench.overload import MOST_CONNECTIONS, environment, ready
 from bench.processes import free_port, running
-from bench.recorded import read
+from bench.recorded import Batch, read
 
 CLOSED = (1, 2, 3, 4, 6, 8, 12, 16)  # connections that the service times are measured at
 AHEAD = (0.4, 0.7, 1.0)  # shares of the capacity that they are measured at too, by other arrivals
 FACTORS = (0.5, 0.8, 1.2)
 START_PATIENCE = 240.0
+IDLE = 0.003  # seconds without a batch; shorter ones are the turn from one to the next
 DRAWS = 5  # runs of the model, of which the middle one counts
 AIM = 0.1  # how far the model may be from the server
 
@@ -73,17 +74,25 @@ class Bench:
         for share in AHEAD:
             rate = share * max(rates)
             self.ask(Plan(MOST_CONNECTIONS, 2 * seconds, rate=rate, seed=round(100 * share)))
-        batches = defaultdict(list)
-        for size, taken in read(self._notebook, first):
-            batches[size].append(taken)
-        return ServiceTimes(dict(sorted(batches.items())), outside)
+        return service_times(read(self._notebook, first), outside)
 
     def _outside(self, seconds: float) -> list[float]:
         first = len(read(self._notebook))
         asker = Asker(self._target, [self._image.read_bytes()], Plan(1, seconds))
         latencies = asyncio.run(asker.run()).latencies
-        batches = [taken for _, taken in read(self._notebook, first)]
+        batches = [batch.seconds for batch in read(self._notebook, first)]
         return [whole - taken for whole, taken in zip(latencies, batches, strict=True)]
+
+
+def service_times(found: Sequence[Batch], outside: Sequence[float]) -> ServiceTimes:
+    """Batches apart by size, and by whether they followed another: then the turn to them is theirs too."""
+    following, fresh = defaultdict(list), defaultdict(list)
+    for batch in found:
+        if batch.idle > IDLE:
+            fresh[batch.size].append(batch.seconds)
+        else:
+            following[batch.size].append(batch.seconds + batch.idle)
+    return ServiceTimes(dict(sorted(following.items())), outside, dict(sorted(fresh.items())))
 
 
 def validate(model: str, seconds: float, rules: Rules) -> tuple[ServiceTimes, list[Compared]]:
@@ -110,16 +119,21 @@ def validate(model: str, seconds: float, rules: Rules) -> tuple[ServiceTimes, li
 
 def write_times(path: Path, times: ServiceTimes, everything: dict[str, object]) -> None:
     """The service times as JSON, with what they belong to."""
-    batches = {size: [round(one, 5) for one in found] for size, found in times.batches.items()}
-    rounded = {"batches": batches, "outside": [round(one, 5) for one in times.outside]}
+    rounded: dict[str, object] = {
+        name: {size: [round(one, 5) for one in found] for size, found in by_size.items()}
+        for name, by_size in (("batches", times.batches), ("fresh", times.fresh))
+    }
+    rounded["outside"] = [round(one, 5) for one in times.outside]
     path.write_text(json.dumps({**everything, **rounded}) + "\n")
 
 
 def read_times(path: Path) -> ServiceTimes:
     """The same, read back; sizes are numbers again."""
     found = json.loads(path.read_text())
-    batches = {int(size): tuple(seconds) for size, seconds in found["batches"].items()}
-    return ServiceTimes(batches, tuple(found["outside"]))
+    batches, fresh = (
+        {int(size): tuple(seconds) for size, seconds in found[name].items()} for name in ("batches", "fresh")
+    )
+    return ServiceTimes(batches, tuple(found["outside"]), fresh)
 
 
 def within(found: Sequence[Compared], aim: float = AIM) -> bool:

@@ -15,10 +15,10 @@ from bench import simulate
 from bench.arrivals import CROWD_FACTOR, crowd, day, due_times, varying
 from bench.fleet import Fleet, Outcome, Rules, ServiceTimes
 from bench.load import Plan, figures, percentile
-from bench.recorded import Recorded, read
+from bench.recorded import Batch, Recorded, read
 from bench.scaling import DOWN_SECONDS, DOWN_SHARE, UP_FACTOR, Autoscaler, Gauges, Scaling
 from bench.scenarios import Steady, highest_load
-from bench.validation import Compared, as_tally, modelled, read_times, within, write_times
+from bench.validation import Compared, as_tally, modelled, read_times, service_times, within, write_times
 from tests.conftest import ROOT, Serve
 from tests.fakes import FakeDetector, picture
 from tests.test_lifecycle import AS_PNG
@@ -66,6 +66,14 @@ def test_a_batch_is_all_who_wait_as_the_device_becomes_free() -> None:
     times = ServiceTimes({1: [0.1], 2: [0.15], 4: [0.2]}, [0.0])
     outcome = Fleet(times, replace(ALONE, max_batch=8), 1).run([0.0, 0.01, 0.02, 0.03, 0.04, 0.05])
     assert sorted(outcome.finished) == pytest.approx([0.1, 0.3, 0.3, 0.3, 0.3, 0.4])
+
+
+def test_a_batch_on_an_idle_device_has_times_of_its_own() -> None:
+    found = [Batch(1, 0.1, 5.0), Batch(1, 0.2, 0.001), Batch(2, 0.3, 0.002)]
+    times = service_times(found, [0.0])
+    assert times == ServiceTimes({1: [0.201], 2: [0.302]}, [0.0], {1: [0.1]})
+    outcome = Fleet(times, replace(ALONE, max_batch=2), 1).run([0.0, 0.05, 5.0])
+    assert list(outcome.latencies) == pytest.approx([0.1, 0.05 + 0.201, 0.1])
 
 
 # --- admission
@@ -186,13 +194,13 @@ async def test_a_recorded_detector_serves_and_writes_down_its_batches(tmp_path: 
         async with serve(Recorded(FakeDetector(), notebook)) as served:
             for _ in range(2):
                 assert (await served.client.post("/detect", content=picture(), headers=AS_PNG)).is_success
-    assert [size for size, _ in read(path)] == [1, 1]
-    assert all(0 <= seconds < 10 for _, seconds in read(path))
+    assert [batch.size for batch in read(path)] == [1, 1]
+    assert all(0 <= batch.seconds < 10 and batch.idle > 0 for batch in read(path))
     assert len(read(path, skip=1)) == 1
 
 
 def test_service_times_come_back_from_their_file(tmp_path: Path) -> None:
-    times = ServiceTimes({1: (0.025, 0.026), 4: (0.08,)}, (0.008,))
+    times = ServiceTimes({1: (0.025, 0.026), 4: (0.08,)}, (0.008,), {1: (0.02,)})
     write_times(tmp_path / "times.json", times, {"model": "shapes"})
     assert read_times(tmp_path / "times.json") == times
     assert json.loads((tmp_path / "times.json").read_text())["model"] == "shapes"
