@@ -149,6 +149,7 @@ def _service(settings: Settings, metrics: Metrics, load: Callable[[], Detector])
     service = DetectionService(settings, metrics, model, admission, batcher)
     metrics.queue_depth.set_function(lambda: batcher.depth)
     metrics.queue_bytes.set_function(lambda: admission.bytes)
+    metrics.predicted_wait.set_function(lambda: admission.predicted_wait)
     metrics.in_flight.set_function(lambda: admission.depth)
     metrics.model_ready.set_function(lambda: service.state == "ok")
     return service

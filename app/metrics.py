@@ -96,6 +96,9 @@ class Metrics:
         )
         self.queue_depth = self._gauge("rcnn_queue_depth", "Images that wait for the device.")
         self.queue_bytes = self._gauge("rcnn_queue_bytes", "Bytes that the accepted requests hold.")
+        self.predicted_wait = self._gauge(
+            "rcnn_predicted_wait_seconds", "Seconds until all who are accepted are answered, as predicted."
+        )
         self.batch_size = self._histogram("rcnn_batch_size", "Images in a batch.", _BATCH_SIZES)
         self.batch_duration = self._histogram(
             "rcnn_batch_duration_seconds", "Time of a batch on the device.", _REQUEST_SECONDS

@@ -1,9 +1,9 @@
 """The load generator, a process of its own: `python -m bench.load --port 8000 --image FILE --connections 4`.
 
 Closed loop: each connection asks again as soon as it has its answer. Open loop (`--rate`): requests are due
-at fixed times whatever the server does, and latency counts from the time a request was due, not from when a
-connection was free to send it: a server that stalls cannot hide the requests it kept from being sent
-("coordinated omission"; wrk2 counts in the same way).
+at fixed times, or at those of a Poisson process (`--seed`), whatever the server does, and latency counts
+from the time a request was due, not from when a connection was free to send it: a server that stalls cannot
+hide the requests it kept from being sent ("coordinated omission"; wrk2 counts in the same way).
 """
 
 import argparse
@@ -20,6 +20,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import httptools
+
+from bench.arrivals import due_times
 
 NO_ANSWER, LOST = 0, -1  # in place of a status: nobody answered in time; the connection broke
 BOUNDARY = "bench-7b1f"
@@ -62,6 +64,7 @@ class Plan:
     rate: float = 0.0
     patience: float = 600.0  # seconds after which a request that is out counts as not answered
     requests: int = 0
+    seed: int = 0  # of an open loop's random times; 0: evenly
 
 
 @dataclass
@@ -215,8 +218,7 @@ class Asker:
         idle: list[Line] = []
         free = asyncio.Semaphore(self._plan.connections)
         requests = []
-        for index in range(max(1, round(self._plan.rate * self._plan.seconds))):
-            due = index / self._plan.rate
+        for due in due_times(self._plan.rate, self._plan.seconds, self._plan.seed):
             await asyncio.sleep(due - self._now())
             requests.append(asyncio.create_task(self._ask_when_free(idle, free, due)))
         await asyncio.gather(*requests)
@@ -250,7 +252,7 @@ def measure(target: Target, images: Sequence[Path], plan: Plan) -> Figures:
     command = [sys.executable, "-m", "bench.load", "--port", str(target.port), "--path", target.path]
     command += ["--encoding", target.encoding, "--connections", str(plan.connections)]
     command += ["--seconds", str(plan.seconds), "--rate", str(plan.rate), "--patience", str(plan.patience)]
-    command += ["--requests", str(plan.requests)]
+    command += ["--requests", str(plan.requests), "--seed", str(plan.seed)]
     command += [part for image in images for part in ("--image", str(image))]
     root = Path(__file__).parent.parent
     done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603  # ourselves
@@ -269,8 +271,9 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0, help="requests a second; 0: closed loop")
     parser.add_argument("--patience", type=float, default=600, help="seconds to wait for one answer")
     parser.add_argument("--requests", type=int, default=0, help="closed loop: the most; 0: until time is up")
+    parser.add_argument("--seed", type=int, default=0, help="open loop: random times; 0: evenly")
     given = parser.parse_args()
-    plan = Plan(given.connections, given.seconds, given.rate, given.patience, given.requests)
+    plan = Plan(given.connections, given.seconds, given.rate, given.patience, given.requests, given.seed)
     images = [path.read_bytes() for path in given.image]
     tally = asyncio.run(Asker(Target(given.port, given.path, given.encoding), images, plan).run())
     print(json.dumps(asdict(figures(tally, plan))))
