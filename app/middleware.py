@@ -58,8 +58,10 @@ class RequestContext:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        answer = _Answer(send, chosen_id(Headers(scope=scope).get("x-request-id", "")))
-        scope.setdefault("state", {})["started"] = answer.started
+        state = scope.setdefault("state", {})
+        identity = chosen_id(Headers(scope=scope).get("x-request-id", ""))
+        answer = _Answer(send, identity, state.get("arrived", time.monotonic()))
+        state["started"] = answer.started
         token = request_id.set(answer.request_id)
         try:
             await self._guarded(scope, receive, answer)
@@ -100,10 +102,10 @@ class RequestContext:
 class _Answer:
     """What was sent so far; adds X-Request-ID."""
 
-    def __init__(self, send: Send, identity: str) -> None:
+    def __init__(self, send: Send, identity: str, started: float) -> None:
         self._send = send
         self.request_id = identity
-        self.started = time.monotonic()
+        self.started = started
         self.status = GONE
         self.begun = False
 
