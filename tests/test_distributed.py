@@ -37,6 +37,7 @@ def test_words_of_the_command_line_become_replicas_and_settings() -> None:
     wanted = options(given, settings)
     assert wanted["num_replicas"] == 2
     assert wanted["max_ongoing_requests"] == 7  # what a replica's own door lets in
+    assert wanted["max_queued_requests"] == 14  # what they hold together
     assert wanted["graceful_shutdown_timeout_s"] == 3 + LAST_ANSWERS_SECONDS
 
 

@@ -2,7 +2,7 @@
 
 Ray starts, balances, scales and restarts the replicas; each is a `Replica`, and in front of them is the door.
 A replica takes RCNN_MAX_QUEUE requests at a time (`max_ongoing_requests`): Ray offers the next one to another
-replica, holds as many while all are full, and beyond that the door says 429.
+replica, holds as many as all replicas do while all are full, and beyond that the door says 429.
 """
 
 import os
@@ -82,7 +82,8 @@ def options(arguments: Arguments, settings: Settings) -> dict[str, Any]:
     return {
         "ray_actor_options": {"num_cpus": settings.inference_threads, "num_gpus": gpus},
         "max_ongoing_requests": settings.max_queue,
-        "max_queued_requests": settings.max_queue,
+        # Of each proxy; Ray counts who is just being sent on as well, so a burst that fits must fit here too.
+        "max_queued_requests": settings.max_queue * arguments.most,
         "backpressure_config": {"status_code": 429, "retry_after_s": LATER_SECONDS},
         "graceful_shutdown_timeout_s": settings.drain_seconds + LAST_ANSWERS_SECONDS,
         "graceful_shutdown_wait_loop_s": 0.5,
