@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CALLBACK_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
 HEALTH_SECONDS = 5.0
+OUR_OWN_LINES = {"enable_access_log": False}  # a request has its line from app.middleware already
 REPORTERS = 10_000  # replicas that may wait at the ledger
 
 
@@ -88,6 +89,7 @@ def options(arguments: Arguments, settings: Settings) -> dict[str, Any]:
         "graceful_shutdown_timeout_s": settings.drain_seconds + LAST_ANSWERS_SECONDS,
         "graceful_shutdown_wait_loop_s": 0.5,
         "health_check_period_s": HEALTH_SECONDS,
+        "logging_config": OUR_OWN_LINES,
         **_scale(arguments, settings),
     }
 
@@ -111,5 +113,6 @@ def _ledger_options() -> dict[str, Any]:
     return {
         "ray_actor_options": {"num_cpus": 0},
         "max_ongoing_requests": REPORTERS,
+        "logging_config": OUR_OWN_LINES,
         "graceful_shutdown_timeout_s": 0.1,
     }
