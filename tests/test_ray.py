@@ -13,7 +13,7 @@ from PIL import Image as pillow
 
 from app.main import create_app
 from app.settings import Settings
-from bench.replicas import Answer, Crowd, ask, cluster, deploy, kill, replicas
+from bench.replicas import Answer, Crowd, ask, cluster, deploy, kill_one, replicas
 from models.training.synthetic import draw_scene
 
 # Ray's own warnings are not ours to mend.
@@ -116,7 +116,7 @@ async def test_a_killed_replica_loses_what_is_inside_it_and_nothing_else(url: st
     async with Crowd(url, images, clients) as crowd:
         await until(lambda: len({answer.replica for answer in crowd.answers}) == 2, "both answer")
         before = len(crowd.answers)
-        kill(replicas()[0])
+        kill_one()
         await until(lambda: len(crowd.answers) >= before + 60, "the other one answers")
         await until(lambda: len(replicas()) == 2, "another has been started")
         known = {answer.replica for answer in crowd.answers if answer.replica}
