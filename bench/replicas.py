@@ -21,7 +21,8 @@ from typing import Any
 import httpx
 
 from app.distributed.arguments import Arguments
-from bench.pictures import jpeg
+from bench.load import Plan, Target, measure
+from bench.pictures import write
 
 ROOT = Path(__file__).parent.parent
 OBJECT_STORE_BYTES = 200_000_000
@@ -152,24 +153,20 @@ async def ask(client: httpx.AsyncClient, number: int, images: Sequence[bytes]) -
     )
 
 
-async def images_per_second(url: str, images: Sequence[bytes], clients: int, seconds: float) -> float:
-    """Of a closed loop, after a warm-up of a quarter of the time; raises RuntimeError for any error."""
-    async with Crowd(url, images, clients) as crowd:
-        await asyncio.sleep(seconds / 4)
-        before = len(crowd.answers)
-        await asyncio.sleep(seconds)
-        done = len(crowd.answers) - before
-    wrong = [answer for answer in crowd.answers if answer.status != 200]
-    if wrong:
-        raise RuntimeError(f"{len(wrong)} of {len(crowd.answers)} answers are errors, such as {wrong[0]}")
-    return done / seconds
-
-
-def measured(replicas: int, seconds: float, clients: int) -> float:
-    """Images/s of so many replicas with a thread each."""
-    images = [jpeg()]
-    with cluster(model="shapes", replicas=replicas, threads=1) as url:
-        return asyncio.run(images_per_second(url, images, clients, seconds))
+def measured(replicas: int, given: argparse.Namespace) -> float:
+    """Images/s of so many replicas with a thread each, warm; raises RuntimeError for any error."""
+    path = "/detect" + (f"?size={given.size}" if given.size else "")
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        cluster(model="shapes", replicas=replicas, threads=1) as url,
+    ):
+        target = Target(int(url.rpartition(":")[2]), path)
+        images = [write(Path(folder) / "image.jpg")]
+        measure(target, images, Plan(given.clients, given.seconds / 4))
+        found = measure(target, images, Plan(given.clients, given.seconds))
+    if found.errors:
+        raise RuntimeError(f"{replicas} replica(s): errors by status: {found.errors}")
+    return found.images_per_second
 
 
 def main() -> None:
@@ -178,11 +175,12 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", type=int, default=0, help="short side for the network; 0: the model's own")
     given = parser.parse_args()
     found: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(given.rounds):
         for count in found:
-            found[count].append(measured(count, given.seconds, given.clients))
+            found[count].append(measured(count, given))
             print(f"{count} replica(s): {found[count][-1]:.1f} images/s", flush=True)
     ratio = statistics.median(found[2]) / statistics.median(found[1])
     print(json.dumps({"images_per_second": found, "ratio": round(ratio, 3), "wanted": WANTED_RATIO}))
