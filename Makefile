@@ -13,7 +13,7 @@ PIP_FLAGS ?= $(if $(CI),--quiet --quiet)
 PYTEST_FLAGS ?=
 SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
 
-.PHONY: help install serve check format test test-gpu bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model cuda clean
+.PHONY: help install serve check format test test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model cuda clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -40,11 +40,20 @@ format: install ## let ruff lay out the code and repair what it can
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
 
-test: check ## check, then every test that needs no GPU, with branch coverage
+test: check ## check, then every test that needs neither a GPU nor Ray, with branch coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_FLAGS)
 
 test-gpu: cuda ## the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu $(PYTEST_FLAGS)
+
+test-ray: ray ## the service on a real Ray with two replicas, in a venv of its own
+	@$(VENV)/peers/ray/bin/python -m pytest -m ray tests/test_ray.py $(PYTEST_FLAGS)
+
+bench-replicas: ray ## images/s of two replicas on Ray with a thread each, over one
+	@$(VENV)/peers/ray/bin/python -m bench.replicas
+
+ray: install
+	@$(BIN)/python -m bench.peers.install ray --into $(VENV)/peers
 
 bench: install ## our engine beside torchvision's own forward, in one run, on the CPU; shares of its peaks
 	@$(BIN)/python -m bench.engine

@@ -1,6 +1,6 @@
 """Every Prometheus series of the service, declared once, on a registry that is handed in; base units."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,7 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -150,6 +151,28 @@ class _WithoutCreated(Collector):
         for metric in self._registry.collect():
             metric.samples = [sample for sample in metric.samples if not sample.name.endswith("_created")]
             yield metric
+
+
+class _Given(Collector):
+    """Families that were collected elsewhere."""
+
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def merged(pages: Mapping[str, bytes], label: str) -> tuple[bytes, str]:
+    """The pages of several processes as one, and its content type: `label` tells each sample's process."""
+    families: dict[str, Metric] = {}
+    for process, page in sorted(pages.items()):
+        for family in text_string_to_metric_families(page.decode()):
+            whole = families.setdefault(family.name, Metric(family.name, family.documentation, family.type))
+            whole.samples += [
+                sample._replace(labels={**sample.labels, label: process}) for sample in family.samples
+            ]
+    return generate_latest(_Given(families.values())), CONTENT_TYPE
 
 
 def metrics_markdown() -> str:

@@ -68,8 +68,10 @@ class RequestContext:
             return
         headers = Headers(scope=scope)
         span = self._begin(scope, headers)
-        answer = _Answer(send, chosen_id(headers.get("x-request-id", "")), span)
-        scope.setdefault("state", {})["started"] = answer.started
+        state = scope.setdefault("state", {})
+        identity = chosen_id(headers.get("x-request-id", ""))
+        answer = _Answer(send, identity, state.get("arrived", time.monotonic()), span)
+        state["started"] = answer.started
         token, span_token = request_id.set(answer.request_id), tracing.current.set(span)
         try:
             await self._guarded(scope, receive, answer)
@@ -124,11 +126,11 @@ class RequestContext:
 class _Answer:
     """What was sent so far; adds X-Request-ID, and where the request is traced W3C's traceresponse."""
 
-    def __init__(self, send: Send, identity: str, span: tracing.Span | None = None) -> None:
+    def __init__(self, send: Send, identity: str, started: float, span: tracing.Span | None = None) -> None:
         self._send = send
         self.span = span
         self.request_id = identity
-        self.started = time.monotonic()
+        self.started = started
         self.status = GONE
         self.begun = False
 

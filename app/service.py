@@ -95,6 +95,11 @@ class DetectionService:
         """Begin to load the model in the background."""
         self._startup = asyncio.create_task(self._become_ready(), name="startup")
 
+    async def started(self) -> None:
+        """Wait until the model is loaded and warmed up, or cannot be."""
+        if self._startup is not None:
+            await asyncio.wait({self._startup})
+
     async def _become_ready(self) -> None:
         useful = await self.model.load(self.settings.max_batch)
         if isinstance(useful, Exception):

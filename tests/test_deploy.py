@@ -21,7 +21,7 @@ from app.metrics import Metrics
 from app.settings import Settings
 
 ROOT = Path(__file__).parent.parent
-TARGETS = ("install", "serve", "check", "test", "bench", "demo-model", "test-gpu", "bench-gpu")
+TARGETS = ("install", "serve", "check", "test", "bench", "demo-model", "test-gpu", "bench-gpu", "test-ray")
 
 
 def read_yaml(name: str) -> Any:

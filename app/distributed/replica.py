@@ -1,0 +1,125 @@
+"""One replica: the app of `app.main` as Ray Serve holds it; nothing of the service is written twice."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Protocol
+
+from fastapi import APIRouter, FastAPI, Response
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.distributed.door import REQUEST_START
+from app.main import create_app
+from app.metrics import merged
+from app.service import DetectionService
+from app.settings import Settings
+
+LONGEST_WAY_SECONDS = 600.0  # from the door to a replica: the longest deadline there is
+LEDGER_RETRY_SECONDS = 1.0
+
+
+class LedgerOf(Protocol):
+    """The ledger as a replica reaches it: calls that may fail with OSError when it is away."""
+
+    async def turn(self, page: bytes | None) -> bool:
+        """As `Ledger.turn`, for this replica."""
+
+    async def scrape(self) -> dict[str, bytes]:
+        """As `Ledger.scrape`."""
+
+
+class Replica:
+    """A DetectionService that Ray Serve starts, asks for its health, and drains."""
+
+    def __init__(self, settings: Settings, name: str, ledger: LedgerOf) -> None:
+        self.application = replica_app(create_app(settings), name, ledger)
+
+    @property
+    def service(self) -> DetectionService:
+        """The service inside."""
+        service: DetectionService = self.application.state.service
+        return service
+
+    async def check_health(self) -> None:
+        """As /health/ready, but that it waits for the model; raises RuntimeError with the reason."""
+        await self.service.started()
+        if self.service.state not in ("ok", "draining"):
+            raise RuntimeError(self.service.reason)
+
+
+def replica_app(app: FastAPI, name: str, ledger: LedgerOf) -> FastAPI:
+    """The same app, with the door's clock, with its name on every answer, and with everybody's metrics."""
+    service: DetectionService = app.state.service
+    app.add_middleware(Hop, name=name)
+    app.router.routes[:0] = _metrics_of_all(service, name, ledger).routes
+    app.router.lifespan_context = _reporting(app.router.lifespan_context, service, ledger)
+    return app
+
+
+class Hop:
+    """The far end of the way from the door: a request's time runs since it came through the door."""
+
+    def __init__(self, app: ASGIApp, name: str) -> None:
+        self._app = app
+        self._name = name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection; the middleware inside takes its clock from `arrived`."""
+        if scope["type"] in ("http", "websocket"):
+            way = _seconds_since(Headers(scope=scope).get(REQUEST_START, ""))
+            scope.setdefault("state", {})["arrived"] = time.monotonic() - way
+
+        async def named(message: Message) -> None:
+            if message["type"] in ("http.response.start", "websocket.accept"):
+                MutableHeaders(scope=message)["X-Replica"] = self._name
+            await send(message)
+
+        await self._app(scope, receive, named)
+
+
+def _seconds_since(stamp: str) -> float:
+    """Seconds since `t=SECONDS` of the wall clock, 0 for anything else; machines' clocks differ a little."""
+    try:
+        way = time.time() - float(stamp.removeprefix("t="))
+    except ValueError:
+        return 0.0
+    return min(max(0.0, way), LONGEST_WAY_SECONDS) if way == way else 0.0
+
+
+def _metrics_of_all(service: DetectionService, name: str, ledger: LedgerOf) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        pages: dict[str, bytes] = {}
+        with suppress(OSError):  # without the ledger this replica's own are better than none
+            pages = await ledger.scrape()
+        body, media_type = merged(pages | {name: service.metrics.render()[0]}, "replica")
+        return Response(body, media_type=media_type)
+
+    return router
+
+
+def _reporting(lifespan: Callable[[Any], Any], service: DetectionService, ledger: LedgerOf) -> Any:
+    @asynccontextmanager
+    async def with_reports(app: FastAPI) -> AsyncIterator[Any]:
+        async with lifespan(app) as state:
+            reports = asyncio.create_task(_report(service, ledger.turn), name="reports")
+            try:
+                yield state
+            finally:
+                reports.cancel()
+
+    return with_reports
+
+
+async def _report(service: DetectionService, turn: Callable[[bytes | None], Awaitable[bool]]) -> None:
+    page: bytes | None = None
+    while True:
+        try:
+            page = service.metrics.render()[0] if await turn(page) else None
+        except OSError:
+            page = None
+            await asyncio.sleep(LEDGER_RETRY_SECONDS)
