@@ -30,7 +30,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "yaml": ("models/training/*",),
     "cv2": ("models/lineage/*",),
     "openvino": ("models/engines/runtime.py",),
-    "av": ("models/frames.py", "app/commands/frames.py"),
+    "av": ("models/frames.py",),
     "nncf": ("models/quantization/*",),
     "numpy": ("app/*", "models/*"),
     "PIL": (
@@ -77,7 +77,7 @@ ARROWS: dict[str, str] = {
     "app.loading": "app.settings models.lean_import models.detector",
     "app.commands": "app.client app.exports app.loading app.server app.settings app.settings_table "
     "models.detector models.drawing models.zoo models.evaluation models.training "
-    "models.training.synthetic models.lineage models.engines models.quantization models.tiled "
+    "models.training.synthetic models.lineage models.engines models.quantization models.tiled models.frames "
     f"{VALUES}",
     "app.client": "models.detections models.drawing models.images",
     "app.server": "app app.main app.model app.service app.settings app.logs",

@@ -12,7 +12,6 @@ from app.client import ClientError, Options, Refused, Result, in_order
 from app.commands import USAGE, CommandFailed
 from app.commands.configured import read_settings
 from app.commands.detect_arguments import DetectArguments
-from app.commands.frames import FramesError
 from app.commands.report import Report, open_report
 from app.commands.service import open_service
 from app.commands.sources import Item, Sources, open_sources
@@ -56,8 +55,9 @@ class Work:
 def run(arguments: DetectArguments) -> int:
     """Detect in every image; the exit code."""
     format = _format(arguments)
-    sources = open_sources(arguments)
     settings = read_settings(model=arguments.model)
+    limits = Limits(settings.max_pixels)
+    sources = open_sources(arguments, limits)
     drawings = (
         Targets(make_folder("--save", arguments.save), ".png", sources.files) if arguments.save else None
     )
@@ -68,7 +68,7 @@ def run(arguments: DetectArguments) -> int:
         report = stack.enter_context(open_report(sources.total, writer, file))
         # Who waits for an image to come must not keep the answers of those before it.
         at_a_time = 1 if sources.live else at_a_time
-        work = Work(who, _options(arguments), drawings, Limits(settings.max_pixels), at_a_time, stop)
+        work = Work(who, _options(arguments), drawings, limits, at_a_time, stop)
         return _detect_all(sources, work, report)
 
 
@@ -172,7 +172,7 @@ def _attempt(item: Item, drawing: Path | None, work: Work) -> Outcome:
         if drawing is not None:
             image = decode(data, work.limits)
             drawing.write_bytes(encode(image, result.detections, result.label_names(), "png"))
-    except (ImageError, TooManyTiles, ClientError, FramesError, MemoryError, OSError) as error:
+    except (ImageError, TooManyTiles, ClientError, MemoryError, OSError) as error:
         _stop_if_hopeless(error)
         return item, error
     return item, result

@@ -50,8 +50,8 @@ IMAGES_BODY = {
 }
 VIDEO_BODY = {
     **IMAGE_BODY,
-    "description": "A video (MP4, QuickTime, WebM, Matroska, AVI; needs the extra `video`), an animated GIF, "
-    "WebP or PNG, a TIFF of several pages, or a single image.",
+    "description": "A video (MP4, QuickTime, WebM, Matroska, AVI, MPEG; needs the extra `video`), "
+    "an animated GIF, WebP or PNG, a TIFF of several pages, or a single image.",
     "content": {**IMAGE_BODY["content"], "video/*": {"schema": FILE}},
 }
 TEXTS = ("application/xml", "text/csv", "text/plain")  # of app/exports.py, beside JSON
