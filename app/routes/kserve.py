@@ -11,10 +11,10 @@ from starlette.concurrency import run_in_threadpool
 
 from app.errors import Dialect, InvalidParameter, ServiceError
 from app.plan import MAX_IMAGES, params_of
+from app.routes import examples
 from app.routes.access import service_of
 from app.routes.detect import to_wire
 from app.routes.documents import (
-    DETECTION_EXAMPLE,
     EVERYWHERE,
     EXAMPLE_IMAGE,
     OF_DETECTION,
@@ -56,7 +56,7 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
 
 DIALECT = Dialect(_error)
 BODY = json_body(Predict, {"instances": [{"b64": EXAMPLE_IMAGE}], "parameters": {"score_threshold": 0.5}})
-EXAMPLE = {"predictions": [DETECTION_EXAMPLE]}
+EXAMPLE = {"predictions": [examples.DETECTION]}
 
 router = APIRouter(tags=["KServe V1"])
 
