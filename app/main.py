@@ -102,21 +102,21 @@ def create_app(settings: Settings | None = None, detector: Detector | None = Non
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: DetectionService = app.state.service
     service.start()
-    calls = await _listen_for_calls(service)
+    calls = await _listen_for_calls(service, app.state.places)
     yield
     await service.close()
     if calls is not None:
         await calls.stop(LAST_CALLS_SECONDS)
 
 
-async def _listen_for_calls(service: DetectionService) -> Any:
+async def _listen_for_calls(service: DetectionService, places: Places) -> Any:
     """The gRPC server, where the settings ask for one; raises OSError where its port is taken."""
     settings = service.settings
     if not settings.grpc_port:
         return None
     from app.rpc.server import listen  # an optional dependency
 
-    server, _ = await listen(service, settings.host, settings.grpc_port)
+    server, _ = await listen(service, places, settings.host, settings.grpc_port)
     return server
 
 

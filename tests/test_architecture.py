@@ -88,7 +88,7 @@ ARROWS: dict[str, str] = {
     "app.exports": "models.detections",
     "app.routes": "app app.service app.streams app.plan app.schemas app.errors app.logs app.settings "
     "app.fetch app.exports app.keys app.openinference app.tensors models.detections models.zoo",
-    "app.rpc": "app.openinference app.tensors app.keys app.service app.plan app.errors app.logs",
+    "app.rpc": "app.openinference app.tensors app.keys app.service app.streams app.plan app.errors app.logs",
     "app.openinference": "app app.service app.plan app.schemas app.errors app.tensors models.detections",
     "app.tensors": "app.errors app.plan models.images",
     "app.keys": "app.errors app.service",
