@@ -186,4 +186,4 @@ def _draw_tag(pen: ImageDraw.ImageDraw, tag: Rect, text: str, colour: Colour, st
 def ink_on(colour: Colour) -> str:
     """Black or white, whichever reads better on a colour: 4.5 : 1 or more (WCAG's contrast)."""
     red, green, blue = ((value / 255) ** 2.2 for value in colour)
-    return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 else "white"
+    return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.19 else "white"

@@ -19,7 +19,7 @@ export function colour(label) {
 /** Black or white, whichever reads better on a class's colour: 4.5 : 1 or more. */
 export function ink(label) {
   const [red, green, blue] = rgb(label).map((value) => (value / 255) ** 2.2);
-  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.19 ? "#000" : "#fff";
 }
 
 /** The stage over `canvas`, seen through `view`: `show` what is visible, `indexAt` a pointer event. Boxes are in image pixels. */
