@@ -112,7 +112,7 @@ def create_app(
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: DetectionService = app.state.service
     service.start()
-    calls = await _listen_for_calls(service, app.state.tracer)
+    calls = await _listen_for_calls(service, app.state.places, app.state.tracer)
     yield
     await service.close()
     if calls is not None:
@@ -130,14 +130,14 @@ def _tracer(settings: Settings) -> Tracer | None:
     return connect(settings.otlp_endpoint)
 
 
-async def _listen_for_calls(service: DetectionService, tracer: Tracer | None) -> Any:
+async def _listen_for_calls(service: DetectionService, places: Places, tracer: Tracer | None) -> Any:
     """The gRPC server, where the settings ask for one; raises OSError where its port is taken."""
     settings = service.settings
     if not settings.grpc_port:
         return None
     from app.rpc.server import listen  # an optional dependency
 
-    server, _ = await listen(service, settings.host, settings.grpc_port, tracer)
+    server, _ = await listen(service, places, settings.host, settings.grpc_port, tracer)
     return server
 
 

@@ -116,7 +116,10 @@ class Settings(ModelSettings):
         description="Sites besides this server's own whose pages may open /detect/live.",
     )
     max_streams: int = Field(
-        default=16, ge=1, le=1000, description="Most streams open at a time, /detect/stream and /detect/live."
+        default=16,
+        ge=1,
+        le=1000,
+        description="Most streams open at a time: /detect/stream, /detect/live, and over gRPC.",
     )
     stream_max_frames: int = Field(
         default=1000, ge=1, le=1_000_000, description="Most frames that /detect/stream detects in one body."

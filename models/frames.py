@@ -1,4 +1,4 @@
-"""The frames of an animation, a document or a short video, one after the other as they are asked for.
+"""The frames of an animation, a document, a video or a camera, one after the other as they are asked for.
 
 Nothing is decoded ahead. The formats of images go through Pillow by way of models/images.py; a video goes
 through PyAV (the extra `video`) with its container named by the first bytes and its codec by a list: the
@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
+from PIL import Image as pillow
 from PIL.ImageFile import ImageFile
 
 from models.avif_headers import HeaderError, is_avif
@@ -33,8 +35,9 @@ if TYPE_CHECKING:
 # GIF and TIFF beyond this are walked no further; far above what fits into a body that the service takes.
 MAX_PICTURES = 1_000_000
 PADDING = 2**16  # pixels
+HEAD = 512  # bytes of a file that tell its container
 ANIMATED = ("GIF", "TIFF", "WEBP", "PNG")
-VIDEOS = ("MP4", "QuickTime", "WebM", "Matroska", "AVI")
+VIDEOS = ("MP4", "QuickTime", "WebM", "Matroska", "AVI", "MPEG")
 CODECS = ("h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "mjpeg", "mpeg1video", "mpeg2video")
 
 
@@ -50,22 +53,68 @@ class Frame:
     index: int
     seconds: float | None
 
+    def png(self) -> bytes:
+        """The pixels as a PNG file; larger than it could be, for that is quicker."""
+        file = BytesIO()
+        pillow.fromarray(self.pixels).save(file, "PNG", compress_level=1)
+        return file.getvalue()
+
 
 def read_frames(data: bytes, limits: Limits, every: int = 1) -> Iterator[Frame]:
     """Every `every`-th frame, the first among them. Raises what `images.decode` does, and NoVideo."""
-    container = _container(data)
-    if container is not None:
-        return _video(data, container, limits, every)
+    if _container(data[:HEAD]) is not None:
+        return read_video(BytesIO(data), limits, every)
     return _animation(data, limits, every)
 
 
-def _container(data: bytes) -> str | None:
+def read_video(file: BinaryIO, limits: Limits, every: int = 1) -> Iterator[Frame]:
+    """Every `every`-th frame of a video alone, read from its file as they are asked for; raises as above."""
+    container = _container(file.read(HEAD))
+    if container is None:
+        raise InvalidImage(f"is no video that can be read; allowed are {', '.join(VIDEOS)}; convert it")
+    file.seek(0)
+    av = _pyav()
+    try:
+        with av.open(file, format=container, options={"protocol_whitelist": "none"}) as opened:
+            yield from _decoded(opened, limits, every)
+    except av.FFmpegError as error:
+        raise InvalidImage("the video is damaged or cut short; send the whole file") from error
+
+
+def read_camera(number: int, limits: Limits, every: int = 1) -> Iterator[Frame]:
+    """Every `every`-th frame that a camera of this machine gives, without end; raises NoVideo."""
+    device, av = f"/dev/video{number}", _pyav()
+    try:
+        with av.open(device, format="v4l2", options={"protocol_whitelist": "file"}) as opened:
+            yield from _each(opened.decode(video=0), limits, every)
+    except (OSError, ValueError) as error:  # av.FFmpegError is one or the other
+        if isinstance(error, ImageError):
+            raise
+        raise NoVideo(f"no camera answers at {device}; is it there, and free? ({error})") from error
+
+
+def _pyav() -> ModuleType:
+    try:
+        import av
+    except ImportError as error:
+        raise NoVideo(
+            "videos and cameras need PyAV here: pip install 'rcnn-serve[video]' adds it; "
+            "an animated GIF, WebP or PNG and a TIFF of several pages need nothing"
+        ) from error
+    return av
+
+
+def _container(head: bytes) -> str | None:
     """FFmpeg's name of a video's container, by its first bytes; None for what may be an image."""
-    if data[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip") and not is_avif(data):
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip") and not is_avif(head):
         return "mov"
-    if data.startswith(b"\x1aE\xdf\xa3"):
+    if head.startswith(b"\x1aE\xdf\xa3"):
         return "matroska"
-    return "avi" if data[:4] == b"RIFF" and data[8:12] == b"AVI " else None
+    if head.startswith(b"\0\0\1\xba"):
+        return "mpeg"
+    if head[:376:188] == b"GG" and not head.startswith(b"GIF8"):  # a packet begins with a G, every 188 bytes
+        return "mpegts"
+    return "avi" if head[:4] == b"RIFF" and head[8:12] == b"AVI " else None
 
 
 def _animation(data: bytes, limits: Limits, every: int) -> Iterator[Frame]:
@@ -112,21 +161,6 @@ def _turn_to(picture: ImageFile, index: int, pages: Iterator[Any] | None, limits
     return True
 
 
-def _video(data: bytes, container: str, limits: Limits, every: int) -> Iterator[Frame]:
-    try:
-        import av
-    except ImportError as error:
-        raise NoVideo(
-            "this server reads no videos: pip install 'rcnn-serve[video]' adds them; "
-            "an animated GIF, WebP or PNG and a TIFF of several pages need nothing"
-        ) from error
-    try:
-        with av.open(BytesIO(data), format=container, options={"protocol_whitelist": "none"}) as opened:
-            yield from _decoded(opened, limits, every)
-    except av.FFmpegError as error:
-        raise InvalidImage("the video is damaged or cut short; send the whole file") from error
-
-
 def _decoded(opened: Any, limits: Limits, every: int) -> Iterator[Frame]:
     stream = next(iter(opened.streams.video), None)
     if stream is None or stream.codec_context is None:
@@ -140,10 +174,18 @@ def _decoded(opened: Any, limits: Limits, every: int) -> Iterator[Frame]:
     context.thread_count = 1  # the service has one thread for each core already
     # A size may change on the way. FFmpeg counts with its padding, and each frame is checked exactly below.
     context.options = {"max_pixels": str(2 * limits.max_pixels + PADDING)}
-    for index, frame in enumerate(opened.decode(stream)):
+    yield from _each(opened.decode(stream), limits, every, float((stream.start_time or 0) * stream.time_base))
+
+
+def _each(
+    frames: "Iterator[VideoFrame]", limits: Limits, every: int, start: float | None = None
+) -> Iterator[Frame]:
+    """Those of the frames that are asked for, with their time since `start`, which the first one may say."""
+    for index, frame in enumerate(frames):
+        start = frame.time if start is None else start
         if index % every == 0:
             check_size((frame.width, frame.height), limits)
-            yield Frame(_upright(frame), index, frame.time)
+            yield Frame(_upright(frame), index, None if frame.time is None else frame.time - (start or 0.0))
 
 
 def _upright(frame: "VideoFrame") -> Pixels:

@@ -12,29 +12,36 @@ from models.options import Options
 from models.tiles import Sight, Tile, Tiling, cut, merge, tile_options, tiles_of
 
 
-def tiles_for(detector: Detector, image: Image, tiling: Tiling) -> tuple[Tile, ...]:
-    """The image's tiles for this detector; none where it needs no more than one. Raises TooManyTiles."""
-    sight = Sight(detector.card.min_size, detector.card.max_size)
-    return tiles_of((image.width, image.height), tiling, sight)
+def tiles_for(detector: Detector, image: Image, tiling: Tiling, size: int | None = None) -> tuple[Tile, ...]:
+    """The image's tiles for this detector, none where it needs no more than one; raises TooManyTiles.
+
+    `size`: px of the short side at which images and tiles are seen, as of `detector.prepare`.
+    """
+    return tiles_of((image.width, image.height), tiling, Sight(*detector.card.canvas_limits(size)))
 
 
 def detect_tiled(
-    detector: Detector, image: Image, options: Options, tiling: Tiling, batch: int = 1
+    detector: Detector,
+    image: Image,
+    options: Options,
+    tiling: Tiling,
+    size: int | None = None,
+    batch: int = 1,
 ) -> Detections:
     """The image's detections, `batch` tiles at a time; raises TooManyTiles, MemoryError.
 
     Where the image needs one tile this is `detector.detect` of the image, to the bit.
     """
-    tiles = tiles_for(detector, image, tiling)
+    tiles = tiles_for(detector, image, tiling, size)
+
+    def detect(seen: Sequence[Image], asked: Options) -> list[Detections]:
+        return detector.detect([Job(detector.prepare(one, size), asked) for one in seen])
+
     if not tiles:
-        return detector.detect([Job(detector.prepare(image), options)])[0]
+        return detect([image], options)[0]
     asked = tile_options(options)
-    [whole] = detector.detect([Job(detector.prepare(image), asked)])
+    [whole] = detect([image], asked)
     parts: list[Detections] = []
     for start in range(0, len(tiles), batch):
-        parts += _detect(detector, image, tiles[start : start + batch], asked)
+        parts += detect([cut(image, tile) for tile in tiles[start : start + batch]], asked)
     return merge(whole, parts, tiles, options)
-
-
-def _detect(detector: Detector, image: Image, tiles: Sequence[Tile], options: Options) -> list[Detections]:
-    return detector.detect([Job(detector.prepare(cut(image, tile)), options) for tile in tiles])

@@ -4,9 +4,9 @@ The tiles of an image are all of one size, so that their canvases share batches,
 share of their side. Beside them the network sees the whole image, for what is larger than the overlap.
 
 What fits into the overlap is seen whole by some tile, so a box that ends at a border inside the image is left
-out: it is a piece of what a neighbour, or the whole image, shows all of. On drawn scenes (bench/tiles.py)
-that beat NMS alone in AP and in false alarms, and was as good as keeping or joining the pieces that no box
-covers.
+out: it is a piece of what a neighbour, or the whole image, shows all of. Measured by hand: on drawn scenes of
+small objects AP was 0.542, 0.526 with NMS alone, and keeping or joining the pieces that no box covers was no
+better; of objects of middling size it was 0.843, 0.856 with NMS alone, for a third fewer false detections.
 """
 
 import math

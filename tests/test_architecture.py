@@ -30,7 +30,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "yaml": ("models/training/*",),
     "cv2": ("models/lineage/*",),
     "openvino": ("models/engines/runtime.py",),
-    "av": ("models/frames.py", "app/commands/frames.py"),
+    "av": ("models/frames.py",),
     "nncf": ("models/quantization/*",),
     "numpy": ("app/*", "models/*"),
     "PIL": (
@@ -86,7 +86,7 @@ ARROWS: dict[str, str] = {
     "app.loading": "app.settings models.lean_import models.detector",
     "app.commands": "app.client app.exports app.loading app.server app.settings app.settings_table "
     "models.detector models.drawing models.zoo models.evaluation models.training "
-    "models.training.synthetic models.lineage models.engines models.quantization models.tiled "
+    "models.training.synthetic models.lineage models.engines models.quantization models.tiled models.frames "
     f"{VALUES}",
     "app.client": "models.detections models.drawing models.images",
     "app.server": "app app.main app.model app.service app.settings app.logs",
@@ -99,7 +99,8 @@ ARROWS: dict[str, str] = {
     "app.exports": "models.detections",
     "app.routes": "app app.service app.streams app.plan app.schemas app.errors app.logs app.settings "
     "app.fetch app.exports app.keys app.openinference app.tensors models.detections models.zoo",
-    "app.rpc": "app.openinference app.tensors app.keys app.service app.plan app.errors app.logs app.tracing",
+    "app.rpc": "app.openinference app.tensors app.keys app.service app.streams app.plan app.errors app.logs "
+    "app.tracing",
     "app.openinference": "app app.service app.plan app.schemas app.errors app.tensors models.detections",
     "app.tensors": "app.errors app.plan models.images",
     "app.keys": "app.errors app.service",

@@ -258,6 +258,35 @@ async def test_a_model_here_answers_as_the_service_does(rcnn: Rcnn, card: Path, 
     assert set(there) - set(line) == {"timings_ms", "request_id"}
 
 
+async def test_tiles_here_are_those_of_the_service(rcnn: Rcnn, card: Path, tmp_path: Path) -> None:
+    image, data = tmp_path / "large.png", picture(640, 400)
+    image.write_bytes(data)
+    options = {"tile": "256", "tile_overlap": 0.3, "size": 160, "max_detections": 50}
+    flags = ("--tile", 256, "--tile-overlap", 0.3, "--size", 160, "--max-detections", 50)
+    [here] = rcnn("detect", image, "--model", card, "--json", *flags).lines
+    [whole] = rcnn("detect", image, "--model", card, "--json", *flags[4:]).lines
+    [auto] = rcnn("detect", image, "--model", card, "--json", "--tile", "auto", *flags[4:]).lines
+    app = create_app(Settings(model=str(card)))
+    async with app.router.lifespan_context(app):
+        await eventually(lambda: app.state.service.state == "ok", "the service is ready")
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            there = (await client.post("/detect", params=options, files={"image": data})).json()
+    np.testing.assert_allclose(here["boxes"], there["boxes"], atol=0.01)
+    assert (here["labels"], here["image"]) == (there["labels"], {"width": 640, "height": 400})
+    assert set(here["timings_ms"]) == {"decode", "inference", "postprocess", "total"}
+    assert here["boxes"] != whole["boxes"]
+    assert auto["boxes"] != whole["boxes"]
+
+
+def test_an_image_of_too_many_tiles_loses_no_other(rcnn: Rcnn, card: Path, folder: Path) -> None:
+    (folder / "a.png").write_bytes(picture(700, 500))
+    ran = rcnn("detect", folder, "--model", card, "--json", "--tile", 64)
+    told = [line["error"]["detail"] if "error" in line else None for line in ran.lines]
+    assert (ran.code, told[0], told[2:]) == (1, None, [None, None])
+    assert "tiles of 64 px would cover 700 x 500 px; at most 64 may" in told[1]
+
+
 def test_the_cards_defaults_hold_where_nothing_is_asked(rcnn: Rcnn, card: Path, image: Path) -> None:
     [line] = rcnn("detect", image, "--model", card, "--json").lines
     assert min(line["scores"]) >= 0.3

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -87,6 +88,15 @@ def test_an_edit_of_the_code_does_not_install_torch_again() -> None:
     )
     code = next(i for i, text in enumerate(instructions) if text == "COPY . .")
     assert install < code
+
+
+def test_the_image_computes_on_openvino_and_reads_videos() -> None:
+    [line] = [rest for word, rest in dockerfile() if word == "RUN" and "tomllib" in rest]
+    code = shlex.split(line)[2].replace("/pyproject.toml", str(ROOT / "pyproject.toml"))
+    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    names = {re.split(r"[^A-Za-z0-9-]", requirement)[0] for requirement in listed.splitlines()}
+    assert {"torch", "fastapi", "openvino", "av"} <= names
+    assert not {"pytest", "schemathesis"} & names
 
 
 def test_the_image_names_only_settings_that_exist() -> None:

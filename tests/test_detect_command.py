@@ -163,6 +163,21 @@ def test_a_broken_video_loses_no_other(detect: Detect, tmp_path: Path) -> None:
     assert f"rcnn: {broken}: is no video that can be read" in ran.err
 
 
+def test_a_service_is_asked_for_tiles(start: Any, tmp_path: Path) -> None:
+    program = start(max_tiles="10")
+    program.logged("ready")
+    detect = Detect(program)
+    for name, size in (("large", (200, 200)), ("middle", (120, 100)), ("small", (64, 48))):
+        (tmp_path / f"{name}.png").write_bytes(picture(*size))
+    ran = detect(tmp_path, "--json", "--tile", 64)
+    large, middle, small = ran.lines
+    assert (ran.code, large["error"]["code"]) == (1, "invalid_parameter")
+    assert "at most 10 may" in large["error"]["detail"]
+    assert len(middle["boxes"]) > len(small["boxes"]) == 2
+    [overlapping] = detect(tmp_path / "middle.png", "--json", "--tile", 64, "--tile-overlap", 0.5).lines
+    assert len(overlapping["boxes"]) > len(middle["boxes"])
+
+
 def test_a_camera_that_is_not_there_is_told(detect: Detect, tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(picture())
     ran = detect("camera:973", tmp_path, "--json")
@@ -257,6 +272,9 @@ def test_tables_end_with_the_sum(detect: Detect, folder: Path) -> None:
         (("--watch",), "is no folder"),
         (("--every", "0"), "--every"),
         (("--in-flight", "0"), "--in-flight"),
+        (("--tile", "12"), "--tile 12: it must be auto or a whole number from 64 to 8192"),
+        (("--tile-overlap", "0.2"), "--tile-overlap is for --tile"),
+        (("--tile", "auto", "--tile-overlap", "0.6"), "--tile-overlap"),
     ],
 )
 def test_flags_that_do_not_fit_are_wrong_usage(

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,10 +115,17 @@ def test_the_tag_shows_the_name_and_the_score() -> None:
 def test_the_text_stands_out_from_its_tag(colour: int) -> None:
     picture = draw(blank(1280, 960), found(((100, 100, 600, 600), colour, 0.98)), ["circle"] * len(PALETTE))
     tag = pixels(picture)[76:98, 104:200].reshape(-1, 3).astype(int)
-    brightness = tag @ (299, 587, 114) / 1000
-    fill = np.dot(PALETTE[colour], (299, 587, 114)) / 1000
-    assert abs(brightness - fill).max() > 100
-    assert (abs(brightness - fill) > 60).mean() > 0.05
+    shades, fill = luminance(tag), luminance(np.array(PALETTE[colour]))
+    contrast = (np.maximum(shades, fill) + 0.05) / (np.minimum(shades, fill) + 0.05)
+    assert contrast.max() >= 4.5
+    assert (contrast > 2.5).mean() > 0.05
+
+
+def luminance(colours: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """WCAG's relative luminance (...) of sRGB colours (..., 3)."""
+    shares = colours / 255
+    linear = np.where(shares <= 0.03928, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+    return linear @ (0.2126, 0.7152, 0.0722)
 
 
 @pytest.mark.parametrize(

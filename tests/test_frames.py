@@ -40,6 +40,9 @@ def test_the_frames_of_an_animation_or_a_document(format: str) -> None:
         ("webm", "libvpx"),
         ("matroska", "h264"),
         ("avi", "mjpeg"),
+        ("mpegts", "h264"),
+        ("mpegts", "mpeg2video"),
+        ("vob", "mpeg2video"),
     ],
 )
 def test_the_frames_of_a_video(container: str, codec: str) -> None:

@@ -1,18 +1,22 @@
 """What people and machines ask about the service: health, metrics, catalogue, documents, page; and keys."""
 
 import asyncio
+import json
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from app import version
+from app import schemas, version
 from app.errors import error_classes
+from app.exports import EXPORTS, Subject
 from app.main import create_app
-from app.routes import page
+from app.routes import examples, page
 from app.schemas import DetectQuery
 from app.settings import Settings
+from models.detections import Detections
 from tests.conftest import ROOT, Serve, Served, eventually
 from tests.fakes import CARD, FakeDetector, picture
 
@@ -310,6 +314,47 @@ async def test_openapi_documents_every_option_body_and_error(served: Served) -> 
     elsewhere = {"not_found", "method_not_allowed", "foreign_origin"}  # the last is for web sockets
     assert documented == {kind.code for kind in error_classes()} - elsewhere
     assert document["info"]["version"] == version()
+
+
+BINARY = ("image/", "multipart/", "application/octet-stream", "text/html")
+
+
+async def test_every_answer_in_openapi_has_an_example(served: Served) -> None:
+    document = (await served.client.get("/openapi.json")).json()
+    without = [
+        (path, method, status, media_type)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        for status, response in operation["responses"].items()
+        for media_type, content in response.get("content", {}).items()
+        if not media_type.startswith(BINARY) and not {"example", "examples"} & set(content)
+    ]
+    assert without == []
+
+
+async def test_the_examples_of_openapi_are_what_the_service_says(served: Served) -> None:
+    for example, model in (
+        (examples.DETECTION, schemas.DetectResponse),
+        (examples.BATCH, schemas.BatchResponse),
+        (examples.HEALTH, schemas.Health),
+        (examples.UNHEALTHY, schemas.Health),
+        (examples.READY, schemas.Readiness),
+        (examples.UNREADY, schemas.Readiness),
+        (examples.MODELS, schemas.ModelList),
+        (examples.SAMPLES, schemas.SampleList),
+    ):
+        assert model.model_validate(example).model_dump(mode="json") == example
+    found = Detections(
+        np.array(examples.DETECTION["boxes"], np.float32), np.array([1]), np.array([0.98], np.float32)
+    )
+    subject = Subject("street.jpg", (640, 480), "coco-r50-fpn", {1: "person"})
+    for name in ("yolo", "csv", "voc"):
+        media_type, write = EXPORTS[name]
+        written, shown = write(found, subject), examples.TEXTS[media_type.partition(";")[0]]
+        if name == "voc":
+            written, shown = (re.sub(r">\s+<", "><", text).strip() for text in (written, shown))
+        assert written == shown
+    assert json.loads(EXPORTS["geojson"][1](found, subject)) == examples.GEOJSON
 
 
 async def test_every_reference_in_openapi_leads_somewhere(served: Served) -> None:

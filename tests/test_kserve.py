@@ -116,3 +116,10 @@ async def test_the_names_of_models_need_a_key_where_there_are_keys(serve: Serve)
         for path in ("/v1/models", "/v1/models/fake"):
             response = await served.client.get(path)
             assert (response.status_code, list(response.json())) == (401, ["error"])
+
+
+async def test_a_verb_is_no_model(served: Served) -> None:
+    asked = await served.client.get("/v1/models/fake:predict")
+    assert (asked.status_code, asked.headers["Allow"]) == (405, "POST")
+    named = await served.client.post("/v1/models/fake")
+    assert (named.status_code, named.headers["Allow"]) == (405, "GET")

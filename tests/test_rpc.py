@@ -37,7 +37,7 @@ def request(*files: bytes, **others: Any) -> Any:
 @asynccontextmanager
 async def calls(served: Served, tracer: Tracer | None = None) -> AsyncIterator[Any]:
     """The published stub, of a gRPC server before the same service."""
-    server, port = await listen(served.app.state.service, "127.0.0.1", 0, tracer)
+    server, port = await listen(served.app.state.service, served.app.state.places, "127.0.0.1", 0, tracer)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
@@ -216,6 +216,70 @@ async def test_a_compressed_message_is_refused_unread(served: Served) -> None:
     async with calls(served) as stub:
         call = stub.ModelInfer(request(PNG), compression=grpc.Compression.Gzip)
         assert (await refusal(call)).code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+# streams
+
+STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"
+
+
+async def test_a_stream_answers_each_request_in_order_and_goes_on_after_a_fault(served: Served) -> None:
+    async def requests() -> AsyncIterator[Any]:
+        for number, file in enumerate((PNG, b"no image", PNG)):
+            yield request(file, id=str(number))
+
+    async with calls(served) as stub:
+        one, two, three = [answer async for answer in stub.ModelStreamInfer(requests())]
+        assert [answer.infer_response.id for answer in (one, two, three)] == ["0", "1", "2"]
+        assert not one.error_message
+        assert one.infer_response.raw_output_contents == three.infer_response.raw_output_contents
+        assert len(one.infer_response.outputs) == 4
+        assert "known format" in two.error_message
+        assert not two.infer_response.outputs
+        assert await served.metric("rcnn_stream_frames_total", route=STREAM, outcome="answered") == 2
+        assert await served.metric("rcnn_stream_frames_total", route=STREAM, outcome="failed") == 1
+        assert await served.metric("rcnn_rejected_total", code="invalid_image") == 1
+        assert await served.metric("rcnn_requests_total", route=STREAM, status="200") == 1
+
+
+async def test_a_stream_needs_a_key_and_a_place(serve: Serve) -> None:
+    async with serve(api_keys="alpha", max_streams=1) as served, calls(served) as stub:
+        error = await refusal(stub.ModelStreamInfer(iter([request(PNG)])).read())
+        assert error.code() is grpc.StatusCode.UNAUTHENTICATED
+        key = (("x-api-key", "alpha"),)
+        held = stub.ModelStreamInfer(metadata=key)
+        await held.write(request(PNG))
+        assert (await held.read()).infer_response.outputs
+        error = await refusal(stub.ModelStreamInfer(iter([request(PNG)]), metadata=key).read())
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await held.done_writing()
+        assert await held.read() is grpc.aio.EOF
+        assert await served.metric("rcnn_streams", route=STREAM) == 0
+
+
+async def test_who_leaves_a_stream_ends_its_work(served: Served) -> None:
+    async with calls(served) as stub:
+        served.detector.free.clear()
+        first = stub.ModelInfer(request(PNG))
+        await eventually(lambda: len(served.detector.batches) == 1, "the first call is on the device")
+        stream = stub.ModelStreamInfer(iter([request(picture(31, 33))]))
+        await eventually(lambda: served.app.state.service.queue_depth == 1, "the stream's request waits")
+        stream.cancel()
+        await eventually(lambda: served.app.state.service.queue_depth == 0, "it is dropped")
+        served.detector.free.set()
+        await first
+        assert (31, 33) not in served.detector.reached
+        assert await served.metric("rcnn_streams", route=STREAM) == 0
+
+
+async def test_a_stream_ends_when_the_service_does(served: Served) -> None:
+    async with calls(served) as stub:
+        stream = stub.ModelStreamInfer()
+        await stream.write(request(PNG))
+        assert (await stream.read()).infer_response.outputs
+        await served.app.state.service.close()
+        await stream.write(request(PNG))
+        assert (await refusal(stream.read())).code() is grpc.StatusCode.UNAVAILABLE
 
 
 # the process

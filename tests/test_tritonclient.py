@@ -1,13 +1,15 @@
 """`tritonclient`, over HTTP and over gRPC, against the real program: what it gets is what /detect answers."""
 
+import queue
 import socket
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pytest
 import tritonclient.grpc
+import tritonclient.grpc.aio as grpc_aio
 import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
@@ -179,3 +181,38 @@ def test_a_compressed_body_may_not_be_larger_than_any_other(over_http: Triton) -
     with pytest.raises(InferenceServerException) as raised:
         over_http.infer(tensor, request_compression_algorithm="gzip")
     assert raised.value.status() == "413"
+
+
+# over gRPC alone
+
+
+def test_a_stream_answers_as_single_calls_do(server: tuple[Program, int]) -> None:
+    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
+    client = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{server[1]}")
+    triton = Triton(tritonclient.grpc, client)
+    files, broken = triton.files(FILES), triton.files([b"no image"])
+    client.start_stream(
+        lambda result, error: answers.put((result, error)), headers={"authorization": "Bearer secret"}
+    )
+    for number, tensor in enumerate((files, broken, files)):
+        client.async_stream_infer("fake", [tensor], request_id=str(number))
+    (first, fault), (bad, refused), (last, _) = (answers.get(timeout=20) for _ in range(3))
+    client.stop_stream()
+    client.close()
+    assert (fault, bad) == (None, None)
+    assert "known format" in str(refused)
+    assert [result.get_response().id for result in (first, last)] == ["0", "2"]
+    check(server, {name: last.as_numpy(name) for name in OUTPUTS})
+
+
+async def test_the_same_on_asyncio(server: tuple[Program, int]) -> None:
+    async def requests() -> AsyncIterator[dict[str, Any]]:
+        for _ in range(3):
+            yield {"model_name": "fake", "inputs": [Triton(tritonclient.grpc, None).files(FILES)]}
+
+    async with grpc_aio.InferenceServerClient(f"127.0.0.1:{server[1]}") as client:
+        stream = client.stream_infer(requests(), headers={"authorization": "Bearer secret"})
+        found = [(result, error) async for result, error in stream]
+    assert [error for _, error in found] == [None] * 3
+    for result, _ in found:
+        check(server, {name: result.as_numpy(name) for name in OUTPUTS})

@@ -5,6 +5,8 @@
         print(result.names, result.boxes)
         for result in client.detect_many(Path("photos").glob("*.jpg"), in_flight=8):
             ...
+        for frame in client.stream("clip.gif", every=5):
+            ...
 
 `talk` says what to send, when to send it again and what an answer means, as generators without I/O; `clients`
 does the sending and the sleeping, once for threads and once for asyncio; `many` keeps several on the way.
@@ -14,13 +16,14 @@ It needs httpx and numpy; pillow (`Result.draw`), supervision and rich (the bar)
 from app.client.clients import AsyncClient, Client
 from app.client.errors import ClientError, NotAnAnswer, Refused, Unreachable
 from app.client.many import in_order
-from app.client.result import Result
+from app.client.result import Frame, Result
 from app.client.talk import Options, Picture
 
 __all__ = [
     "AsyncClient",
     "Client",
     "ClientError",
+    "Frame",
     "NotAnAnswer",
     "Options",
     "Picture",

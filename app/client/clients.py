@@ -3,7 +3,8 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator
+from contextlib import aclosing, closing
 from typing import Self, TypeVar, Unpack
 
 import httpx
@@ -11,8 +12,8 @@ import httpx
 from app.client import talk
 from app.client.errors import ClientError, Unreachable
 from app.client.many import bar, check, in_order, in_order_async
-from app.client.result import Result
-from app.client.talk import Options, Patience, Picture, Reply, Send, Talk
+from app.client.result import Frame, Result
+from app.client.talk import Options, Patience, Picture, Reply, Send, Talk, Which
 
 T = TypeVar("T")
 
@@ -63,6 +64,28 @@ class Client:
         check(in_flight)
         return self._many(images, in_flight, progress, options)
 
+    def stream(
+        self, file: Picture, every: int = 1, max_frames: int | None = None, **options: Unpack[Options]
+    ) -> Generator[Frame, None, None]:
+        """Detections of each `every`-th frame of a short video, an animation or a document, as they come.
+
+        A frame that fails alone has its error; raises ClientError, OSError. Who leaves it ends it.
+        """
+        request = talk.frames(
+            self._http, talk.content(file), options, Which(every=every, max_frames=max_frames)
+        )
+        begun = talk.ask(request, talk.read_stream, self._patience, time.monotonic, stream=True)
+        with closing(self._hold(begun, self._closed)) as response:
+            try:
+                for line in response.iter_lines():
+                    frame = talk.read_line(response, line)
+                    if frame is None:
+                        return
+                    yield frame
+            except httpx.RequestError as error:
+                raise talk.broken_off(response, error) from error
+        raise talk.broken_off(response)
+
     def labels(self) -> dict[int, str]:
         """Id to name of the classes of the model that the service runs; raises ClientError."""
         request = self._http.build_request("GET", "labels")
@@ -108,15 +131,18 @@ class Client:
                 value: T = end.value
                 return value
             if isinstance(step, Send):
-                reply = self._send(step.request)
+                reply = self._send(step)
             elif stop.wait(step.seconds):
                 raise Unreachable("the client was closed before the service took the image")
             else:
                 reply = None
 
-    def _send(self, request: httpx.Request) -> httpx.Response | httpx.RequestError:
+    def _send(self, step: Send) -> httpx.Response | httpx.RequestError:
         try:
-            return self._http.send(request)
+            response = self._http.send(step.request, stream=step.stream)
+            if response.is_error:
+                response.read()
+            return response
         except httpx.RequestError as error:
             return error
 
@@ -165,6 +191,24 @@ class AsyncClient:
                 advance()
                 yield outcome
 
+    async def stream(
+        self, file: Picture, every: int = 1, max_frames: int | None = None, **options: Unpack[Options]
+    ) -> AsyncGenerator[Frame, None]:
+        """As of `Client`; who leaves it before its end closes it (`contextlib.aclosing`)."""
+        content = await asyncio.to_thread(talk.content, file)
+        request = talk.frames(self._http, content, options, Which(every=every, max_frames=max_frames))
+        begun = talk.ask(request, talk.read_stream, self._patience, time.monotonic, stream=True)
+        async with aclosing(await self._hold(begun)) as response:
+            try:
+                async for line in response.aiter_lines():
+                    frame = talk.read_line(response, line)
+                    if frame is None:
+                        return
+                    yield frame
+            except httpx.RequestError as error:
+                raise talk.broken_off(response, error) from error
+        raise talk.broken_off(response)
+
     async def labels(self) -> dict[int, str]:
         """Id to name of the classes of the model that the service runs; raises ClientError."""
         request = self._http.build_request("GET", "labels")
@@ -189,13 +233,16 @@ class AsyncClient:
                 value: T = end.value
                 return value
             if isinstance(step, Send):
-                reply = await self._send(step.request)
+                reply = await self._send(step)
             else:
                 await asyncio.sleep(step.seconds)
                 reply = None
 
-    async def _send(self, request: httpx.Request) -> httpx.Response | httpx.RequestError:
+    async def _send(self, step: Send) -> httpx.Response | httpx.RequestError:
         try:
-            return await self._http.send(request)
+            response = await self._http.send(step.request, stream=step.stream)
+            if response.is_error:
+                await response.aread()
+            return response
         except httpx.RequestError as error:
             return error

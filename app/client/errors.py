@@ -6,6 +6,7 @@ ClientError
 └── NotAnAnswer    something answered, but not this service
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -26,11 +27,11 @@ class NotAnAnswer(ClientError):
 
 
 class Refused(ClientError):
-    """The service answered with a problem (RFC 9457); branch on `code`."""
+    """The service answered with a problem (RFC 9457), or one frame with `problem`; branch on `code`."""
 
-    def __init__(self, response: httpx.Response) -> None:
-        problem = json_object(response)
-        self.status = response.status_code
+    def __init__(self, response: httpx.Response, problem: Mapping[str, Any] | None = None) -> None:
+        self.status = int(problem["status"]) if problem else response.status_code
+        problem = problem or json_object(response)
         self.code = str(problem.get("code", "unknown"))
         self.detail = str(problem.get("detail") or problem.get("title") or response.reason_phrase)
         self.request_id = response.headers.get("X-Request-ID", "")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from app.client.errors import ClientError
 from models.detections import Detections
 
 if TYPE_CHECKING:
@@ -98,3 +99,12 @@ class Result:
             "timings_ms": dict(self.timings_ms),
             **({"request_id": self.request_id} if self.request_id else {}),
         }
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One frame of a stream: its number, its time in seconds if it has one, and its detections or why not."""
+
+    index: int
+    seconds: float | None
+    outcome: Result | ClientError

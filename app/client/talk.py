@@ -5,9 +5,10 @@ and is sent None; it returns what was asked for, or raises ClientError. Whoever 
 clock, and decides nothing.
 """
 
+import json
 import os
 import random
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict, TypeVar
@@ -16,7 +17,7 @@ import httpx
 import numpy as np
 
 from app.client.errors import ClientError, NotAnAnswer, Refused, Unreachable, json_object, retry_after
-from app.client.result import Result
+from app.client.result import Frame, Result
 from models.detections import Detections
 
 T = TypeVar("T")
@@ -55,6 +56,13 @@ class Options(TypedDict, total=False):
     tile_overlap: float | None
 
 
+class Which(TypedDict):
+    """Of a file's frames, each `every`-th, and at most so many."""
+
+    every: int
+    max_frames: int | None
+
+
 @dataclass(frozen=True)
 class Patience:
     """How long to go on: seconds a try, tries after the first, seconds for all of them with their pauses."""
@@ -73,9 +81,13 @@ class Patience:
 
 @dataclass(frozen=True)
 class Send:
-    """Send the request, with its own time-outs; answer with the response or the httpx.RequestError."""
+    """Send the request, with its own time-outs; answer with the response or the httpx.RequestError.
+
+    `stream`: with a response that is not read yet, unless it is an error.
+    """
 
     request: httpx.Request
+    stream: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,13 +106,14 @@ def ask(
     read: Callable[[httpx.Response], T],
     patience: Patience,
     clock: Callable[[], float],
+    stream: bool = False,
 ) -> Talk[T]:
     """Send until there is an answer, or patience ends; what `read` makes of it. Raises ClientError."""
     end = clock() + patience.deadline
     for number in range(patience.retries + 1):
         seconds = min(patience.timeout, max(0.001, end - clock()))
         request.extensions["timeout"] = httpx.Timeout(seconds).as_dict()
-        reply = yield Send(request)
+        reply = yield Send(request, stream)
         again = pause(reply, number)
         if again is None or number == patience.retries or clock() + again >= end:
             break
@@ -148,9 +161,29 @@ def content(image: Picture) -> bytes:
 
 def detection(http: httpx.Client | httpx.AsyncClient, image: bytes, options: Options) -> httpx.Request:
     """The request of one detection."""
-    params: dict[str, Any] = {key: value for key, value in options.items() if value is not None}
-    media = {"Content-Type": "application/octet-stream", "Accept": "application/json"}
-    return http.build_request("POST", "detect", content=image, params=params, headers=media)
+    return _post(http, "detect", image, "application/json", options)
+
+
+def frames(
+    http: httpx.Client | httpx.AsyncClient, file: bytes, options: Options, which: Which
+) -> httpx.Request:
+    """The request of a detection in each of a file's frames."""
+    return _post(http, "detect/stream", file, "application/x-ndjson", {**options, **which})
+
+
+def _post(
+    http: httpx.Client | httpx.AsyncClient, path: str, data: bytes, accept: str, options: Mapping[str, Any]
+) -> httpx.Request:
+    params = {key: value for key, value in options.items() if value is not None}
+    media = {"Content-Type": "application/octet-stream", "Accept": accept}
+    return http.build_request("POST", path, content=data, params=params, headers=media)
+
+
+def broken_off(response: httpx.Response, error: BaseException | None = None) -> Unreachable:
+    """What to say of a stream that ended before its end."""
+    reason = f": {str(error) or type(error).__name__}" if error else ""
+    url = response.request.url.copy_with(query=None)
+    return Unreachable(f"the answer of {url} broke off{reason}; the frames before were complete")
 
 
 def unreachable(request: httpx.Request, error: BaseException | None) -> Unreachable:
@@ -175,23 +208,45 @@ def read_result(response: httpx.Response) -> Result:
     """The detections of POST /detect."""
     if response.is_error:
         raise Refused(response)
-    answer = json_object(response)
     try:
-        return Result(
-            detections=Detections(
-                boxes=np.array(answer["boxes"], np.float32).reshape(-1, 4),
-                labels=np.array(answer["labels"], np.int64),
-                scores=np.array(answer["scores"], np.float32),
-            ),
-            names=tuple(answer["names"]),
-            width=answer["image"]["width"],
-            height=answer["image"]["height"],
-            model=answer["model"],
-            timings_ms=answer["timings_ms"],
-            request_id=answer["request_id"],
-        )
+        return _result(json_object(response))
     except (KeyError, TypeError, ValueError) as error:
         raise _strange(response, "detections") from error
+
+
+def read_stream(response: httpx.Response) -> httpx.Response:
+    """The answer of POST /detect/stream, whose lines are still to come."""
+    if response.is_error:
+        raise Refused(response)
+    return response
+
+
+def read_line(response: httpx.Response, line: str) -> Frame | None:
+    """A line of it: a frame, or None for the last one."""
+    try:
+        answer = json.loads(line)
+        if "end" in answer:
+            return None
+        outcome = Refused(response, answer["error"]) if "error" in answer else _result(answer)
+        return Frame(int(answer["frame"]), answer.get("seconds"), outcome)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _strange(response, "a line a frame") from error
+
+
+def _result(answer: dict[str, Any]) -> Result:
+    return Result(
+        detections=Detections(
+            boxes=np.array(answer["boxes"], np.float32).reshape(-1, 4),
+            labels=np.array(answer["labels"], np.int64),
+            scores=np.array(answer["scores"], np.float32),
+        ),
+        names=tuple(answer["names"]),
+        width=answer["image"]["width"],
+        height=answer["image"]["height"],
+        model=answer["model"],
+        timings_ms=answer["timings_ms"],
+        request_id=answer["request_id"],
+    )
 
 
 def _strange(response: httpx.Response, wanted: str) -> ClientError:

@@ -12,15 +12,16 @@ from app.client import ClientError, Options, Refused, Result, in_order
 from app.commands import USAGE, CommandFailed
 from app.commands.configured import read_settings
 from app.commands.detect_arguments import DetectArguments
-from app.commands.frames import FramesError
 from app.commands.report import Report, open_report
 from app.commands.service import open_service
 from app.commands.sources import Item, Sources, open_sources
 from app.commands.targets import Targets, make_folder
+from app.commands.tiles import read_tile
 from app.commands.writers import FILE_AN_IMAGE, Writer, open_writer, write_classes
 from app.settings import Settings
 from models.drawing import encode
 from models.images import ImageError, Limits, decode
+from models.tiles import TooManyTiles
 
 INTERRUPTED = 130
 # Statuses about one image alone; whatever else a service refuses an image with, it says of the next one too.
@@ -54,8 +55,9 @@ class Work:
 def run(arguments: DetectArguments) -> int:
     """Detect in every image; the exit code."""
     format = _format(arguments)
-    sources = open_sources(arguments)
     settings = read_settings(model=arguments.model)
+    limits = Limits(settings.max_pixels)
+    sources = open_sources(arguments, limits)
     drawings = (
         Targets(make_folder("--save", arguments.save), ".png", sources.files) if arguments.save else None
     )
@@ -66,7 +68,7 @@ def run(arguments: DetectArguments) -> int:
         report = stack.enter_context(open_report(sources.total, writer, file))
         # Who waits for an image to come must not keep the answers of those before it.
         at_a_time = 1 if sources.live else at_a_time
-        work = Work(who, _options(arguments), drawings, Limits(settings.max_pixels), at_a_time, stop)
+        work = Work(who, _options(arguments), drawings, limits, at_a_time, stop)
         return _detect_all(sources, work, report)
 
 
@@ -129,7 +131,15 @@ def _options(arguments: DetectArguments) -> Options:
         max_detections=arguments.max_detections,
         classes=[token.strip() for token in tokens if token.strip()],
         size=arguments.size,
+        tile=read_tile(arguments.tile),
+        tile_overlap=_overlap(arguments),
     )
+
+
+def _overlap(arguments: DetectArguments) -> float | None:
+    if arguments.tile is None and arguments.tile_overlap is not None:
+        raise CommandFailed("--tile-overlap is for --tile; give it too, or leave this out", USAGE)
+    return arguments.tile_overlap
 
 
 def _detect_all(sources: Sources, work: Work, report: Report) -> int:
@@ -162,15 +172,20 @@ def _attempt(item: Item, drawing: Path | None, work: Work) -> Outcome:
         if drawing is not None:
             image = decode(data, work.limits)
             drawing.write_bytes(encode(image, result.detections, result.label_names(), "png"))
-    except (ImageError, ClientError, FramesError, MemoryError, OSError) as error:
+    except (ImageError, TooManyTiles, ClientError, MemoryError, OSError) as error:
         _stop_if_hopeless(error)
         return item, error
     return item, result
 
 
 def _stop_if_hopeless(error: Exception) -> None:
-    if isinstance(error, Refused) and error.status in ABOUT_ONE_IMAGE:
+    if isinstance(error, Refused) and (error.status in ABOUT_ONE_IMAGE or _too_many_tiles(error)):
         return
     if isinstance(error, ClientError):
         usage = isinstance(error, Refused) and error.status == 422
         raise CommandFailed(error, USAGE if usage else 1) from error
+
+
+def _too_many_tiles(refused: Refused) -> bool:
+    """Whether it is this image alone that is too large for tiles of the side asked for."""
+    return refused.status == 422 and refused.detail.startswith("tile=")

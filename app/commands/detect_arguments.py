@@ -89,3 +89,15 @@ class DetectArguments:
     size: Annotated[
         int | None, Option(help="Short side in pixels that images are resized to.", min=64, max=1333)
     ] = None
+    tile: Annotated[
+        str | None,
+        Option(help="Cut large images into tiles of N of their pixels a side, or auto.", metavar="auto|N"),
+    ] = None
+    tile_overlap: Annotated[
+        float | None,
+        Option(
+            help="Least overlap of neighbouring tiles, as a share of their side; 0.2 without this.",
+            min=0,
+            max=0.5,
+        ),
+    ] = None

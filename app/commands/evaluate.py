@@ -26,8 +26,9 @@ from app.commands.evaluate_report import (
     print_warnings,
     to_document,
 )
-from app.commands.evaluate_source import Source, Tile, ask_service, load_model, read_tile
+from app.commands.evaluate_source import Source, ask_service, load_model
 from app.commands.service import open_service
+from app.commands.tiles import Tile, read_tile
 from models.detections import Detections
 from models.evaluation.answers import FLOOR, MOST_DETECTIONS
 from models.evaluation.labels import LabelMatch, match_labels

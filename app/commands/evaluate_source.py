@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.client import Client, NotAnAnswer, Refused
-from app.commands import USAGE, CommandFailed
+from app.commands import CommandFailed
 from app.commands.service import ServiceClient
+from app.commands.tiles import Tile, tiling_of
 from app.loading import load
 from app.settings import Settings
 from models.detections import Detections
 from models.evaluation.answers import Answer, Unanswered, ask_each
 from models.images import Limits
 from models.options import Options
-from models.tiles import LARGEST_SIDE, SMALLEST_SIDE, Tiling
 
 if TYPE_CHECKING:
     from models.detector import Detector
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 ABOUT_ONE_IMAGE = (400, 413, 415)
 
 Ask = Callable[[Sequence[Path], Options], Iterator[Answer]]
-Tile = int | str | None
-"""A tile's side in px of the image, "auto", or None for none."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +62,7 @@ def load_model(settings: Settings, tile: Tile = None) -> Source:
     def ask(files: Sequence[Path], options: Options) -> Iterator[Answer]:
         if tile is None:
             return ask_detector(detector, files, options, limits, batch)
-        tiling = Tiling(None if tile == "auto" else int(tile), most=settings.max_tiles)
-        return ask_in_tiles(detector, files, options, limits, tiling)
+        return ask_in_tiles(detector, files, options, limits, tiling_of(tile, settings.max_tiles))
 
     return Source(describe(detector), ask)
 
@@ -90,17 +87,6 @@ def describe(detector: "Detector") -> About:
         precision=detector.precision,
         device=detector.device,
         fallback_reason=detector.fallback_reason,
-    )
-
-
-def read_tile(text: str | None) -> Tile:
-    """What --tile says; raises CommandFailed."""
-    if text is None or text == "auto":
-        return text
-    if text.isascii() and text.isdigit() and SMALLEST_SIDE <= int(text[:9]) <= LARGEST_SIDE:
-        return int(text)
-    raise CommandFailed(
-        f"--tile {text}: it must be auto or a whole number from {SMALLEST_SIDE} to {LARGEST_SIDE}", USAGE
     )
 
 

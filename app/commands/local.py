@@ -6,11 +6,15 @@ from typing import TypeVar, Unpack
 
 from app import client
 from app.commands import USAGE, CommandFailed
+from app.commands.tiles import tiling_of
 from app.loading import load
 from app.settings import Settings
+from models.detections import Detections
 from models.detector import Detector, Job
-from models.images import Limits, decode
+from models.images import Image, Limits, decode
 from models.options import Options
+from models.tiled import detect_tiled, tiles_for
+from models.tiles import Tiling
 from models.zoo.classes import Classes, UnknownClass
 
 T = TypeVar("T", int, float)
@@ -19,9 +23,10 @@ T = TypeVar("T", int, float)
 class LocalClient:
     """Decodes, detects and times one image after the other, without a queue."""
 
-    def __init__(self, detector: Detector, limits: Limits) -> None:
+    def __init__(self, detector: Detector, limits: Limits, max_tiles: int) -> None:
         self._detector = detector
         self._limits = limits
+        self._max_tiles = max_tiles
         self._classes = Classes.of(detector.card.labels)
 
     def labels(self) -> Mapping[int, str]:
@@ -29,27 +34,43 @@ class LocalClient:
         return self._classes.names
 
     def detect(self, image: bytes, **options: Unpack[client.Options]) -> client.Result:
-        """Detections of one image file; raises ImageError, CommandFailed, MemoryError."""
+        """Detections of one image file; raises ImageError, TooManyTiles, CommandFailed, MemoryError."""
         asked = self._options(options)
-        started = time.perf_counter()
         size = options.get("size")
+        started = time.perf_counter()
+        if tiling := self._tiling(options):
+            picture = decode(image, self._limits)
+            if tiles_for(self._detector, picture, tiling, size):
+                decoded = time.perf_counter()
+                found = detect_tiled(self._detector, picture, asked, tiling, size)
+                return self._result(picture, found, (started, decoded, time.perf_counter()), 0.0)
         picture = decode(image, self._limits, self._detector.card.canvas_limits(size))
         canvas = self._detector.prepare(picture, size)
         decoded = time.perf_counter()
         stages: dict[str, float] = {}
-        [detections] = self._detector.detect([Job(canvas, asked)], stages.__setitem__)
-        ended = time.perf_counter()
-        card = self._detector.card
-        postprocess = stages.get("postprocess", 0.0)
+        [found] = self._detector.detect([Job(canvas, asked)], stages.__setitem__)
+        times = (started, decoded, time.perf_counter())
+        return self._result(picture, found, times, stages.get("postprocess", 0.0))
+
+    def _tiling(self, given: client.Options) -> Tiling | None:
+        tile = given.get("tile")
+        return None if tile is None else tiling_of(tile, self._max_tiles, given.get("tile_overlap"))
+
+    def _result(
+        self, picture: Image, found: Detections, times: tuple[float, float, float], postprocess: float
+    ) -> client.Result:
+        """`times`: when it began, was decoded, was detected. `postprocess` of tiles is not told apart."""
+        started, decoded, ended = times
         seconds = {
             "decode": decoded - started,
             "inference": ended - decoded - postprocess,
             "postprocess": postprocess,
             "total": ended - started,
         }
+        card = self._detector.card
         return client.Result(
-            detections=detections,
-            names=tuple(card.labels[label] for label in detections.labels),
+            detections=found,
+            names=tuple(card.labels[label] for label in found.labels),
             width=picture.width,
             height=picture.height,
             model=card.name,
@@ -83,6 +104,6 @@ def _or(given: T | None, default: T) -> T:
 def load_client(settings: Settings) -> LocalClient:
     """Load the model of the settings; raises CommandFailed with what to do."""
     try:
-        return LocalClient(load(settings), Limits(settings.max_pixels))
+        return LocalClient(load(settings), Limits(settings.max_pixels), settings.max_tiles)
     except (ValueError, OSError) as error:  # a card, its weights, or the device; the text says what to do
         raise CommandFailed(error) from error

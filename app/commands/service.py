@@ -3,7 +3,7 @@
 from typing import Any
 
 from app.client import Client, ClientError, NotAnAnswer, Refused, Unreachable
-from app.client.talk import unreachable
+from app.client.talk import Send, unreachable
 from app.commands import USAGE, CommandFailed
 
 RETRIES = 10  # of a request that a busy service puts off
@@ -15,7 +15,7 @@ class ServiceClient(Client):
     def get(self, path: str) -> Any:
         """The JSON answer of GET `path`; raises ClientError."""
         request = self._http.build_request("GET", path)
-        response = self._send(request)
+        response = self._send(Send(request))
         if isinstance(response, Exception):
             raise unreachable(request, response) from response
         if response.is_error and path != "health":

@@ -11,10 +11,12 @@ from typing import NoReturn
 
 from app.commands import USAGE, CommandFailed
 from app.commands.detect_arguments import CAMERA, STDIN, DetectArguments, is_pattern
-from app.commands.frames import VIDEO_SUFFIXES, Frame, FramesError, read_camera, read_video
 from app.commands.watch import arrivals
+from models.frames import Frame, read_camera, read_video
+from models.images import ImageError, Limits
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif")
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class Sources:
     files: frozenset[Path]
 
 
-def open_sources(arguments: DetectArguments) -> Sources:
-    """What the arguments name; raises CommandFailed where that is nothing."""
+def open_sources(arguments: DetectArguments, limits: Limits) -> Sources:
+    """What the arguments name, frames within the limits; raises CommandFailed where that is nothing."""
     if arguments.watch:
         folders = _watched(arguments)
         return Sources(map(_file, arrivals(folders, images_below)), None, True, frozenset())
@@ -61,7 +63,7 @@ def open_sources(arguments: DetectArguments) -> Sources:
         raise CommandFailed(f"no image in {looked}; looked for {' '.join(SUFFIXES)}", USAGE)
     single = all(place == STDIN or _is_image(place) for place in places)
     return Sources(
-        items=chain.from_iterable(_items(place, arguments.every) for place in places),
+        items=chain.from_iterable(_items(place, arguments.every, limits) for place in places),
         total=len(places) if single else None,
         live=any(CAMERA.fullmatch(place) for place in places),
         files=frozenset(Path(place).resolve() for place in places if place != STDIN),
@@ -99,15 +101,20 @@ def _is_image(place: str) -> bool:
     return not CAMERA.fullmatch(place) and Path(place).suffix.lower() not in VIDEO_SUFFIXES
 
 
-def _items(place: str, every: int) -> Iterator[Item]:
+def _items(place: str, every: int, limits: Limits) -> Iterator[Item]:
     if place == STDIN:
         yield Item(STDIN, "stdin", sys.stdin.buffer.read)
     elif camera := CAMERA.fullmatch(place):
-        yield from _frames(place, f"camera-{camera[1]}", read_camera(int(camera[1]), every))
+        yield from _frames(place, f"camera-{camera[1]}", read_camera(int(camera[1]), limits, every))
     elif _is_image(place):
         yield _file(Path(place))
     else:
-        yield from _frames(place, Path(place).stem, read_video(place, every))
+        yield from _frames(place, Path(place).stem, _film(place, limits, every))
+
+
+def _film(path: str, limits: Limits, every: int) -> Iterator[Frame]:
+    with open(path, "rb") as file:
+        yield from read_video(file, limits, every)
 
 
 def _file(path: Path) -> Item:
@@ -118,13 +125,13 @@ def _frames(name: str, stem: str, frames: Iterator[Frame]) -> Iterator[Item]:
     """An item a frame; where the frames end with an error, one that fails with it."""
     try:
         for frame in frames:
-            about = {"frame": frame.number, "seconds": frame.seconds}
-            yield Item(name, f"{stem}-{frame.number:06d}", partial(bytes, frame.png), about)
-    except FramesError as error:
+            about = {"frame": frame.index, "seconds": round(frame.seconds or 0.0, 3)}
+            yield Item(name, f"{stem}-{frame.index:06d}", frame.png, about)
+    except (ImageError, MemoryError, OSError) as error:
         yield Item(name, stem, partial(_fail, error))
 
 
-def _fail(error: FramesError) -> NoReturn:
+def _fail(error: Exception) -> NoReturn:
     raise error
 
 

@@ -4,13 +4,14 @@ from fastapi import APIRouter, Request
 
 from app.routes.access import service_of
 from app.routes.documents import EVERYWHERE, problems
+from app.routes.examples import LABELS, MODELS, shown
 from app.schemas import ModelEntry, ModelList
 from models.zoo.catalogue import catalogue
 
 router = APIRouter(tags=["catalogue"])
 
 
-@router.get("/models", summary="The catalogue", responses=problems(*EVERYWHERE))
+@router.get("/models", summary="The catalogue", responses={200: shown(MODELS), **problems(*EVERYWHERE)})
 def models(request: Request) -> ModelList:
     """Every model card this server knows, and which one is loaded."""
     service = service_of(request)
@@ -30,7 +31,7 @@ def models(request: Request) -> ModelList:
 @router.get(
     "/labels",
     summary="Label ids and their names",
-    responses=problems(*EVERYWHERE, "loading", "failing"),
+    responses={200: shown(LABELS), **problems(*EVERYWHERE, "loading", "failing")},
 )
 async def labels(request: Request) -> dict[int, str]:
     """Id to name for the loaded model; without the background and the gaps in COCO's numbering."""

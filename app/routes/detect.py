@@ -10,6 +10,7 @@ from app.errors import Internal, ServiceError, problem
 from app.exports import EXPORTS, Subject
 from app.logs import request_id
 from app.plan import MAX_IMAGES, Outcome, params_of
+from app.routes import examples
 from app.routes.access import service_of
 from app.routes.answers import (
     FRACTION_DECIMALS,
@@ -77,7 +78,8 @@ async def detect(request: Request) -> Response:
     summary="Detect objects in several images",
     response_class=Response,
     responses={
-        200: {"model": BatchResponse, "description": "One result an image, in the order sent"},
+        200: {"model": BatchResponse, "description": "One result an image, in the order sent"}
+        | examples.shown(examples.BATCH),
         **problems(*OF_DETECTION, *EVERYWHERE),
     },
     openapi_extra={"requestBody": IMAGES_BODY, "parameters": query_parameters(DetectOptions)},

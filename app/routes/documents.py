@@ -12,10 +12,16 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from pydantic import BaseModel
 
 from app.errors import PROBLEMS, Dialect, NotFound, ServiceError, error_classes
+from app.routes import examples
 from app.schemas import DetectOptions, DetectResponse, ImageBody, Problem
 
 FILE = {"type": "string", "format": "binary"}
 _FILES = {"type": "array", "items": FILE, "minItems": 1}
+
+EXAMPLE_IMAGE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mM8EaDBgA0wMeAAg1MCAP8oAVCGkvfKAAAAAElFTkSuQmCC"
+)
+"""A PNG of 8 x 8 pixels in base64."""
 
 IMAGE_BODY: dict[str, Any] = {
     "required": True,
@@ -31,7 +37,7 @@ IMAGE_BODY: dict[str, Any] = {
         },
         "image/*": {"schema": FILE},
         "application/octet-stream": {"schema": FILE},
-        "application/json": {"schema": ImageBody.model_json_schema()},
+        "application/json": {"schema": ImageBody.model_json_schema(), "example": {"image": EXAMPLE_IMAGE}},
     },
 }
 IMAGES_BODY = {
@@ -50,32 +56,9 @@ IMAGES_BODY = {
 }
 VIDEO_BODY = {
     **IMAGE_BODY,
-    "description": "A video (MP4, QuickTime, WebM, Matroska, AVI; needs the extra `video`), an animated GIF, "
-    "WebP or PNG, a TIFF of several pages, or a single image.",
+    "description": "A video (MP4, QuickTime, WebM, Matroska, AVI, MPEG; needs the extra `video`), "
+    "an animated GIF, WebP or PNG, a TIFF of several pages, or a single image.",
     "content": {**IMAGE_BODY["content"], "video/*": {"schema": FILE}},
-}
-TEXTS = ("application/xml", "text/csv", "text/plain")  # of app/exports.py, beside JSON
-EXAMPLE_IMAGE = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mM8EaDBgA0wMeAAg1MCAP8oAVCGkvfKAAAAAElFTkSuQmCC"
-)
-"""A PNG of 8 x 8 pixels in base64."""
-
-DETECTION_EXAMPLE = {
-    "boxes": [[12.5, 30.0, 200.25, 310.75]],
-    "labels": [1],
-    "scores": [0.98],
-    "names": ["person"],
-    "image": {"width": 640, "height": 480},
-    "model": "coco-r50-fpn",
-    "box_format": "xyxy",
-    "timings_ms": {
-        "decode": 3.1,
-        "queue": 0.2,
-        "inference": 41.0,
-        "postprocess": 0.4,
-        "total": 45.2,
-    },
-    "request_id": "6f1c0c3f4f5e4a0e9c6a2b1d8e7f0a1b",
 }
 DETECTIONS = {
     "description": "Detections as JSON, or the image with its detections drawn (`format`, or `Accept`)",
@@ -88,13 +71,13 @@ DETECTIONS = {
                     {"type": "array", "description": "format=labelstudio"},
                 ]
             },
-            "example": DETECTION_EXAMPLE,
+            "example": examples.DETECTION,
         },
-        "application/geo+json": {"schema": {"type": "object"}},
+        "application/geo+json": {"schema": {"type": "object"}, "example": examples.GEOJSON},
         "image/png": {"schema": FILE},
         "image/jpeg": {"schema": FILE},
     }
-    | {media_type: {"schema": {"type": "string"}} for media_type in TEXTS},
+    | {name: {"schema": {"type": "string"}, "example": text} for name, text in examples.TEXTS.items()},
 }
 
 FRAMES = {
@@ -106,7 +89,7 @@ FRAMES = {
             "example": "\n".join(
                 json.dumps(line)
                 for line in (
-                    {"frame": 0, "seconds": 0.0, **DETECTION_EXAMPLE},
+                    {"frame": 0, "seconds": 0.0, **examples.DETECTION},
                     {"end": "complete", "frames": 1},
                 )
             ),
@@ -190,24 +173,33 @@ def _statuses(kinds: list[type[ServiceError]]) -> list[int]:
 
 
 def _problem_response(kinds: list[type[ServiceError]], dialect: Dialect) -> dict[str, Any]:
-    examples = {
-        kind.code: {
-            "value": dialect.body(kind(kind.__doc__ or kind.title), "6f1c0c3f4f5e4a0e9c6a2b1d8e7f0a1b")
-        }
+    refusals = {
+        kind.code: {"value": dialect.body(kind(kind.__doc__ or kind.title), examples.REQUEST_ID)}
         for kind in kinds
     }
     ours = {"$ref": f"#/components/schemas/{Problem.__name__}"}
     schema = ours if dialect is PROBLEMS else {"type": "object"}
     return {
         "description": "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds),
-        "content": {dialect.media_type: {"schema": schema, "examples": examples}},
+        "content": {dialect.media_type: {"schema": schema, "examples": refusals}},
     }
 
 
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
     """The OpenAPI document."""
-    return JSONResponse(request.app.openapi())
+    return JSONResponse(_true(request.app.openapi()))
+
+
+def _true(document: dict[str, Any]) -> dict[str, Any]:
+    """The document without FastAPI's own 422 for parts of a path, which are texts and never wrong in kind."""
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            if "HTTPValidationError" in json.dumps(operation["responses"].get("422", {})):
+                del operation["responses"]["422"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+    return document
 
 
 @router.get("/docs")

@@ -6,19 +6,28 @@ from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from app import version
+from app.routes import examples
 from app.routes.access import service_of
+from app.routes.examples import shown
 from app.schemas import Alive, Health, Readiness
 from app.service import RETRY_SECONDS
 
-NOT_OK: dict[int | str, dict[str, Any]] = {
+HEALTH: dict[int | str, dict[str, Any]] = {
+    200: shown(examples.HEALTH),
     503: {"description": "Not ready: loading, draining or failing", "model": Health}
+    | shown(examples.UNHEALTHY),
 }
-NOT_READY: dict[int | str, dict[str, Any]] = {503: {"description": "Not ready, and why", "model": Readiness}}
+READY: dict[int | str, dict[str, Any]] = {
+    200: shown(examples.READY),
+    503: {"description": "Not ready, and why", "model": Readiness} | shown(examples.UNREADY),
+}
+ALIVE: dict[int | str, dict[str, Any]] = {200: shown({"status": "alive"})}
+METRICS: dict[int | str, dict[str, Any]] = {200: shown(examples.METRICS, "text/plain")}
 
 router = APIRouter(tags=["operation"])
 
 
-@router.get("/health", summary="What runs here, and how it fares", response_model=Health, responses=NOT_OK)
+@router.get("/health", summary="What runs here, and how it fares", response_model=Health, responses=HEALTH)
 async def health(request: Request) -> Response:
     """200 when the service takes work, else 503; the same document in both."""
     service = service_of(request)
@@ -37,13 +46,13 @@ async def health(request: Request) -> Response:
     return _answer(answer, ok=answer.status == "ok")
 
 
-@router.get("/health/live", summary="Whether the process answers", response_model=Alive)
+@router.get("/health/live", summary="Whether the process answers", response_model=Alive, responses=ALIVE)
 async def live() -> Response:
     """200 whenever the event loop turns: restart the process when this fails, never for anything else."""
     return _answer(Alive(status="alive"), ok=True)
 
 
-@router.get("/health/ready", summary="Whether work is taken", response_model=Readiness, responses=NOT_READY)
+@router.get("/health/ready", summary="Whether work is taken", response_model=Readiness, responses=READY)
 async def ready(request: Request) -> Response:
     """200 when the weights are loaded, the warm-up is done, the batching loop runs and nothing drains."""
     service = service_of(request)
@@ -51,7 +60,7 @@ async def ready(request: Request) -> Response:
     return _answer(answer, ok=answer.ready)
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=METRICS)
 async def metrics(request: Request) -> Response:
     """Every series in Prometheus' text format."""
     body, media_type = service_of(request).metrics.render()

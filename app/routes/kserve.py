@@ -8,13 +8,14 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import StringConvertor, register_url_convertor
 
 from app.errors import Dialect, InvalidParameter, ServiceError
 from app.plan import MAX_IMAGES, params_of
+from app.routes import examples
 from app.routes.access import service_of
 from app.routes.detect import to_wire
 from app.routes.documents import (
-    DETECTION_EXAMPLE,
     EVERYWHERE,
     EXAMPLE_IMAGE,
     OF_DETECTION,
@@ -56,12 +57,20 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
 
 DIALECT = Dialect(_error)
 BODY = json_body(Predict, {"instances": [{"b64": EXAMPLE_IMAGE}], "parameters": {"score_threshold": 0.5}})
-EXAMPLE = {"predictions": [DETECTION_EXAMPLE]}
+EXAMPLE = {"predictions": [examples.DETECTION]}
 
 router = APIRouter(tags=["KServe V1"])
 
 
-# Before /v1/models/{name}, which would take the path of another method than POST.
+class _Name(StringConvertor):
+    """A model's name in a path. With a colon and a verb it is another resource, of other methods."""
+
+    regex = "[^/:]+"
+
+
+register_url_convertor("model", _Name())
+
+
 @router.post(
     "/v1/models/{name}:predict",
     summary="Detect objects, as a KServe predictor does",
@@ -87,7 +96,7 @@ async def models(request: Request) -> dict[str, list[str]]:
 
 
 @router.get(
-    "/v1/models/{name}",
+    "/v1/models/{name:model}",
     summary="Whether a model is ready",
     responses=protocol(
         DIALECT,

@@ -6,6 +6,8 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 
 from app.errors import NotFound
+from app.routes.examples import SAMPLES as SAMPLES_EXAMPLE
+from app.routes.examples import shown
 from app.schemas import Sample, SampleList
 
 APP = Path(__file__).resolve().parent.parent
@@ -47,7 +49,7 @@ async def web(request: Request, name: str) -> Response:
     return _file(request, WEB, name)
 
 
-@router.get("/samples", summary="Sample images")
+@router.get("/samples", summary="Sample images", responses={200: shown(SAMPLES_EXAMPLE)})
 async def samples() -> SampleList:
     """The sample images of this server, each with its ground truth where there is one."""
     found = [path.name for path in _files(SAMPLES) if path.suffix in PICTURES]

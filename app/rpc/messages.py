@@ -45,6 +45,7 @@ _MESSAGES = {
     "ModelInferResponse": "1 string model_name, 2 string model_version, 3 string id, "
     "4 map InferParameter parameters, 5 repeated InferOutputTensor outputs, "
     "6 repeated bytes raw_output_contents",
+    "ModelStreamInferResponse": "1 string error_message, 2 ModelInferResponse infer_response",
     "ModelConfigRequest": "1 string name, 2 string version",
     "ModelInput": "1 string name, 2 DataType data_type, 4 repeated int64 dims, 8 bool optional",
     "ModelOutput": "1 string name, 2 DataType data_type, 3 repeated int64 dims",

@@ -2,7 +2,8 @@
 
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
@@ -13,7 +14,9 @@ from app.keys import check_key
 from app.logs import chosen_id, request_id
 from app.rpc.calls import METHODS, OPEN, Caller, Method
 from app.rpc.messages import SERVICE, messages
+from app.rpc.stream import STREAM, answers
 from app.service import DetectionService
+from app.streams import Places
 
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -35,7 +38,11 @@ access = logging.getLogger("app.access")
 
 
 async def listen(
-    service: DetectionService, host: str, port: int, tracer: tracing.Tracer | None = None
+    service: DetectionService,
+    places: Places,
+    host: str,
+    port: int,
+    tracer: tracing.Tracer | None = None,
 ) -> tuple[Any, int]:
     """Start the server; with the port it has, which is a free one for 0. Raises OSError."""
     settings = service.settings
@@ -49,6 +56,7 @@ async def listen(
         maximum_concurrent_rpcs=CALLS_PER_PLACE * settings.max_queue,
     )
     handlers = {name: _handler(service, name, method, tracer) for name, method in METHODS.items()}
+    handlers[STREAM] = _stream_handler(service, places)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
@@ -71,39 +79,61 @@ def _handler(service: DetectionService, name: str, method: Method, tracer: traci
     )
 
 
+def _stream_handler(service: DetectionService, places: Places) -> Any:
+    async def answer(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        async with _call(service, STREAM, context, None):
+            with places.one(f"/{SERVICE}/{STREAM}"):
+                async for response in answers(service, requests, context.time_remaining):
+                    yield response
+
+    return grpc.stream_stream_rpc_method_handler(
+        answer,
+        request_deserializer=messages().ModelInferRequest.FromString,
+        response_serializer=messages().ModelStreamInferResponse.SerializeToString,
+    )
+
+
 def _answering(
     service: DetectionService, name: str, method: Method, tracer: tracing.Tracer | None
 ) -> Callable[[Any, Any], Awaitable[Any]]:
     async def answer(request: Any, context: Any) -> Any:
-        started = time.monotonic()
-        sent = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        token = request_id.set(chosen_id(sent.get("x-request-id", "")))
-        span = tracer.begin(name, sent) if tracer is not None and name not in OPEN else None
-        span_token = tracing.current.set(span)
-        context.set_trailing_metadata(tuple(_ids().items()))
-        status = GONE
-        try:
-            if name not in OPEN:
-                check_key(service, _keys(sent))
-            response = await method(service, request, Caller(started, context.time_remaining()))
-            status = 200
-            return response
-        except ServiceError as error:
-            status = error.status
-            await _refuse(service, context, error)
-        except Exception as error:  # what nobody caught: its text is for the log alone
-            logging.getLogger(__name__).exception("unhandled error", exc_info=error)
-            status = Internal.status
-            told = f"an error of the service; its log has the reason under {request_id.get()}"
-            await _refuse(service, context, Internal(told))
-        finally:
-            _record(service, name, status, time.monotonic() - started)
-            described = {"rpc.system": "grpc", "rpc.method": name, "rcnn.request_id": request_id.get()}
-            tracing.answered(span, f"{SERVICE}/{name}", status, described)
-            tracing.current.reset(span_token)
-            request_id.reset(token)
+        async with _call(service, name, context, tracer) as started:
+            return await method(service, request, Caller(started, context.time_remaining()))
 
     return answer
+
+
+@asynccontextmanager
+async def _call(
+    service: DetectionService, name: str, context: Any, tracer: tracing.Tracer | None
+) -> AsyncIterator[float]:
+    """A call from its key to its record, with when it began; an error ends it with the error's status."""
+    started = time.monotonic()
+    sent = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
+    token = request_id.set(chosen_id(sent.get("x-request-id", "")))
+    span = tracer.begin(name, sent) if tracer is not None and name not in OPEN else None
+    span_token = tracing.current.set(span)
+    context.set_trailing_metadata(tuple(_ids().items()))
+    status = GONE
+    try:
+        if name not in OPEN:
+            check_key(service, _keys(sent))
+        yield started
+        status = 200
+    except ServiceError as error:
+        status = error.status
+        await _refuse(service, context, error)
+    except Exception as error:  # what nobody caught: its text is for the log alone
+        logging.getLogger(__name__).exception("unhandled error", exc_info=error)
+        status = Internal.status
+        told = f"an error of the service; its log has the reason under {request_id.get()}"
+        await _refuse(service, context, Internal(told))
+    finally:
+        _record(service, name, status, time.monotonic() - started)
+        described = {"rpc.system": "grpc", "rpc.method": name, "rcnn.request_id": request_id.get()}
+        tracing.answered(span, f"{SERVICE}/{name}", status, described)
+        tracing.current.reset(span_token)
+        request_id.reset(token)
 
 
 async def _refuse(service: DetectionService, context: Any, error: ServiceError) -> None:

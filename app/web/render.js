@@ -25,7 +25,7 @@ export function render(busy = looking) {
   $("score-value").textContent = state.score.toFixed(2);
   $("nms-value").textContent = state.nms.toFixed(2);
   showChips(countByClass(sure()), state.hidden, toggleClass);
-  showList(shown(), state.answer?.boxes.length ?? null, whyEmpty(looking), { point, pin });
+  showList(shown(), state.answer?.boxes.length ?? null, whyEmpty(looking), { point, pin: pinRow });
   drawBoxes();
 }
 
@@ -48,9 +48,19 @@ function pin(index) {
   drawBoxes();
 }
 
+/** A click or a tap on a box keeps it, one beside all boxes lets it go. */
 function pinUnder(event) {
-  const index = stage.indexAt(event);
+  const index = stage.indexAt(event) ?? state.pinned;
   if (index !== null) pin(index);
+}
+
+/** Keeps a box by its row; on a phone the image may be far above. */
+function pinRow(index) {
+  pin(index);
+  const { top, bottom } = $("frame").getBoundingClientRect();
+  const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const unseen = bottom <= 0 || top >= window.innerHeight;
+  if (unseen && state.pinned !== null) $("frame").scrollIntoView({ block: "nearest", behavior: still ? "auto" : "smooth" });
 }
 
 function toggleClass(name) {

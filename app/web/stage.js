@@ -7,6 +7,8 @@ const PALETTE = [
   [170, 255, 195], [150, 10, 30], [130, 140, 10], [255, 200, 140], [20, 30, 150], [200, 175, 255],
 ];
 
+const FINGER = 12; // px that a finger may miss a box by
+
 const rgb = (label) => PALETTE[label % PALETTE.length];
 
 /** A class's colour, the same for every image. */
@@ -14,10 +16,10 @@ export function colour(label) {
   return `rgb(${rgb(label).join(" ")})`;
 }
 
-/** Black or white, whichever reads better on a class's colour. */
-function ink(label) {
-  const [red, green, blue] = rgb(label);
-  return 0.299 * red + 0.587 * green + 0.114 * blue > 140 ? "#000" : "#fff";
+/** Black or white, whichever reads better on a class's colour: 4.5 : 1 or more. */
+export function ink(label) {
+  const [red, green, blue] = rgb(label).map((value) => (value / 255) ** 2.2);
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.19 ? "#000" : "#fff";
 }
 
 /** The stage over `canvas`, seen through `view`: `show` what is visible, `indexAt` a pointer event. Boxes are in image pixels. */
@@ -122,13 +124,16 @@ export function createStage(canvas, view) {
       draw();
       canvas.setAttribute("aria-label", `${scene.detections.length} objects drawn over the image; the list names them`);
     },
-    /** Index of the smallest box under a pointer event, or null. */
+    /** Index of the smallest box under a pointer event, or close to it where that is a finger, or null. */
     indexAt(event) {
       const { left, top, width, height } = canvas.getBoundingClientRect();
+      const slack = event.pointerType === "touch" ? FINGER : 0;
+      const [aside, above] = [(slack / width / view.scale) * scene.width, (slack / height / view.scale) * scene.height];
       const x = (((event.clientX - left) / width - view.x) / view.scale) * scene.width;
       const y = (((event.clientY - top) / height - view.y) / view.scale) * scene.height;
       const area = ([x1, y1, x2, y2]) => (x2 - x1) * (y2 - y1);
-      const under = scene.detections.filter(({ box: [x1, y1, x2, y2] }) => x >= x1 && x <= x2 && y >= y1 && y <= y2);
+      const under = scene.detections.filter(({ box: [x1, y1, x2, y2] }) => (
+        x >= x1 - aside && x <= x2 + aside && y >= y1 - above && y <= y2 + above));
       return under.sort((a, b) => area(a.box) - area(b.box))[0]?.index ?? null;
     },
   };

@@ -62,7 +62,7 @@ def ask_in_tiles(
             yield Answer(index, Detections.empty(), image)
             continue
         try:
-            found = detect_tiled(detector, image, options, tiling, best_batch(detector))
+            found = detect_tiled(detector, image, options, tiling, batch=best_batch(detector))
         except TooManyTiles as error:
             yield Answer(index, Detections.empty(), str(error))
             continue
