@@ -1,6 +1,6 @@
 """Where the service is put together: the only place that builds objects; at import it does nothing."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -9,9 +9,10 @@ from fastapi import Depends, FastAPI
 
 from app import version
 from app.admission import Admission
-from app.batcher import Batcher, BatchEvents, BatchLimits
+from app.batcher import Batcher, BatchEvents
+from app.devices import STATES, Device
 from app.fetch import Fetcher
-from app.loading import load
+from app.loading import load_all
 from app.metrics import Metrics
 from app.middleware import BodyLimit, RequestContext, error_handlers
 from app.model import Detector, Inferred, Job, Model
@@ -35,6 +36,7 @@ from app.routes import (
 from app.service import DetectionService
 from app.settings import Settings
 from app.streams import Places
+from app.waiting_room import BatchLimits
 
 LAST_CALLS_SECONDS = 1  # for answers over gRPC on their way; an idle client is slow to notice the end
 DESCRIPTION = "Object detection with Faster R-CNN: an image in, boxes, labels and scores out."
@@ -65,10 +67,11 @@ SPOKEN = (
 
 
 def create_app(settings: Settings | None = None, detector: Detector | None = None) -> FastAPI:
-    """The service as an ASGI application; with a `detector` it serves that one instead of loading a model."""
+    """The service as an ASGI application; with a `detector` each device has that one, and none is loaded."""
     settings = settings or Settings()
     metrics = Metrics()
-    service = _service(settings, metrics, (lambda: detector) if detector else partial(load, settings))
+    given = [detector for _ in settings.devices] if detector else None
+    service = _service(settings, metrics, (lambda: given) if given else partial(load_all, settings))
     dialects = dropin.Dialects(SPOKEN)
     app = FastAPI(
         title="rcnn-serve",
@@ -120,17 +123,28 @@ async def _listen_for_calls(service: DetectionService) -> Any:
     return server
 
 
-def _service(settings: Settings, metrics: Metrics, load: Callable[[], Detector]) -> DetectionService:
+def _service(
+    settings: Settings, metrics: Metrics, load: Callable[[], Sequence[Detector]]
+) -> DetectionService:
     model = Model(load, metrics)
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
     limits = BatchLimits(settings.max_batch, settings.batch_wait_ms / 1000)
-    batcher: Batcher[Job, Inferred] = Batcher(model.run, limits, _events(metrics, admission))
+    numbers = range(len(settings.devices))
+    devices = [Device(partial(model.run, device=n), partial(model.check, n)) for n in numbers]
+    batcher: Batcher[Job, Inferred] = Batcher(devices, limits, _events(metrics, admission))
+    admission.share(len(devices))
     service = DetectionService(settings, metrics, model, admission, batcher)
     metrics.queue_depth.set_function(lambda: batcher.depth)
     metrics.queue_bytes.set_function(lambda: admission.bytes)
     metrics.in_flight.set_function(lambda: admission.depth)
+    for state in STATES:
+        metrics.devices.labels(state=state).set_function(partial(_count, service, state))
     metrics.model_ready.set_function(lambda: service.state == "ok")
     return service
+
+
+def _count(service: DetectionService, state: str) -> int:
+    return sum(condition.state == state for _, condition in service.devices)
 
 
 def _events(metrics: Metrics, admission: Admission) -> BatchEvents:
@@ -144,4 +158,5 @@ def _events(metrics: Metrics, admission: Admission) -> BatchEvents:
         retried=lambda reason: metrics.batch_retries.labels(reason=reason).inc(),
         cancelled=metrics.cancelled.inc,
         expired=metrics.deadline_exceeded.inc,
+        working=admission.share,
     )

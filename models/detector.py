@@ -13,7 +13,7 @@ from torchvision.models.detection import FasterRCNN
 
 from models.canvas import Canvas, prepare
 from models.detections import Detections
-from models.engines import EngineChoice, build_engine
+from models.engines import EngineChoice, build_engines
 from models.engines.protocol import Engine
 from models.images import Image
 from models.options import Options
@@ -200,12 +200,17 @@ class Detector:
 
 def load_detector(spec: DetectorSpec) -> Detector:
     """Find the card, load its weights, put the network on the device; errors say what to do."""
+    return load_detectors(spec, [spec.device])[0]
+
+
+def load_detectors(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]:
+    """As `load_detector`, one for each of the devices; those of one device share its weights."""
     loaded = load_network(spec.model, spec.model_dir, spec.cache_dir)
     int8 = spec.precision == "int8"
     quantized = find_quantized(loaded.card, loaded.weights, spec.cache_dir) if int8 else None
-    choice = EngineChoice(spec.device, spec.engine, spec.precision, spec.threads, spec.cache_dir, quantized)
-    engine = build_engine(loaded.network, choice)
-    return Detector(loaded.network, loaded.card, engine, loaded.fallback_reason)
+    choice = EngineChoice("", spec.engine, spec.precision, spec.threads, spec.cache_dir, quantized)
+    engines = build_engines(loaded.network, choice, devices)
+    return [Detector(loaded.network, loaded.card, engine, loaded.fallback_reason) for engine in engines]
 
 
 def _ignore(stage: str, seconds: float) -> None:

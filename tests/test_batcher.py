@@ -13,7 +13,10 @@ from typing import Any
 
 import pytest
 
-from app.batcher import Answered, Batcher, BatchEvents, BatchLimits, Closed, Expired
+from app.batcher import Batcher, BatchEvents
+from app.devices import Device as OneDevice
+from app.waiting import Answered, Closed, Expired
+from app.waiting_room import BatchLimits
 
 FAR = 1e9
 Tests = Batcher[Any, Any]
@@ -87,9 +90,11 @@ async def running(
     wait_seconds: float = 0.0,
     told: Told | None = None,
     clock: Callable[[], float] | None = None,
+    workers: int = 1,
 ) -> AsyncIterator[Tests]:
     events, limits = (told or Told()).events(), BatchLimits(max_batch, wait_seconds)
-    batcher: Tests = Batcher(run, limits, events, clock) if clock else Batcher(run, limits, events)
+    devices = [OneDevice(run) for _ in range(workers)]
+    batcher: Tests = Batcher(devices, limits, events, clock) if clock else Batcher(devices, limits, events)
     await batcher.start()
     try:
         yield batcher
@@ -506,7 +511,9 @@ async def test_an_event_that_fails_fails_neither_the_answers_nor_the_loop(
         raise LookupError("no such metric")
 
     device = Device(closed=True)
-    batcher: Tests = Batcher(device, BatchLimits(8), BatchEvents(broken, broken, lambda: None, lambda: None))
+    batcher: Tests = Batcher(
+        [OneDevice(device)], BatchLimits(8), BatchEvents(broken, broken, lambda: None, lambda: None)
+    )
     await batcher.start()
     plug = await plugged(batcher, device)
     tasks = await queued(batcher, batcher.submit(ValueError("x"), "k", FAR), batcher.submit("y", "k", FAR))
@@ -649,12 +656,12 @@ async def test_close_without_work_is_quick_and_true() -> None:
     async with running(Device()) as batcher:
         assert await batcher.close(0) is True
         assert batcher_threads() == before
-    never: Tests = Batcher(Device(), BatchLimits(1), Told().events())
+    never: Tests = Batcher([OneDevice(Device())], BatchLimits(1), Told().events())
     assert await never.close(0) is True
 
 
 async def test_before_start_and_after_close_nothing_is_taken() -> None:
-    batcher: Tests = Batcher(Device(), BatchLimits(1), Told().events())
+    batcher: Tests = Batcher([OneDevice(Device())], BatchLimits(1), Told().events())
     assert not batcher.alive
     with pytest.raises(Closed):
         await batcher.submit("a", "k", FAR)
@@ -711,7 +718,7 @@ def test_an_event_loop_that_ends_first_leaves_no_thread_and_no_noise() -> None:
     device, before = Device(closed=True), batcher_threads()
 
     async def abandoned() -> None:
-        batcher: Tests = Batcher(device, BatchLimits(1), Told().events())
+        batcher: Tests = Batcher([OneDevice(device)], BatchLimits(1), Told().events())
         await batcher.start()
         await plugged(batcher, device)
 

@@ -1,6 +1,7 @@
 """The torch engine: eager modules on the CPU or a CUDA device, channels last, autocast where it pays."""
 
 from collections.abc import Iterable
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -25,6 +26,10 @@ class TorchEngine:
         self._autocast = AUTOCAST[precision]
         self._dense = DensePart(network).eval().to(device).to(memory_format=torch.channels_last)
         self._head = HeadPart(network).eval().to(device)
+
+    def sibling(self) -> "TorchEngine":
+        """One more on the same modules, for another thread: they keep nothing between calls."""
+        return copy(self)
 
     def dense(self, pixels: Tensor) -> DenseOutput:
         """Canvases (B, 3, H, W) to feature maps and RPN outputs."""
