@@ -228,7 +228,9 @@ class Batcher(Generic[T, R]):
         if fault is None:
             return True
         logger.error("a device is taken out: %s; before, a batch failed: %r", fault, error)
-        self._set(device, Condition("dead", f"a batch failed with {type(error).__name__}, and {fault}"))
+        self._set(
+            device, Condition("dead", f"a batch failed with {type(error).__name__}, {fault}; see the log")
+        )
         self._hand_back(device, error)
         return False
 

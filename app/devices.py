@@ -88,7 +88,7 @@ class Device(Generic[T, R]):
             async with asyncio.timeout(patience):
                 outcome = await checker.call([None])
         except TimeoutError:
-            return "its check does not end"
+            return "its check did not end"
         finally:
             checker.stop()
         self.busy = False
