@@ -122,7 +122,7 @@ class Model:
 
     def _load_and_warm_up(self, caps: list[int]) -> list[int]:
         detectors = self._load()
-        useful = [min(detector.warm_up(cap) for detector in detectors) for cap in caps]
+        useful = [_warm_up(detectors, cap) for cap in caps]
         self._classes = Classes.of(detectors[0].card.labels)
         self._detectors = detectors
         for detector in detectors:
@@ -182,6 +182,18 @@ class Model:
         found = self._detectors[device].detect(jobs, observe)
         self._metrics.padding_ratio.observe(_padding_ratio([job.canvas for job in jobs]))
         return [Inferred(detections, stages["postprocess"]) for detections in found]
+
+
+def _warm_up(detectors: Sequence[Detector], cap: int) -> int:
+    """The largest batch up to `cap` that pays on each device; of several alike the first one is measured."""
+    measured: set[str] = set()
+    for detector in detectors:
+        if detector.device in measured:
+            detector.warm_up(1)
+        else:
+            measured.add(detector.device)
+            cap = detector.warm_up(cap)
+    return cap
 
 
 def _own_size(image: Image, size: int | None, card: Card) -> int | None:
