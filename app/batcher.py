@@ -20,7 +20,7 @@ from typing import Generic, TypeVar
 
 from app.caller import HIGHEST, Caller
 from app.devices import WORKING, Condition, Device
-from app.waiting import Answered, Closed, Expired, Waiter
+from app.waiting import Answered, Closed, Expired, Shed, Waiter
 from app.waiting_room import LATE, BatchLimits, WaitingRoom
 from app.worker import Ran
 
@@ -39,6 +39,9 @@ class BatchEvents:
     retried: Callable[[str], None]  # a failed batch is run again in parts; the reason: "memory" or "error"
     cancelled: Callable[[], None]  # a caller went away before its item reached the device
     expired: Callable[[], None]  # a deadline passed, in the queue or on the device
+    shed: Callable[[int], None] = lambda priority: (
+        None
+    )  # one of this priority left the queue for a higher one
     working: Callable[[int], None] = lambda devices: None  # so many devices work now
 
 
@@ -107,12 +110,18 @@ class Batcher(Generic[T, R]):
         outcome = await self._outcome(item, key, deadline, caller)
         if isinstance(outcome, Answered):
             return outcome
-        if isinstance(outcome, Expired) and caller.first():
-            self._events.expired()
+        if caller.first():  # whatever the outcome is, the caller has had its end
+            self._count(outcome, caller)
         try:
             raise outcome
         finally:
             del outcome  # an error's traceback holds this frame: held by it in turn, the item would stay
+
+    def _count(self, outcome: Exception, caller: Caller) -> None:
+        if isinstance(outcome, Expired):
+            self._events.expired()
+        elif isinstance(outcome, Shed):
+            self._events.shed(caller.priority)
 
     def shed(self, priority: int) -> bool:
         """Refuse the newest item of the lowest priority in the queue, if that is below this one."""

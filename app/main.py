@@ -158,5 +158,6 @@ def _events(metrics: Metrics, admission: Admission) -> BatchEvents:
         retried=lambda reason: metrics.batch_retries.labels(reason=reason).inc(),
         cancelled=metrics.cancelled.inc,
         expired=metrics.deadline_exceeded.inc,
+        shed=lambda priority: metrics.by_priority.labels(priority=priority, outcome="shed").inc(),
         working=admission.share,
     )

@@ -262,8 +262,6 @@ class DetectionService:
         except Expired as error:
             raise late() from error
         except Shed as error:
-            if caller.first():
-                self.metrics.by_priority.labels(priority=caller.priority, outcome="shed").inc()
             raise self._admission.overloaded(str(error)) from error
         except Closed as error:
             raise self._refusal() or Draining("the service is stopping", RETRY_SECONDS) from error

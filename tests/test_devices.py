@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -51,6 +52,7 @@ class Living:
 
     def __init__(self) -> None:
         self.counts: list[int] = []
+        self.shed: list[int] = []  # the priorities of those who were
 
 
 @contextlib.asynccontextmanager
@@ -58,9 +60,7 @@ async def running(
     *gpus: Gpu, max_batch: int = 4, hang_seconds: float = 10.0, living: Living | None = None
 ) -> AsyncIterator[Tests]:
     told, heard = Told().events(), living or Living()
-    events = type(told)(
-        *(getattr(told, n) for n in ("batch_done", "retried", "cancelled", "expired")), heard.counts.append
-    )
+    events = replace(told, working=heard.counts.append, shed=heard.shed.append)
     devices = [Device(gpu.run, gpu.check) for gpu in gpus]
     batcher: Tests = Batcher(devices, BatchLimits(max_batch, hang_seconds=hang_seconds), events)
     await batcher.start()
@@ -221,7 +221,8 @@ async def test_the_last_device_keeps_the_batch_that_it_hangs_on_and_answers_it_w
 
 async def test_the_newest_of_the_lowest_priority_is_shed_from_the_queue_and_from_nowhere_else() -> None:
     [gpu] = held(1)
-    async with running(gpu) as batcher:
+    living = Living()
+    async with running(gpu, living=living) as batcher:
         low = Caller(priority=LOWEST)
         [plug] = begun(batcher.submit("plug", "plug", FAR, low))
         await eventually(lambda: bool(gpu.batches), "it runs")
@@ -234,3 +235,4 @@ async def test_the_newest_of_the_lowest_priority_is_shed_from_the_queue_and_from
         found = await outcomes([plug, *tasks])
         assert [type(one) for one in found] == [str, Shed, int, Shed, int]
     assert gpu.batches[1:] == [[1, 3]]
+    assert living.shed == [0, 0]
