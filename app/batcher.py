@@ -1,48 +1,34 @@
-"""Batches: callers submit one item each, one loop groups them, one thread runs them. No torch, no HTTP.
+"""Batches: callers submit an item each, a loop a device groups them, its thread runs them. No torch, no HTTP.
 
-    submit ─► GroupedQueue (by key, most urgent first) ─► loop: a batch whenever the device is free ─► Worker
-      ▲                                                                                                 │
-      └──────────── exactly one outcome each: Answered, or an exception as a value ◄────────────────────┘
+    submit ─► WaitingRoom (priority, key, urgency) ─► loops: a batch whenever a device is free ─► Device
+      ▲                                                                                             │
+      └────────── exactly one outcome each: Answered, or an exception as a value ◄──────────────────┘
 
-A batch is formed when the device is free, of the group that holds the most urgent item of all, never of two.
-`run` alone is called on another thread; all else is on the event loop, where nothing changes between awaits.
-Outcomes travel as values, not as exceptions in futures: none is lost or logged twice, none can stop the loop.
+A batch is formed when a device is free, of the group that holds the first item of all, never of two groups.
+`run` alone is called on other threads; all else is on the event loop, where nothing changes between awaits.
+Outcomes travel as values, not as exceptions in futures: none is lost or logged twice, none can stop a loop.
+A device that dies or hangs is taken out, and its batch goes back to the queue for another one.
 """
 
 import asyncio
-import contextlib
 import logging
-import math
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
-from app.caller import Caller
-from app.grouped_queue import GroupedQueue
-from app.worker import Ran, Worker
+from app.caller import HIGHEST, Caller
+from app.devices import WORKING, Condition, Device
+from app.waiting import Answered, Closed, Expired, Shed, Waiter
+from app.waiting_room import LATE, BatchLimits, WaitingRoom
+from app.worker import Ran
 
 T = TypeVar("T")
 R = TypeVar("R")
 logger = logging.getLogger(__name__)
-
-_LATE = "the deadline passed before the answer was ready"
-
-
-class Expired(TimeoutError):
-    """The item's deadline passed before its answer was ready."""
-
-
-class Closed(RuntimeError):
-    """The batcher does not answer: it was not started, is closed or closing, or its loop has died."""
-
-
-@dataclass(frozen=True)
-class BatchLimits:
-    """Most items in a batch; seconds for which a smaller batch may be held while the device is free."""
-
-    max_batch: int
-    wait_seconds: float = 0.0
+FAR_TOO_LONG = 20  # times the longest batch so far, after which a call hangs
+ALONE = 6  # times that for the last device that works: nobody could take its batch over
 
 
 @dataclass(frozen=True)
@@ -53,118 +39,112 @@ class BatchEvents:
     retried: Callable[[str], None]  # a failed batch is run again in parts; the reason: "memory" or "error"
     cancelled: Callable[[], None]  # a caller went away before its item reached the device
     expired: Callable[[], None]  # a deadline passed, in the queue or on the device
-
-
-@dataclass(frozen=True)
-class Answered(Generic[R]):
-    """A result; seconds from `submit` to the beginning of the batch that gave it; seconds that batch ran."""
-
-    result: R
-    queued: float
-    ran: float
-
-
-@dataclass(eq=False)
-class _Waiter(Generic[T, R]):
-    """One item of a caller, and the future that takes its one outcome."""
-
-    item: T
-    deadline: float
-    arrived: float
-    future: "asyncio.Future[Answered[R] | Exception]"
-    reached_device: bool = False
-
-    def answer(self, outcome: Answered[R] | Exception) -> None:
-        """Give the outcome, unless the caller has one already or has gone: the first is the only one."""
-        if not self.future.done():
-            self.future.set_result(outcome)
+    shed: Callable[[int], None] = lambda priority: (
+        None
+    )  # one of this priority left the queue for a higher one
+    working: Callable[[int], None] = lambda devices: None  # so many devices work now
 
 
 class Batcher(Generic[T, R]):
-    """Answers items in batches: `submit` from any number of tasks, one call of `run` at a time."""
+    """Answers items in batches: `submit` from any number of tasks, one call at a time on each device."""
 
     def __init__(
         self,
-        run: Callable[[list[T]], list[R]],
+        devices: Sequence[Device[T, R]],
         limits: BatchLimits,
         events: BatchEvents,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`run`: items of one key in, one result for each in the same order out; called on its own thread."""
-        self._run = run
-        self._max_batch = max(1, limits.max_batch)
-        self._wait_seconds = limits.wait_seconds
+        """At least one device; they answer alike, so an item may go to any of them."""
+        self._devices = devices
+        self._hang_seconds = limits.hang_seconds
         self._events = events
         self._clock = clock
-        self._queue: GroupedQueue[_Waiter[T, R]] = GroupedQueue()
-        self._on_device: list[_Waiter[T, R]] = []
-        self._changed = asyncio.Event()
-        self._closing = False
+        self._room: WaitingRoom[T, R] = WaitingRoom(limits, clock)
         self._abandoned = 0
-        self._last_seconds = math.inf  # how long a batch takes: before the first one nobody knows
-        self._worker: Worker[T, R] | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._longest = 0.0
+        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def depth(self) -> int:
-        """Items that wait; those on the device are not among them."""
-        return len(self._queue)
+        """Items that wait; those on a device are not among them."""
+        return len(self._room)
+
+    @property
+    def conditions(self) -> list[Condition]:
+        """How each device fares."""
+        return [device.condition for device in self._devices]
 
     @property
     def alive(self) -> bool:
-        """Whether the loop runs: False before `start`, after `close`, and once it has died."""
-        return self._task is not None and not self._task.done()
+        """Whether a device works: False before `start`, after `close`, and once all are dead or stuck."""
+        pairs = zip(self._tasks, self._devices, strict=False)  # no tasks before the start
+        return any(device.works and not task.done() for task, device in pairs)
 
     @property
     def max_batch(self) -> int:
         """Most items in a batch now; a batch that does not fit into memory lowers it."""
-        return self._max_batch
+        return self._room.max_batch
 
     def limit(self, max_batch: int) -> None:
         """Set the most items in a batch; at least 1."""
-        self._max_batch = max(1, max_batch)
+        self._room.max_batch = max(1, max_batch)
 
     async def start(self) -> None:
-        """Start the thread and the loop, once."""
-        if self._task is not None:
+        """Start the threads and the loops, once."""
+        if self._tasks:
             raise RuntimeError("a batcher starts only once; make a new one")
-        self._worker = Worker(self._run, self._clock)
-        self._task = asyncio.create_task(self._loop(self._worker), name="batcher")
-        self._task.add_done_callback(self._ended)
+        for device in self._devices:
+            device.start(self._clock)
+            task = asyncio.create_task(self._loop(device), name="batcher")
+            task.add_done_callback(partial(self._ended, device))
+            self._tasks.append(task)
 
     async def submit(
         self, item: T, key: Hashable, deadline: float, caller: Caller | None = None
     ) -> Answered[R]:
-        """Answer an item by its deadline (on the clock); raises Expired, Closed, or what `run` raised."""
-        if self._closing or not self.alive:
+        """Answer an item by its deadline (on the clock); raises Expired, Closed, Shed, or what `run` did."""
+        if self._room.closing or not self.alive:
             raise Closed("the batcher takes no items: it is closing or does not run")
         caller = caller or Caller()
         outcome = await self._outcome(item, key, deadline, caller)
         if isinstance(outcome, Answered):
             return outcome
-        if caller.first() and isinstance(outcome, Expired):
-            self._events.expired()
+        if caller.first():  # whatever the outcome is, the caller has had its end
+            self._count(outcome, caller)
         try:
             raise outcome
         finally:
             del outcome  # an error's traceback holds this frame: held by it in turn, the item would stay
 
+    def _count(self, outcome: Exception, caller: Caller) -> None:
+        if isinstance(outcome, Expired):
+            self._events.expired()
+        elif isinstance(outcome, Shed):
+            self._events.shed(caller.priority)
+
+    def shed(self, priority: int) -> bool:
+        """Refuse the newest item of the lowest priority in the queue, if that is below this one."""
+        return self._room.shed(priority)
+
     async def close(self, drain_seconds: float) -> bool:
         """Take nothing new, answer what waits within the time, fail the rest.
 
-        True when there was no rest and the thread has ended; a call of `run` that outlasts the time is not
+        True when there was no rest and the threads have ended; a call of `run` that outlasts the time is not
         waited for, and its thread ends with it.
         """
-        self._closing = True
-        self._changed.set()
-        if self._task is None or self._worker is None:
+        self._room.closing = True
+        self._room.wake()
+        if not self._tasks:
             return True
-        await asyncio.wait({self._task}, timeout=drain_seconds)
-        self._task.cancel()
-        await asyncio.wait({self._task})
-        if self._on_device:
+        await asyncio.wait(self._tasks, timeout=drain_seconds)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.wait(self._tasks)
+        if any(device.busy for device in self._devices):
             return False
-        self._worker.join()
+        for device in self._devices:
+            device.join()
         return self._abandoned == 0
 
     async def _outcome(
@@ -172,10 +152,9 @@ class Batcher(Generic[T, R]):
     ) -> Answered[R] | Exception:
         """Queue a caller and wait for what becomes of it; it leaves the queue whatever that is."""
         loop, now = asyncio.get_running_loop(), self._clock()
-        waiter: _Waiter[T, R] = _Waiter(item, deadline, now, loop.create_future())
-        place = self._queue.push(waiter, key, deadline)
-        self._changed.set()
-        timer = loop.call_later(deadline - now, waiter.answer, Expired(_LATE))
+        waiter: Waiter[T, R] = Waiter(item, key, deadline, now, loop.create_future())
+        self._room.push(waiter, caller.priority)
+        timer = loop.call_later(deadline - now, waiter.answer, Expired(LATE))
         try:
             return await waiter.future
         except asyncio.CancelledError:
@@ -184,91 +163,109 @@ class Batcher(Generic[T, R]):
             raise
         finally:
             timer.cancel()
-            self._queue.discard(place)
+            self._room.discard(waiter)
 
-    async def _loop(self, worker: Worker[T, R]) -> None:
+    async def _loop(self, device: Device[T, R]) -> None:
         """One batch after the other until closed and empty; what goes wrong with one ends that one alone."""
-        while (batch := await self._next_batch()) is not None:
-            self._on_device = batch
+        while device.works and (batch := await self._room.next_batch(self._owes)) is not None:
+            device.take(batch)
             try:
-                await self._serve(batch, worker)
+                await self._serve(batch, device)
             except Exception as error:
                 logger.exception("a batch could not be served")
-                for waiter in batch:
+                for waiter in device.owed:
                     waiter.answer(error)
-            self._on_device = []
+            device.batch = []
             del batch  # an idle loop keeps no items
+            self._room.wake()  # when closing, the others wait for this end
 
-    async def _next_batch(self) -> list[_Waiter[T, R]] | None:
-        """Wait until a batch should begin, and form it only then; None once closing and empty."""
-        until = math.inf
-        while True:
-            head = self._queue.head()
-            if head is None and self._closing:
-                return None
-            if head is None:
-                await self._change(None)
-                continue
-            key, waiter = head
-            until = min(until, self._latest_begin(waiter))  # newcomers may shorten a hold, never prolong it
-            hold = until - self._clock()
-            if hold <= 0 or self._closing or self._queue.size(key) >= self._max_batch:
-                return self._form(key)
-            await self._change(hold)
+    def _owes(self) -> bool:
+        return any(device.owed for device in self._devices)
 
-    def _latest_begin(self, head: _Waiter[T, R]) -> float:
-        """Until when a batch may be held for company: at most half of what its deadline can spare."""
-        now = self._clock()
-        spare = head.deadline - now - self._last_seconds
-        return min(head.arrived + self._wait_seconds, now + spare / 2)
+    async def _serve(self, batch: list[Waiter[T, R]], device: Device[T, R]) -> None:
+        """Run a batch; a part that fails is run again in halves, until the culprits alone have failed.
 
-    async def _change(self, seconds: float | None) -> None:
-        """Wait for a newcomer or for closing, at most `seconds`."""
-        self._changed.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._changed.wait()
-
-    def _form(self, key: Hashable) -> list[_Waiter[T, R]]:
-        """Up to `max_batch` of a group, the most urgent first, without callers who have gone or are late."""
-        batch: list[_Waiter[T, R]] = []
-        while len(batch) < self._max_batch and (waiter := self._queue.pop(key)) is not None:
-            if self._wanted(waiter):
-                batch.append(waiter)
-        return batch
-
-    def _wanted(self, waiter: _Waiter[T, R]) -> bool:
-        """Whether the caller still waits; one whose time is up hears it now, should its timer be late."""
-        if waiter.deadline <= self._clock():
-            waiter.answer(Expired(_LATE))
-        return not waiter.future.done()
-
-    async def _serve(self, batch: list[_Waiter[T, R]], worker: Worker[T, R]) -> None:
-        """Run a batch; a part that fails is run again in halves, until the culprits alone have failed."""
-        parts = [batch]
+        Before that the device is asked whether the fault is its own: its check, once for each batch.
+        """
+        parts, sound = [batch], False
         while parts:
-            part = [waiter for waiter in parts.pop() if self._wanted(waiter)]
+            part = [waiter for waiter in parts.pop() if waiter.holder is device and self._room.wanted(waiter)]
             if not part:
                 continue
-            for waiter in part:
-                waiter.reached_device = True
-            outcome = await worker.call([waiter.item for waiter in part])
+            outcome = await self._run(part, device)
             if isinstance(outcome, Ran):
                 self._answer(part, outcome)
-            elif len(part) == 1:
-                part[0].answer(outcome)
-            else:
+                continue
+            if not sound and not isinstance(outcome, MemoryError):  # an item may be too large for any device
+                sound = await self._check(device, outcome)
+                if not sound:
+                    return
+            if len(part) > 1:
                 parts += self._split(part, outcome, whole=len(part) == len(batch))
+            elif part[0].holder is device:
+                part[0].answer(outcome)
 
-    def _answer(self, part: list[_Waiter[T, R]], ran: Ran[R]) -> None:
-        self._last_seconds = ran.seconds
+    async def _run(self, part: list[Waiter[T, R]], device: Device[T, R]) -> Ran[R] | Exception:
+        """Run the items on the device; if that takes far too long, others take them over meanwhile."""
+        for waiter in part:
+            waiter.reached_device = True
+        patience = self._patience()
+        outcome = await device.call(
+            [waiter.item for waiter in part], patience, partial(self._suspect, device)
+        )
+        if not device.works:
+            self._set(device, WORKING)
+        elif isinstance(outcome, Ran):
+            self._longest = max(self._longest, outcome.seconds)
+        return outcome
+
+    def _patience(self) -> float:
+        """Seconds after which a call that begins now hangs."""
+        alone = sum(device.works for device in self._devices) == 1
+        return max(self._hang_seconds, FAR_TOO_LONG * self._longest) * (ALONE if alone else 1)
+
+    def _suspect(self, device: Device[T, R]) -> None:
+        self._set(
+            device, Condition("stuck", "a batch has not come back from it; it works again when it does")
+        )
+        if self.alive:
+            self._hand_back(device, None)
+
+    async def _check(self, device: Device[T, R], error: Exception) -> bool:
+        """Whether a device on which a batch failed is sound; else it is out, and others take the batch."""
+        fault = await device.fault(self._patience())
+        if fault is None:
+            return True
+        logger.error("a device is taken out: %s; before, a batch failed: %r", fault, error)
+        self._set(
+            device, Condition("dead", f"a batch failed with {type(error).__name__}, {fault}; see the log")
+        )
+        self._hand_back(device, error)
+        return False
+
+    def _set(self, device: Device[T, R], condition: Condition) -> None:
+        device.condition = condition
+        number = self._devices.index(device)
+        logger.warning("device %d is %s: %s", number, condition.state, condition.reason or "it is back")
+        self._events.working(sum(one.works for one in self._devices))
+
+    def _hand_back(self, device: Device[T, R], error: Exception | None) -> None:
+        """Queue what a device owes for another one; but only once, for an item may be what kills devices."""
+        for waiter in device.owed:
+            if not waiter.moved:
+                waiter.moved, waiter.holder = True, None
+                self._room.push(waiter, HIGHEST)
+            elif error is not None:
+                waiter.answer(error)
+
+    def _answer(self, part: list[Waiter[T, R]], ran: Ran[R]) -> None:
         for waiter, result in zip(part, ran.results, strict=True):
             waiter.answer(Answered(result, ran.began - waiter.arrived, ran.seconds))
-        self._events.batch_done(len(part), ran.seconds)
+        if ran.seconds <= self._longest:  # from one that hung nobody should learn how long batches take
+            self._room.last_seconds = ran.seconds
+            self._events.batch_done(len(part), ran.seconds)
 
-    def _split(
-        self, part: list[_Waiter[T, R]], error: Exception, *, whole: bool
-    ) -> list[list[_Waiter[T, R]]]:
+    def _split(self, part: list[Waiter[T, R]], error: Exception, *, whole: bool) -> list[list[Waiter[T, R]]]:
         """The parts of a failed batch that are run next, the most urgent last.
 
         A whole batch that does not fit halves the cap for good, its parts do not: where one item never fits,
@@ -276,21 +273,26 @@ class Batcher(Generic[T, R]):
         """
         memory = isinstance(error, MemoryError)
         if memory and whole:
-            self.limit(self._max_batch // 2)
+            self.limit(self._room.max_batch // 2)
         logger.warning(
-            "a batch of %d failed and is run in parts, the cap is %d: %r", len(part), self._max_batch, error
+            "a batch of %d failed and is run in parts, the cap is %d: %r",
+            len(part),
+            self._room.max_batch,
+            error,
         )
         self._events.retried("memory" if memory else "error")
         step = len(part) // 2
         return [part[start : start + step] for start in reversed(range(0, len(part), step))]
 
-    def _ended(self, task: "asyncio.Task[None]") -> None:
-        """The loop is over: whoever still waits hears it; the reason is logged unless `close` ended it."""
+    def _ended(self, device: Device[T, R], task: "asyncio.Task[None]") -> None:
+        """A loop is over: whoever still waits for it hears so; the reason is logged unless it was planned."""
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.critical("the batching loop has died", exc_info=error)
-        rest = [waiter for waiter in (*self._on_device, *self._queue.drain()) if not waiter.future.done()]
+            self._set(device, Condition("dead", "its loop has died; the log has the reason"))
+        rest = device.owed
+        if all(one.done() for one in self._tasks):
+            rest += self._room.drain()
         for waiter in rest:
             waiter.answer(Closed("the batcher ended before the answer was ready"))
-        self._abandoned = len(rest)
-        if self._worker is not None:
-            self._worker.stop()
+        self._abandoned += len(rest)
+        device.stop()

@@ -124,7 +124,7 @@ class Retryable(ServiceError):
 
 
 class Overloaded(Retryable):
-    """The queue is full, or so long that this request's deadline would pass."""
+    """The queue is full, or so long that this request's deadline would pass, or a higher priority came."""
 
     status, code, title = 429, "overloaded", "Too many requests"
 
@@ -142,7 +142,7 @@ class Draining(Retryable):
 
 
 class Failing(Retryable):
-    """The model could not be loaded, or the batching loop has died."""
+    """The model could not be loaded, or no device works any more."""
 
     status, code, title = 503, "failing", "The service is failing"
 

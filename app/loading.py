@@ -9,21 +9,28 @@ if TYPE_CHECKING:
 
 
 def load(settings: Settings) -> "Detector":
-    """Find the card, load its weights, put the network on the device; errors say what to do."""
+    """The detector of the first device, for those who work on one image after the other."""
+    return _load(settings, settings.devices[:1])[0]
+
+
+def load_all(settings: Settings) -> "list[Detector]":
+    """Find the card, load its weights, put the network on each device; errors say what to do."""
+    return _load(settings, settings.devices)
+
+
+def _load(settings: Settings, devices: tuple[str, ...]) -> "list[Detector]":
     from models.lean_import import import_torchvision
 
     import_torchvision()
-    from models.detector import DetectorSpec, load_detector
+    from models.detector import DetectorSpec, load_detectors
 
-    return load_detector(
-        DetectorSpec(
-            model=settings.model,
-            model_dir=settings.model_dir,
-            cache_dir=settings.cache_dir,
-            device=settings.device,
-            engine=settings.engine,
-            precision=settings.precision,
-            threads=settings.inference_threads,
-            jpeg=settings.jpeg,
-        )
+    spec = DetectorSpec(
+        model=settings.model,
+        model_dir=settings.model_dir,
+        cache_dir=settings.cache_dir,
+        engine=settings.engine,
+        precision=settings.precision,
+        threads=settings.inference_threads,
+        jpeg=settings.jpeg,
     )
+    return load_detectors(spec, devices)

@@ -1,7 +1,7 @@
 """Where the service is put together: the only place that builds objects; at import it does nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -10,9 +10,10 @@ from fastapi import Depends, FastAPI
 
 from app import version
 from app.admission import Admission
-from app.batcher import Batcher, BatchEvents, BatchLimits
+from app.batcher import Batcher, BatchEvents
+from app.devices import STATES, Device
 from app.fetch import Fetcher
-from app.loading import load
+from app.loading import load_all
 from app.metrics import Metrics
 from app.middleware import BodyLimit, RequestContext, error_handlers
 from app.model import Detector, Inferred, Job, Model
@@ -37,6 +38,7 @@ from app.service import DetectionService
 from app.settings import Settings
 from app.streams import Places
 from app.tracing import Tracer
+from app.waiting_room import BatchLimits
 
 LAST_SPANS_SECONDS = 3  # for a collector that is slow to take them
 LAST_CALLS_SECONDS = 1  # for answers over gRPC on their way; an idle client is slow to notice the end
@@ -70,14 +72,15 @@ SPOKEN = (
 def create_app(
     settings: Settings | None = None, detector: Detector | None = None, tracer: Tracer | None = None
 ) -> FastAPI:
-    """The service as an ASGI application; with a `detector` it serves that one instead of loading a model.
+    """The service as an ASGI application; with a `detector` each device has that one, and none is loaded.
 
     A `tracer` takes the place of the one that the settings ask for.
     """
     settings = settings or Settings()
     tracer = tracer or _tracer(settings)
     metrics = Metrics()
-    service = _service(settings, metrics, (lambda: detector) if detector else partial(load, settings))
+    given = [detector for _ in settings.devices] if detector else None
+    service = _service(settings, metrics, (lambda: given) if given else partial(load_all, settings))
     dialects = dropin.Dialects(SPOKEN)
     app = FastAPI(
         title="rcnn-serve",
@@ -141,18 +144,29 @@ async def _listen_for_calls(service: DetectionService, places: Places, tracer: T
     return server
 
 
-def _service(settings: Settings, metrics: Metrics, load: Callable[[], Detector]) -> DetectionService:
+def _service(
+    settings: Settings, metrics: Metrics, load: Callable[[], Sequence[Detector]]
+) -> DetectionService:
     model = Model(load, metrics)
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
     limits = BatchLimits(settings.max_batch, settings.batch_wait_ms / 1000)
-    batcher: Batcher[Job, Inferred] = Batcher(model.run, limits, _events(metrics, admission))
+    numbers = range(len(settings.devices))
+    devices = [Device(partial(model.run, device=n), partial(model.check, n)) for n in numbers]
+    batcher: Batcher[Job, Inferred] = Batcher(devices, limits, _events(metrics, admission))
+    admission.share(len(devices))
     service = DetectionService(settings, metrics, model, admission, batcher)
     metrics.queue_depth.set_function(lambda: batcher.depth)
     metrics.queue_bytes.set_function(lambda: admission.bytes)
     metrics.predicted_wait.set_function(lambda: admission.predicted_wait)
     metrics.in_flight.set_function(lambda: admission.depth)
+    for state in STATES:
+        metrics.devices.labels(state=state).set_function(partial(_count, service, state))
     metrics.model_ready.set_function(lambda: service.state == "ok")
     return service
+
+
+def _count(service: DetectionService, state: str) -> int:
+    return sum(condition.state == state for _, condition in service.devices)
 
 
 def _events(metrics: Metrics, admission: Admission) -> BatchEvents:
@@ -166,4 +180,6 @@ def _events(metrics: Metrics, admission: Admission) -> BatchEvents:
         retried=lambda reason: metrics.batch_retries.labels(reason=reason).inc(),
         cancelled=metrics.cancelled.inc,
         expired=metrics.deadline_exceeded.inc,
+        shed=lambda priority: metrics.by_priority.labels(priority=priority, outcome="shed").inc(),
+        working=admission.share,
     )

@@ -81,6 +81,12 @@ class Metrics:
         self.deadline_exceeded = self._counter(
             "rcnn_deadline_exceeded_total", "Requests whose time ran out, wherever they were then."
         )
+        self.by_priority = self._counter(
+            "rcnn_priority_requests_total",
+            "Requests by priority, 0 to 2, an image of a batch each: `accepted`; `refused` with 429; "
+            "accepted, then `shed` with 429 for a higher one.",
+            *("priority", "outcome"),
+        )
         self.streams = self._gauge("rcnn_streams", "Streams that are open, by route template.", "route")
         self.stream_frames = self._counter(
             "rcnn_stream_frames_total",
@@ -96,6 +102,12 @@ class Metrics:
             "stage",
         )
         self.queue_depth = self._gauge("rcnn_queue_depth", "Images that wait for the device.")
+        self.priority_wait = self._histogram(
+            "rcnn_priority_queue_seconds",
+            "Time of an image in the queue, by its request's priority.",
+            _STAGE_SECONDS,
+            "priority",
+        )
         self.queue_bytes = self._gauge("rcnn_queue_bytes", "Bytes that the accepted requests hold.")
         self.predicted_wait = self._gauge(
             "rcnn_predicted_wait_seconds", "Seconds until all who are accepted are answered, as predicted."
@@ -125,7 +137,13 @@ class Metrics:
         )
         self.model_ready = self._gauge("rcnn_model_ready", "1 when /health/ready answers 200, else 0.")
         self.device_memory_bytes = self._gauge(
-            "rcnn_device_memory_bytes", "Memory of the CUDA device, by kind; absent on the CPU.", "kind"
+            "rcnn_device_memory_bytes",
+            "Memory of a CUDA device, by kind; absent on the CPU.",
+            "device",
+            "kind",
+        )
+        self.devices = self._gauge(
+            "rcnn_devices", "Devices by state: `working`, `stuck` in a call, `dead`.", "state"
         )
 
     def _counter(self, name: str, meaning: str, *labels: str) -> Counter:

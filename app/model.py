@@ -79,25 +79,30 @@ class Inferred:
 
 
 class Model:
-    """A detector that arrives later; everything but `load` needs it to be there."""
+    """A detector that arrives later, once for each device; everything but `load` needs it to be there."""
 
-    def __init__(self, load: Callable[[], Detector], metrics: Metrics) -> None:
+    def __init__(self, load: Callable[[], Sequence[Detector]], metrics: Metrics) -> None:
         self._load = load
         self._metrics = metrics
-        self._loaded: Detector | None = None
+        self._detectors: Sequence[Detector] = ()
         self._classes = Classes.of(())
 
     @property
     def loaded(self) -> Detector | None:
-        """The detector, or None while it loads or when it could not be loaded."""
-        return self._loaded
+        """The first device's detector, or None while it loads or when it could not be loaded."""
+        return self._detectors[0] if self._detectors else None
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Where the detectors run: cpu, cuda:0, …; none before they are loaded."""
+        return tuple(detector.device for detector in self._detectors)
 
     @property
     def detector(self) -> Detector:
-        """The detector; asking before it is there is a mistake of the caller."""
-        if self._loaded is None:
+        """The first device's detector; asking before it is there is a mistake of the caller."""
+        if not self._detectors:
             raise RuntimeError("the model is not loaded")
-        return self._loaded
+        return self._detectors[0]
 
     def refuse_other(self, name: str | None) -> None:
         """Raise NotFound for any name but that of the loaded model; None asks for no particular one."""
@@ -108,10 +113,10 @@ class Model:
     def summary(self) -> str:
         """What is loaded and where it runs, for the log."""
         it = self.detector
-        return f"{it.card.name} on {it.device}, engine {it.engine_name}, {it.precision}"
+        return f"{it.card.name} on {', '.join(self.devices)}, engine {it.engine_name}, {it.precision}"
 
     async def load(self, max_batch: int) -> int | Exception:
-        """Load and warm up; the largest useful batch up to `max_batch`, or why there is no model.
+        """Load and warm up; the largest batch up to `max_batch` that pays on every device, or what is wrong.
 
         On a daemon thread: a download cannot be interrupted, and must not keep the process from ending.
         """
@@ -121,11 +126,12 @@ class Model:
         return outcome.results[0] if isinstance(outcome, Ran) else outcome
 
     def _load_and_warm_up(self, caps: list[int]) -> list[int]:
-        detector = self._load()
-        useful = [detector.warm_up(cap) for cap in caps]
-        self._classes = Classes.of(detector.card.labels)
-        self._loaded = detector
-        self._describe(detector)
+        detectors = self._load()
+        useful = [_warm_up(detectors, cap) for cap in caps]
+        self._classes = Classes.of(detectors[0].card.labels)
+        self._detectors = detectors
+        for detector in detectors:
+            self._describe(detector)
         return useful
 
     def _describe(self, detector: Detector) -> None:
@@ -138,7 +144,8 @@ class Model:
             device=detector.device,
         ).set(1)
         for kind in detector.memory_bytes():
-            self._metrics.device_memory_bytes.labels(kind=kind).set_function(partial(_memory, detector, kind))
+            memory = self._metrics.device_memory_bytes.labels(device=detector.device, kind=kind)
+            memory.set_function(partial(_memory, detector, kind))
 
     @property
     def labels(self) -> Mapping[int, str]:
@@ -165,8 +172,12 @@ class Model:
         seen = short or card.min_size
         return tiles_of(size, tiling, Sight(seen, round(card.max_size * seen / card.min_size)))
 
-    def run(self, jobs: list[Job]) -> list[Inferred]:
-        """One batch on the device, timed by stage; called by the batcher, on its thread."""
+    def check(self, device: int = 0) -> None:
+        """Raise if a device cannot even do what it did at its warm-up."""
+        self._detectors[device].warm_up(1)
+
+    def run(self, jobs: list[Job], device: int = 0) -> list[Inferred]:
+        """One batch on a device, timed by stage; called by the batcher, on that device's thread."""
         stages: defaultdict[str, float] = defaultdict(float)
 
         def observe(stage: str, seconds: float) -> None:
@@ -178,7 +189,7 @@ class Model:
         with tracing.batch([job.span for job in jobs]) as batch:
             if batch is not None:
                 batch.describe(_described(jobs))
-            found = self.detector.detect(jobs, observe)
+            found = self._detectors[device].detect(jobs, observe)
         self._metrics.padding_ratio.observe(_padding_ratio([job.canvas for job in jobs]))
         return [Inferred(detections, stages["postprocess"], batch) for detections in found]
 
@@ -187,6 +198,18 @@ def _described(jobs: Sequence[Job]) -> tracing.Attributes:
     """A batch as its span shows it; the canvas as width x height."""
     height, width = jobs[0].canvas.key
     return {"rcnn.batch.size": len(jobs), "rcnn.canvas": f"{width}x{height}"}
+
+
+def _warm_up(detectors: Sequence[Detector], cap: int) -> int:
+    """The largest batch up to `cap` that pays on each device; of several alike the first one is measured."""
+    measured: set[str] = set()
+    for detector in detectors:
+        if detector.device in measured:
+            detector.warm_up(1)
+        else:
+            measured.add(detector.device)
+            cap = detector.warm_up(cap)
+    return cap
 
 
 def _own_size(image: Image, size: int | None, card: Card) -> int | None:

@@ -6,6 +6,8 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings
 
+_DEVICE = r"(cpu|cuda|cuda:\d{1,3})"
+
 
 class ModelSettings(BaseSettings):
     """What is served and where it runs; `app.settings.Settings` reads and checks them."""
@@ -29,9 +31,10 @@ class ModelSettings(BaseSettings):
     )
     device: str = Field(
         default="auto",
-        pattern=r"^(auto|cpu|cuda|cuda:\d{1,3})$",
-        json_schema_extra={"allowed": "auto, cpu, cuda, cuda:N"},
-        description="Where the model runs; auto takes the first GPU if there is one.",
+        pattern=rf"^(auto|{_DEVICE}(,{_DEVICE}){{0,15}})$",
+        json_schema_extra={"allowed": "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"},
+        description="Where the model runs; auto takes the first GPU if there is one. Several, such as "
+        "cuda:0,cuda:1, work on one queue.",
     )
     engine: Literal["auto", "torch", "openvino"] = Field(
         default="auto",
@@ -44,6 +47,11 @@ class ModelSettings(BaseSettings):
         default="pillow",
         description="What decodes JPEGs; nvjpeg does it on the GPU, and its pixels differ a little.",
     )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The names in `device`."""
+        return tuple(self.device.split(","))
 
     @field_validator("model_dir", "cache_dir")
     @classmethod

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field, ValidationError
 
 from app import version
+from app.caller import HIGHEST, LOWEST, NORMAL
 from app.errors import InvalidParameter, NotFound
 from app.plan import MAX_IMAGES, DetectParams, Outcome, params_of
 from app.schemas import DetectOptions
@@ -38,8 +39,10 @@ class Parameters(DetectOptions):
     timeout: Annotated[int, Field(ge=0, lt=2**64)] = Field(
         default=0, description="Give up after so many microseconds; 0 leaves it to the server."
     )
-    priority: Annotated[int, Field(ge=0, lt=2**64)] = Field(
-        default=0, description="Taken for the protocol's sake; it has no effect: requests wait in order."
+    priority: Annotated[int, Field(ge=0, lt=2**64)] | None = Field(
+        default=None,
+        description="From 0, the lowest, to 2, the highest; 1 without it. Any other number is taken for 1, "
+        "as the protocol's other servers take a number beyond their levels for their default.",
     )
 
 
@@ -62,8 +65,14 @@ def plan_params(given: Parameters, longest_ms: float) -> DetectParams:
     """What the parameters ask of the service, whose client or settings wait no more than `longest_ms`."""
     times = [longest_ms] if given.timeout_ms is None else [given.timeout_ms]
     times += [given.timeout / 1000] if given.timeout else []
-    options = given.model_copy(update={"timeout_ms": max(1, math.ceil(min(times)))})
+    priority = None if given.priority is None else known_priority(given.priority)
+    options = given.model_copy(update={"timeout_ms": max(1, math.ceil(min(times))), "priority": priority})
     return params_of(options)
+
+
+def known_priority(given: object) -> int:
+    """The priority that a parameter stands for, before or after it has been checked."""
+    return given if isinstance(given, int) and LOWEST <= given <= HIGHEST else NORMAL
 
 
 def wanted(names: Sequence[str]) -> list[str]:

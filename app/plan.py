@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from app.caller import NORMAL
 from app.schemas import DetectOptions
 from models.detections import Detections
 from models.images import Pixels
@@ -33,6 +34,7 @@ class DetectParams:
     upscale: bool = True  # False: an image that is smaller than the card's size keeps its own
     tile: int | Literal["auto"] | None = None  # px of the image; None: the image is not cut into tiles
     tile_overlap: float = OVERLAP
+    priority: int | None = None  # 0 to 2, the highest; None: 1
 
 
 def params_of(query: DetectOptions) -> DetectParams:
@@ -47,6 +49,7 @@ def params_of(query: DetectOptions) -> DetectParams:
         timeout_ms=query.timeout_ms,
         tile=query.tile,
         tile_overlap=query.tile_overlap,
+        priority=query.priority,
     )
 
 
@@ -61,6 +64,7 @@ class Plan:
     draw: DrawnFormat | None = None
     upscale: bool = True
     tiling: Tiling | None = None
+    priority: int = NORMAL
 
     def seconds_left(self) -> float:
         """Until the deadline; 0 when it has passed."""

@@ -12,7 +12,7 @@ BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 AnswerFormat = Literal["json", "png", "jpeg"]
 StreamFormat = Literal["ndjson", "png", "jpeg"]
 ExportFormat = Literal["coco", "yolo", "voc", "labelstudio", "csv", "geojson"]
-Status = Literal["loading", "ok", "draining", "failing"]
+Status = Literal["loading", "ok", "degraded", "draining", "failing"]
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1000)]
@@ -76,6 +76,10 @@ class DetectOptions(Wire):
     timeout_ms: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
         description="Give up after so many milliseconds: a whole number from 1 to the server's own limit.",
+    )
+    priority: Annotated[int, Field(ge=0, le=2)] | None = Field(
+        default=None,
+        description="Who goes first and is refused last: a whole number from 0 to 2, the highest; else 1.",
     )
     tile: Tile = Field(
         default=None,
@@ -217,12 +221,21 @@ class BatchResponse(Wire):
     results: list[DetectResponse | FailedItem]
 
 
+class DeviceHealth(Wire):
+    """One device; one that is stuck in a call works again when that returns, a dead one after a restart."""
+
+    device: str
+    state: Literal["working", "stuck", "dead"]
+    reason: str | None = Field(description="why it does not work; null if it does")
+
+
 class Health(Wire):
     """What runs here and how it fares; model, device, engine, precision are null until there is a model."""
 
-    status: Status
+    status: Status = Field(description="degraded: requests are taken, but not all devices work")
     model: str | None
-    device: str | None
+    device: str | None = Field(description="the first device; `devices` has them all")
+    devices: list[DeviceHealth] = Field(description="each device; none until there is a model")
     engine: str | None
     precision: str | None
     version: str

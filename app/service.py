@@ -4,32 +4,29 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, ParamSpec, TypeVar
 
 from app import tracing
 from app.admission import Admission, Permit
-from app.batcher import Answered, Batcher, Closed, Expired
-from app.caller import Caller
-from app.errors import (
-    Draining,
-    Failing,
-    ImageTooLarge,
-    InvalidParameter,
-    Loading,
-    ServiceError,
-)
+from app.batcher import Batcher
+from app.caller import NORMAL, Caller
+from app.devices import Condition
+from app.errors import Draining, Failing, ImageTooLarge, InvalidParameter, Loading, Overloaded, ServiceError
 from app.metrics import Metrics
 from app.model import Canvas, Inferred, Job, Model
 from app.plan import DetectParams, DrawnFormat, Outcome, Plan, Source, Timings
 from app.preparation import Preparation, Ready, late
 from app.settings import Settings
 from app.tiled import BATCHES, Steps, infer_tiles
+from app.waiting import Answered, Closed, Expired, Shed
 from models.detections import Detections
 from models.options import Options
 from models.tiles import Tiling
 
 State = Literal["loading", "ok", "draining", "failing"]
+Status = State | Literal["degraded"]
 
 RETRY_SECONDS = 2.0  # when to ask again for a service that is loading, draining or failing
 
@@ -69,6 +66,19 @@ class DetectionService:
         if self._startup is None or not self._startup.done():
             return "loading"
         return "ok" if self._batcher.alive else "failing"
+
+    @property
+    def status(self) -> Status:
+        """The state as clients are told it: "degraded" is "ok" with fewer devices than were loaded."""
+        out = any(condition.state != "working" for _, condition in self.devices)
+        return "degraded" if out and self.state == "ok" else self.state
+
+    @property
+    def devices(self) -> list[tuple[str, Condition]]:
+        """Each device that the model was loaded on, and how it fares."""
+        return list(
+            zip(self.model.devices, self._batcher.conditions, strict=False)
+        )  # no names before loading
 
     @property
     def reason(self) -> str | None:
@@ -145,12 +155,28 @@ class DetectionService:
             raise refusal
         self._admission.refuse_if_full()
 
-    async def wait_at_door(self, started: float) -> None:
-        """As `refuse_early`, but where only room is missing a moment later: nothing is read or held yet."""
+    async def wait_at_door(self, started: float, asked: int | None = None) -> None:
+        """As `refuse_early`, but where only room is missing a moment later: nothing is read or held yet.
+
+        Where no place is free, the newest of the lowest priority in the queue gives its own up for a higher.
+        """
+        priority = _given(asked, NORMAL)
         refusal = self._refusal()
         if refusal is not None:
             raise refusal
-        await self._admission.wait_for_room(started + self.settings.timeout_ms / 1000)
+        if self._admission.full:
+            self._batcher.shed(priority)
+        with self._counted(priority):
+            await self._admission.wait_for_room(started + self.settings.timeout_ms / 1000, priority=priority)
+
+    @contextmanager
+    def _counted(self, priority: int) -> Iterator[None]:
+        """Count a refusal for want of room or time."""
+        try:
+            yield
+        except Overloaded:
+            self.metrics.by_priority.labels(priority=priority, outcome="refused").inc()
+            raise
 
     def _refusal(self) -> ServiceError | None:
         match self.state:
@@ -167,7 +193,7 @@ class DetectionService:
                     "the model could not be loaded; the service's log has the reason", RETRY_SECONDS
                 )
             case "failing":
-                return Failing("the batching loop has died; restart the service", RETRY_SECONDS)
+                return Failing("no device works any more; restart the service", RETRY_SECONDS)
 
     def plan(self, params: DetectParams, started: float, draw: DrawnFormat | None = None) -> Plan:
         """Resolve the options against the card, before any image is touched; raises InvalidParameter."""
@@ -185,7 +211,8 @@ class DetectionService:
         deadline = started + _given(params.timeout_ms, longest) / 1000
         side = None if params.tile == "auto" else params.tile
         tiling = Tiling(side, params.tile_overlap, self.settings.max_tiles) if params.tile else None
-        return Plan(options, params.size, deadline, started, draw, params.upscale, tiling)
+        priority = _given(params.priority, NORMAL)
+        return Plan(options, params.size, deadline, started, draw, params.upscale, tiling, priority)
 
     # one image
 
@@ -202,8 +229,11 @@ class DetectionService:
     async def detect(self, data: Source, plan: Plan) -> Outcome:
         """Detect objects in an image; every way to fail that is not a bug is a ServiceError."""
         held = len(data) if isinstance(data, bytes) else data.nbytes
-        caller = Caller()
-        with self._admission.admit(held, plan.deadline) as permit:
+        caller = Caller(priority=plan.priority)
+        with self._counted(plan.priority):
+            permit = self._admission.admit(held, plan.deadline, plan.priority)
+        self.metrics.by_priority.labels(priority=plan.priority, outcome="accepted").inc()
+        with permit:
             with tracing.span("decode"):
                 ready = await self._preparation.prepare(data, plan, caller)
             permit.grow(ready.nbytes(self._tiles_at_once), len(ready.tiles))
@@ -244,6 +274,8 @@ class DetectionService:
                     _end_of_queue(waiting, answered)
         except Expired as error:
             raise late() from error
+        except Shed as error:
+            raise self._admission.overloaded(str(error)) from error
         except Closed as error:
             raise self._refusal() or Draining("the service is stopping", RETRY_SECONDS) from error
         except MemoryError as error:
@@ -252,6 +284,7 @@ class DetectionService:
                 f"a canvas of {width} x {height} px does not fit into the device; give a smaller `size`"
             ) from error
         self.metrics.stage_duration.labels(stage="queue").observe(answered.queued)
+        self.metrics.priority_wait.labels(priority=caller.priority).observe(answered.queued)
         return answered
 
     @property

@@ -9,8 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from app.batcher import Answered
 from app.model import Canvas, Inferred
+from app.waiting import Answered
 from models.detections import Detections
 from models.options import Options
 from models.tiles import Tile, merge, tile_options

@@ -12,7 +12,7 @@ from torchvision.models.detection import FasterRCNN
 
 from models.canvas import Canvas
 from models.detections import Detections
-from models.engines import EngineChoice, EngineUnavailable, build_engine
+from models.engines import EngineChoice, EngineUnavailable, build_engines
 from models.engines.protocol import Engine
 from models.images import DecodeJpeg, Image
 from models.options import Options
@@ -218,13 +218,26 @@ class Detector:
 
 def load_detector(spec: DetectorSpec) -> Detector:
     """Find the card, load its weights, put the network on the device; errors say what to do."""
+    return load_detectors(spec, [spec.device])[0]
+
+
+def load_detectors(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]:
+    """As `load_detector`, one for each of the devices; those of one device share its weights."""
     loaded = load_network(spec.model, spec.model_dir, spec.cache_dir)
     int8 = spec.precision == "int8"
     quantized = find_quantized(loaded.card, loaded.weights, spec.cache_dir) if int8 else None
-    choice = EngineChoice(spec.device, spec.engine, spec.precision, spec.threads, spec.cache_dir, quantized)
-    engine = build_engine(loaded.network, choice)
-    jpeg = _jpeg(spec.jpeg, torch.device(engine.device))
-    return Detector(loaded.network, loaded.card, engine, loaded.fallback_reason, jpeg)
+    choice = EngineChoice("", spec.engine, spec.precision, spec.threads, spec.cache_dir, quantized)
+    engines = build_engines(loaded.network, choice, devices)
+    return [
+        Detector(
+            loaded.network,
+            loaded.card,
+            engine,
+            loaded.fallback_reason,
+            _jpeg(spec.jpeg, torch.device(engine.device)),
+        )
+        for engine in engines
+    ]
 
 
 def _jpeg(name: str, device: torch.device) -> DecodeJpeg | None:

@@ -6,6 +6,7 @@ import random
 import pytest
 
 from app.admission import DOOR_PLACES, Admission, Permit
+from app.caller import HIGHEST, LOWEST, NORMAL
 from app.errors import Draining, Overloaded
 
 LATE = 1e9
@@ -266,3 +267,71 @@ async def test_draining_sends_home_who_waits_at_the_door() -> None:
     admission.drain()
     with pytest.raises(Draining):
         await waiting
+
+
+async def test_the_higher_priority_enters_first_from_the_door() -> None:
+    admission = door(max_queue=1)
+    inside = admission.admit(0, LATE)
+    waiting = {}
+    for priority in (LOWEST, NORMAL, HIGHEST):
+        waiting[priority] = asyncio.ensure_future(admission.wait_for_room(seconds=60, priority=priority))
+        await asyncio.sleep(0)  # it is at the door
+    for priority in (HIGHEST, NORMAL, LOWEST):
+        assert not waiting[priority].done()
+        inside.release()
+        await waiting[priority]
+        assert [one for one, work in waiting.items() if not work.done()] == list(range(priority))
+        inside = admission.admit(0, LATE, priority)
+    inside.release()
+
+
+async def test_a_crowd_of_a_low_priority_leaves_room_at_the_door_for_a_higher_one() -> None:
+    admission = door(max_queue=1)
+    inside = admission.admit(0, LATE)
+    crowd = [
+        asyncio.ensure_future(admission.wait_for_room(seconds=60, priority=LOWEST))
+        for _ in range(DOOR_PLACES)
+    ]
+    await asyncio.sleep(0)
+    with pytest.raises(Overloaded):
+        await admission.wait_for_room(seconds=60, priority=LOWEST)
+    high = asyncio.ensure_future(admission.wait_for_room(seconds=60, priority=HIGHEST))
+    await asyncio.sleep(0)
+    assert not high.done()
+    inside.release()
+    await high
+    admission.drain()
+    await asyncio.gather(*crowd, return_exceptions=True)
+
+
+def test_a_deadline_is_held_against_the_work_of_its_own_priority_and_higher_ones() -> None:
+    clock = Clock()
+    admission = door(max_queue=9, clock=clock)
+    for _ in range(60):
+        admission.observe(1, 1.0)
+    permits = [admission.admit(0, LATE, priority) for priority in (LOWEST, LOWEST, NORMAL, HIGHEST)]
+    for priority, seconds in ((HIGHEST, 3), (NORMAL, 4), (LOWEST, 6)):  # with itself and its batch
+        with pytest.raises(Overloaded, match="more than the request's time"):
+            admission.refuse_if_full(clock.now + seconds - 0.1, priority)
+        admission.refuse_if_full(clock.now + seconds + 0.1, priority)
+    assert admission.predicted_wait == pytest.approx(4)
+    permits[0].grow(0, 2)
+    permits[0].give_place_back()
+    assert admission.predicted_wait == pytest.approx(5)
+    for permit in permits:
+        permit.release()
+    assert admission.predicted_wait == 0
+
+
+def test_devices_share_the_work() -> None:
+    clock = Clock()
+    admission = door(max_queue=9, clock=clock)
+    for _ in range(60):
+        admission.observe(2, 2.0)
+    admission.share(2)
+    permits = [admission.admit(0, LATE) for _ in range(3)]
+    assert admission.predicted_wait == pytest.approx(1.5)
+    assert admission.predicted_answer == pytest.approx(1.5 + 0.5 + 2.0, abs=0.01)
+    admission.share(0)  # none works: the service refuses everybody itself
+    assert admission.predicted_wait == pytest.approx(3)
+    assert len(permits) == 3

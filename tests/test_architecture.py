@@ -91,34 +91,40 @@ ARROWS: dict[str, str] = {
     "app.client": "models.detections models.drawing models.images",
     "app.server": "app app.main app.model app.service app.settings app.logs",
     "app.main": "app app.routes app.middleware app.service app.model app.worker app.admission app.batcher "
+    "app.devices app.waiting_room "
     "app.plan app.errors app.metrics app.settings app.schemas app.logs app.loading app.fetch app.rpc "
     "app.streams app.tracing app.otlp",
     "app.distributed": "app.main app.routes app.middleware app.service app.metrics app.errors app.logs "
     "app.settings",
     # a request, from the outside in
     "app.exports": "models.detections",
-    "app.routes": "app app.service app.streams app.plan app.schemas app.errors app.logs app.settings "
-    "app.fetch app.exports app.keys app.openinference app.tensors models.detections models.zoo",
+    "app.routes": "app app.caller app.service app.streams app.plan app.schemas app.errors app.logs "
+    "app.settings app.fetch app.exports app.keys app.openinference app.tensors models.detections models.zoo",
     "app.rpc": "app.openinference app.tensors app.keys app.service app.streams app.plan app.errors app.logs "
     "app.tracing",
-    "app.openinference": "app app.service app.plan app.schemas app.errors app.tensors models.detections",
+    "app.openinference": "app app.caller app.service app.plan app.schemas app.errors app.tensors "
+    "models.detections",
     "app.tensors": "app.errors app.plan models.images",
     "app.keys": "app.errors app.service",
     "app.middleware": "app.errors app.metrics app.logs app.tracing",
-    "app.service": "app.admission app.batcher app.caller app.preparation app.tiled app.model app.plan "
-    f"app.errors app.metrics app.settings app.tracing {VALUES}",
+    "app.service": "app.admission app.batcher app.devices app.waiting app.caller app.preparation app.tiled "
+    f"app.model app.plan app.errors app.metrics app.settings app.tracing {VALUES}",
     "app.preparation": "app.caller app.model app.plan app.errors app.metrics app.settings models.drawing "
     f"{VALUES}",
-    "app.tiled": f"app.batcher app.model {VALUES}",
+    "app.tiled": f"app.waiting app.model {VALUES}",
     "app.model": f"app.worker app.errors app.metrics app.tracing models.zoo {VALUES}",
-    "app.plan": f"app.errors app.schemas {VALUES}",
+    "app.plan": f"app.caller app.errors app.schemas {VALUES}",
     "app.streams": f"app.service app.plan app.errors app.metrics models.frames {VALUES}",
     "app.fetch": "app.errors",
-    "app.batcher": "app.caller app.grouped_queue app.worker",
+    "app.batcher": "app.caller app.devices app.waiting_room app.waiting app.worker",
+    "app.devices": "app.waiting app.worker",
+    "app.waiting_room": "app.ranked_queue app.waiting",
+    "app.ranked_queue": "app.caller app.grouped_queue",
+    "app.waiting": "",
     "app.caller": "",
     "app.grouped_queue": "",
     "app.worker": "",
-    "app.admission": "app.errors",
+    "app.admission": "app.caller app.errors",
     "app.schemas": "models.tiles",
     "app.errors": "models.images",
     "app.logs": "app.tracing",

@@ -13,7 +13,11 @@ from typing import Any
 
 import pytest
 
-from app.batcher import Answered, Batcher, BatchEvents, BatchLimits, Closed, Expired
+from app.batcher import Batcher, BatchEvents
+from app.caller import Caller
+from app.devices import Device as OneDevice
+from app.waiting import Answered, Closed, Expired
+from app.waiting_room import BatchLimits
 
 FAR = 1e9
 Tests = Batcher[Any, Any]
@@ -87,9 +91,11 @@ async def running(
     wait_seconds: float = 0.0,
     told: Told | None = None,
     clock: Callable[[], float] | None = None,
+    workers: int = 1,
 ) -> AsyncIterator[Tests]:
     events, limits = (told or Told()).events(), BatchLimits(max_batch, wait_seconds)
-    batcher: Tests = Batcher(run, limits, events, clock) if clock else Batcher(run, limits, events)
+    devices = [OneDevice(run) for _ in range(workers)]
+    batcher: Tests = Batcher(devices, limits, events, clock) if clock else Batcher(devices, limits, events)
     await batcher.start()
     try:
         yield batcher
@@ -115,6 +121,11 @@ async def plugged(batcher: Tests, device: Device) -> "asyncio.Task[Any]":
     task = asyncio.create_task(batcher.submit("plug", "plug", FAR))
     await device.busy()
     return task
+
+
+async def plugged_all(batcher: Tests, device: Device, workers: int) -> list["asyncio.Task[Any]"]:
+    """As `plugged`, on so many devices."""
+    return [await plugged(batcher, device) for _ in range(workers)]
 
 
 async def outcomes(tasks: list["asyncio.Task[Any]"]) -> list[Any]:
@@ -387,20 +398,23 @@ async def test_a_deadline_that_passes_between_retries_leaves_the_batch() -> None
 # --- batches that fail ---
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("culprits", [{0}, {5}, {7}, {0, 7}, {2, 3, 4}, set(range(8))])
-async def test_only_the_culprits_of_a_batch_fail_each_with_its_own_error(culprits: set[int]) -> None:
+async def test_only_the_culprits_of_a_batch_fail_each_with_its_own_error(
+    culprits: set[int], workers: int
+) -> None:
     device, told = Device(closed=True), Told()
     items: list[Any] = [ValueError(n) if n in culprits else n for n in range(8)]
-    async with running(device, told=told) as batcher:
-        plug = await plugged(batcher, device)
+    async with running(device, told=told, workers=workers) as batcher:
+        plugs = await plugged_all(batcher, device, workers)
         tasks = await queued(batcher, *(batcher.submit(item, "k", FAR) for item in items))
         device.open()
-        found = await outcomes([plug, *tasks])
-        assert found[1:] == [item if n in culprits else ("done", item) for n, item in enumerate(items)]
+        found = await outcomes([*plugs, *tasks])
+        assert found[workers:] == [item if n in culprits else ("done", item) for n, item in enumerate(items)]
         assert batcher.max_batch == 8
     assert told.retried == ["error"] * len(told.retried)
     assert len(told.retried) <= 3 * len(culprits)  # log2(8) for each culprit
-    assert sum(size for size, _ in told.batches) == 1 + 8 - len(culprits)
+    assert sum(size for size, _ in told.batches) == workers + 8 - len(culprits)
 
 
 @pytest.mark.parametrize("wrong", [[], ["one"], ["one"] * 5, None, 7])
@@ -506,7 +520,9 @@ async def test_an_event_that_fails_fails_neither_the_answers_nor_the_loop(
         raise LookupError("no such metric")
 
     device = Device(closed=True)
-    batcher: Tests = Batcher(device, BatchLimits(8), BatchEvents(broken, broken, lambda: None, lambda: None))
+    batcher: Tests = Batcher(
+        [OneDevice(device)], BatchLimits(8), BatchEvents(broken, broken, lambda: None, lambda: None)
+    )
     await batcher.start()
     plug = await plugged(batcher, device)
     tasks = await queued(batcher, batcher.submit(ValueError("x"), "k", FAR), batcher.submit("y", "k", FAR))
@@ -599,10 +615,11 @@ async def test_an_idle_batcher_keeps_no_item() -> None:
 # --- the end ---
 
 
-async def test_close_answers_what_waits_and_leaves_no_thread() -> None:
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_close_answers_what_waits_and_leaves_no_thread(workers: int) -> None:
     device, before = Device(closed=True), batcher_threads()
-    async with running(device) as batcher:
-        plug = await plugged(batcher, device)
+    async with running(device, workers=workers) as batcher:
+        plugs = await plugged_all(batcher, device, workers)
         tasks = await queued(batcher, *(batcher.submit(n, n % 2, FAR) for n in range(6)))
         closing = asyncio.create_task(batcher.close(10))
         await asyncio.sleep(0)  # it has begun
@@ -610,30 +627,33 @@ async def test_close_answers_what_waits_and_leaves_no_thread() -> None:
             await batcher.submit("too late", "k", FAR)
         device.open()
         assert await closing is True
-        assert await outcomes([plug, *tasks]) == [("done", item) for item in ["plug", 0, 1, 2, 3, 4, 5]]
+        assert await outcomes(plugs) == [("done", "plug")] * workers
+        assert await outcomes(tasks) == [("done", item) for item in [0, 1, 2, 3, 4, 5]]
         assert batcher_threads() == before
         assert not batcher.alive
         assert await batcher.close(0) is True
 
 
+@pytest.mark.parametrize("workers", [1, 2])
 async def test_what_outlasts_the_drain_is_told_so_and_the_thread_ends_with_its_batch(
-    caplog: pytest.LogCaptureFixture,
+    caplog: pytest.LogCaptureFixture, workers: int
 ) -> None:
     device, before = Device(closed=True), batcher_threads()
-    async with running(device) as batcher:
-        plug = await plugged(batcher, device)
+    async with running(device, workers=workers) as batcher:
+        plugs = await plugged_all(batcher, device, workers)
         tasks = await queued(batcher, *(batcher.submit(n, "k", FAR) for n in range(3)))
         assert await asyncio.wait_for(batcher.close(0), 10) is False
-        assert [type(error) for error in await outcomes([plug, *tasks])] == [Closed] * 4
+        assert [type(error) for error in await outcomes([*plugs, *tasks])] == [Closed] * (3 + workers)
         assert (batcher.depth, batcher.alive) == (0, False)
-        [left] = [thread for thread in batcher_threads() if thread not in before]
-        assert left.daemon
+        left = [thread for thread in batcher_threads() if thread not in before]
+        assert [thread.daemon for thread in left] == [True] * workers
         device.open()
-        await asyncio.to_thread(left.join, 10)
-        assert not left.is_alive()
+        for thread in left:
+            await asyncio.to_thread(thread.join, 10)
+            assert not thread.is_alive()
         await asyncio.sleep(0)  # what the thread left for the event loop
     assert not caplog.records
-    assert device.batches == [["plug"]]
+    assert device.batches == [["plug"]] * workers
 
 
 async def test_a_call_that_nobody_waits_for_still_keeps_close_from_saying_that_all_is_done() -> None:
@@ -649,12 +669,12 @@ async def test_close_without_work_is_quick_and_true() -> None:
     async with running(Device()) as batcher:
         assert await batcher.close(0) is True
         assert batcher_threads() == before
-    never: Tests = Batcher(Device(), BatchLimits(1), Told().events())
+    never: Tests = Batcher([OneDevice(Device())], BatchLimits(1), Told().events())
     assert await never.close(0) is True
 
 
 async def test_before_start_and_after_close_nothing_is_taken() -> None:
-    batcher: Tests = Batcher(Device(), BatchLimits(1), Told().events())
+    batcher: Tests = Batcher([OneDevice(Device())], BatchLimits(1), Told().events())
     assert not batcher.alive
     with pytest.raises(Closed):
         await batcher.submit("a", "k", FAR)
@@ -711,7 +731,7 @@ def test_an_event_loop_that_ends_first_leaves_no_thread_and_no_noise() -> None:
     device, before = Device(closed=True), batcher_threads()
 
     async def abandoned() -> None:
-        batcher: Tests = Batcher(device, BatchLimits(1), Told().events())
+        batcher: Tests = Batcher([OneDevice(device)], BatchLimits(1), Told().events())
         await batcher.start()
         await plugged(batcher, device)
 
@@ -749,18 +769,22 @@ class Storm:
         return [number for number, _, _ in items]
 
 
-@pytest.mark.parametrize("seed", range(5))
-async def test_through_a_storm_everybody_gets_exactly_one_answer(seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "workers"), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (0, 2), (1, 2), (2, 3)]
+)
+async def test_through_a_storm_everybody_gets_exactly_one_answer(seed: int, workers: int) -> None:
     dice, device, told, cap = seeded(seed), Storm(seeded(seed)), Told(), 8
     seen: Counter[str] = Counter()
-    async with running(device, max_batch=cap, wait_seconds=0.001 * (seed % 2), told=told) as batcher:
+    wait = 0.001 * (seed % 2)
+    async with running(device, max_batch=cap, wait_seconds=wait, told=told, workers=workers) as batcher:
 
         async def caller(number: int) -> str:
             item = (number, dice.randrange(5), dice.random() < 0.05)
             hurry = dice.random() < 0.2
             deadline = asyncio.get_running_loop().time() + (dice.random() * 0.01 if hurry else 30)
             try:
-                answered = await batcher.submit(item, item[1], deadline)
+                caller = Caller(priority=dice.randrange(3))
+                answered = await batcher.submit(item, item[1], deadline, caller)
             except Poison as error:
                 return "poison" if item[2] and error.args == ([number],) else "another's poison"
             except Expired:

@@ -234,7 +234,7 @@ def exported_series() -> set[str]:
 def test_an_alert_watches_series_that_exist_and_says_what_it_means(rule: dict[str, Any]) -> None:
     bare = re.sub(r"\{[^}]*\}", "", rule["expr"])
     named = set(re.findall(r"\b(?:rcnn|process|python)_\w+", bare))
-    assert named <= exported_series() | {"rcnn_devices"}  # there with several devices in one process
+    assert named <= exported_series()  # there with several devices in one process
     assert named or "up{" in rule["expr"]
     assert rule["labels"]["severity"] in ("critical", "warning")
     assert rule["annotations"]["summary"]

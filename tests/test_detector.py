@@ -1,6 +1,9 @@
 """The detector through its front door: batches, options, sizes, choices of engine and device."""
 
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,12 +11,12 @@ import torch
 
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, Job, load_detector
-from models.engines import EngineChoice, EngineUnavailable, build_engine
+from models.engines import EngineChoice, EngineUnavailable, build_engine, build_engines
 from models.images import Image
 from models.options import Options
 from models.suppression import torchvision_nms
 from models.training.synthetic import draw_scene
-from tests.networks import LABELS, random_detector, random_network
+from tests.networks import LABELS, random_card, random_detector, random_network
 
 ALL = Options(score_threshold=0.05, nms_threshold=0.5, max_detections=100)
 
@@ -187,6 +190,30 @@ def test_what_cannot_be_had_is_refused_by_name(choice: EngineChoice, message: st
 def test_nvjpeg_is_refused_where_there_is_no_gpu(tmp_path: Path) -> None:
     with pytest.raises(EngineUnavailable, match="not on cpu; set RCNN_JPEG to pillow"):
         load_detector(DetectorSpec("shapes", tmp_path, device="cpu", engine="torch", jpeg="nvjpeg"))
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_devices_of_one_name_share_the_weights_and_answer_alike_at_once(
+    images: list[Image], engine: str
+) -> None:
+    network, card = random_network(), random_card()
+    first, second = build_engines(network, EngineChoice(engine=engine), ["cpu", "cpu"])
+    assert first is not second
+    detectors = [Detector(network, card, one) for one in (first, second)]
+    alone = detect(detectors[0], images[0])
+    with ThreadPoolExecutor(2) as pool:
+        works = [pool.submit(detect, detectors[n % 2], images[0]) for n in range(20)]
+    for work in works:
+        np.testing.assert_allclose(work.result().boxes, alone.boxes, atol=0.01)
+        np.testing.assert_allclose(work.result().scores, alone.scores, atol=1e-4)
+    own = [list(weights_of(one)) for one in (first, second)]
+    assert all(a is b for a, b in zip(*own, strict=True))
+
+
+def weights_of(engine: Any) -> Iterator[object]:
+    """What an engine computes with: torch's parameters, or OpenVINO's compiled parts."""
+    for part in (engine._dense, engine._head):
+        yield from part.parameters() if isinstance(part, torch.nn.Module) else [part]
 
 
 def test_threads_are_set_when_asked() -> None:

@@ -21,7 +21,8 @@ from tests.conftest import ROOT, Serve, Served, eventually
 from tests.fakes import CARD, FakeDetector, picture
 
 HEALTH_KEYS = [
-    *("status", "model", "device", "engine", "precision", "version", "queue_depth", "uptime_seconds"),
+    *("status", "model", "device", "devices", "engine", "precision", "version", "queue_depth"),
+    "uptime_seconds",
     "fallback_reason",
 ]
 KEYS = {"api_keys": "first-key,second-key"}
@@ -56,6 +57,7 @@ async def test_a_ready_service_says_what_it_is(serve: Serve) -> None:
             "status": "ok",
             "model": "fake",
             "device": "cpu",
+            "devices": [{"device": "cpu", "state": "working", "reason": None}],
             "engine": "fake",
             "precision": "fp32",
             "version": version(),
@@ -158,8 +160,8 @@ async def test_metrics_tell_what_is_loaded(serve: Serve) -> None:
             "device": "cpu",
         }
         assert await served.metric("rcnn_model_info", **facts) == 1
-        assert await served.metric("rcnn_device_memory_bytes", kind="allocated") == 5
-        assert await served.metric("rcnn_device_memory_bytes", kind="reserved") == 9
+        assert await served.metric("rcnn_device_memory_bytes", device="cpu", kind="allocated") == 5
+        assert await served.metric("rcnn_device_memory_bytes", device="cpu", kind="reserved") == 9
         response = await served.client.get("/metrics")
         assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
         assert "process_resident_memory_bytes" in response.text
@@ -297,7 +299,7 @@ async def test_the_documentation_comes_from_this_server_alone(served: Served) ->
 async def test_openapi_documents_every_option_body_and_error(served: Served) -> None:
     document = (await served.client.get("/openapi.json")).json()
     detect = document["paths"]["/detect"]["post"]
-    assert [one["name"] for one in detect["parameters"]] == list(DetectQuery.model_fields)
+    assert [one["name"] for one in detect["parameters"]] == [*DetectQuery.model_fields, "X-Priority"]
     assert all(one["description"] for one in detect["parameters"])
     assert set(detect["requestBody"]["content"]) == {
         *("multipart/form-data", "image/*", "application/octet-stream", "application/json")

@@ -29,7 +29,10 @@ CONTRACT = {
     "rcnn_detections_per_image": ("histogram", ()),
     "rcnn_model_info": ("gauge", ("name", "architecture", "engine", "precision", "device")),
     "rcnn_model_ready": ("gauge", ()),
-    "rcnn_device_memory_bytes": ("gauge", ("kind",)),
+    "rcnn_device_memory_bytes": ("gauge", ("device", "kind")),
+    "rcnn_devices": ("gauge", ("state",)),
+    "rcnn_priority_requests_total": ("counter", ("priority", "outcome")),
+    "rcnn_priority_queue_seconds": ("histogram", ("priority",)),
 }
 
 
@@ -92,6 +95,7 @@ def test_buckets_rise(name: str) -> None:
     metrics = Metrics()
     metrics.request_duration.labels("/detect").observe(1)
     metrics.stage_duration.labels("dense").observe(1)
+    metrics.priority_wait.labels("1").observe(1)
     edges = [
         float(edge) for edge in re.findall(rf'^{name}_bucket{{.*le="([^"]+)"', exposed(metrics), re.MULTILINE)
     ]

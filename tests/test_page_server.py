@@ -8,7 +8,8 @@ from playwright.sync_api import Browser, expect
 from pydantic import SecretStr
 
 from tests.chromium import CHROMIUM, NOON, Show, Shown, on_the_device, served
-from tests.fakes import FakeDetector, picture
+from tests.fakes import CARD, FakeDetector, picture
+from tests.test_several_devices import Dying
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM}")
 
@@ -36,6 +37,19 @@ def test_there_is_no_warning_where_nothing_fell_back(show: Show) -> None:
     shown = show()
     expect(shown.page.locator("#serving-text")).to_have_text("fake · fake · cpu · fp32")
     expect(shown.page.locator("#fallback")).to_be_hidden()
+
+
+def test_the_page_says_that_a_device_is_out_and_works_on(show: Show) -> None:
+    shown = show(Dying(), device="cpu,cpu")
+    expect(shown.page.locator("#serving")).to_have_attribute("data-status", "ok")
+    for _ in range(4):
+        httpx.post(f"{shown.url}detect", files={"image": picture()}).raise_for_status()
+    shown.page.reload()
+    expect(shown.page.locator("#serving")).to_have_attribute("data-status", "degraded")
+    expect(shown.page.locator("#serving-text")).to_have_text(
+        "Not all devices work · fake · fake · cpu · fp32"
+    )
+    expect(shown.page.locator("#size")).to_have_attribute("data-card", str(CARD.min_size))
 
 
 def test_the_page_says_how_busy_the_server_is(show: Show) -> None:

@@ -52,6 +52,7 @@ class Options(TypedDict, total=False):
     class_agnostic: bool
     size: int | None
     timeout_ms: int | None
+    priority: int | None
     tile: int | str | None
     tile_overlap: float | None
 

@@ -29,6 +29,7 @@ from app.routes.documents import (
     problems,
     query_parameters,
 )
+from app.routes.priorities import PARAMETER, door_priority
 from app.routes.requests import preferred_format, read_image, read_images, read_query, unless_gone
 from app.schemas import (
     BatchResponse,
@@ -52,12 +53,12 @@ logger = logging.getLogger(__name__)
     summary="Detect objects in one image",
     response_class=Response,
     responses={200: DETECTIONS, **problems(*OF_DETECTION, *EVERYWHERE)},
-    openapi_extra={"requestBody": IMAGE_BODY, "parameters": query_parameters(DetectQuery)},
+    openapi_extra={"requestBody": IMAGE_BODY, "parameters": [*query_parameters(DetectQuery), PARAMETER]},
 )
 async def detect(request: Request) -> Response:
     """One image as multipart part `image`, as raw body or as base64 in JSON; answered in JSON, or drawn."""
     service = service_of(request)
-    await service.wait_at_door(request.state.started)
+    await service.wait_at_door(request.state.started, door_priority(request))
     query = read_query(request, DetectQuery)
     answer = query.format or preferred_format(request.headers.get("accept"))
     draw = answer if answer == "png" or answer == "jpeg" else None
@@ -82,12 +83,12 @@ async def detect(request: Request) -> Response:
         | examples.shown(examples.BATCH),
         **problems(*OF_DETECTION, *EVERYWHERE),
     },
-    openapi_extra={"requestBody": IMAGES_BODY, "parameters": query_parameters(DetectOptions)},
+    openapi_extra={"requestBody": IMAGES_BODY, "parameters": [*query_parameters(DetectOptions), PARAMETER]},
 )
 async def detect_batch(request: Request) -> Response:
     """Up to 32 parts `image`, one set of options; an image that fails does so alone, as `{"error": …}`."""
     service = service_of(request)
-    await service.wait_at_door(request.state.started)
+    await service.wait_at_door(request.state.started, door_priority(request))
     query = read_query(request, DetectOptions)
     plan = service.plan(params_of(query), request.state.started)
     parts = await read_images(request, plan.seconds_left(), MAX_IMAGES)

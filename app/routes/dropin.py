@@ -1,7 +1,7 @@
 """What the protocols of other servers have in common: their requests take the road of /detect."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from fastapi import APIRouter, Request
@@ -11,6 +11,7 @@ from starlette.types import Scope
 from app.errors import PROBLEMS, Dialect
 from app.plan import DetectParams, DrawnFormat, Outcome, Source
 from app.routes.access import service_of
+from app.routes.priorities import door_priority, header_priority
 from app.routes.requests import unless_gone
 
 
@@ -35,11 +36,12 @@ async def detect_all(request: Request, read: Read[A], model: str | None = None) 
     As in /detect: nothing is read while there is no room, and a client that leaves ends the work.
     """
     service = service_of(request)
-    await service.wait_at_door(request.state.started)
+    await service.wait_at_door(request.state.started, door_priority(request))
     service.model.refuse_other(model)
-    started = request.state.started
+    started, priority = request.state.started, header_priority(request)
     asked = await read(service.plan(DetectParams(), started).seconds_left())
-    plan = service.plan(asked.params, started, asked.draw)
+    params = asked.params if asked.params.priority is not None else replace(asked.params, priority=priority)
+    plan = service.plan(params, started, asked.draw)
     return asked, await unless_gone(request, service.detect_all(asked.images, plan))
 
 

@@ -9,7 +9,7 @@ from app import version
 from app.routes import examples
 from app.routes.access import service_of
 from app.routes.examples import shown
-from app.schemas import Alive, Health, Readiness
+from app.schemas import Alive, DeviceHealth, Health, Readiness
 from app.service import RETRY_SECONDS
 
 HEALTH: dict[int | str, dict[str, Any]] = {
@@ -33,9 +33,13 @@ async def health(request: Request) -> Response:
     service = service_of(request)
     detector = service.model.loaded
     answer = Health(
-        status=service.state,
+        status=service.status,
         model=detector.card.name if detector else None,
         device=detector.device if detector else None,
+        devices=[
+            DeviceHealth(device=name, state=condition.state, reason=condition.reason)
+            for name, condition in service.devices
+        ],
         engine=detector.engine_name if detector else None,
         precision=detector.precision if detector else None,
         version=version(),
@@ -43,7 +47,7 @@ async def health(request: Request) -> Response:
         uptime_seconds=round(service.uptime_seconds, 3),
         fallback_reason=detector.fallback_reason if detector else None,
     )
-    return _answer(answer, ok=answer.status == "ok")
+    return _answer(answer, ok=service.state == "ok")
 
 
 @router.get("/health/live", summary="Whether the process answers", response_model=Alive, responses=ALIVE)
@@ -54,9 +58,9 @@ async def live() -> Response:
 
 @router.get("/health/ready", summary="Whether work is taken", response_model=Readiness, responses=READY)
 async def ready(request: Request) -> Response:
-    """200 when the weights are loaded, the warm-up is done, the batching loop runs and nothing drains."""
+    """200 when the weights are loaded, the warm-up is done, a device works and nothing drains."""
     service = service_of(request)
-    answer = Readiness(ready=service.state == "ok", status=service.state, reason=service.reason)
+    answer = Readiness(ready=service.state == "ok", status=service.status, reason=service.reason)
     return _answer(answer, ok=answer.ready)
 
 

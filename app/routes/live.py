@@ -133,7 +133,7 @@ class _Session:
         """A frame is taken when the door is open and the one before is answered: the newest that there is."""
         while True:
             await self._frames.wait()
-            refusal = await outcome_of(self._service.wait_at_door(time.monotonic()))
+            refusal = await outcome_of(self._service.wait_at_door(time.monotonic(), self._query.priority))
             frame = self._frames.take()
             outcome = await outcome_of(self._detect(frame)) if refusal is None else refusal
             taken = await self._send(self._answer(frame, outcome))

@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
 from app.errors import DeadlineExceeded, InvalidParameter, UnsupportedMediaType
 from app.routes.multipart import read_parts
+from app.routes.priorities import header_priority
 from app.schemas import AnswerFormat, DetectOptions, ImageBody
 
 Q = TypeVar("Q", bound=DetectOptions)
@@ -42,6 +43,8 @@ def read_query(request: HTTPConnection, model: type[Q]) -> Q:
         if len(values[name]) > 1:
             raise InvalidParameter(f"{name} was given {len(values[name])} times; give it once")
         values[name] = given[name]
+    if "priority" not in values and (said := header_priority(request)) is not None:
+        values["priority"] = str(said)
     return read_options(values, model)
 
 

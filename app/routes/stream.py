@@ -16,6 +16,7 @@ from app.plan import Outcome, params_of
 from app.routes.access import places_of, service_of
 from app.routes.detect import to_wire
 from app.routes.documents import EVERYWHERE, FRAMES, OF_DETECTION, VIDEO_BODY, problems, query_parameters
+from app.routes.priorities import PARAMETER, door_priority
 from app.routes.requests import preferred, read_image, read_query, unless_gone
 from app.schemas import FailedFrame, Problem, StreamEnd, StreamFormat, StreamQuery
 from app.service import DetectionService
@@ -36,12 +37,12 @@ KINDS: dict[StreamFormat, str] = {
     summary="Detect objects in the frames of a short video or an animation",
     response_class=Response,
     responses={200: FRAMES, **problems(*OF_DETECTION, *EVERYWHERE)},
-    openapi_extra={"requestBody": VIDEO_BODY, "parameters": query_parameters(StreamQuery)},
+    openapi_extra={"requestBody": VIDEO_BODY, "parameters": [*query_parameters(StreamQuery), PARAMETER]},
 )
 async def detect_stream(request: Request) -> Response:
     """One file as for /detect; a line of JSON a frame, or the drawn frames, each as soon as it is there."""
     service = service_of(request)
-    await service.wait_at_door(request.state.started)
+    await service.wait_at_door(request.state.started, door_priority(request))
     query = read_query(request, StreamQuery)
     kind = query.format or preferred(request.headers.get("accept"), KINDS)
     plan = service.plan(params_of(query), request.state.started)

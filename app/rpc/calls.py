@@ -8,6 +8,7 @@ from app.errors import InvalidParameter
 from app.openinference import (
     VERSION,
     check_model,
+    known_priority,
     model_config,
     model_metadata,
     outputs,
@@ -69,9 +70,10 @@ async def model_config_of(service: DetectionService, request: Any, caller: Calle
 
 async def model_infer(service: DetectionService, request: Any, caller: Caller) -> Any:
     """Detect; the call's own deadline counts, and with the call the queued work is cancelled."""
-    await service.wait_at_door(caller.started)
+    parameters = _parameters(request.parameters)
+    await service.wait_at_door(caller.started, known_priority(parameters.get("priority")))
     check_model(service, request.model_name, request.model_version)
-    options = read_parameters(_parameters(request.parameters))
+    options = read_parameters(parameters)
     names = wanted([_output(one) for one in request.outputs])
     longest = service.settings.timeout_ms
     patience = longest if caller.patience is None else min(longest, caller.patience * 1000)

@@ -18,6 +18,7 @@ function swatch(label) {
 
 const STATUS_WORDS = {
   ok: "Ready", loading: "Loading the model…", draining: "Shutting down", failing: "The model cannot serve",
+  degraded: "Not all devices work",
 };
 
 /** Model, engine and device from GET /health (`null`: no answer), with the warning when a fallback serves. */

@@ -13,12 +13,12 @@ const WINDOW = 10_000; // ms over which the throughput is counted
 const $ = (id) => document.getElementById(id);
 let looking = 0; // timer of the next look at /health
 
-/** Shows which model serves; looks again while it is not ready. */
+/** Shows which model serves; looks again while it takes no work. */
 async function watchHealth() {
   clearTimeout(looking);
   const answer = await health();
   showServing(answer);
-  if (answer?.status === "ok") await takeDefaults();
+  if (["ok", "degraded"].includes(answer?.status)) await takeDefaults();
   else looking = setTimeout(watchHealth, HEALTH_PAUSE);
 }
 

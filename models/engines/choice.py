@@ -1,6 +1,8 @@
 """Which engine, device and precision a start-up gets: every `auto` is decided here."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from torchvision.models.detection import FasterRCNN
 
 from models.engines.cuda_graphs import GraphRecorder
 from models.engines.graphed_engine import GraphedEngine
-from models.engines.protocol import Engine
+from models.engines.protocol import ServingEngine
 from models.engines.torch_engine import TorchEngine
 
 ENGINES = ("torch", "openvino")
@@ -44,7 +46,7 @@ class EngineChoice:
     quantized: Path | None = None
 
 
-def build_engine(network: FasterRCNN, choice: EngineChoice) -> Engine:
+def build_engine(network: FasterRCNN, choice: EngineChoice) -> ServingEngine:
     """Put the network's static parts on the chosen device; raises EngineUnavailable.
 
     It also sets torch's own threads for the process: beside OpenVINO one, or else `choice.threads`.
@@ -61,11 +63,29 @@ def build_engine(network: FasterRCNN, choice: EngineChoice) -> Engine:
     return _openvino(network, choice, precision)
 
 
-def _cuda(network: FasterRCNN, device: torch.device, precision: str) -> Engine:
-    return GraphedEngine(TorchEngine(network, device, precision), GraphRecorder(device))
+def _cuda(network: FasterRCNN, device: torch.device, precision: str) -> ServingEngine:
+    eager = TorchEngine(network, device, precision)
+    return GraphedEngine(eager, GraphRecorder(device), another=lambda: GraphRecorder(device))
 
 
-def _openvino(network: FasterRCNN, choice: EngineChoice, precision: str) -> Engine:
+def build_engines(network: FasterRCNN, choice: EngineChoice, devices: Sequence[str]) -> list[ServingEngine]:
+    """An engine for each of the devices; those of one device share its weights."""
+    names = list(dict.fromkeys(devices))
+    engines = {}
+    for name in names:
+        # An engine may move the network to its device: each but the last gets one of its own, while it is
+        # still where it was loaded.
+        own = network if name == names[-1] else deepcopy(network)
+        engines[name] = build_engine(own, replace(choice, device=name))
+    first = set(names)
+    found = []
+    for name in devices:
+        found.append(engines[name] if name in first else engines[name].sibling())
+        first.discard(name)
+    return found
+
+
+def _openvino(network: FasterRCNN, choice: EngineChoice, precision: str) -> ServingEngine:
     from models.engines.conversion import read_parts
     from models.engines.openvino_engine import OpenVINOEngine, has_bf16
     from models.engines.part_cache import obtain_parts

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from models.engines.protocol import DenseOutput, Engine
+from models.engines.protocol import DenseOutput, ServingEngine
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +30,25 @@ class GraphedEngine:
     next replay overwrites. Whatever goes wrong with it is one warning, and the engine goes on without more.
     """
 
-    def __init__(self, engine: Engine, record: Record, most: int = MOST) -> None:
+    def __init__(
+        self,
+        engine: ServingEngine,
+        record: Record,
+        most: int = MOST,
+        another: Callable[[], Record] | None = None,
+    ) -> None:
+        """`another` makes the recorder of a sibling: graphs of one recorder must not run at the same time."""
         self.name, self.device, self.precision = engine.name, engine.device, engine.precision
         self.suppress = engine.suppress
         self._engine = engine
-        self._record = record
+        self._record, self._another = record, another
         self._most = most
         self._replays: dict[tuple[int, ...], Dense] = {}
+
+    def sibling(self) -> "GraphedEngine":
+        """One more on the same weights, with graphs of its own."""
+        record = self._another() if self._another else self._record
+        return GraphedEngine(self._engine.sibling(), record, self._most, self._another)
 
     @property
     def recorded(self) -> list[tuple[int, ...]]:

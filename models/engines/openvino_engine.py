@@ -1,6 +1,7 @@
 """The OpenVINO engine: both parts compiled for the CPU, sharing memory with torch on the way in and out."""
 
 from collections.abc import Sequence
+from copy import copy
 
 import numpy as np
 import torch
@@ -27,13 +28,23 @@ class OpenVINOEngine:
         core = ov.Core()
         settings = _settings(precision, threads)
         self._dense = core.compile_model(parts.dense, "CPU", settings)
-        self._run_dense = _Reusing(self._dense)
-        self.suppress = OpenVINONMS(core)
+        self._own(core)
         self._head = core.compile_model(parts.head, "CPU", settings)
         self._outputs = [port.get_partial_shape()[1].get_length() for port in self._head.outputs]
 
     def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
         """Nothing to do: the compiled parts take any shape."""
+
+    def _own(self, core: ov.Core) -> None:
+        """What no two threads may share: requests, and the memory that they write into."""
+        self._run_dense = _Reusing(self._dense)
+        self.suppress = OpenVINONMS(core)
+
+    def sibling(self) -> "OpenVINOEngine":
+        """One more on the same compiled parts, for another thread."""
+        other = copy(self)
+        other._own(ov.Core())
+        return other
 
     def dense(self, pixels: Tensor) -> DenseOutput:
         """Canvases (B, 3, H, W) to feature maps and RPN outputs, channels last; valid until the next call."""

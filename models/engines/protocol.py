@@ -40,3 +40,10 @@ class Engine(Protocol):
 
     def head(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled features (R, C, 7, 7) to class logits (R, K) and box deltas (R, 4K)."""
+
+
+class ServingEngine(Engine, Protocol):
+    """An engine of which there can be several with the same weights."""
+
+    def sibling(self) -> "ServingEngine":
+        """One more on the same device and weights, for another thread."""

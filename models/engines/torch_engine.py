@@ -48,6 +48,10 @@ class TorchEngine:
     def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
         """Nothing to do: an eager run needs no preparation."""
 
+    def sibling(self) -> "TorchEngine":
+        """One more on the same modules, for another thread: they keep nothing between calls."""
+        return copy.copy(self)
+
     def dense(self, pixels: Tensor) -> DenseOutput:
         """Canvases (B, 3, H, W) to feature maps and RPN outputs."""
         with self._precision():
