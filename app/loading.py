@@ -8,8 +8,11 @@ if TYPE_CHECKING:
     from models.detector import Detector
 
 
-def load(settings: Settings) -> "Detector":
-    """Find the card, load its weights, put the network on the device; errors say what to do."""
+def load(settings: Settings, model: str | None = None) -> "Detector":
+    """Find the card, load its weights, put the network on the device; errors say what to do.
+
+    `model` takes the place of the settings': a name, or the path of a card.
+    """
     from models.lean_import import import_torchvision
 
     import_torchvision()
@@ -17,7 +20,7 @@ def load(settings: Settings) -> "Detector":
 
     return load_detector(
         DetectorSpec(
-            model=settings.model,
+            model=model or settings.model,
             model_dir=settings.model_dir,
             cache_dir=settings.cache_dir,
             device=settings.device,
@@ -26,3 +29,10 @@ def load(settings: Settings) -> "Detector":
             threads=settings.inference_threads,
         )
     )
+
+
+def free() -> None:
+    """Give back the memory that a model which has gone left in torch's and the system's pools."""
+    from models.memory import give_memory_back
+
+    give_memory_back()

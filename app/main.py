@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from fastapi import Depends, FastAPI
 
@@ -11,7 +11,7 @@ from app import version
 from app.admission import Admission
 from app.batcher import Batcher, BatchEvents, BatchLimits
 from app.fetch import Fetcher
-from app.loading import load
+from app.loading import free, load
 from app.metrics import Metrics
 from app.middleware import BodyLimit, RequestContext, error_handlers
 from app.model import Detector, Inferred, Job, Model
@@ -26,6 +26,7 @@ from app.routes import (
     huggingface,
     kserve,
     live,
+    loads,
     openinference,
     page,
     roboflow,
@@ -41,7 +42,7 @@ DESCRIPTION = "Object detection with Faster R-CNN: an image in, boxes, labels an
 
 ROUTERS = (
     *(detect.router, stream.router, catalogue.router, health.router, documents.router, page.router),
-    live.router,
+    *(live.router, loads.router, loads.index, loads.repository),
     *(deepstack.router, huggingface.router, kserve.router, roboflow.router),
     *(openinference.router, openinference.probes),
     *(torchserve.predictions, torchserve.pings),
@@ -50,7 +51,7 @@ ROUTERS = (
 # subprotocol: those routes look for it themselves.
 GUARDED = (
     *(detect.router, stream.router, catalogue.router, huggingface.router, kserve.router),
-    *(openinference.router, torchserve.predictions),
+    *(openinference.router, loads.index, torchserve.predictions),
 )
 SPOKEN = (
     (deepstack.router, deepstack.DIALECT),
@@ -58,17 +59,27 @@ SPOKEN = (
     (kserve.router, kserve.DIALECT),
     (openinference.router, openinference.DIALECT),
     (openinference.probes, openinference.DIALECT),
+    (loads.index, openinference.DIALECT),
+    (loads.repository, openinference.DIALECT),
     (roboflow.router, roboflow.DIALECT),
     (torchserve.predictions, torchserve.DIALECT),
     (torchserve.pings, torchserve.DIALECT),
 )
 
 
-def create_app(settings: Settings | None = None, detector: Detector | None = None) -> FastAPI:
-    """The service as an ASGI application; with a `detector` it serves that one instead of loading a model."""
+def create_app(
+    settings: Settings | None = None,
+    detector: Detector | None = None,
+    loader: Callable[[str], Detector] | None = None,
+) -> FastAPI:
+    """The service as an ASGI application; it serves `detector`, or what `loader` makes of a name, if given."""
     settings = settings or Settings()
     metrics = Metrics()
-    service = _service(settings, metrics, (lambda: detector) if detector else partial(load, settings))
+    if loader or detector:
+        model = Model(loader or (lambda _: cast(Detector, detector)), metrics)
+    else:
+        model = Model(partial(load, settings), metrics, free)
+    service = _service(settings, metrics, model)
     dialects = dropin.Dialects(SPOKEN)
     app = FastAPI(
         title="rcnn-serve",
@@ -120,8 +131,7 @@ async def _listen_for_calls(service: DetectionService) -> Any:
     return server
 
 
-def _service(settings: Settings, metrics: Metrics, load: Callable[[], Detector]) -> DetectionService:
-    model = Model(load, metrics)
+def _service(settings: Settings, metrics: Metrics, model: Model) -> DetectionService:
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
     limits = BatchLimits(settings.max_batch, settings.batch_wait_ms / 1000)
     batcher: Batcher[Job, Inferred] = Batcher(model.run, limits, _events(metrics, admission))

@@ -117,7 +117,17 @@ class Metrics:
         self.model_info = self._gauge(
             "rcnn_model_info",
             "The model that is loaded; always 1.",
-            *("name", "architecture", "engine", "precision", "device"),
+            *("name", "architecture", "engine", "precision", "device", "version"),
+        )
+        self.models_in_memory = self._gauge(
+            "rcnn_models_in_memory",
+            "Models in memory: 2 from the end of a load to the old one's last answer.",
+        )
+        self.model_loading = self._gauge(
+            "rcnn_model_loading", "1 while a model is loaded beside the one that serves, else 0."
+        )
+        self.model_swaps = self._counter(
+            "rcnn_model_swaps_total", "Models loaded while another served: `switched`, `failed`.", "outcome"
         )
         self.model_ready = self._gauge("rcnn_model_ready", "1 when /health/ready answers 200, else 0.")
         self.device_memory_bytes = self._gauge(

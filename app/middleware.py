@@ -59,11 +59,13 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         answer = _Answer(send, chosen_id(Headers(scope=scope).get("x-request-id", "")))
-        scope.setdefault("state", {})["started"] = answer.started
+        state = scope.setdefault("state", {})
+        state["started"], answer.state = answer.started, state
         token = request_id.set(answer.request_id)
         try:
             await self._guarded(scope, receive, answer)
         finally:
+            state.pop("model", None)  # the server keeps the scope as long as the connection is open
             self._record(scope, answer)
             request_id.reset(token)
 
@@ -98,7 +100,7 @@ class RequestContext:
 
 
 class _Answer:
-    """What was sent so far; adds X-Request-ID."""
+    """What was sent so far; adds X-Request-ID, and which model answers."""
 
     def __init__(self, send: Send, identity: str) -> None:
         self._send = send
@@ -106,12 +108,16 @@ class _Answer:
         self.started = time.monotonic()
         self.status = GONE
         self.begun = False
+        self.state: dict[str, Any] = {}
 
     async def send(self, message: Message) -> None:
         if message["type"] in _BEGINNINGS:
             self.begun = True
             self.status = message.get("status", OPENED)
-            MutableHeaders(scope=message)["X-Request-ID"] = self.request_id
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.request_id
+            if (model := self.state.get("model")) is not None:
+                headers["X-Model"], headers["X-Model-Version"] = model.name, model.version
         await self._send(message)
 
 

@@ -159,6 +159,7 @@ class DetectResponse(Wire):
     names: list[str] = Field(description="(N) class names")
     image: ImageSize
     model: str
+    model_version: str = Field(description="changes with the model's card or weights")
     box_format: BoxFormat
     timings_ms: TimingsMs
     request_id: str
@@ -222,6 +223,8 @@ class Health(Wire):
 
     status: Status
     model: str | None
+    model_version: str | None
+    loading: str | None = Field(description="the model that is being loaded to take its place")
     device: str | None
     engine: str | None
     precision: str | None
@@ -266,10 +269,26 @@ class ModelEntry(Wire):
 
 
 class ModelList(Wire):
-    """The catalogue, and which of it is loaded (null until it is)."""
+    """The catalogue, which of it is loaded (null until it is), and which is about to take its place."""
 
     loaded: str | None
+    loaded_version: str | None
+    loading: str | None
     models: list[ModelEntry]
+
+
+class ModelIdentity(Wire):
+    """A model and its version."""
+
+    model: str
+    model_version: str
+
+
+class ModelLoaded(ModelIdentity):
+    """What serves now, and what did before."""
+
+    previous: ModelIdentity
+    seconds: float = Field(description="that the load and the warm-up took")
 
 
 class Sample(Wire):

@@ -19,10 +19,11 @@ from app.errors import (
     ServiceError,
 )
 from app.metrics import Metrics
-from app.model import Inferred, Job, Model
+from app.model import Inferred, Job, LoadedModel, Model
 from app.plan import DetectParams, DrawnFormat, Outcome, Plan, Source, Timings
 from app.preparation import Preparation, Ready, late
 from app.settings import Settings
+from app.swap import Swap, Swapped
 from app.tiled import BATCHES, Steps, infer_tiles
 from models.detections import Detections
 from models.options import Options
@@ -53,7 +54,8 @@ class DetectionService:
         self.model = model
         self._admission = admission
         self._batcher = batcher
-        self._preparation = Preparation(settings, metrics, model)
+        self._preparation = Preparation(settings, metrics)
+        self.swap = Swap(settings, metrics, model, admission, batcher)
         self._startup: asyncio.Task[None] | None = None
         self._born = time.monotonic()
         self._stop_by = math.inf
@@ -95,13 +97,14 @@ class DetectionService:
         self._startup = asyncio.create_task(self._become_ready(), name="startup")
 
     async def _become_ready(self) -> None:
-        useful = await self.model.load(self.settings.max_batch)
-        if isinstance(useful, Exception):
+        loaded = await self.model.load(self.settings.model, self.settings.max_batch)
+        if isinstance(loaded, Exception):
             # A ValueError (a card, weights, a device) or OSError says it all; anything else needs its trace.
-            told = isinstance(useful, ValueError | OSError)
-            logger.error("the model cannot be loaded: %s", useful, exc_info=None if told else useful)
+            told = isinstance(loaded, ValueError | OSError)
+            logger.error("the model cannot be loaded: %s", loaded, exc_info=None if told else loaded)
             return
-        self._batcher.limit(useful)
+        self.model.switch(loaded)
+        self._batcher.limit(loaded.best_batch)
         await self._batcher.start()
         self.ready_at = time.monotonic()
 
@@ -123,12 +126,29 @@ class DetectionService:
     async def close(self) -> None:
         """Finish what is left while there is time for it, refuse the rest, and end the threads."""
         self.drain()
-        loading = self._startup is not None and not self._startup.done()
+        loading = self.swap.stop() or (self._startup is not None and not self._startup.done())
         if self._startup is not None:
             self._startup.cancel()
         finished = await self._batcher.close(self.drain_seconds_left)
         self._preparation.close()
         self.settled = finished and not loading
+
+    # another model
+
+    async def load_model(self, name: str) -> Swapped:
+        """Serve the model of that name instead, once it is warm; raises ServiceError, and nothing changes."""
+        if (refusal := self._refusal()) is not None:
+            raise refusal
+        return await self.swap.load(name)
+
+    def reload(self) -> None:
+        """Read the card and the weights of the serving model again, in the background; the log tells."""
+        try:
+            if (refusal := self._refusal()) is not None:
+                raise refusal
+            self.swap.begin(self.model.current.name)
+        except ServiceError as error:
+            logger.warning("nothing is loaded again: %s", error.detail)
 
     # the way in
 
@@ -163,9 +183,19 @@ class DetectionService:
             case "failing":
                 return Failing("the batching loop has died; restart the service", RETRY_SECONDS)
 
-    def plan(self, params: DetectParams, started: float, draw: DrawnFormat | None = None) -> Plan:
-        """Resolve the options against the card, before any image is touched; raises InvalidParameter."""
-        card = self.model.detector.card
+    def plan(
+        self,
+        params: DetectParams,
+        started: float,
+        draw: DrawnFormat | None = None,
+        model: LoadedModel | None = None,
+    ) -> Plan:
+        """Resolve the options against the card, before any image is touched; raises InvalidParameter.
+
+        `model`: the one that the request began with, where that was before; else the one that serves.
+        """
+        model = model or self.model.current
+        card = model.card
         longest = self.settings.timeout_ms
         if params.timeout_ms is not None and params.timeout_ms > longest:
             raise InvalidParameter(f"timeout_ms={params.timeout_ms}: this server waits at most {longest} ms")
@@ -173,13 +203,13 @@ class DetectionService:
             score_threshold=_given(params.score_threshold, card.score_threshold),
             nms_threshold=_given(params.nms_threshold, card.nms_threshold),
             max_detections=_given(params.max_detections, card.max_detections),
-            classes=self.model.class_ids(params.classes),
+            classes=model.class_ids(params.classes),
             class_agnostic=params.class_agnostic,
         )
         deadline = started + _given(params.timeout_ms, longest) / 1000
         side = None if params.tile == "auto" else params.tile
         tiling = Tiling(side, params.tile_overlap, self.settings.max_tiles) if params.tile else None
-        return Plan(options, params.size, deadline, started, draw, params.upscale, tiling)
+        return Plan(model, options, params.size, deadline, started, draw, params.upscale, tiling)
 
     # one image
 
@@ -203,16 +233,18 @@ class DetectionService:
             answered = await self._answer(ready, plan, caller, permit)
             found = answered.result.detections
             drawn = await self._preparation.draw(ready, found, plan, caller)
-        self._count(found)
-        return Outcome(ready.size, found, self._labels, _timings(ready, answered, plan), drawn)
+        self._count(found, plan.model)
+        return Outcome(plan.model, ready.size, found, _timings(ready, answered, plan), drawn)
 
     async def _answer(self, ready: Ready, plan: Plan, caller: Caller, permit: Permit) -> Answered[Inferred]:
         """Through the queue: the image as one job, or where it is cut into tiles one for each of them."""
         if not ready.tiles:
-            return await self._infer(Job(ready.canvas, plan.options), plan.deadline, caller)
+            return await self._infer(Job(ready.canvas, plan.options, plan.model), plan.deadline, caller)
         steps = Steps(
             prepare=lambda tile: self._preparation.tile(ready, tile, plan, caller),
-            infer=lambda canvas, options: self._infer(Job(canvas, options), plan.deadline, caller),
+            infer=lambda canvas, options: self._infer(
+                Job(canvas, options, plan.model), plan.deadline, caller
+            ),
             merge=lambda work: self._preparation.run(plan, caller, work),
             done=permit.give_place_back,
         )
@@ -228,7 +260,7 @@ class DetectionService:
 
     async def _infer(self, job: Job, deadline: float, caller: Caller) -> Answered[Inferred]:
         try:
-            answered = await self._batcher.submit(job, job.canvas.key, deadline, caller)
+            answered = await self._batcher.submit(job, job.key, deadline, caller)
         except Expired as error:
             raise late() from error
         except Closed as error:
@@ -241,12 +273,8 @@ class DetectionService:
         self.metrics.stage_duration.labels(stage="queue").observe(answered.queued)
         return answered
 
-    @property
-    def _labels(self) -> tuple[str, ...]:
-        return self.model.detector.card.labels
-
-    def _count(self, found: Detections) -> None:
-        self.metrics.detections.labels(model=self.model.detector.card.name).inc(len(found))
+    def _count(self, found: Detections, model: LoadedModel) -> None:
+        self.metrics.detections.labels(model=model.name).inc(len(found))
         self.metrics.detections_per_image.observe(len(found))
 
 

@@ -24,6 +24,7 @@ from models.room import Room
 from models.zoo.cards import Card
 from models.zoo.loading import load_network
 from models.zoo.quantized import find_quantized
+from models.zoo.version import version_of
 
 Observe = Callable[[str, float], None]
 
@@ -67,9 +68,15 @@ class Detector:
     """A loaded model on its device. Not thread-safe: one batch at a time, from one thread."""
 
     def __init__(
-        self, network: FasterRCNN, card: Card, engine: Engine, fallback_reason: str | None = None
+        self,
+        network: FasterRCNN,
+        card: Card,
+        engine: Engine,
+        fallback_reason: str | None = None,
+        version: str = "",
     ) -> None:
         self.card = card
+        self.version = version or "unknown"
         self.fallback_reason = fallback_reason
         self._engine = engine
         self.proposal_config = proposal_config(network)
@@ -204,8 +211,12 @@ def load_detector(spec: DetectorSpec) -> Detector:
     int8 = spec.precision == "int8"
     quantized = find_quantized(loaded.card, loaded.weights, spec.cache_dir) if int8 else None
     choice = EngineChoice(spec.device, spec.engine, spec.precision, spec.threads, spec.cache_dir, quantized)
-    engine = build_engine(loaded.network, choice)
-    return Detector(loaded.network, loaded.card, engine, loaded.fallback_reason)
+    version = version_of(loaded.network, loaded.card)  # before an engine changes the weights' layout
+    try:
+        engine = build_engine(loaded.network, choice)
+    except torch.OutOfMemoryError as error:
+        raise MemoryError(f"there is not enough memory on {spec.device} for the weights") from error
+    return Detector(loaded.network, loaded.card, engine, loaded.fallback_reason, version)
 
 
 def _ignore(stage: str, seconds: float) -> None:

@@ -134,10 +134,13 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 
 @asynccontextmanager
 async def _serve(
-    detector: FakeDetector | None = None, ready: bool = True, **settings: Any
+    detector: FakeDetector | None = None,
+    ready: bool = True,
+    loader: Callable[[str], FakeDetector] | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Served]:
     detector = detector or FakeDetector()
-    app = create_app(Settings(**{"drain_seconds": 5, "decode_threads": 2} | settings), detector)
+    app = create_app(Settings(**{"drain_seconds": 5, "decode_threads": 2} | settings), detector, loader)
     transport = httpx.ASGITransport(app)
     client = httpx.AsyncClient(transport=transport, base_url="http://test", timeout=20)
     async with app.router.lifespan_context(app), client:

@@ -61,6 +61,7 @@ class FakeDetector:
     engine_name: str = "fake"
     device: str = "cpu"
     precision: str = "fp32"
+    version: str = "1"
     best_batch: int = 8
     memory: dict[str, int] = field(default_factory=dict)
     batches: list[list[Any]] = field(default_factory=list)  # the jobs that reached the device

@@ -53,6 +53,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("app/metrics.py",),
     "pydantic": (
         "app/settings.py",
+        "app/key_settings.py",
         "app/model_settings.py",
         "app/schemas.py",
         "app/openinference.py",
@@ -61,7 +62,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "models/zoo/cards.py",
     ),
     "pydantic_core": ("app/routes/*",),
-    "pydantic_settings": ("app/settings.py", "app/model_settings.py"),
+    "pydantic_settings": ("app/settings.py", "app/key_settings.py", "app/model_settings.py"),
     "typer": ("app/cli.py", "app/commands/*"),
     "rich": ("app/cli.py", "app/client/many.py", "app/commands/*", "models/training/*"),
     "httpx": ("app/client/*", "app/fetch.py", "models/zoo/*"),
@@ -74,7 +75,7 @@ ARROWS: dict[str, str] = {
     "app": "",
     # the command line and the server
     "app.cli": "app app.commands",
-    "app.loading": "app.settings models.lean_import models.detector",
+    "app.loading": "app.settings models.lean_import models.detector models.memory",
     "app.commands": "app.client app.exports app.loading app.server app.settings app.settings_table "
     "models.detector models.drawing models.zoo models.evaluation models.training "
     "models.training.synthetic models.lineage models.engines models.quantization models.tiled "
@@ -87,19 +88,21 @@ ARROWS: dict[str, str] = {
     # a request, from the outside in
     "app.exports": "models.detections",
     "app.routes": "app app.service app.streams app.plan app.schemas app.errors app.logs app.settings "
-    "app.fetch app.exports app.keys app.openinference app.tensors models.detections models.zoo",
-    "app.rpc": "app.openinference app.tensors app.keys app.service app.plan app.errors app.logs",
-    "app.openinference": "app app.service app.plan app.schemas app.errors app.tensors models.detections",
+    "app.model app.repository app.fetch app.exports app.keys app.openinference app.tensors models.detections models.zoo",
+    "app.rpc": "app app.repository app.openinference app.tensors app.keys app.service app.plan app.errors app.logs",
+    "app.repository": "app.service app.errors",
+    "app.openinference": "app app.model app.service app.plan app.schemas app.errors app.tensors models.detections",
     "app.tensors": "app.errors app.plan models.images",
     "app.keys": "app.errors app.service",
     "app.middleware": "app.errors app.metrics app.logs",
-    "app.service": "app.admission app.batcher app.caller app.preparation app.tiled app.model app.plan "
+    "app.service": "app.swap app.admission app.batcher app.caller app.preparation app.tiled app.model app.plan "
     f"app.errors app.metrics app.settings {VALUES}",
+    "app.swap": "app.admission app.batcher app.model app.errors app.metrics app.settings models.zoo",
     "app.preparation": "app.caller app.model app.plan app.errors app.metrics app.settings models.drawing "
     f"{VALUES}",
     "app.tiled": f"app.batcher app.model {VALUES}",
     "app.model": f"app.worker app.errors app.metrics models.zoo {VALUES}",
-    "app.plan": f"app.errors app.schemas {VALUES}",
+    "app.plan": f"app.model app.errors app.schemas {VALUES}",
     "app.streams": f"app.service app.plan app.errors app.metrics models.frames {VALUES}",
     "app.fetch": "app.errors",
     "app.batcher": "app.caller app.grouped_queue app.worker",
@@ -111,7 +114,8 @@ ARROWS: dict[str, str] = {
     "app.errors": "models.images",
     "app.logs": "",
     "app.metrics": "",
-    "app.settings": "app.model_settings",
+    "app.settings": "app.key_settings app.model_settings",
+    "app.key_settings": "",
     "app.model_settings": "",
     "app.settings_table": "app.settings",
     # the detector
@@ -150,6 +154,7 @@ ARROWS: dict[str, str] = {
     "models.tiles": "models.detections models.images models.options",
     "models.detections": "",
     "models.lean_import": "",
+    "models.memory": "",
     "models.options": "",
 }
 

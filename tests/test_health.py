@@ -152,6 +152,7 @@ async def test_metrics_tell_what_is_loaded(serve: Serve) -> None:
             "engine": "fake",
             "precision": "fp32",
             "device": "cpu",
+            "version": "1",
         }
         assert await served.metric("rcnn_model_info", **facts) == 1
         assert await served.metric("rcnn_device_memory_bytes", kind="allocated") == 5

@@ -26,7 +26,7 @@ CONTRACT = {
     "rcnn_batch_retries_total": ("counter", ("reason",)),
     "rcnn_detections_total": ("counter", ("model",)),
     "rcnn_detections_per_image": ("histogram", ()),
-    "rcnn_model_info": ("gauge", ("name", "architecture", "engine", "precision", "device")),
+    "rcnn_model_info": ("gauge", ("name", "architecture", "engine", "precision", "device", "version")),
     "rcnn_model_ready": ("gauge", ()),
     "rcnn_device_memory_bytes": ("gauge", ("kind",)),
 }
@@ -53,13 +53,13 @@ def test_values_come_out_as_they_went_in() -> None:
     metrics = Metrics()
     metrics.requests.labels("/detect", "200").inc()
     metrics.batch_size.observe(4)
-    metrics.model_info.labels("shapes", "small", "torch", "fp32", "cpu").set(1)
+    metrics.model_info.labels("shapes", "small", "torch", "fp32", "cpu", "3b1f").set(1)
     lines = exposed(metrics).splitlines()
     assert 'rcnn_requests_total{route="/detect",status="200"} 1.0' in lines
     assert 'rcnn_batch_size_bucket{le="3.0"} 0.0' in lines
     assert 'rcnn_batch_size_bucket{le="4.0"} 1.0' in lines
     assert (
-        'rcnn_model_info{architecture="small",device="cpu",engine="torch",name="shapes",precision="fp32"} 1.0'
+        'rcnn_model_info{architecture="small",device="cpu",engine="torch",name="shapes",precision="fp32",version="3b1f"} 1.0'
         in lines
     )
 

@@ -189,6 +189,7 @@ def read_result(response: httpx.Response) -> Result:
             model=answer["model"],
             timings_ms=answer["timings_ms"],
             request_id=answer["request_id"],
+            model_version=answer.get("model_version", ""),  # a server before 0.1 has none
         )
     except (KeyError, TypeError, ValueError) as error:
         raise _strange(response, "detections") from error

@@ -24,7 +24,9 @@ def models(request: Request) -> ModelList:
     entries = [
         ModelEntry(loaded=name == loaded, **card.model_dump(mode="json")) for name, card in cards.items()
     ]
-    return ModelList(loaded=loaded, models=entries)
+    version = detector.version if detector else None
+    loading = service.swap.loading
+    return ModelList(loaded=loaded, loaded_version=version, loading=loading, models=entries)
 
 
 @router.get(
@@ -37,4 +39,4 @@ async def labels(request: Request) -> dict[int, str]:
     service = service_of(request)
     if service.model.loaded is None:
         service.refuse_early()
-    return dict(service.model.labels)
+    return dict(service.model.current.labels)

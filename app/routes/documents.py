@@ -60,6 +60,7 @@ EXAMPLE_IMAGE = (
 )
 """A PNG of 8 x 8 pixels in base64."""
 
+EXAMPLE_VERSION = "3b1f0c9a52de"
 DETECTION_EXAMPLE = {
     "boxes": [[12.5, 30.0, 200.25, 310.75]],
     "labels": [1],
@@ -67,6 +68,7 @@ DETECTION_EXAMPLE = {
     "names": ["person"],
     "image": {"width": 640, "height": 480},
     "model": "coco-r50-fpn",
+    "model_version": EXAMPLE_VERSION,
     "box_format": "xyxy",
     "timings_ms": {
         "decode": 3.1,

@@ -26,6 +26,8 @@ async def health(request: Request) -> Response:
     answer = Health(
         status=service.state,
         model=detector.card.name if detector else None,
+        model_version=detector.version if detector else None,
+        loading=service.swap.loading,
         device=detector.device if detector else None,
         engine=detector.engine_name if detector else None,
         precision=detector.precision if detector else None,

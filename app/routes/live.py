@@ -156,7 +156,7 @@ class _Session:
         self._counter.labels(route=ROUTE, outcome="failed" if failed else "answered").inc()
         if isinstance(outcome, ServiceError):
             return where | {"error": self._told(outcome)}
-        return where | dict(to_wire(outcome, self._query, self._service))
+        return where | dict(to_wire(outcome, self._query))
 
     def _told(self, error: ServiceError) -> dict[str, str | int]:
         self._service.metrics.rejected.labels(code=error.code).inc()

@@ -8,16 +8,18 @@ from typing import Any
 import grpc
 
 from app.errors import Internal, ServiceError
-from app.keys import check_key
+from app.keys import check_admin, check_key
 from app.logs import chosen_id, request_id
-from app.rpc.calls import METHODS, OPEN, Caller, Method
+from app.rpc.calls import ADMIN, METHODS, OPEN, Caller, Method
 from app.rpc.messages import SERVICE, messages
 from app.service import DetectionService
 
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
+    409: grpc.StatusCode.FAILED_PRECONDITION,
     413: grpc.StatusCode.INVALID_ARGUMENT,
     422: grpc.StatusCode.INVALID_ARGUMENT,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -76,7 +78,9 @@ def _answering(service: DetectionService, name: str, method: Method) -> Callable
         context.set_trailing_metadata((("x-request-id", request_id.get()),))
         status = GONE
         try:
-            if name not in OPEN:
+            if name in ADMIN:
+                check_admin(service, _keys(sent))
+            elif name not in OPEN:
                 check_key(service, _keys(sent))
             response = await method(service, request, Caller(started, context.time_remaining()))
             status = 200
