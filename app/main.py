@@ -72,7 +72,7 @@ def create_app(
     detector: Detector | None = None,
     loader: Callable[[str], Detector] | None = None,
 ) -> FastAPI:
-    """The service as an ASGI application; it serves `detector`, or what `loader` makes of a name, if given."""
+    """The service as an ASGI application; serves `detector`, or what `loader` makes of a name, if given."""
     settings = settings or Settings()
     metrics = Metrics()
     if loader or detector:

@@ -88,15 +88,18 @@ ARROWS: dict[str, str] = {
     # a request, from the outside in
     "app.exports": "models.detections",
     "app.routes": "app app.service app.streams app.plan app.schemas app.errors app.logs app.settings "
-    "app.model app.repository app.fetch app.exports app.keys app.openinference app.tensors models.detections models.zoo",
-    "app.rpc": "app app.repository app.openinference app.tensors app.keys app.service app.plan app.errors app.logs",
+    "app.model app.repository app.fetch app.exports app.keys app.openinference app.tensors "
+    "models.detections models.zoo",
+    "app.rpc": "app app.repository app.openinference app.tensors app.keys app.service app.plan app.errors "
+    "app.logs",
     "app.repository": "app.service app.errors",
-    "app.openinference": "app app.model app.service app.plan app.schemas app.errors app.tensors models.detections",
+    "app.openinference": "app app.model app.service app.plan app.schemas app.errors app.tensors "
+    "models.detections",
     "app.tensors": "app.errors app.plan models.images",
     "app.keys": "app.errors app.service",
     "app.middleware": "app.errors app.metrics app.logs",
-    "app.service": "app.swap app.admission app.batcher app.caller app.preparation app.tiled app.model app.plan "
-    f"app.errors app.metrics app.settings {VALUES}",
+    "app.service": "app.swap app.admission app.batcher app.caller app.preparation app.tiled app.model "
+    f"app.plan app.errors app.metrics app.settings {VALUES}",
     "app.swap": "app.admission app.batcher app.model app.errors app.metrics app.settings models.zoo",
     "app.preparation": "app.caller app.model app.plan app.errors app.metrics app.settings models.drawing "
     f"{VALUES}",

@@ -17,8 +17,8 @@ from tests.conftest import ROOT, Serve, Served, eventually
 from tests.fakes import CARD, FakeDetector, picture
 
 HEALTH_KEYS = [
-    *("status", "model", "device", "engine", "precision", "version", "queue_depth", "uptime_seconds"),
-    "fallback_reason",
+    *("status", "model", "model_version", "loading", "device", "engine", "precision", "version"),
+    *("queue_depth", "uptime_seconds", "fallback_reason"),
 ]
 KEYS = {"api_keys": "first-key,second-key"}
 OPEN = (
@@ -51,6 +51,8 @@ async def test_a_ready_service_says_what_it_is(serve: Serve) -> None:
         assert health == {
             "status": "ok",
             "model": "fake",
+            "model_version": "1",
+            "loading": None,
             "device": "cpu",
             "engine": "fake",
             "precision": "fp32",

@@ -38,6 +38,16 @@ def test_there_is_no_warning_where_nothing_fell_back(show: Show) -> None:
     expect(shown.page.locator("#fallback")).to_be_hidden()
 
 
+def test_the_header_follows_a_swap(show: Show) -> None:
+    detector = FakeDetector()
+    shown = show(detector, admin_keys="chief")
+    expect(shown.page.locator("#serving-text")).to_have_text("fake · fake · cpu · fp32")
+    detector.version, detector.engine_name = "2", "other"
+    httpx.post(f"{shown.url}models/fake/load", headers={"X-API-Key": "chief"}).raise_for_status()
+    shown.give(picture(640, 480))
+    expect(shown.page.locator("#serving-text")).to_have_text("fake · other · cpu · fp32")
+
+
 def test_the_page_says_how_busy_the_server_is(show: Show) -> None:
     detector = FakeDetector()
     shown = show(detector)

@@ -1,6 +1,7 @@
 """Another model in place of the one that serves: nobody is refused, everybody is answered by one model."""
 
 import asyncio
+import gc
 import json
 import weakref
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from app.swap import COLLECT_SECONDS
 from tests.conftest import Caller, Serve, Served, eventually
 from tests.fakes import CARD, FakeDetector, picture
 
@@ -275,22 +277,28 @@ async def test_the_same_name_is_read_again(serve: Serve) -> None:
 
 
 async def test_the_old_model_goes_with_its_last_answer_and_leaves_its_cap(serve: Serve) -> None:
-    shelf = Shelf({OLD: fake(OLD, "aaa", best_batch=2), NEW: fake(NEW, "bbb", best_batch=4)})
-    old = shelf.detectors[OLD]
-    assert isinstance(old, FakeDetector)
-    async with serve(FakeDetector(), loader=shelf, admin_keys="chief", max_batch=8) as served:
-        gone = weakref.ref(old)
-        old.free.clear()
+    """No cycle holds it: nothing is collected before it must be gone."""
+    old, new = [fake(OLD, "aaa", best_batch=2)], fake(NEW, "bbb", best_batch=4)
+    shelf = Shelf({OLD: old[0], NEW: new})
+    async with serve(new, loader=shelf, admin_keys="chief", max_batch=8) as served:
+        gone = weakref.ref(old[0])
+        old[0].free.clear()
         caller = detect(served)
-        await eventually(lambda: len(old.batches) == 1, "the request is on the device")
+        await eventually(lambda: len(old[0].batches) == 1, "the request is on the device")
         assert (await load(served)).status_code == 200
         assert await served.metric("rcnn_models_in_memory") == 2
         batcher = served.app.state.service._batcher
         assert batcher.max_batch == 2
-        old.free.set()
-        assert made_by(await caller) == (OLD, "aaa")
-        del shelf.detectors[OLD], old
-        await eventually(lambda: gone() is None, "nothing holds the old detector")
+        gc.disable()
+        try:
+            old[0].free.set()
+            assert made_by(await caller) == (OLD, "aaa")
+            old[0].batches.clear()
+            shelf.detectors.clear()
+            old.clear()
+            await eventually(lambda: gone() is None, "nothing holds the old detector", COLLECT_SECONDS - 1)
+        finally:
+            gc.enable()
         await eventually(lambda: batcher.max_batch == 4, "the new one has a cap of its own")
         assert await served.metric("rcnn_models_in_memory") == 1
 

@@ -1,4 +1,4 @@
-"""Swaps in a real process with real models: under load, by SIGHUP, by Triton's own clients, and their memory."""
+"""Swaps in a real process: with real models under load and by SIGHUP, their memory, and Triton's clients."""
 
 import os
 import re
