@@ -214,6 +214,7 @@ class Batcher(Generic[T, R]):
             hold = until - self._clock()
             if hold <= 0 or self._closing or self._queue.size(key) >= self._max_batch:
                 return self._form(key)
+            del head, key, waiter  # a loop that waits holds no items
             await self._change(hold)
 
     def _latest_begin(self, head: _Waiter[T, R]) -> float:

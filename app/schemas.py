@@ -277,20 +277,6 @@ class ModelList(Wire):
     models: list[ModelEntry]
 
 
-class ModelIdentity(Wire):
-    """A model and its version."""
-
-    model: str
-    model_version: str
-
-
-class ModelLoaded(ModelIdentity):
-    """What serves now, and what did before."""
-
-    previous: ModelIdentity
-    seconds: float = Field(description="that the load and the warm-up took")
-
-
 class Sample(Wire):
     """A sample image and, where there is one, its ground truth, as paths on this server."""
 

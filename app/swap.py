@@ -99,7 +99,11 @@ class Swap:
 
     async def load(self, name: str) -> Swapped:
         """Serve the model of that name; raises NotFound, Conflict, LoadFailed, Draining."""
-        outcome = await asyncio.shield(self.begin(name))
+        task = self.begin(name)
+        await asyncio.wait({task})  # which goes on if this caller does not
+        if task.cancelled():
+            raise _stopping()
+        outcome = task.result()
         if isinstance(outcome, ServiceError):
             raise outcome
         return outcome
@@ -113,13 +117,12 @@ class Swap:
         return loading
 
     async def _replace(self, name: str) -> Swapped | ServiceError:
-        cap, before = self._batcher.max_batch, Identity.of(self._model.current)
+        before = Identity.of(self._model.current)
         try:
             swapped = await self._load_and_switch(name)
         except ServiceError as error:
             self._metrics.model_swaps.labels(outcome="failed").inc()
             logger.warning("%s still serves: %s", before, error.detail)
-            self._batcher.limit(cap)  # two models in memory may have halved it
             return error.with_traceback(None)  # whose frames hold the new model
         finally:
             self._loading = None
@@ -132,13 +135,15 @@ class Swap:
         if self._farewell is not None:
             await asyncio.wait({self._farewell})
         logger.info("loading %s; %s serves until it is ready", name, before)
+        cap = self._batcher.max_batch
         loaded = await self._model.load(source, self._settings.max_batch)
         if isinstance(loaded, Exception):
+            self._batcher.limit(cap)  # two models in memory may have halved it
             raise _failure(name, loaded)
         if loaded.name != name:
             raise LoadFailed(f"the card of {name} names itself {loaded.name} now; load that name, or undo it")
         if self._admission.draining:
-            raise Draining("the service is stopping; load the model on another instance")
+            raise _stopping()
         self._switch(loaded)
         return Swapped(Identity.of(loaded), before, time.monotonic() - started)
 
@@ -146,7 +151,7 @@ class Swap:
         """The path of the card to load; a name is looked up and never a path itself. Raises NotFound."""
         try:
             cards = self.known()
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise LoadFailed(f"the catalogue cannot be read: {error}") from error
         if name not in cards:
             raise NotFound(f"no model {name[:60]!r} here; choose one of: {', '.join(cards)}")
@@ -180,6 +185,10 @@ class Swap:
             return
         await asyncio.to_thread(self._model.free)
         logger.info("%s has gone, %.1f s after the switch", old, time.monotonic() - switched)
+
+
+def _stopping() -> Draining:
+    return Draining("the service is stopping; load the model on another instance")
 
 
 def _tell(loop: asyncio.AbstractEventLoop, gone: asyncio.Event) -> None:

@@ -27,6 +27,9 @@ CONTRACT = {
     "rcnn_detections_total": ("counter", ("model",)),
     "rcnn_detections_per_image": ("histogram", ()),
     "rcnn_model_info": ("gauge", ("name", "architecture", "engine", "precision", "device", "version")),
+    "rcnn_models_in_memory": ("gauge", ()),
+    "rcnn_model_loading": ("gauge", ()),
+    "rcnn_model_swaps_total": ("counter", ("outcome",)),
     "rcnn_model_ready": ("gauge", ()),
     "rcnn_device_memory_bytes": ("gauge", ("kind",)),
 }

@@ -141,6 +141,7 @@ class _Session:
                 return (RESTARTS if isinstance(outcome, Draining) else FAILED), outcome.code
             if not taken:
                 return FAILED, "answers are not taken"
+            del frame, outcome  # an idle socket holds no model
 
     async def _detect(self, frame: _Sent) -> Outcome:
         most = self._service.settings.max_body_bytes

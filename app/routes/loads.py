@@ -14,7 +14,7 @@ from app.routes.access import require_admin, service_of
 from app.routes.documents import EVERYWHERE, EXAMPLE_VERSION, problems, protocol
 from app.routes.openinference import DIALECT
 from app.routes.requests import parse_json
-from app.schemas import ModelIdentity, ModelLoaded
+from app.schemas import Wire
 
 LOADED = {
     "model": "shapes",
@@ -42,6 +42,20 @@ repository = APIRouter(
     tags=["Open Inference Protocol"], prefix="/v2/repository", dependencies=[Depends(require_admin)]
 )
 index = APIRouter(tags=["Open Inference Protocol"], prefix="/v2/repository")
+
+
+class ModelIdentity(Wire):
+    """A model and its version."""
+
+    model: str
+    model_version: str
+
+
+class ModelLoaded(ModelIdentity):
+    """What serves now, and what did before."""
+
+    previous: ModelIdentity
+    seconds: float = Field(description="that the load and the warm-up took")
 
 
 class Asked(BaseModel):
