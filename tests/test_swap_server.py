@@ -110,16 +110,20 @@ def test_a_hangup_reads_card_and_weights_again(start: Start, tmp_path: Path) -> 
     program.logged("mine version .* still serves: .*not valid TOML", 60)
     assert program.client.get("/health").json()["model_version"] == before
 
+    idle = httpx.Client(base_url=program.client.base_url, timeout=60)  # stays connected: it holds nothing
+    assert idle.post("/detect", content=IMAGE, headers={"Content-Type": "image/jpeg"}).status_code == 200
     changed = re.sub(r"(?m)^score_threshold = .*$", "score_threshold = 0.125", card_text := text)
     assert changed != card_text
     card.write_text(changed.replace('name = "shapes"', 'name = "mine"'))
     os.kill(program.process.pid, signal.SIGHUP)
     program.logged("switched to mine", 60)
+    program.logged(f"mine version {before} has gone, ", 60)
     after = program.client.get("/health").json()
     assert (after["model"], after["status"]) == ("mine", "ok")
     assert after["model_version"] != before
     loaded = [one for one in program.client.get("/models").json()["models"] if one["loaded"]]
     assert loaded[0]["score_threshold"] == 0.125
+    idle.close()
     program.terminate()
     assert program.ended() == 0
 
