@@ -81,6 +81,7 @@ class Admission:
         self._bytes = 0
         self._seconds_per_image: float | None = None
         self._seconds_per_batch = 0.0
+        self._stale = False
         self._draining = False
         self._at_door: list[deque[asyncio.Future[None]]] = [deque() for _ in self._taken]  # by priority
         self._empty = asyncio.Event()
@@ -196,10 +197,16 @@ class Admission:
 
     def observe(self, batch_size: int, seconds: float) -> None:
         """Learn from a batch how long it takes, and an image of it."""
-        self._seconds_per_batch += _NEWEST_WEIGHT * (seconds - self._seconds_per_batch)
+        weight = 1.0 if self._stale else _NEWEST_WEIGHT
+        self._stale = False
+        self._seconds_per_batch += weight * (seconds - self._seconds_per_batch)
         newest = seconds / batch_size
         known = self._seconds_per_image
-        self._seconds_per_image = newest if known is None else known + _NEWEST_WEIGHT * (newest - known)
+        self._seconds_per_image = newest if known is None else known + weight * (newest - known)
+
+    def relearn(self) -> None:
+        """Another model runs: what is known holds until the next batch, and no longer."""
+        self._stale = True
 
     def _too_late(self, deadline: float, priority: int, more: int = 1) -> bool:
         """Whether who comes with so many images would be answered too late."""

@@ -4,12 +4,15 @@ ServiceError
 ├── InvalidImage          400 invalid_image           the bytes are no picture that we read
 ├── Unauthorized          401 unauthorized            no key, or a wrong one (+ WWW-Authenticate)
 ├── ForeignOrigin         403 foreign_origin          a page of another site opens a web socket
+├── Forbidden             403 forbidden               loading models is off
 ├── NotFound              404 not_found               no such path
 ├── MethodNotAllowed      405 method_not_allowed      the path exists, the method does not
+├── Conflict              409 conflict                not as things are: another load runs, the only model
 ├── BodyTooLarge          413 body_too_large          more bytes than RCNN_MAX_BODY_BYTES
 ├── ImageTooLarge         413 image_too_large         more pixels than RCNN_MAX_PIXELS
 ├── UnsupportedMediaType  415 unsupported_media_type  a Content-Type that we do not take
 ├── InvalidParameter      422 invalid_parameter       an option that is unknown, malformed or out of range
+├── LoadFailed            422 load_failed             a model could not be loaded; the other one still serves
 ├── Internal              500 internal                our fault; the reason is in the log alone
 ├── DeadlineExceeded      504 deadline_exceeded       the request's own time ran out
 └── Retryable             the same request may succeed later (+ Retry-After)
@@ -67,6 +70,12 @@ class ForeignOrigin(ServiceError):
     status, code, title = 403, "foreign_origin", "Pages of this origin may not open web sockets here"
 
 
+class Forbidden(ServiceError):
+    """Loading models is off, as RCNN_ADMIN_KEYS is not set."""
+
+    status, code, title = 403, "forbidden", "Not allowed here"
+
+
 class NotFound(ServiceError):
     """No resource has this path."""
 
@@ -77,6 +86,12 @@ class MethodNotAllowed(ServiceError):
     """The resource exists but does not take this method; the router adds Allow."""
 
     status, code, title = 405, "method_not_allowed", "Method not allowed"
+
+
+class Conflict(ServiceError):
+    """A model cannot be loaded while another one is, and the only one cannot be unloaded."""
+
+    status, code, title = 409, "conflict", "Not as things are now"
 
 
 class BodyTooLarge(ServiceError):
@@ -101,6 +116,12 @@ class InvalidParameter(ServiceError):
     """An option is unknown, malformed or outside its range."""
 
     status, code, title = 422, "invalid_parameter", "Invalid parameter"
+
+
+class LoadFailed(ServiceError):
+    """A model could not be loaded; the one before still serves."""
+
+    status, code, title = 422, "load_failed", "The model could not be loaded"
 
 
 class Internal(ServiceError):

@@ -13,19 +13,22 @@ def load(settings: Settings) -> "Detector":
     return _load(settings, settings.devices[:1])[0]
 
 
-def load_all(settings: Settings) -> "list[Detector]":
-    """Find the card, load its weights, put the network on each device; errors say what to do."""
-    return _load(settings, settings.devices)
+def load_all(settings: Settings, model: str | None = None) -> "list[Detector]":
+    """Find the card, load its weights, put the network on each device; errors say what to do.
+
+    `model` takes the place of the settings': a name, or the path of a card.
+    """
+    return _load(settings, settings.devices, model)
 
 
-def _load(settings: Settings, devices: tuple[str, ...]) -> "list[Detector]":
+def _load(settings: Settings, devices: tuple[str, ...], model: str | None = None) -> "list[Detector]":
     from models.lean_import import import_torchvision
 
     import_torchvision()
     from models.detector import DetectorSpec, load_detectors
 
     spec = DetectorSpec(
-        model=settings.model,
+        model=model or settings.model,
         model_dir=settings.model_dir,
         cache_dir=settings.cache_dir,
         engine=settings.engine,
@@ -34,3 +37,10 @@ def _load(settings: Settings, devices: tuple[str, ...]) -> "list[Detector]":
         jpeg=settings.jpeg,
     )
     return load_detectors(spec, devices)
+
+
+def free() -> None:
+    """Give back the memory that a model which has gone left in torch's and the system's pools."""
+    from models.memory import give_memory_back
+
+    give_memory_back()

@@ -1,22 +1,23 @@
 """Where the service is put together: the only place that builds objects; at import it does nothing."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from fastapi import Depends, FastAPI
 
 from app import version
 from app.admission import Admission
 from app.batcher import Batcher, BatchEvents
+from app.detector import Detector
 from app.devices import STATES, Device
 from app.fetch import Fetcher
-from app.loading import load_all
+from app.loading import free, load_all
 from app.metrics import Metrics
 from app.middleware import BodyLimit, RequestContext, error_handlers
-from app.model import Detector, Inferred, Job, Model
+from app.model import Inferred, Job, Model
 from app.routes import (
     access,
     catalogue,
@@ -28,6 +29,7 @@ from app.routes import (
     huggingface,
     kserve,
     live,
+    loads,
     openinference,
     page,
     roboflow,
@@ -46,7 +48,7 @@ DESCRIPTION = "Object detection with Faster R-CNN: an image in, boxes, labels an
 
 ROUTERS = (
     *(detect.router, stream.router, catalogue.router, health.router, documents.router, page.router),
-    live.router,
+    *(live.router, loads.router, loads.index, loads.repository),
     *(deepstack.router, huggingface.router, kserve.router, roboflow.router),
     *(openinference.router, openinference.probes),
     *(torchserve.predictions, torchserve.pings),
@@ -55,7 +57,7 @@ ROUTERS = (
 # subprotocol: those routes look for it themselves.
 GUARDED = (
     *(detect.router, stream.router, catalogue.router, huggingface.router, kserve.router),
-    *(openinference.router, torchserve.predictions),
+    *(openinference.router, loads.index, torchserve.predictions),
 )
 SPOKEN = (
     (deepstack.router, deepstack.DIALECT),
@@ -63,6 +65,8 @@ SPOKEN = (
     (kserve.router, kserve.DIALECT),
     (openinference.router, openinference.DIALECT),
     (openinference.probes, openinference.DIALECT),
+    (loads.index, openinference.DIALECT),
+    (loads.repository, openinference.DIALECT),
     (roboflow.router, roboflow.DIALECT),
     (torchserve.predictions, torchserve.DIALECT),
     (torchserve.pings, torchserve.DIALECT),
@@ -70,17 +74,20 @@ SPOKEN = (
 
 
 def create_app(
-    settings: Settings | None = None, detector: Detector | None = None, tracer: Tracer | None = None
+    settings: Settings | None = None,
+    detector: Detector | None = None,
+    loader: Callable[[str], Detector] | None = None,
+    tracer: Tracer | None = None,
 ) -> FastAPI:
-    """The service as an ASGI application; with a `detector` each device has that one, and none is loaded.
+    """The service as an ASGI application.
 
-    A `tracer` takes the place of the one that the settings ask for.
+    With a `detector` each device has that one, and none is loaded; with a `loader` what it makes of a name. A
+    `tracer` takes the place of the one that the settings ask for.
     """
     settings = settings or Settings()
     tracer = tracer or _tracer(settings)
     metrics = Metrics()
-    given = [detector for _ in settings.devices] if detector else None
-    service = _service(settings, metrics, (lambda: given) if given else partial(load_all, settings))
+    service = _service(settings, metrics, _model(settings, metrics, detector, loader))
     dialects = dropin.Dialects(SPOKEN)
     app = FastAPI(
         title="rcnn-serve",
@@ -102,13 +109,16 @@ def create_app(
         in_total=settings.max_queue_bytes,
         dialects=dialects,
     )
-    app.add_middleware(
-        RequestContext, metrics=metrics, dialects=dialects, tracer=tracer
-    )  # the last one added is the outermost
+    # the last one added is the outermost
+    app.add_middleware(RequestContext, metrics=metrics, dialects=dialects, tracer=tracer)
+    _include_routes(app)
+    return app
+
+
+def _include_routes(app: FastAPI) -> None:
     for router in ROUTERS:
         key = [Depends(access.require_key)] if router in GUARDED else []
         app.include_router(router, dependencies=key)
-    return app
 
 
 @asynccontextmanager
@@ -144,10 +154,20 @@ async def _listen_for_calls(service: DetectionService, places: Places, tracer: T
     return server
 
 
-def _service(
-    settings: Settings, metrics: Metrics, load: Callable[[], Sequence[Detector]]
-) -> DetectionService:
-    model = Model(load, metrics)
+def _model(
+    settings: Settings,
+    metrics: Metrics,
+    detector: Detector | None,
+    loader: Callable[[str], Detector] | None,
+) -> Model:
+    """The model of the settings, or what stands in for it on each device."""
+    if not (loader or detector):
+        return Model(partial(load_all, settings), metrics, free)
+    one = loader or (lambda _: cast(Detector, detector))
+    return Model(lambda name: [one(name)] * len(settings.devices), metrics)
+
+
+def _service(settings: Settings, metrics: Metrics, model: Model) -> DetectionService:
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
     limits = BatchLimits(settings.max_batch, settings.batch_wait_ms / 1000)
     numbers = range(len(settings.devices))

@@ -61,6 +61,11 @@ class Metrics:
         """The exposition text and its content type."""
         return generate_latest(_WithoutCreated(self.registry)), CONTENT_TYPE
 
+    def count_detections(self, model: str, count: int) -> None:
+        """So many objects were found in an image."""
+        self.detections.labels(model=model).inc(count)
+        self.detections_per_image.observe(count)
+
     def _declare_requests(self) -> None:
         self.requests = self._counter(
             "rcnn_requests_total", "Requests answered, by route template and HTTP status.", "route", "status"
@@ -133,7 +138,17 @@ class Metrics:
         self.model_info = self._gauge(
             "rcnn_model_info",
             "The model that is loaded; always 1.",
-            *("name", "architecture", "engine", "precision", "device"),
+            *("name", "architecture", "engine", "precision", "device", "version"),
+        )
+        self.models_in_memory = self._gauge(
+            "rcnn_models_in_memory",
+            "Models in memory: 2 from the end of a load to the old one's last answer.",
+        )
+        self.model_loading = self._gauge(
+            "rcnn_model_loading", "1 while a model is loaded beside the one that serves, else 0."
+        )
+        self.model_swaps = self._counter(
+            "rcnn_model_swaps_total", "Models loaded while another served: `switched`, `failed`.", "outcome"
         )
         self.model_ready = self._gauge("rcnn_model_ready", "1 when /health/ready answers 200, else 0.")
         self.device_memory_bytes = self._gauge(

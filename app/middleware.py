@@ -71,11 +71,12 @@ class RequestContext:
         state = scope.setdefault("state", {})
         identity = chosen_id(headers.get("x-request-id", ""))
         answer = _Answer(send, identity, state.get("arrived", time.monotonic()), span)
-        state["started"] = answer.started
+        state["started"], answer.state = answer.started, state
         token, span_token = request_id.set(answer.request_id), tracing.current.set(span)
         try:
             await self._guarded(scope, receive, answer)
         finally:
+            state.pop("model", None)  # the server keeps the scope as long as the connection is open
             self._record(scope, answer)
             tracing.current.reset(span_token)
             request_id.reset(token)
@@ -124,7 +125,7 @@ class RequestContext:
 
 
 class _Answer:
-    """What was sent so far; adds X-Request-ID, and where the request is traced W3C's traceresponse."""
+    """What was sent so far; adds X-Request-ID, which model answers, and where it is traced traceresponse."""
 
     def __init__(self, send: Send, identity: str, started: float, span: tracing.Span | None = None) -> None:
         self._send = send
@@ -133,6 +134,7 @@ class _Answer:
         self.started = started
         self.status = GONE
         self.begun = False
+        self.state: dict[str, Any] = {}
 
     async def send(self, message: Message) -> None:
         if message["type"] in _BEGINNINGS:
@@ -142,6 +144,8 @@ class _Answer:
             headers["X-Request-ID"] = self.request_id
             if self.span is not None:
                 headers["traceresponse"] = self.span.traceparent
+            if (model := self.state.get("model")) is not None:
+                headers["X-Model"], headers["X-Model-Version"] = model.name, model.version
         await self._send(message)
 
 

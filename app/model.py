@@ -1,4 +1,8 @@
-"""The model behind the service: loaded and warmed up while the port already answers, then run in batches."""
+"""The model behind the service: loaded and warmed up while the port already answers, then run in batches.
+
+What a swap replaces is one value, `LoadedModel`. A request takes the one that serves when it begins, and is
+answered wholly by it: its options, its canvas and its names are of no other.
+"""
 
 import logging
 import time
@@ -6,67 +10,117 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from weakref import WeakSet
 
 from app import tracing
+from app.detector import Canvas, Detector
 from app.errors import InvalidParameter, NotFound
 from app.metrics import Metrics
 from app.worker import Ran, Worker
 from models.detections import Detections
-from models.images import DecodeJpeg, Image
+from models.images import Image
 from models.options import Options
 from models.tiles import Sight, Tile, Tiling, tiles_of
 from models.zoo.cards import Card
 from models.zoo.classes import Classes, UnknownClass
 
+ANY_VERSION = "1"  # what clients ask for that must name a version and know none
 SMALLEST_SIZE = 64  # as of the option `size`: below it the network has nothing to see
 
 logger = logging.getLogger(__name__)
 
 
-class Canvas(Protocol):
-    """A network input, as far as the service looks at it; sizes are (height, width) in pixels."""
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model in memory, a detector for each device, warmed up; its memory goes with it.
+
+    `best_batch` is the largest useful one.
+    """
+
+    detectors: tuple[Detector, ...]
+    classes: Classes
+    best_batch: int
 
     @property
-    def key(self) -> tuple[int, int]: ...
+    def detector(self) -> Detector:
+        """The first device's."""
+        return self.detectors[0]
+
     @property
-    def content(self) -> tuple[int, int]: ...
+    def devices(self) -> tuple[str, ...]:
+        """Where it runs: cpu, cuda:0, …"""
+        return tuple(detector.device for detector in self.detectors)
+
     @property
-    def nbytes(self) -> int: ...
+    def card(self) -> Card:
+        """The card it was loaded by."""
+        return self.detector.card
+
+    @property
+    def name(self) -> str:
+        """The name that it is asked for by."""
+        return self.card.name
+
+    @property
+    def version(self) -> str:
+        """What changes with the card or the weights."""
+        return self.detector.version
+
+    @property
+    def labels(self) -> Mapping[int, str]:
+        """Id to name of every class; not of the background, nor of ids that stand for nothing."""
+        return self.classes.names
+
+    def summary(self) -> str:
+        """What it is and where it runs, for the log."""
+        it, where = self.detector, ", ".join(self.devices)
+        return f"{self.name} on {where}, engine {it.engine_name}, {it.precision}, version {it.version}"
+
+    def refuse_other(self, name: str | None, version: str = "") -> None:
+        """Raise NotFound for any name and version but its own; None and "" ask for no particular ones."""
+        if name not in (None, self.name):
+            raise NotFound(
+                f"no model {str(name)[:60]!r} here; this server serves {self.name!r}: ask for that one"
+            )
+        if version not in ("", ANY_VERSION, self.version):
+            raise NotFound(
+                f"no version {version[:60]!r} here; {self.name} is at {self.version}: ask for that one, for "
+                f"{ANY_VERSION}, or for none"
+            )
+
+    def class_ids(self, tokens: Sequence[str]) -> frozenset[int] | None:
+        """Ids of classes given by name (in any case) or id; None for no tokens; raises InvalidParameter."""
+        try:
+            return self.classes.ids(tokens)
+        except UnknownClass as error:
+            raise InvalidParameter(
+                f"classes: {error.token!r} is no class of {self.name}; it has "
+                f"{len(self.labels)}, such as {', '.join(error.near)}; GET /labels lists them all"
+            ) from error
+
+    def prepare(self, image: Image, size: int | None, upscale: bool) -> Canvas:
+        """The image's canvas; without `upscale` one that would be enlarged keeps its own size."""
+        return self.detector.prepare(image, size if upscale else _own_size(image, size, self.card))
+
+    def tiles(self, size: tuple[int, int], short: int | None, tiling: Tiling) -> tuple[Tile, ...]:
+        """The tiles of an image of that (width, height), seen at `short` px; raises TooManyTiles."""
+        seen = short or self.card.min_size
+        return tiles_of(size, tiling, Sight(seen, round(self.card.max_size * seen / self.card.min_size)))
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One image ready for the device, what its request asked for, and its trace."""
+    """One image ready for the device, what its request asked for and of which model, and its trace."""
 
     canvas: Canvas
     options: Options
+    model: LoadedModel
     span: tracing.Span | None = None
 
-
-class Detector(Protocol):
-    """What the service needs of a detector; `models.detector.Detector` is one, and imports torch."""
-
     @property
-    def card(self) -> Card: ...
-    @property
-    def engine_name(self) -> str: ...
-    @property
-    def device(self) -> str: ...
-    @property
-    def precision(self) -> str: ...
-    @property
-    def fallback_reason(self) -> str | None: ...
-    @property
-    def jpeg(self) -> DecodeJpeg | None: ...
-
-    def prepare(self, image: Image, size: int | None) -> Canvas: ...
-
-    # The jobs are Any because a job type that names torch's canvas cannot be named here.
-    def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> list[Detections]: ...
-
-    def warm_up(self, cap: int) -> int: ...
-    def memory_bytes(self) -> dict[str, int]: ...
+    def key(self) -> tuple[LoadedModel, tuple[int, int]]:
+        """What a batch has one of."""
+        return self.model, self.canvas.key
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,60 +133,78 @@ class Inferred:
 
 
 class Model:
-    """A detector that arrives later, once for each device; everything but `load` needs it to be there."""
+    """The model that serves, which arrives later and may be replaced."""
 
-    def __init__(self, load: Callable[[], Sequence[Detector]], metrics: Metrics) -> None:
+    def __init__(
+        self,
+        load: Callable[[str], Sequence[Detector]],
+        metrics: Metrics,
+        free: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`load`: a model's name, or the path of its card, to a detector for each device; slow, on a thread.
+
+        `free` gives back what a model that has gone left in pools; on a thread too.
+        """
         self._load = load
+        self.free = free
         self._metrics = metrics
-        self._detectors: Sequence[Detector] = ()
-        self._classes = Classes.of(())
+        self._serving: LoadedModel | None = None
+        self._in_memory: WeakSet[LoadedModel] = WeakSet()
+        metrics.models_in_memory.set_function(lambda: len(self._in_memory))
+
+    @property
+    def serving(self) -> LoadedModel | None:
+        """What new requests are answered by, or None while it loads or when it could not be loaded."""
+        return self._serving
+
+    @property
+    def current(self) -> LoadedModel:
+        """The same; asking before it is there is a mistake of the caller."""
+        if self._serving is None:
+            raise RuntimeError("the model is not loaded")
+        return self._serving
 
     @property
     def loaded(self) -> Detector | None:
-        """The first device's detector, or None while it loads or when it could not be loaded."""
-        return self._detectors[0] if self._detectors else None
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """Where the detectors run: cpu, cuda:0, …; none before they are loaded."""
-        return tuple(detector.device for detector in self._detectors)
+        """Its detector, or None."""
+        return self._serving.detector if self._serving else None
 
     @property
     def detector(self) -> Detector:
         """The first device's detector; asking before it is there is a mistake of the caller."""
-        if not self._detectors:
-            raise RuntimeError("the model is not loaded")
-        return self._detectors[0]
+        return self.current.detector
 
-    def refuse_other(self, name: str | None) -> None:
-        """Raise NotFound for any name but that of the loaded model; None asks for no particular one."""
-        ours = self.detector.card.name
-        if name not in (None, ours):
-            raise NotFound(f"no model {str(name)[:60]!r} here; this server serves {ours!r}: ask for that one")
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Where the model runs: cpu, cuda:0, …; none before it is there."""
+        return self._serving.devices if self._serving else ()
 
-    def summary(self) -> str:
-        """What is loaded and where it runs, for the log."""
-        it = self.detector
-        return f"{it.card.name} on {', '.join(self.devices)}, engine {it.engine_name}, {it.precision}"
-
-    async def load(self, max_batch: int) -> int | Exception:
-        """Load and warm up; the largest batch up to `max_batch` that pays on every device, or what is wrong.
+    async def load(self, model: str, max_batch: int) -> LoadedModel | Exception:
+        """Load and warm up for batches of up to `max_batch`, beside whatever serves; or why that failed.
 
         On a daemon thread: a download cannot be interrupted, and must not keep the process from ending.
         """
-        loader: Worker[int, int] = Worker(self._load_and_warm_up, time.monotonic)
-        outcome = await loader.call([max_batch])
+        loader: Worker[str, LoadedModel] = Worker(
+            lambda names: [self._load_one(name, max_batch) for name in names], time.monotonic
+        )
+        outcome = await loader.call([model])
         loader.stop()
         return outcome.results[0] if isinstance(outcome, Ran) else outcome
 
-    def _load_and_warm_up(self, caps: list[int]) -> list[int]:
-        detectors = self._load()
-        useful = [_warm_up(detectors, cap) for cap in caps]
-        self._classes = Classes.of(detectors[0].card.labels)
-        self._detectors = detectors
-        for detector in detectors:
+    def _load_one(self, model: str, max_batch: int) -> LoadedModel:
+        detectors = tuple(self._load(model))
+        classes = Classes.of(detectors[0].card.labels)
+        loaded = LoadedModel(detectors, classes, _warm_up(detectors, max_batch))
+        self._in_memory.add(loaded)
+        return loaded
+
+    def switch(self, to: LoadedModel) -> None:
+        """Let requests that begin from now on be answered by this one; on the event loop's thread."""
+        self._serving = to
+        self._metrics.model_info.clear()
+        self._metrics.device_memory_bytes.clear()  # they hold the detector that they ask
+        for detector in to.detectors:
             self._describe(detector)
-        return useful
 
     def _describe(self, detector: Detector) -> None:
         card = detector.card
@@ -142,42 +214,18 @@ class Model:
             engine=detector.engine_name,
             precision=detector.precision,
             device=detector.device,
+            version=detector.version,
         ).set(1)
         for kind in detector.memory_bytes():
             memory = self._metrics.device_memory_bytes.labels(device=detector.device, kind=kind)
             memory.set_function(partial(_memory, detector, kind))
 
-    @property
-    def labels(self) -> Mapping[int, str]:
-        """Id to name of every class; not of the background, nor of ids that stand for nothing."""
-        return self._classes.names
-
-    def class_ids(self, tokens: Sequence[str]) -> frozenset[int] | None:
-        """Ids of classes given by name (in any case) or id; None for no tokens; raises InvalidParameter."""
-        try:
-            return self._classes.ids(tokens)
-        except UnknownClass as error:
-            raise InvalidParameter(
-                f"classes: {error.token!r} is no class of {self.detector.card.name}; it has "
-                f"{len(self._classes.names)}, such as {', '.join(error.near)}; GET /labels lists them all"
-            ) from error
-
-    def prepare(self, image: Image, size: int | None, upscale: bool) -> Canvas:
-        """The image's canvas; without `upscale` one that would be enlarged keeps its own size."""
-        return self.detector.prepare(image, size if upscale else _own_size(image, size, self.detector.card))
-
-    def tiles(self, size: tuple[int, int], short: int | None, tiling: Tiling) -> tuple[Tile, ...]:
-        """The tiles of an image of that (width, height), seen at `short` px; raises TooManyTiles."""
-        card = self.detector.card
-        seen = short or card.min_size
-        return tiles_of(size, tiling, Sight(seen, round(card.max_size * seen / card.min_size)))
-
     def check(self, device: int = 0) -> None:
         """Raise if a device cannot even do what it did at its warm-up."""
-        self._detectors[device].warm_up(1)
+        self.current.detectors[device].warm_up(1)
 
     def run(self, jobs: list[Job], device: int = 0) -> list[Inferred]:
-        """One batch on a device, timed by stage; called by the batcher, on that device's thread."""
+        """One batch of one model on a device, timed by stage; called by the batcher, on its thread."""
         stages: defaultdict[str, float] = defaultdict(float)
 
         def observe(stage: str, seconds: float) -> None:
@@ -189,7 +237,7 @@ class Model:
         with tracing.batch([job.span for job in jobs]) as batch:
             if batch is not None:
                 batch.describe(_described(jobs))
-            found = self._detectors[device].detect(jobs, observe)
+            found = jobs[0].model.detectors[device].detect(jobs, observe)
         self._metrics.padding_ratio.observe(_padding_ratio([job.canvas for job in jobs]))
         return [Inferred(detections, stages["postprocess"], batch) for detections in found]
 

@@ -9,17 +9,15 @@ from pydantic import Field, ValidationError
 
 from app import version
 from app.caller import HIGHEST, LOWEST, NORMAL
-from app.errors import InvalidParameter, NotFound
+from app.errors import InvalidParameter
+from app.model import ANY_VERSION
 from app.plan import MAX_IMAGES, DetectParams, Outcome, params_of
 from app.schemas import DetectOptions
 from app.service import DetectionService
 from app.tensors import IMAGE, IMAGES, Array
 from models.detections import convert_boxes
 
-VERSION = "1"
-"""A card has no version; this is what a model here is asked for by."""
-
-EXTENSIONS = ("binary_tensor_data", "model_configuration", "parameters")
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "parameters")
 INPUTS: dict[str, tuple[str, tuple[int, ...]]] = {IMAGE: ("BYTES", ()), IMAGES: ("UINT8", (-1, -1, 3))}
 OUTPUTS: dict[str, tuple[str, tuple[int, ...]]] = {
     "boxes": ("FP32", (-1, 4)),
@@ -105,9 +103,7 @@ def check_model(service: DetectionService, name: str, wanted_version: str = "") 
     """Raise NotFound for a model or a version that is not here, Retryable while there is none yet."""
     if service.model.loaded is None:
         service.refuse_early()
-    service.model.refuse_other(name)
-    if wanted_version not in ("", VERSION):
-        raise NotFound(f"no version {wanted_version[:60]!r} of a model here; ask for {VERSION}, or for none")
+    service.model.current.refuse_other(name, wanted_version)
 
 
 def server_metadata() -> dict[str, Any]:
@@ -119,7 +115,7 @@ def model_metadata(service: DetectionService) -> dict[str, Any]:
     """The loaded model's tensors; a request has one of the two inputs."""
     return {
         "name": service.model.detector.card.name,
-        "versions": [VERSION],
+        "versions": list(dict.fromkeys((ANY_VERSION, service.model.current.version))),
         "platform": _platform(service),
         "inputs": _tensors(INPUTS),
         "outputs": _tensors(OUTPUTS),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from app.caller import NORMAL
+from app.model import LoadedModel
 from app.schemas import DetectOptions
 from models.detections import Detections
 from models.images import Pixels
@@ -55,8 +56,12 @@ def params_of(query: DetectOptions) -> DetectParams:
 
 @dataclass(frozen=True)
 class Plan:
-    """What will be done for a request: every option resolved; `deadline` is on the monotonic clock."""
+    """What will be done for a request: every option resolved, by the model that will answer it.
 
+    `deadline` is on the monotonic clock.
+    """
+
+    model: LoadedModel
     options: Options
     size: int | None
     deadline: float
@@ -90,8 +95,13 @@ class Timings:
 class Outcome:
     """The answer for one image; `size` is its (width, height), `drawn` an image file if asked for."""
 
+    model: LoadedModel
     size: tuple[int, int]
     detections: Detections
-    labels: Sequence[str]
     timings: Timings
     drawn: bytes | None = None
+
+    @property
+    def labels(self) -> Sequence[str]:
+        """Class names; the index is the label."""
+        return self.model.card.labels

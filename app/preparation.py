@@ -10,9 +10,9 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 
 from app.caller import Caller
-from app.errors import DeadlineExceeded, InvalidParameter, from_image_error
+from app.detector import Canvas
+from app.errors import DeadlineExceeded, ImageTooLarge, InvalidParameter, from_image_error
 from app.metrics import Metrics
-from app.model import Canvas, Model
 from app.plan import Plan, Source
 from app.settings import Settings
 from models import drawing, images
@@ -53,9 +53,8 @@ class Ready:
 class Preparation:
     """The threads on which images are decoded, resized, cut and drawn."""
 
-    def __init__(self, settings: Settings, metrics: Metrics, model: Model) -> None:
+    def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._model = model
         self._limits = images.Limits(max_pixels=settings.max_pixels)
         self._pool = ThreadPoolExecutor(settings.decode_threads or os.cpu_count() or 1, "decode")
 
@@ -81,21 +80,22 @@ class Preparation:
     def _prepare(self, data: Source, plan: Plan) -> Ready:
         started = time.monotonic()
         image, tiles = self._read(data, plan)
-        canvas = self._model.prepare(image, plan.size, plan.upscale)
-        first = self._model.prepare(cut(image, tiles[0]), plan.size, plan.upscale) if tiles else None
+        prepare = plan.model.prepare
+        canvas = prepare(image, plan.size, plan.upscale)
+        first = prepare(cut(image, tiles[0]), plan.size, plan.upscale) if tiles else None
         seconds = time.monotonic() - started
         kept = self._kept(image, data, plan) if plan.draw or tiles else None
         return Ready((image.width, image.height), canvas, kept, seconds, tiles, first)
 
     def _read(self, data: Source, plan: Plan) -> tuple[Image, tuple[Tile, ...]]:
         """The image and the tiles to cut it into, which need all of its pixels; else a draft of it may do."""
-        detector = self._model.detector
-        enough = detector.card.canvas_limits(plan.size)
+        model, jpeg = plan.model, plan.model.detector.jpeg
+        enough = model.card.canvas_limits(plan.size)
         if plan.tiling:
-            image = images.read(data, self._limits, jpeg=detector.jpeg)
-            if tiles := self._model.tiles((image.width, image.height), plan.size, plan.tiling):
+            image = images.read(data, self._limits, jpeg=jpeg)
+            if tiles := model.tiles((image.width, image.height), plan.size, plan.tiling):
                 return image, tiles
-        return images.read(data, self._limits, enough, detector.jpeg), ()
+        return images.read(data, self._limits, enough, jpeg), ()
 
     def _kept(self, image: Image, data: Source, plan: Plan) -> Image:
         """All pixels, for the drawing or the tiles. Without either they go: nothing that waits holds more."""
@@ -110,13 +110,13 @@ class Preparation:
         return await self.run(plan, caller, self._cut, ready.image, tile, plan)
 
     def _cut(self, image: Image, tile: Tile, plan: Plan) -> Canvas:
-        return self._model.prepare(cut(image, tile), plan.size, plan.upscale)
+        return plan.model.prepare(cut(image, tile), plan.size, plan.upscale)
 
     async def draw(self, ready: Ready, found: Detections, plan: Plan, caller: Caller) -> bytes | None:
         """The image with its detections on it as a file, if the plan asks for one."""
         if ready.image is None or plan.draw is None:
             return None
-        labels = self._model.detector.card.labels
+        labels = plan.model.card.labels
         return await self.run(plan, caller, drawing.encode, ready.image, found, labels, plan.draw)
 
     async def run(
@@ -137,4 +137,12 @@ def late() -> DeadlineExceeded:
     """The error of a request whose time is up."""
     return DeadlineExceeded(
         "the request's time ran out before its answer; send it again later, or raise timeout_ms"
+    )
+
+
+def too_large(canvas: Canvas) -> ImageTooLarge:
+    """The error of a canvas for which the device has no memory, alone in its batch."""
+    height, width = canvas.key
+    return ImageTooLarge(
+        f"a canvas of {width} x {height} px does not fit into the device; give a smaller `size`"
     )

@@ -7,6 +7,7 @@ within RCNN_DRAIN_SECONDS, then the server stops. A second one stops at once.
 import asyncio
 import logging
 import os
+import signal
 import socket
 import time
 from importlib.util import find_spec
@@ -18,9 +19,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
+from app.detector import Detector
 from app.logs import configure_logging
 from app.main import create_app
-from app.model import Detector
 from app.service import DetectionService
 from app.settings import Settings
 
@@ -67,6 +68,7 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
         timeout_graceful_shutdown=LAST_ANSWERS_SECONDS,
     )
     server = Server(config, service)
+    server.reload_at_hangup()
     server.run(sockets=[listener])
     logger.info("stopped")
     if not service.settled:
@@ -84,7 +86,15 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.exit_code = 0
         self._service = service
-        self._told_ready = self._told_draining = False
+        self._told_ready = self._told_draining = self._hung_up = False
+
+    def reload_at_hangup(self) -> None:
+        """Let SIGHUP load the serving model again; not where it is ignored, as under nohup."""
+        if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            signal.signal(signal.SIGHUP, self._on_hangup)
+
+    def _on_hangup(self, sig: int, frame: FrameType | None) -> None:
+        self._hung_up = True  # and no more: a signal comes in the middle of anything
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Drain at the first signal, stop at once at the second; uvicorn's own raises them once more."""
@@ -99,13 +109,18 @@ class Server(uvicorn.Server):
             return True
         if self._service.state == "draining":
             return await self._drained()
+        if self._hung_up:
+            self._hung_up = False
+            self._service.reload()
         if self._service.failed_to_load:
             self.exit_code = 1
             return True
         if self._service.ready_at is not None and not self._told_ready:
             self._told_ready = True
             age = _process_age() - (time.monotonic() - self._service.ready_at)
-            logger.info("ready %.1f s after the start of the process: %s", age, self._service.model.summary())
+            logger.info(
+                "ready %.1f s after the start of the process: %s", age, self._service.model.current.summary()
+            )
         return False
 
     async def _drained(self) -> bool:

@@ -12,18 +12,20 @@ from app import tracing
 from app.admission import Admission, Permit
 from app.batcher import Batcher
 from app.caller import NORMAL, Caller
+from app.detector import Canvas
 from app.devices import Condition
-from app.errors import Draining, Failing, ImageTooLarge, InvalidParameter, Loading, Overloaded, ServiceError
+from app.errors import Draining, Failing, Loading, Overloaded, ServiceError
 from app.metrics import Metrics
-from app.model import Canvas, Inferred, Job, Model
-from app.plan import DetectParams, DrawnFormat, Outcome, Plan, Source, Timings
-from app.preparation import Preparation, Ready, late
+from app.model import Inferred, Job, LoadedModel, Model
+from app.plan import DetectParams, DrawnFormat, Outcome, Plan, Source
+from app.planning import plan_of
+from app.preparation import Preparation, Ready, late, too_large
 from app.settings import Settings
+from app.swap import Swap, Swapped
 from app.tiled import BATCHES, Steps, infer_tiles
+from app.timings import end_wait, timings_of
 from app.waiting import Answered, Closed, Expired, Shed
-from models.detections import Detections
 from models.options import Options
-from models.tiles import Tiling
 
 State = Literal["loading", "ok", "draining", "failing"]
 Status = State | Literal["degraded"]
@@ -51,7 +53,8 @@ class DetectionService:
         self.model = model
         self._admission = admission
         self._batcher = batcher
-        self._preparation = Preparation(settings, metrics, model)
+        self._preparation = Preparation(settings, metrics)
+        self.swap = Swap(settings, metrics, model, admission, batcher)
         self._startup: asyncio.Task[None] | None = None
         self._born = time.monotonic()
         self._stop_by = math.inf
@@ -76,9 +79,8 @@ class DetectionService:
     @property
     def devices(self) -> list[tuple[str, Condition]]:
         """Each device that the model was loaded on, and how it fares."""
-        return list(
-            zip(self.model.devices, self._batcher.conditions, strict=False)
-        )  # no names before loading
+        names = self.model.devices  # none before loading
+        return list(zip(names, self._batcher.conditions, strict=False))
 
     @property
     def reason(self) -> str | None:
@@ -111,13 +113,14 @@ class DetectionService:
             await asyncio.wait({self._startup})
 
     async def _become_ready(self) -> None:
-        useful = await self.model.load(self.settings.max_batch)
-        if isinstance(useful, Exception):
+        loaded = await self.model.load(self.settings.model, self.settings.max_batch)
+        if isinstance(loaded, Exception):
             # A ValueError (a card, weights, a device) or OSError says it all; anything else needs its trace.
-            told = isinstance(useful, ValueError | OSError)
-            logger.error("the model cannot be loaded: %s", useful, exc_info=None if told else useful)
+            told = isinstance(loaded, ValueError | OSError)
+            logger.error("the model cannot be loaded: %s", loaded, exc_info=None if told else loaded)
             return
-        self._batcher.limit(useful)
+        self.model.switch(loaded)
+        self._batcher.limit(loaded.best_batch)
         await self._batcher.start()
         self.ready_at = time.monotonic()
 
@@ -139,12 +142,29 @@ class DetectionService:
     async def close(self) -> None:
         """Finish what is left while there is time for it, refuse the rest, and end the threads."""
         self.drain()
-        loading = self._startup is not None and not self._startup.done()
+        loading = self.swap.stop() or (self._startup is not None and not self._startup.done())
         if self._startup is not None:
             self._startup.cancel()
         finished = await self._batcher.close(self.drain_seconds_left)
         self._preparation.close()
         self.settled = finished and not loading
+
+    # another model
+
+    async def load_model(self, name: str) -> Swapped:
+        """Serve the model of that name instead, once it is warm; raises ServiceError, and nothing changes."""
+        if (refusal := self._refusal()) is not None:
+            raise refusal
+        return await self.swap.load(name)
+
+    def reload(self) -> None:
+        """Read the card and the weights of the serving model again, in the background; the log tells."""
+        try:
+            if (refusal := self._refusal()) is not None:
+                raise refusal
+            self.swap.begin(self.model.current.name)
+        except ServiceError as error:
+            logger.warning("nothing is loaded again: %s", error.detail)
 
     # the way in
 
@@ -160,7 +180,7 @@ class DetectionService:
 
         Where no place is free, the newest of the lowest priority in the queue gives its own up for a higher.
         """
-        priority = _given(asked, NORMAL)
+        priority = NORMAL if asked is None else asked
         refusal = self._refusal()
         if refusal is not None:
             raise refusal
@@ -195,24 +215,18 @@ class DetectionService:
             case "failing":
                 return Failing("no device works any more; restart the service", RETRY_SECONDS)
 
-    def plan(self, params: DetectParams, started: float, draw: DrawnFormat | None = None) -> Plan:
-        """Resolve the options against the card, before any image is touched; raises InvalidParameter."""
-        card = self.model.detector.card
-        longest = self.settings.timeout_ms
-        if params.timeout_ms is not None and params.timeout_ms > longest:
-            raise InvalidParameter(f"timeout_ms={params.timeout_ms}: this server waits at most {longest} ms")
-        options = Options(
-            score_threshold=_given(params.score_threshold, card.score_threshold),
-            nms_threshold=_given(params.nms_threshold, card.nms_threshold),
-            max_detections=_given(params.max_detections, card.max_detections),
-            classes=self.model.class_ids(params.classes),
-            class_agnostic=params.class_agnostic,
-        )
-        deadline = started + _given(params.timeout_ms, longest) / 1000
-        side = None if params.tile == "auto" else params.tile
-        tiling = Tiling(side, params.tile_overlap, self.settings.max_tiles) if params.tile else None
-        priority = _given(params.priority, NORMAL)
-        return Plan(options, params.size, deadline, started, draw, params.upscale, tiling, priority)
+    def plan(
+        self,
+        params: DetectParams,
+        started: float,
+        draw: DrawnFormat | None = None,
+        model: LoadedModel | None = None,
+    ) -> Plan:
+        """Resolve the options against the card, before any image is touched; raises InvalidParameter.
+
+        `model`: the one that the request began with, where that was before; else the one that serves.
+        """
+        return plan_of(params, model or self.model.current, self.settings, started, draw)
 
     # one image
 
@@ -240,8 +254,8 @@ class DetectionService:
             answered = await self._answer(ready, plan, caller, permit)
             found = answered.result.detections
             drawn = await self._preparation.draw(ready, found, plan, caller)
-        self._count(found)
-        return Outcome(ready.size, found, self._labels, _timings(ready, answered, plan), drawn)
+        self.metrics.count_detections(plan.model.name, len(found))
+        return Outcome(plan.model, ready.size, found, timings_of(ready, answered, plan), drawn)
 
     async def _answer(self, ready: Ready, plan: Plan, caller: Caller, permit: Permit) -> Answered[Inferred]:
         """Through the queue: the image as one job, or where it is cut into tiles one for each of them."""
@@ -266,12 +280,12 @@ class DetectionService:
     async def _infer(
         self, canvas: Canvas, options: Options, plan: Plan, caller: Caller
     ) -> Answered[Inferred]:
-        job = Job(canvas, options, tracing.current.get())
+        job = Job(canvas, options, plan.model, tracing.current.get())
         try:
             with tracing.span("queue") as waiting:
-                answered = await self._batcher.submit(job, canvas.key, plan.deadline, caller)
+                answered = await self._batcher.submit(job, job.key, plan.deadline, caller)
                 if waiting is not None:
-                    _end_of_queue(waiting, answered)
+                    end_wait(waiting, answered)
         except Expired as error:
             raise late() from error
         except Shed as error:
@@ -279,36 +293,7 @@ class DetectionService:
         except Closed as error:
             raise self._refusal() or Draining("the service is stopping", RETRY_SECONDS) from error
         except MemoryError as error:
-            height, width = canvas.key
-            raise ImageTooLarge(
-                f"a canvas of {width} x {height} px does not fit into the device; give a smaller `size`"
-            ) from error
+            raise too_large(canvas) from error
         self.metrics.stage_duration.labels(stage="queue").observe(answered.queued)
         self.metrics.priority_wait.labels(priority=caller.priority).observe(answered.queued)
         return answered
-
-    @property
-    def _labels(self) -> tuple[str, ...]:
-        return self.model.detector.card.labels
-
-    def _count(self, found: Detections) -> None:
-        self.metrics.detections.labels(model=self.model.detector.card.name).inc(len(found))
-        self.metrics.detections_per_image.observe(len(found))
-
-
-def _timings(ready: Ready, answered: Answered[Inferred], plan: Plan) -> Timings:
-    post = answered.result.postprocess
-    inference = max(0.0, answered.ran - post)
-    seconds = (ready.seconds, answered.queued, inference, post, time.monotonic() - plan.started)
-    return Timings(*(value * 1000 for value in seconds))
-
-
-def _end_of_queue(waiting: tracing.Span, answered: Answered[Inferred]) -> None:
-    """The wait ended as the batch began, which is another request's span as well."""
-    if answered.result.batch is not None:
-        waiting.link(answered.result.batch)
-    waiting.end(seconds=answered.queued)
-
-
-def _given(value: R | None, default: R) -> R:
-    return default if value is None else value

@@ -7,7 +7,7 @@ secret that failed to arrive must not open the service. An RCNN_ variable that i
 import difflib
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -17,13 +17,14 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app.key_settings import KeySettings
 from app.model_settings import ModelSettings
 
 PREFIX = "RCNN_"
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
-class Settings(ModelSettings):
+class Settings(KeySettings, ModelSettings):
     """All settings, checked and frozen; read from the environment when constructed, never at import."""
 
     model_config = SettingsConfigDict(
@@ -104,11 +105,6 @@ class Settings(ModelSettings):
         ge=0,
         le=256,
         description="Threads that the networks use on the CPU; 0 takes one for each core.",
-    )
-    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
-        default=(),
-        json_schema_extra={"allowed": "comma-separated keys"},
-        description="Keys of which each request must carry one; without any the service is open.",
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -196,7 +192,7 @@ class Settings(ModelSettings):
             raise ValueError(_unknown(unknown))
         return values
 
-    @field_validator("api_keys", "allowed_origins", "deepstack_drop_labels", mode="before")
+    @field_validator("allowed_origins", "deepstack_drop_labels", mode="before")
     @classmethod
     def _split(cls, values: object) -> object:
         return [value.strip() for value in values.split(",")] if isinstance(values, str) else values
@@ -210,16 +206,6 @@ class Settings(ModelSettings):
         if not all(len(pair) == 2 and all(pair) for pair in split):
             raise ValueError("each must be the name of a class, `=`, and the name to give instead")
         return split
-
-    @field_validator("api_keys")
-    @classmethod
-    def _check_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if not all(_fits_a_header(key.get_secret_value()) for key in keys):
-            raise ValueError(
-                "a key is blank, or has a space or a character outside ASCII in it; "
-                "to serve without keys do not set the variable at all"
-            )
-        return keys
 
 
 class _Environment(EnvSettingsSource):
@@ -273,7 +259,3 @@ def allowed_values(field: FieldInfo) -> str:
         name: getattr(one, name) for one in field.metadata for name in ("ge", "le") if hasattr(one, name)
     }
     return f"{bounds['ge']} to {bounds['le']}" if bounds else ", ".join(get_args(field.annotation))
-
-
-def _fits_a_header(key: str) -> bool:
-    return bool(key) and key.isascii() and key.isprintable() and " " not in key

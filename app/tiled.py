@@ -9,7 +9,8 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
-from app.model import Canvas, Inferred
+from app.detector import Canvas
+from app.model import Inferred
 from app.waiting import Answered
 from models.detections import Detections
 from models.options import Options

@@ -83,6 +83,7 @@ class WaitingRoom(Generic[T, R]):
             hold = self._held_until - self._clock()
             if hold <= 0 or self.closing or self._queue.size(key) >= self.max_batch:
                 return self._form(key)
+            del head, key, waiter  # a loop that waits holds no items
             await self._change(hold)
 
     def wanted(self, waiter: Waiter[T, R]) -> bool:

@@ -25,6 +25,7 @@ from models.upload import Upload
 from models.zoo.cards import Card
 from models.zoo.loading import load_network
 from models.zoo.quantized import find_quantized
+from models.zoo.version import version_of
 
 WARM_UP_SECONDS = 4.0  # no larger batch is tried past this; a heavy model on a CPU gains nothing from batches
 WARM_UP_RUNS, LONG = 3, 0.5  # runs of each size; after so many seconds one will do
@@ -71,8 +72,10 @@ class Detector:
         engine: Engine,
         fallback_reason: str | None = None,
         jpeg: DecodeJpeg | None = None,
+        version: str = "",
     ) -> None:
         self.card = card
+        self.version = version or "unknown"
         self.fallback_reason = fallback_reason
         self._engine = engine
         self.jpeg = jpeg
@@ -227,7 +230,12 @@ def load_detectors(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]
     int8 = spec.precision == "int8"
     quantized = find_quantized(loaded.card, loaded.weights, spec.cache_dir) if int8 else None
     choice = EngineChoice("", spec.engine, spec.precision, spec.threads, spec.cache_dir, quantized)
-    engines = build_engines(loaded.network, choice, devices)
+    version = version_of(loaded.network, loaded.card)  # before an engine changes the weights' layout
+    try:
+        engines = build_engines(loaded.network, choice, devices)
+    except torch.OutOfMemoryError as error:
+        where = ", ".join(devices)
+        raise MemoryError(f"there is not enough memory on {where} for the weights") from error
     return [
         Detector(
             loaded.network,
@@ -235,6 +243,7 @@ def load_detectors(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]
             engine,
             loaded.fallback_reason,
             _jpeg(spec.jpeg, torch.device(engine.device)),
+            version,
         )
         for engine in engines
     ]

@@ -135,10 +135,15 @@ Serve = Callable[..., AbstractAsyncContextManager[Served]]
 
 @asynccontextmanager
 async def _serve(
-    detector: FakeDetector | None = None, ready: bool = True, tracer: Tracer | None = None, **settings: Any
+    detector: FakeDetector | None = None,
+    ready: bool = True,
+    loader: Callable[[str], FakeDetector] | None = None,
+    tracer: Tracer | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Served]:
     detector = detector or FakeDetector()
-    app = create_app(Settings(**{"drain_seconds": 5, "decode_threads": 2} | settings), detector, tracer)
+    chosen = Settings(**{"drain_seconds": 5, "decode_threads": 2} | settings)
+    app = create_app(chosen, detector, loader, tracer)
     transport = httpx.ASGITransport(app)
     client = httpx.AsyncClient(transport=transport, base_url="http://test", timeout=20)
     async with app.router.lifespan_context(app), client:

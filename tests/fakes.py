@@ -62,6 +62,7 @@ class FakeDetector:
     device: str = "cpu"
     precision: str = "fp32"
     jpeg: Any = None
+    version: str = "1"
     best_batch: int = 8
     memory: dict[str, int] = field(default_factory=dict)
     batches: list[list[Any]] = field(default_factory=list)  # the jobs that reached the device

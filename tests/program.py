@@ -15,8 +15,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.0, help="that a batch takes")
     parser.add_argument("--decode-seconds", type=float, default=0.0, help="that decoding an image takes")
     parser.add_argument("--unloadable", action="store_true", help="the model cannot be loaded")
+    parser.add_argument("--real", action="store_true", help="the model of the settings, with torch")
     parser.add_argument("--loading", action="store_true", help="the model is not loaded before SIGUSR1")
     arguments = parser.parse_args()
+    if arguments.real:
+        return serve(Settings())
     detector = FakeDetector(seconds=arguments.seconds, decode_seconds=arguments.decode_seconds)
     if arguments.unloadable:
         detector.load_error = ValueError("no such card")

@@ -1,6 +1,7 @@
 """Admission: the bounds hold, a place comes back exactly once, no deadline is promised that would break."""
 
 import asyncio
+import math
 import random
 
 import pytest
@@ -164,6 +165,22 @@ def test_the_prediction_follows_the_batches() -> None:
     for _ in range(50):
         admission.observe(4, 12.0)
     assert admission.predicted_wait == pytest.approx(3.0, abs=0.01)
+
+
+def test_another_models_first_batch_is_believed_at_once() -> None:
+    admission = Admission(max_queue=8, max_queue_bytes=1000)
+    permits = [admission.admit(1, math.inf) for _ in range(2)]
+    for _ in range(3):
+        admission.observe(2, 8.0)
+    assert admission.predicted_wait == pytest.approx(8.0)
+    admission.relearn()
+    assert admission.predicted_wait == pytest.approx(8.0)
+    admission.observe(2, 1.0)
+    assert admission.predicted_wait == pytest.approx(1.0)
+    admission.observe(2, 2.0)
+    assert admission.predicted_wait == pytest.approx(1.2)
+    for permit in permits:
+        permit.release()
 
 
 @pytest.mark.parametrize(("seconds", "retry_after"), [(0.0, "1"), (0.01, "1"), (1.2, "3")])

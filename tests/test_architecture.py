@@ -61,8 +61,10 @@ HOMES: dict[str, tuple[str, ...]] = {
     "prometheus_client": ("app/metrics.py",),
     "pydantic": (
         "app/settings.py",
+        "app/key_settings.py",
         "app/model_settings.py",
         "app/schemas.py",
+        "app/state_schemas.py",
         "app/openinference.py",
         "app/routes/*",
         "app/commands/*",
@@ -70,7 +72,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "models/zoo/cards.py",
     ),
     "pydantic_core": ("app/routes/*",),
-    "pydantic_settings": ("app/settings.py", "app/model_settings.py"),
+    "pydantic_settings": ("app/settings.py", "app/key_settings.py", "app/model_settings.py"),
     "typer": ("app/cli.py", "app/commands/*"),
     "rich": ("app/cli.py", "app/client/many.py", "app/commands/*", "models/training/*"),
     "httpx": ("app/client/*", "app/fetch.py", "models/zoo/*"),
@@ -83,37 +85,45 @@ ARROWS: dict[str, str] = {
     "app": "",
     # the command line and the server
     "app.cli": "app app.commands",
-    "app.loading": "app.settings models.lean_import models.detector",
+    "app.loading": "app.settings models.lean_import models.detector models.memory",
     "app.commands": "app.client app.exports app.loading app.server app.settings app.settings_table "
     "models.detector models.drawing models.zoo models.evaluation models.training "
     "models.training.synthetic models.lineage models.engines models.quantization models.tiled models.frames "
     f"{VALUES}",
     "app.client": "models.detections models.drawing models.images",
-    "app.server": "app app.main app.model app.service app.settings app.logs",
-    "app.main": "app app.routes app.middleware app.service app.model app.worker app.admission app.batcher "
-    "app.devices app.waiting_room "
+    "app.server": "app app.main app.detector app.service app.settings app.logs",
+    "app.main": "app app.detector app.routes app.middleware app.service app.model app.worker app.admission "
+    "app.batcher app.devices app.waiting_room "
     "app.plan app.errors app.metrics app.settings app.schemas app.logs app.loading app.fetch app.rpc "
     "app.streams app.tracing app.otlp",
     "app.distributed": "app.main app.routes app.middleware app.service app.metrics app.errors app.logs "
     "app.settings",
     # a request, from the outside in
     "app.exports": "models.detections",
-    "app.routes": "app app.caller app.service app.streams app.plan app.schemas app.errors app.logs "
-    "app.settings app.fetch app.exports app.keys app.openinference app.tensors models.detections models.zoo",
-    "app.rpc": "app.openinference app.tensors app.keys app.service app.streams app.plan app.errors app.logs "
-    "app.tracing",
-    "app.openinference": "app app.caller app.service app.plan app.schemas app.errors app.tensors "
+    "app.routes": "app app.caller app.service app.streams app.plan app.schemas app.state_schemas app.errors "
+    "app.logs app.settings app.model app.repository app.fetch app.exports app.keys app.openinference "
+    "app.tensors models.detections models.zoo",
+    "app.rpc": "app app.repository app.openinference app.tensors app.keys app.service app.streams app.plan "
+    "app.errors app.logs app.tracing",
+    "app.repository": "app.service app.errors",
+    "app.openinference": "app app.caller app.model app.service app.plan app.schemas app.errors app.tensors "
     "models.detections",
     "app.tensors": "app.errors app.plan models.images",
     "app.keys": "app.errors app.service",
     "app.middleware": "app.errors app.metrics app.logs app.tracing",
-    "app.service": "app.admission app.batcher app.devices app.waiting app.caller app.preparation app.tiled "
-    f"app.model app.plan app.errors app.metrics app.settings app.tracing {VALUES}",
-    "app.preparation": "app.caller app.model app.plan app.errors app.metrics app.settings models.drawing "
-    f"{VALUES}",
-    "app.tiled": f"app.waiting app.model {VALUES}",
-    "app.model": f"app.worker app.errors app.metrics app.tracing models.zoo {VALUES}",
-    "app.plan": f"app.caller app.errors app.schemas {VALUES}",
+    "app.service": "app.swap app.admission app.batcher app.devices app.waiting app.caller app.preparation "
+    f"app.tiled app.timings app.detector app.planning app.model app.plan app.errors app.metrics "
+    f"app.settings app.tracing {VALUES}",
+    "app.planning": "app.caller app.errors app.model app.plan app.settings models.options models.tiles",
+    "app.timings": "app.model app.plan app.preparation app.tracing app.waiting",
+    "app.detector": f"models.zoo {VALUES}",
+    "app.state_schemas": "app.schemas",
+    "app.swap": "app.admission app.batcher app.model app.errors app.metrics app.settings models.zoo",
+    "app.preparation": "app.caller app.detector app.model app.plan app.errors app.metrics app.settings "
+    f"models.drawing {VALUES}",
+    "app.tiled": f"app.detector app.waiting app.model {VALUES}",
+    "app.model": f"app.detector app.worker app.errors app.metrics app.tracing models.zoo {VALUES}",
+    "app.plan": f"app.caller app.model app.errors app.schemas {VALUES}",
     "app.streams": f"app.service app.plan app.errors app.metrics models.frames {VALUES}",
     "app.fetch": "app.errors",
     "app.batcher": "app.caller app.devices app.waiting_room app.waiting app.worker",
@@ -131,7 +141,8 @@ ARROWS: dict[str, str] = {
     "app.tracing": "",
     "app.otlp": "app app.tracing",
     "app.metrics": "",
-    "app.settings": "app.model_settings",
+    "app.settings": "app.key_settings app.model_settings",
+    "app.key_settings": "",
     "app.model_settings": "",
     "app.settings_table": "app.settings",
     # the detector
@@ -173,6 +184,7 @@ ARROWS: dict[str, str] = {
     "models.tiles": "models.detections models.images models.options",
     "models.detections": "",
     "models.lean_import": "",
+    "models.memory": "",
     "models.options": "",
 }
 

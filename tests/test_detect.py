@@ -17,7 +17,10 @@ from tests.fakes import CARD, FINDS, FakeDetector, picture
 PNG = picture(64, 48)
 AS_PNG = {"Content-Type": "image/png"}
 BOXES = [[8.0, 12.0, 32.0, 36.0], [16.0, 12.0, 64.0, 24.0]]  # FINDS on 64 x 48, at the card's threshold
-KEYS = ["boxes", "labels", "scores", "names", "image", "model", "box_format", "timings_ms", "request_id"]
+KEYS = [
+    *("boxes", "labels", "scores", "names", "image", "model", "model_version", "box_format", "timings_ms"),
+    "request_id",
+]
 
 
 async def detect(served: Served, query: str = "", content: bytes = PNG, **headers: str) -> httpx.Response:
@@ -93,6 +96,7 @@ async def test_the_answer_has_the_documented_keys_in_order(served: Served) -> No
         "names": ["Square", "disc"],
         "image": {"width": 64, "height": 48},
         "model": "fake",
+        "model_version": "1",
         "box_format": "xyxy",
         "timings_ms": None,
         "request_id": "mine-1",

@@ -21,9 +21,8 @@ from tests.conftest import ROOT, Serve, Served, eventually
 from tests.fakes import CARD, FakeDetector, picture
 
 HEALTH_KEYS = [
-    *("status", "model", "device", "devices", "engine", "precision", "version", "queue_depth"),
-    "uptime_seconds",
-    "fallback_reason",
+    *("status", "model", "model_version", "loading", "device", "devices", "engine", "precision", "version"),
+    *("queue_depth", "uptime_seconds", "fallback_reason"),
 ]
 KEYS = {"api_keys": "first-key,second-key"}
 OPEN = (
@@ -56,6 +55,8 @@ async def test_a_ready_service_says_what_it_is(serve: Serve) -> None:
         assert health == {
             "status": "ok",
             "model": "fake",
+            "model_version": "1",
+            "loading": None,
             "device": "cpu",
             "devices": [{"device": "cpu", "state": "working", "reason": None}],
             "engine": "fake",
@@ -158,6 +159,7 @@ async def test_metrics_tell_what_is_loaded(serve: Serve) -> None:
             "engine": "fake",
             "precision": "fp32",
             "device": "cpu",
+            "version": "1",
         }
         assert await served.metric("rcnn_model_info", **facts) == 1
         assert await served.metric("rcnn_device_memory_bytes", device="cpu", kind="allocated") == 5
@@ -313,7 +315,8 @@ async def test_openapi_documents_every_option_body_and_error(served: Served) -> 
         for response in detect["responses"].values()
         for code in response["content"].get("application/problem+json", {}).get("examples", {})
     }
-    elsewhere = {"not_found", "method_not_allowed", "foreign_origin"}  # the last is for web sockets
+    elsewhere = {"not_found", "method_not_allowed", "forbidden", "conflict", "load_failed"}
+    elsewhere.add("foreign_origin")  # of web sockets
     assert documented == {kind.code for kind in error_classes()} - elsewhere
     assert document["info"]["version"] == version()
 

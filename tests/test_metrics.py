@@ -27,7 +27,10 @@ CONTRACT = {
     "rcnn_batch_retries_total": ("counter", ("reason",)),
     "rcnn_detections_total": ("counter", ("model",)),
     "rcnn_detections_per_image": ("histogram", ()),
-    "rcnn_model_info": ("gauge", ("name", "architecture", "engine", "precision", "device")),
+    "rcnn_model_info": ("gauge", ("name", "architecture", "engine", "precision", "device", "version")),
+    "rcnn_models_in_memory": ("gauge", ()),
+    "rcnn_model_loading": ("gauge", ()),
+    "rcnn_model_swaps_total": ("counter", ("outcome",)),
     "rcnn_model_ready": ("gauge", ()),
     "rcnn_device_memory_bytes": ("gauge", ("device", "kind")),
     "rcnn_devices": ("gauge", ("state",)),
@@ -57,15 +60,13 @@ def test_values_come_out_as_they_went_in() -> None:
     metrics = Metrics()
     metrics.requests.labels("/detect", "200").inc()
     metrics.batch_size.observe(4)
-    metrics.model_info.labels("shapes", "small", "torch", "fp32", "cpu").set(1)
+    metrics.model_info.labels("shapes", "small", "torch", "fp32", "cpu", "3b1f").set(1)
     lines = exposed(metrics).splitlines()
     assert 'rcnn_requests_total{route="/detect",status="200"} 1.0' in lines
     assert 'rcnn_batch_size_bucket{le="3.0"} 0.0' in lines
     assert 'rcnn_batch_size_bucket{le="4.0"} 1.0' in lines
-    assert (
-        'rcnn_model_info{architecture="small",device="cpu",engine="torch",name="shapes",precision="fp32"} 1.0'
-        in lines
-    )
+    facts = 'architecture="small",device="cpu",engine="torch",name="shapes",precision="fp32",version="3b1f"'
+    assert f"rcnn_model_info{{{facts}}} 1.0" in lines
 
 
 def test_process_metrics_are_on_the_given_registry() -> None:

@@ -52,6 +52,16 @@ def test_the_page_says_that_a_device_is_out_and_works_on(show: Show) -> None:
     expect(shown.page.locator("#size")).to_have_attribute("data-card", str(CARD.min_size))
 
 
+def test_the_header_follows_a_swap(show: Show) -> None:
+    detector = FakeDetector()
+    shown = show(detector, admin_keys="chief")
+    expect(shown.page.locator("#serving-text")).to_have_text("fake · fake · cpu · fp32")
+    detector.version, detector.engine_name = "2", "other"
+    httpx.post(f"{shown.url}models/fake/load", headers={"X-API-Key": "chief"}).raise_for_status()
+    shown.give(picture(640, 480))
+    expect(shown.page.locator("#serving-text")).to_have_text("fake · other · cpu · fp32")
+
+
 def test_the_page_says_how_busy_the_server_is(show: Show) -> None:
     detector = FakeDetector()
     shown = show(detector)

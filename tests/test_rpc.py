@@ -335,6 +335,7 @@ def test_the_messages_are_those_of_the_published_protocol() -> None:
     nested = [
         getattr(service_pb2, f"Model{name}") for name in ("InferRequest", "InferResponse", "MetadataResponse")
     ]
+    nested.append(service_pb2.RepositoryIndexResponse)
     published = {
         **service_pb2.DESCRIPTOR.message_types_by_name,
         **model_config_pb2.DESCRIPTOR.message_types_by_name,

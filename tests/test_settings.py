@@ -20,6 +20,8 @@ NAMES = [
     "ENGINE",
     "PRECISION",
     "JPEG",
+    "API_KEYS",
+    "ADMIN_KEYS",
     "HOST",
     "PORT",
     "GRPC_PORT",
@@ -33,7 +35,6 @@ NAMES = [
     "MAX_TILES",
     "DECODE_THREADS",
     "INFERENCE_THREADS",
-    "API_KEYS",
     "ALLOWED_ORIGINS",
     "MAX_STREAMS",
     "STREAM_MAX_FRAMES",
@@ -91,6 +92,7 @@ def test_defaults() -> None:
         "decode_threads": 0,
         "inference_threads": 0,
         "api_keys": (),
+        "admin_keys": (),
         "allowed_origins": (),
         "max_streams": 16,
         "stream_max_frames": 1000,
@@ -221,6 +223,15 @@ def test_keys_are_split_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None
     with pytest.raises(ValidationError) as caught:
         Settings()
     assert "alpha-key" not in f"{caught.value} {explain(caught.value)}"
+
+
+def test_keys_that_load_models_are_no_other_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RCNN_ADMIN_KEYS", "")  # as a compose file leaves it: off
+    assert Settings().admin_keys == ()
+    text = refusal(monkeypatch, RCNN_API_KEYS="alpha-key,beta-key", RCNN_ADMIN_KEYS="beta-key")
+    assert text.startswith("RCNN_ADMIN_KEYS: one of them is in RCNN_API_KEYS too")
+    assert "beta-key" not in text
+    assert "a key is blank" in refusal(monkeypatch, RCNN_API_KEYS="alpha-key", RCNN_ADMIN_KEYS="chief,,")
 
 
 def test_no_home_is_a_fault_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,6 +74,8 @@ def parts(answer: Any) -> list[tuple[str, bytes]]:
     rest, found = answer.content, []
     while rest != b"--frame--\r\n":
         head, _, rest = rest.partition(b"\r\n\r\n")
+        head, _, model = head.partition(b"\r\nX-Model: ")
+        assert not model or model == b"fake\r\nX-Model-Version: 1"
         match = re.fullmatch(rb"--frame\r\nContent-Type: (\S+)\r\nContent-Length: (\d+)", head)
         assert match, head
         found.append((match[1].decode(), rest[: int(match[2])]))

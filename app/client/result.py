@@ -31,6 +31,7 @@ class Result:
     model: str
     timings_ms: Mapping[str, float]
     request_id: str = ""
+    model_version: str = ""
 
     @property
     def boxes(self) -> npt.NDArray[np.float32]:
@@ -95,6 +96,7 @@ class Result:
             "names": list(self.names),
             "image": {"width": self.width, "height": self.height},
             "model": self.model,
+            **({"model_version": self.model_version} if self.model_version else {}),
             "box_format": "xyxy",
             "timings_ms": dict(self.timings_ms),
             **({"request_id": self.request_id} if self.request_id else {}),

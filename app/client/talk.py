@@ -247,6 +247,7 @@ def _result(answer: dict[str, Any]) -> Result:
         model=answer["model"],
         timings_ms=answer["timings_ms"],
         request_id=answer["request_id"],
+        model_version=answer.get("model_version", ""),  # a server before 0.1 has none
     )
 
 

@@ -75,6 +75,7 @@ class LocalClient:
             height=picture.height,
             model=card.name,
             timings_ms={stage: round(value * 1000, 3) for stage, value in seconds.items()},
+            model_version=self._detector.version,
         )
 
     def _options(self, given: client.Options) -> Options:

@@ -10,7 +10,8 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from starlette.requests import HTTPConnection
 
 from app.errors import ForeignOrigin
-from app.keys import check_key
+from app.keys import check_admin, check_key
+from app.model import LoadedModel
 from app.service import DetectionService
 from app.streams import Places
 
@@ -27,6 +28,17 @@ _header = APIKeyHeader(
 def service_of(request: HTTPConnection) -> DetectionService:
     """The service that `create_app` built."""
     return cast(DetectionService, request.app.state.service)
+
+
+def begin(request: HTTPConnection) -> LoadedModel:
+    """The model that answers this request wholly, whatever serves later; its answer's headers name it."""
+    request.state.model = model = service_of(request).model.current
+    return model
+
+
+def begun_with(request: HTTPConnection) -> LoadedModel:
+    """The model of a request that has begun."""
+    return cast(LoadedModel, request.state.model)
 
 
 def places_of(request: HTTPConnection) -> Places:
@@ -48,6 +60,11 @@ OfferedKeys = Annotated[tuple[str, ...], Depends(offered_keys)]
 async def require_key(request: Request, offered: OfferedKeys) -> None:
     """Refuse a caller without a key of the server's in its headers."""
     check_key(service_of(request), offered)
+
+
+async def require_admin(request: Request, offered: OfferedKeys) -> None:
+    """Refuse a caller without a key in its headers that may load models."""
+    check_admin(service_of(request), offered)
 
 
 def check_origin(socket: WebSocket) -> None:

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request
 from app.routes.access import service_of
 from app.routes.documents import EVERYWHERE, problems
 from app.routes.examples import LABELS, MODELS, shown
-from app.schemas import ModelEntry, ModelList
+from app.state_schemas import ModelEntry, ModelList
 from models.zoo.catalogue import catalogue
 
 router = APIRouter(tags=["catalogue"])
@@ -25,7 +25,9 @@ def models(request: Request) -> ModelList:
     entries = [
         ModelEntry(loaded=name == loaded, **card.model_dump(mode="json")) for name, card in cards.items()
     ]
-    return ModelList(loaded=loaded, models=entries)
+    version = detector.version if detector else None
+    loading = service.swap.loading
+    return ModelList(loaded=loaded, loaded_version=version, loading=loading, models=entries)
 
 
 @router.get(
@@ -38,4 +40,4 @@ async def labels(request: Request) -> dict[int, str]:
     service = service_of(request)
     if service.model.loaded is None:
         service.refuse_early()
-    return dict(service.model.labels)
+    return dict(service.model.current.labels)

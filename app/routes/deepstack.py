@@ -10,14 +10,14 @@ from pydantic_core import to_json
 from app import version
 from app.errors import Dialect, InvalidParameter, ServiceError
 from app.keys import check_key
+from app.model import LoadedModel
 from app.plan import DetectParams, Outcome
-from app.routes.access import OfferedKeys, service_of
+from app.routes.access import OfferedKeys, begun_with, service_of
 from app.routes.answers import names, pixel_boxes, respond, scores
 from app.routes.documents import EVERYWHERE, FILE, OF_DETECTION, protocol
 from app.routes.dropin import Asked, detect_all
 from app.routes.requests import MULTIPART, media_type_of, read_form
 from app.schemas import Fraction
-from app.service import DetectionService
 from app.settings import Settings
 
 MIN_CONFIDENCE = 0.4
@@ -154,7 +154,7 @@ async def _read(request: Request, offered: tuple[str, ...], seconds: float) -> A
     params = DetectParams(
         score_threshold=_min_confidence(form.fields),
         max_detections=service.settings.deepstack_max_predictions or None,
-        classes=_kept_classes(service),
+        classes=_kept_classes(begun_with(request), service.settings),
         upscale=service.settings.deepstack_upscale,
     )
     return Asked([form.image(*IMAGE)], params)
@@ -172,11 +172,11 @@ def _min_confidence(fields: dict[str, str]) -> float:
         raise InvalidParameter(f"min_confidence={given[:60]!r}: it must be a number from 0 to 1") from error
 
 
-def _kept_classes(service: DetectionService) -> tuple[str, ...]:
+def _kept_classes(model: LoadedModel, settings: Settings) -> tuple[str, ...]:
     """The ids of the classes that are not dropped; none, for all, if nothing or everything is dropped."""
-    dropped = _dropped(service.settings)
-    kept = [str(index) for index, name in service.model.labels.items() if name.casefold() not in dropped]
-    return tuple(kept) if len(kept) < len(service.model.labels) else ()
+    dropped = _dropped(settings)
+    kept = [str(index) for index, name in model.labels.items() if name.casefold() not in dropped]
+    return tuple(kept) if len(kept) < len(model.labels) else ()
 
 
 def _dropped(settings: Settings) -> frozenset[str]:

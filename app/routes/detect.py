@@ -11,7 +11,7 @@ from app.exports import EXPORTS, Subject
 from app.logs import request_id
 from app.plan import MAX_IMAGES, Outcome, params_of
 from app.routes import examples
-from app.routes.access import service_of
+from app.routes.access import begin, service_of
 from app.routes.answers import (
     FRACTION_DECIMALS,
     PIXEL_DECIMALS,
@@ -62,16 +62,16 @@ async def detect(request: Request) -> Response:
     query = read_query(request, DetectQuery)
     answer = query.format or preferred_format(request.headers.get("accept"))
     draw = answer if answer == "png" or answer == "jpeg" else None
-    plan = service.plan(params_of(query), request.state.started, draw)
+    plan = service.plan(params_of(query), request.state.started, draw, begin(request))
     data = await read_image(request, plan.seconds_left())
     outcome = await unless_gone(request, service.detect(data, plan))
     if draw is not None:
         return respond(outcome.drawn or b"", f"image/{draw}", outcome.timings)
     if answer in EXPORTS:
         media_type, write = EXPORTS[answer]
-        text = write(outcome.detections, _subject(outcome, query, service))
+        text = write(outcome.detections, _subject(outcome, query))
         return respond(text.encode(), media_type, outcome.timings)
-    return respond(to_json(to_wire(outcome, query, service)), "application/json", outcome.timings)
+    return respond(to_json(to_wire(outcome, query)), "application/json", outcome.timings)
 
 
 @router.post(
@@ -90,19 +90,18 @@ async def detect_batch(request: Request) -> Response:
     service = service_of(request)
     await service.wait_at_door(request.state.started, door_priority(request))
     query = read_query(request, DetectOptions)
-    plan = service.plan(params_of(query), request.state.started)
+    plan = service.plan(params_of(query), request.state.started, model=begin(request))
     parts = await read_images(request, plan.seconds_left(), MAX_IMAGES)
     work = asyncio.gather(*(service.detect(data, plan) for data in parts), return_exceptions=True)
     results = [_result(outcome, query, service) for outcome in await unless_gone(request, work)]
     return Response(to_json(BatchResponse.model_construct(results=results)), media_type="application/json")
 
 
-def _subject(outcome: Outcome, query: DetectQuery, service: DetectionService) -> Subject:
-    model = service.model
-    return Subject(query.file_name, outcome.size, model.detector.card.name, model.labels)
+def _subject(outcome: Outcome, query: DetectQuery) -> Subject:
+    return Subject(query.file_name, outcome.size, outcome.model.name, outcome.model.labels)
 
 
-def to_wire(outcome: Outcome, query: DetectOptions, service: DetectionService) -> DetectResponse:
+def to_wire(outcome: Outcome, query: DetectOptions) -> DetectResponse:
     """The answer as sent; built unchecked, for what comes from the detector is checked already."""
     found, size = outcome.detections, outcome.size
     boxes = convert_boxes(found.boxes, query.box_format, size if query.normalized else None)
@@ -113,7 +112,8 @@ def to_wire(outcome: Outcome, query: DetectOptions, service: DetectionService) -
         scores=rounded(found.scores, SCORE_DECIMALS),
         names=[outcome.labels[label] for label in labels],
         image=ImageSize(width=size[0], height=size[1]),
-        model=service.model.detector.card.name,
+        model=outcome.model.name,
+        model_version=outcome.model.version,
         box_format=query.box_format,
         timings_ms=TimingsMs.model_validate(milliseconds(outcome.timings)),
         request_id=request_id.get(),
@@ -124,7 +124,7 @@ def _result(
     outcome: Outcome | BaseException, query: DetectOptions, service: DetectionService
 ) -> DetectResponse | FailedItem:
     if isinstance(outcome, Outcome):
-        return to_wire(outcome, query, service)
+        return to_wire(outcome, query)
     if not isinstance(outcome, ServiceError):
         logger.error("an image of a batch failed", exc_info=outcome)
         outcome = Internal("an error of the service; its log has the reason under this request's id")

@@ -10,7 +10,7 @@ from starlette.types import Scope
 
 from app.errors import PROBLEMS, Dialect
 from app.plan import DetectParams, DrawnFormat, Outcome, Source
-from app.routes.access import service_of
+from app.routes.access import begin, service_of
 from app.routes.priorities import door_priority, header_priority
 from app.routes.requests import unless_gone
 
@@ -30,18 +30,21 @@ Read = Callable[[float], Awaitable[A]]
 """Reads a request's body within so many seconds."""
 
 
-async def detect_all(request: Request, read: Read[A], model: str | None = None) -> tuple[A, list[Outcome]]:
+async def detect_all(
+    request: Request, read: Read[A], name: str | None = None, version: str = ""
+) -> tuple[A, list[Outcome]]:
     """What was asked, and the outcomes for its images, in order; raises the first image's error if one fails.
 
     As in /detect: nothing is read while there is no room, and a client that leaves ends the work.
     """
     service = service_of(request)
     await service.wait_at_door(request.state.started, door_priority(request))
-    service.model.refuse_other(model)
+    model = begin(request)
+    model.refuse_other(name, version)
     started, priority = request.state.started, header_priority(request)
     asked = await read(service.plan(DetectParams(), started).seconds_left())
     params = asked.params if asked.params.priority is not None else replace(asked.params, priority=priority)
-    plan = service.plan(params, started, asked.draw)
+    plan = service.plan(params, started, asked.draw, model)
     return asked, await unless_gone(request, service.detect_all(asked.images, plan))
 
 

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+VERSION = "3b1f0c9a52de"  # of a model
 REQUEST_ID = "6f1c0c3f4f5e4a0e9c6a2b1d8e7f0a1b"
 DETECTION = {
     "boxes": [[12.5, 30.0, 200.25, 310.75]],
@@ -10,6 +11,7 @@ DETECTION = {
     "names": ["person"],
     "image": {"width": 640, "height": 480},
     "model": "coco-r50-fpn",
+    "model_version": VERSION,
     "box_format": "xyxy",
     "timings_ms": {
         "decode": 3.1,
@@ -57,7 +59,10 @@ GEOJSON = {
 HEALTH = {
     "status": "ok",
     "model": "coco-r50-fpn",
+    "model_version": VERSION,
+    "loading": None,
     "device": "cpu",
+    "devices": [{"device": "cpu", "state": "working", "reason": None}],
     "engine": "openvino",
     "precision": "fp32",
     "version": "0.1.0",
@@ -65,7 +70,14 @@ HEALTH = {
     "uptime_seconds": 86400.0,
     "fallback_reason": None,
 }
-UNHEALTHY = HEALTH | dict.fromkeys(("model", "device", "engine", "precision")) | {"status": "loading"}
+UNHEALTHY = (
+    HEALTH
+    | dict.fromkeys(("model", "model_version", "device", "engine", "precision"))
+    | {
+        "status": "loading",
+        "devices": [],
+    }
+)
 READY = {"ready": True, "status": "ok", "reason": None}
 UNREADY = {"ready": False, "status": "loading", "reason": "the model is being loaded"}
 MODELS = {

@@ -9,8 +9,8 @@ from app import version
 from app.routes import examples
 from app.routes.access import service_of
 from app.routes.examples import shown
-from app.schemas import Alive, DeviceHealth, Health, Readiness
 from app.service import RETRY_SECONDS
+from app.state_schemas import Alive, DeviceHealth, Health, Readiness
 
 HEALTH: dict[int | str, dict[str, Any]] = {
     200: shown(examples.HEALTH),
@@ -35,6 +35,8 @@ async def health(request: Request) -> Response:
     answer = Health(
         status=service.status,
         model=detector.card.name if detector else None,
+        model_version=detector.version if detector else None,
+        loading=service.swap.loading,
         device=detector.device if detector else None,
         devices=[
             DeviceHealth(device=name, state=condition.state, reason=condition.reason)

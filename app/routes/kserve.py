@@ -81,8 +81,7 @@ register_url_convertor("model", _Name())
 async def predict(request: Request, name: str) -> Response:
     """A prediction for each instance, in order, as POST /detect answers; one that fails fails them all."""
     asked, outcomes = await detect_all(request, partial(_read, request), name)
-    service = service_of(request)
-    answer = {"predictions": [to_wire(outcome, asked.options, service) for outcome in outcomes]}
+    answer = {"predictions": [to_wire(outcome, asked.options) for outcome in outcomes]}
     return Response(to_json(answer), media_type="application/json")
 
 
@@ -109,7 +108,7 @@ async def ready(request: Request, name: str) -> dict[str, Any]:
     """200 when the model takes work; 503 while it loads, drains or fails."""
     service = service_of(request)
     service.refuse_early()
-    service.model.refuse_other(name)
+    service.model.current.refuse_other(name)
     return {"name": name, "ready": True}
 
 

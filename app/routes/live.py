@@ -141,6 +141,7 @@ class _Session:
                 return (RESTARTS if isinstance(outcome, Draining) else FAILED), outcome.code
             if not taken:
                 return FAILED, "answers are not taken"
+            del frame, outcome  # an idle socket holds no model
 
     async def _detect(self, frame: _Sent) -> Outcome:
         most = self._service.settings.max_body_bytes
@@ -156,7 +157,7 @@ class _Session:
         self._counter.labels(route=ROUTE, outcome="failed" if failed else "answered").inc()
         if isinstance(outcome, ServiceError):
             return where | {"error": self._told(outcome)}
-        return where | dict(to_wire(outcome, self._query, self._service))
+        return where | dict(to_wire(outcome, self._query))
 
     def _told(self, error: ServiceError) -> dict[str, str | int]:
         self._service.metrics.rejected.labels(code=error.code).inc()

@@ -9,7 +9,6 @@ from starlette.concurrency import run_in_threadpool
 
 from app.errors import Dialect, ServiceError
 from app.openinference import (
-    VERSION,
     check_model,
     model_config,
     model_metadata,
@@ -18,8 +17,16 @@ from app.openinference import (
 )
 from app.routes.access import service_of
 from app.routes.compression import compressed, read_body
-from app.routes.documents import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, json_body, protocol
+from app.routes.documents import (
+    EVERYWHERE,
+    EXAMPLE_IMAGE,
+    FILE,
+    OF_DETECTION,
+    json_body,
+    protocol,
+)
 from app.routes.dropin import detect_all
+from app.routes.examples import VERSION
 from app.routes.requests import before
 from app.routes.tensor_bodies import LENGTH, Inference, InferenceAsked, read_inference, write_answer
 from app.service import RETRY_SECONDS, DetectionService
@@ -91,7 +98,7 @@ async def server() -> dict[str, Any]:
 @router.get(
     "/models/{name}",
     summary="A model's inputs and outputs",
-    responses=protocol(DIALECT, {"name": "coco-r50-fpn", "versions": [VERSION]}, *OF_MODEL),
+    responses=protocol(DIALECT, {"name": "coco-r50-fpn", "versions": ["1", VERSION]}, *OF_MODEL),
 )
 @router.get("/models/{name}/versions/{version}", include_in_schema=False)
 async def metadata(request: Request, name: str, version: str = "") -> dict[str, Any]:
@@ -153,16 +160,16 @@ async def infer_version(
     version: str,
     json_bytes: Annotated[str | None, Header(alias=LENGTH, description="Bytes of JSON.")] = None,
 ) -> Response:
-    """A model here has the version 1 and no other."""
+    """1 for whichever runs, or the very version that must; 404 when another one runs."""
     return await _infer(request, name, version, json_bytes)
 
 
 async def _infer(request: Request, name: str, version: str, json_bytes: str | None) -> Response:
     service = service_of(request)
     check_model(service, name, version)
-    asked, outcomes = await detect_all(request, partial(_read, request, json_bytes), name)
+    asked, outcomes = await detect_all(request, partial(_read, request, json_bytes), name, version)
     found = outputs(outcomes, asked.options)
-    body, length = await run_in_threadpool(write_answer, asked, found, name)
+    body, length = await run_in_threadpool(write_answer, asked, found, outcomes[0].model)
     body, headers = await run_in_threadpool(compressed, body, request.headers.get("accept-encoding"))
     if length is None:
         return Response(body, media_type="application/json", headers=headers)

@@ -8,7 +8,7 @@ from fastapi.responses import FileResponse, HTMLResponse
 from app.errors import NotFound
 from app.routes.examples import SAMPLES as SAMPLES_EXAMPLE
 from app.routes.examples import shown
-from app.schemas import Sample, SampleList
+from app.state_schemas import Sample, SampleList
 
 APP = Path(__file__).resolve().parent.parent
 WEB = APP / "web"

@@ -16,7 +16,7 @@ from app.errors import DeadlineExceeded, Dialect, InvalidParameter, ServiceError
 from app.fetch import Fetcher
 from app.keys import check_key
 from app.plan import MAX_IMAGES, DetectParams, Outcome
-from app.routes.access import OfferedKeys, service_of
+from app.routes.access import OfferedKeys, begun_with, service_of
 from app.routes.answers import PIXEL_DECIMALS, names, rounded, scores
 from app.routes.documents import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, json_body, protocol
 from app.routes.dropin import Asked, detect_all
@@ -128,7 +128,7 @@ async def _read(request: Request, keys: list[str], seconds: float) -> _Asked:
     until = asyncio.get_running_loop().time() + seconds
     given = await run_in_threadpool(parse_json, await before(seconds, request.body()), Inference, SHOWN)
     check_key(service_of(request), [*keys, *([given.api_key] if given.api_key else [])], ALSO)
-    service_of(request).model.refuse_other(given.model_id)
+    begun_with(request).refuse_other(given.model_id)
     several = isinstance(given.image, list)
     images = given.image if isinstance(given.image, list) else [given.image]
     contents = [await _content(request, one, until) for one in images]

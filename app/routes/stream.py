@@ -86,7 +86,7 @@ class _Lines:
             return StreamEnd(end=answer.reason, frames=self._frames)
         self._frames += 1
         if isinstance(answer.outcome, Outcome):
-            wire = to_wire(answer.outcome, self._query, self._service)
+            wire = to_wire(answer.outcome, self._query)
             return {"frame": answer.index, "seconds": answer.seconds} | dict(wire)
         return FailedFrame(frame=answer.index, error=Problem.model_validate(_told(answer.outcome)))
 
@@ -104,11 +104,13 @@ class _Pictures:
         if isinstance(answer, End):
             return f"--{BOUNDARY}--\r\n".encode()
         if isinstance(answer.outcome, Outcome):
-            return self._part(f"image/{self._kind}", answer.outcome.drawn or b"")
+            model = answer.outcome.model
+            named = f"X-Model: {model.name}\r\nX-Model-Version: {model.version}\r\n"
+            return self._part(f"image/{self._kind}", answer.outcome.drawn or b"", named)
         return self._part("application/problem+json", to_json(_told(answer.outcome)))
 
-    def _part(self, media_type: str, body: bytes) -> bytes:
-        head = f"--{BOUNDARY}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    def _part(self, media_type: str, body: bytes, more: str = "") -> bytes:
+        head = f"--{BOUNDARY}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n{more}\r\n"
         return head.encode() + body + b"\r\n"
 
 

@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from app.errors import InvalidParameter
-from app.openinference import VERSION, Parameters, plan_params, read_parameters, wanted
+from app.model import LoadedModel
+from app.openinference import Parameters, plan_params, read_parameters, wanted
 from app.routes.answers import FRACTION_DECIMALS, PIXEL_DECIMALS, SCORE_DECIMALS, rounded
 from app.routes.dropin import Asked
 from app.routes.requests import decode_base64, parse_json
@@ -130,7 +131,9 @@ def _flat(data: list[Any]) -> list[str]:
     return flat
 
 
-def write_answer(asked: InferenceAsked, found: Mapping[str, Array], name: str) -> tuple[bytes, int | None]:
+def write_answer(
+    asked: InferenceAsked, found: Mapping[str, Array], model: LoadedModel
+) -> tuple[bytes, int | None]:
     """The body, and of how many bytes its JSON is if binary data follow it."""
     given, fallback = asked.given, asked.given.parameters.get("binary_data_output", False)
     wishes = {one.name: one.parameters.binary_data for one in given.outputs}
@@ -144,7 +147,7 @@ def write_answer(asked: InferenceAsked, found: Mapping[str, Array], name: str) -
             described.append({**head, "parameters": {"binary_data_size": len(binary[-1])}})
         else:
             described.append({**head, "data": _listed_values(output, array, asked.options)})
-    answer = {"model_name": name, "model_version": VERSION, "outputs": described}
+    answer = {"model_name": model.name, "model_version": model.version, "outputs": described}
     text = to_json(answer | ({} if given.id is None else {"id": given.id}))
     return (b"".join([text, *binary]), len(text)) if binary else (text, None)
 

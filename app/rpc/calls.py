@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from app import repository
 from app.errors import InvalidParameter
 from app.openinference import (
-    VERSION,
     check_model,
     known_priority,
     model_config,
@@ -77,16 +77,36 @@ async def model_infer(service: DetectionService, request: Any, caller: Caller) -
     names = wanted([_output(one) for one in request.outputs])
     longest = service.settings.timeout_ms
     patience = longest if caller.patience is None else min(longest, caller.patience * 1000)
-    plan = service.plan(plan_params(options, patience), caller.started)
+    model = service.model.current
+    plan = service.plan(plan_params(options, patience), caller.started, model=model)
     found = outputs(await service.detect_all(_images(request), plan), options)
     response = messages().ModelInferResponse(
-        model_name=request.model_name, model_version=VERSION, id=request.id
+        model_name=model.name, model_version=model.version, id=request.id
     )
     for name in names:
         array = found[name]
         response.outputs.add(name=name, datatype=DATATYPES[array.dtype], shape=array.shape)
         response.raw_output_contents.append(raw(array))
     return response
+
+
+async def repository_index(service: DetectionService, request: Any, caller: Caller) -> Any:
+    """Every model that may be loaded."""
+    rows = await repository.index(service, request.ready)
+    return messages().RepositoryIndexResponse(models=[vars(row) for row in rows])
+
+
+async def repository_load(service: DetectionService, request: Any, caller: Caller) -> Any:
+    """Serve another model; it goes on where the call's deadline passes."""
+    await repository.load(service, request.model_name, request.parameters)
+    return messages().RepositoryModelLoadResponse()
+
+
+async def repository_unload(service: DetectionService, request: Any, caller: Caller) -> Any:
+    """Nothing to do for a model that does not serve; the one that does stays."""
+    repository.refuse_parameters(request.parameters, ("unload_dependents",))
+    await repository.unload(service, request.model_name)
+    return messages().RepositoryModelUnloadResponse()
 
 
 METHODS: dict[str, Method] = {
@@ -97,9 +117,14 @@ METHODS: dict[str, Method] = {
     "ModelMetadata": model_metadata_of,
     "ModelConfig": model_config_of,
     "ModelInfer": model_infer,
+    "RepositoryIndex": repository_index,
+    "RepositoryModelLoad": repository_load,
+    "RepositoryModelUnload": repository_unload,
 }
 OPEN = ("ServerLive", "ServerReady")
 """Methods that need no key, as of /health."""
+ADMIN = ("RepositoryModelLoad", "RepositoryModelUnload")
+"""Methods that need a key that may load models."""
 
 
 def _images(request: Any) -> list[Source]:

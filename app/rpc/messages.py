@@ -52,6 +52,17 @@ _MESSAGES = {
     "ModelConfig": "1 string name, 2 string platform, 4 int32 max_batch_size, 5 repeated ModelInput input, "
     "6 repeated ModelOutput output",
     "ModelConfigResponse": "1 ModelConfig config",
+    "RepositoryIndexRequest": "1 string repository_name, 2 bool ready",
+    "ModelIndex": "1 string name, 2 string version, 3 string state, 4 string reason",
+    "RepositoryIndexResponse": "1 repeated ModelIndex models",
+    "ModelRepositoryParameter": "1 one bool bool_param, 2 one int64 int64_param, 3 one string string_param, "
+    "4 one bytes bytes_param",
+    "RepositoryModelLoadRequest": "1 string repository_name, 2 string model_name, "
+    "3 map ModelRepositoryParameter parameters",
+    "RepositoryModelLoadResponse": "",
+    "RepositoryModelUnloadRequest": "1 string repository_name, 2 string model_name, "
+    "3 map ModelRepositoryParameter parameters",
+    "RepositoryModelUnloadResponse": "",
 }
 _DATA_TYPES = {"INVALID": 0, "UINT8": 2, "INT32": 8, "INT64": 9, "FP32": 11, "STRING": 13}
 

@@ -10,9 +10,9 @@ import grpc
 
 from app import tracing
 from app.errors import Internal, ServiceError
-from app.keys import check_key
+from app.keys import check_admin, check_key
 from app.logs import chosen_id, request_id
-from app.rpc.calls import METHODS, OPEN, Caller, Method
+from app.rpc.calls import ADMIN, METHODS, OPEN, Caller, Method
 from app.rpc.messages import SERVICE, messages
 from app.rpc.stream import STREAM, answers
 from app.service import DetectionService
@@ -21,7 +21,9 @@ from app.streams import Places
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
     401: grpc.StatusCode.UNAUTHENTICATED,
+    403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
+    409: grpc.StatusCode.FAILED_PRECONDITION,
     413: grpc.StatusCode.INVALID_ARGUMENT,
     422: grpc.StatusCode.INVALID_ARGUMENT,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -116,7 +118,9 @@ async def _call(
     context.set_trailing_metadata(tuple(_ids().items()))
     status = GONE
     try:
-        if name not in OPEN:
+        if name in ADMIN:
+            check_admin(service, _keys(sent))
+        elif name not in OPEN:
             check_key(service, _keys(sent))
         yield started
         status = 200

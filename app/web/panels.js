@@ -27,7 +27,8 @@ export function showServing(health) {
   const serves = [health?.model, health?.engine, health?.device, health?.precision].filter(Boolean).join(" · ");
   $("serving").dataset.status = status;
   $("serving").title = STATUS_WORDS[status] ?? "The server does not answer";
-  const words = status === "ok" ? null : STATUS_WORDS[status] ?? "The server does not answer";
+  const swap = health?.loading ? `Loading ${health.loading}…` : null;
+  const words = status === "ok" ? swap : STATUS_WORDS[status] ?? "The server does not answer";
   $("serving-text").textContent = [words, serves].filter(Boolean).join(" · ");
   $("fallback").hidden = !health?.fallback_reason;
   $("fallback").textContent = health?.fallback_reason ? `Fallback model: ${health.fallback_reason}` : "";

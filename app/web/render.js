@@ -2,7 +2,7 @@
 
 import { markActive, say, showChips, showList } from "./panels.js";
 import { createStage } from "./stage.js";
-import { countByClass, shown, state, summary, sure, whyEmpty } from "./state.js";
+import { countByClass, events, shown, state, summary, sure, whyEmpty } from "./state.js";
 import { createView } from "./view.js";
 
 const $ = (id) => document.getElementById(id);
@@ -32,6 +32,8 @@ export function render(busy = looking) {
 /** Another answer takes the place of the one before. */
 export function take(answer) {
   Object.assign(state, { answer, pointed: null, pinned: null });
+  const version = answer?.model_version ?? state.version;
+  if (state.version && version !== state.version) events.dispatchEvent(new Event("trouble")); // another model serves
 }
 
 function point(index) {

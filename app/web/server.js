@@ -18,6 +18,7 @@ async function watchHealth() {
   clearTimeout(looking);
   const answer = await health();
   showServing(answer);
+  state.version = answer?.model_version ?? null;
   if (["ok", "degraded"].includes(answer?.status)) await takeDefaults();
   else looking = setTimeout(watchHealth, HEALTH_PAUSE);
 }

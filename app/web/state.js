@@ -11,12 +11,13 @@ export const state = {
   size: null, // null: the short side that the model's card has
   tile: null, // null: not cut; "auto", or the tiles' side in pixels
   hidden: new Set(), // names of the classes switched off
+  version: null, // of the model that the header names
   pointed: null, // index of the detection under the pointer or the focus
   pinned: null, // index of the detection that a click keeps
   camera: false, // whether the image is the camera's
 };
 
-/** "key": a key was given; "trouble": the server could not serve; "stopped": a person waits no longer. */
+/** "key": a key was given; "trouble": the server could not serve, or serves another model; "stopped": a person waits no longer. */
 export const events = new EventTarget();
 
 /** Detections at or above the slider's score: {index, box, label, score, name}. */
