@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import schemas, version
+from app import schemas, state_schemas, version
 from app.errors import error_classes
 from app.exports import EXPORTS, Subject
 from app.main import create_app
@@ -341,12 +341,12 @@ async def test_the_examples_of_openapi_are_what_the_service_says(served: Served)
     for example, model in (
         (examples.DETECTION, schemas.DetectResponse),
         (examples.BATCH, schemas.BatchResponse),
-        (examples.HEALTH, schemas.Health),
-        (examples.UNHEALTHY, schemas.Health),
-        (examples.READY, schemas.Readiness),
-        (examples.UNREADY, schemas.Readiness),
-        (examples.MODELS, schemas.ModelList),
-        (examples.SAMPLES, schemas.SampleList),
+        (examples.HEALTH, state_schemas.Health),
+        (examples.UNHEALTHY, state_schemas.Health),
+        (examples.READY, state_schemas.Readiness),
+        (examples.UNREADY, state_schemas.Readiness),
+        (examples.MODELS, state_schemas.ModelList),
+        (examples.SAMPLES, state_schemas.SampleList),
     ):
         assert model.model_validate(example).model_dump(mode="json") == example
     found = Detections(

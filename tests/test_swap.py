@@ -95,7 +95,7 @@ async def test_the_other_model_answers_and_everything_names_it(serve: Serve) -> 
         assert [one["name"] for one in listed["models"] if one["loaded"]] == [NEW]
         assert (await served.client.get("/labels")).json()["1"] == "kite"
         assert shelf.asked[1].endswith(f"models/zoo/{NEW}.toml")
-        assert await served.metric("rcnn_device_memory_bytes", kind="allocated") == 7
+        assert await served.metric("rcnn_device_memory_bytes", device="cpu", kind="allocated") == 7
         text = (await served.client.get("/metrics")).text
         assert text.count("rcnn_model_info{") == 1
         assert 'version="bbb"' in text

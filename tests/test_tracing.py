@@ -87,7 +87,7 @@ def attributes(span: ReadableSpan) -> dict[str, Any]:
 
 
 async def test_a_trace_shows_where_a_requests_time_went(collected: Collected) -> None:
-    app = create_app(Settings(decode_threads=1), random_detector(), collected.tracer)
+    app = create_app(Settings(decode_threads=1), random_detector(), tracer=collected.tracer)
     transport = httpx.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, timeout=60) as client:
         await eventually(lambda: app.state.service.state == "ok", "the service is ready")

@@ -82,6 +82,8 @@ READY = {"ready": True, "status": "ok", "reason": None}
 UNREADY = {"ready": False, "status": "loading", "reason": "the model is being loaded"}
 MODELS = {
     "loaded": "shapes",
+    "loaded_version": VERSION,
+    "loading": None,
     "models": [
         {
             "name": "shapes",
