@@ -101,7 +101,7 @@ def test_closing_ends_a_pause() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         asked.set()
-        return busy("100")
+        return busy("60")
 
     client = Client("http://test", transport=httpx.MockTransport(answer))
     ended: list[object] = []
@@ -174,7 +174,7 @@ def test_leaving_early_ends_what_waits() -> None:
 
     def answer(request: httpx.Request) -> httpx.Response:
         sent.append(request)
-        return httpx.Response(200, json=ANSWER) if len(sent) == 1 else busy("100")
+        return httpx.Response(200, json=ANSWER) if len(sent) == 1 else busy("60")
 
     client = Client("http://test", transport=httpx.MockTransport(answer))
     started = time.monotonic()
