@@ -279,7 +279,7 @@ def restart(program: Program, start: Callable[..., Program], seen: Seen) -> Prog
     program.terminate()
     assert program.ended() == 0
     seen.wait("lost")
-    another = start("--loading", "--seconds", "0.01", port=str(port), max_queue="4")
+    another = start("--loading", "--seconds", "0.01", port=str(port), max_queue="1")
     another.logged("listening")
     seen.wait("503")
     another.process.send_signal(signal.SIGUSR1)
@@ -304,7 +304,7 @@ def pictures() -> Iterable[bytes]:
 
 
 def test_a_restart_in_the_middle_loses_nothing(start: Callable[..., Program]) -> None:
-    program = start("--seconds", "0.01", max_queue="4")
+    program = start("--seconds", "0.01", max_queue="1")
     program.logged("ready")
     transport, found = Counting(limits=LIMITS), []
     seen = transport.seen = Seen()
@@ -321,7 +321,7 @@ def test_a_restart_in_the_middle_loses_nothing(start: Callable[..., Program]) ->
 
 
 async def test_a_restart_in_the_middle_loses_nothing_async(start: Callable[..., Program]) -> None:
-    program = start("--seconds", "0.01", max_queue="4")
+    program = start("--seconds", "0.01", max_queue="1")
     await asyncio.to_thread(program.logged, "ready")
     transport, found = CountingAsync(limits=LIMITS), []
     seen = transport.seen = Seen()
