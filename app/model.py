@@ -74,7 +74,8 @@ class LoadedModel:
     def summary(self) -> str:
         """What it is and where it runs, for the log."""
         it, where = self.detector, ", ".join(self.devices)
-        return f"{self.name} on {where}, engine {it.engine_name}, {it.precision}, version {it.version}"
+        engine = f"engine {it.engine_name}, {it.precision}, batches of up to {self.best_batch}"
+        return f"{self.name} on {where}, {engine}, version {it.version}"
 
     def refuse_other(self, name: str | None, version: str = "") -> None:
         """Raise NotFound for any name and version but its own; None and "" ask for no particular ones."""
@@ -150,12 +151,18 @@ class Model:
         self._metrics = metrics
         self._serving: LoadedModel | None = None
         self._in_memory: WeakSet[LoadedModel] = WeakSet()
+        self._loaders: WeakSet[Worker[str, LoadedModel]] = WeakSet()
         metrics.models_in_memory.set_function(lambda: len(self._in_memory))
 
     @property
     def serving(self) -> LoadedModel | None:
         """What new requests are answered by, or None while it loads or when it could not be loaded."""
         return self._serving
+
+    @property
+    def loading(self) -> bool:
+        """Whether a thread is still loading one, waited for or not."""
+        return any(loader.alive for loader in self._loaders)
 
     @property
     def current(self) -> LoadedModel:
@@ -187,8 +194,11 @@ class Model:
         loader: Worker[str, LoadedModel] = Worker(
             lambda names: [self._load_one(name, max_batch) for name in names], time.monotonic
         )
-        outcome = await loader.call([model])
-        loader.stop()
+        self._loaders.add(loader)
+        try:
+            outcome = await loader.call([model])
+        finally:
+            loader.stop()
         return outcome.results[0] if isinstance(outcome, Ran) else outcome
 
     def _load_one(self, model: str, max_batch: int) -> LoadedModel:

@@ -142,12 +142,12 @@ class DetectionService:
     async def close(self) -> None:
         """Finish what is left while there is time for it, refuse the rest, and end the threads."""
         self.drain()
-        loading = self.swap.stop() or (self._startup is not None and not self._startup.done())
+        self.swap.stop()
         if self._startup is not None:
             self._startup.cancel()
         finished = await self._batcher.close(self.drain_seconds_left)
         self._preparation.close()
-        self.settled = finished and not loading
+        self.settled = finished and not self.model.loading
 
     # another model
 

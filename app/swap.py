@@ -108,13 +108,11 @@ class Swap:
             raise outcome
         return outcome
 
-    def stop(self) -> bool:
-        """Take no other model any more; whether one was being loaded, on a thread that may still run."""
-        loading = self._task is not None and not self._task.done()
+    def stop(self) -> None:
+        """Take no other model any more; one that is being loaded goes on, on its thread, for nobody."""
         for task in (self._task, self._farewell):
             if task is not None:
                 task.cancel()
-        return loading
 
     async def _replace(self, name: str) -> Swapped | ServiceError:
         before = Identity.of(self._model.current)

@@ -51,6 +51,11 @@ class Worker(Generic[T, R]):
         """Let the thread end after the call that it is in, if any."""
         self._jobs.put(None)
 
+    @property
+    def alive(self) -> bool:
+        """Whether the thread has not ended."""
+        return self._thread.is_alive()
+
     def join(self) -> None:
         """Wait for the end of the thread: quick when it was idle as it was stopped."""
         self._thread.join()

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
+from models.batch_size import useful_batch
 from models.canvas import Canvas
 from models.detections import Detections
 from models.engines import EngineChoice, EngineUnavailable, build_engines
@@ -28,8 +29,7 @@ from models.zoo.quantized import find_quantized
 from models.zoo.version import version_of
 
 WARM_UP_SECONDS = 4.0  # no larger batch is tried past this; a heavy model on a CPU gains nothing from batches
-WARM_UP_RUNS, LONG = 3, 0.5  # runs of each size; after so many seconds one will do
-PAYS = 0.9  # of the time per image: a batch twice as large must do with it, or it costs memory and latency
+WARM_UP_RUNS, LONG = 6, 0.5  # runs of each size; no more after so many seconds
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,7 +161,7 @@ class Detector:
         )
 
     def warm_up(self, cap: int) -> int:
-        """Run growing batches: the largest, up to `cap`, that still brings down the time per image.
+        """Run growing batches: the largest, up to `cap`, that still brings down the time per image by enough.
 
         The engine is made ready for each of them, then for what else is likely: the sizes between, portraits.
         """
@@ -179,17 +179,12 @@ class Detector:
         self._engine.get_ready(1, job.canvas.key)
         self.detect([job])
         deadline = time.perf_counter() + WARM_UP_SECONDS
-        useful, best = 1, self._time(job, 1)
-        while useful * 2 <= cap and time.perf_counter() < deadline:
-            try:
-                self._engine.get_ready(useful * 2, job.canvas.key)
-                per_image = self._time(job, useful * 2)
-            except MemoryError:
-                break
-            if per_image > PAYS * best:
-                break
-            useful, best = useful * 2, per_image
-        return useful
+
+        def seconds_per_image(size: int) -> float:
+            self._engine.get_ready(size, job.canvas.key)
+            return self._time(job, size)
+
+        return useful_batch(seconds_per_image, cap, lambda: time.perf_counter() < deadline)
 
     def _sample_job(self) -> Job:
         """A 4:3 picture of noise: it keeps every stage busy, as an empty one would not."""

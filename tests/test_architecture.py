@@ -157,8 +157,9 @@ ARROWS: dict[str, str] = {
     f"models.zoo {VALUES}",
     "models.training.synthetic": "models.training.outlines",
     "models.training.outlines": "",
-    "models.detector": "models.canvas models.engines models.proposals models.roi_align models.postprocess "
-    f"models.room models.stages models.upload models.nvjpeg models.zoo {VALUES}",
+    "models.batch_size": "",
+    "models.detector": "models.batch_size models.canvas models.engines models.proposals models.roi_align "
+    f"models.postprocess models.room models.stages models.upload models.nvjpeg models.zoo {VALUES}",
     "models.zoo": "models.networks",
     "models.proposals": "models.engines models.suppression",
     "models.roi_align": "models.room",

@@ -13,6 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
+from app.main import create_app
+from app.settings import Settings
 from app.swap import COLLECT_SECONDS
 from tests.conftest import Caller, Serve, Served, eventually
 from tests.fakes import CARD, FakeDetector, picture
@@ -338,6 +340,26 @@ async def test_a_load_that_a_stop_cuts_off_is_told_so(serve: Serve) -> None:
         await service.close()
         assert ((await loading).status_code, (await loading).json()["code"]) == (503, "draining")
         assert not service.settled
+        await service.close()  # as the server's lifespan does once more
+        assert not service.settled, "a thread is in the model as long as it is"
+        new.warm.set()
+        await eventually(lambda: not service.model.loading, "the thread ends")
+        await service.close()
+        assert service.settled
+
+
+async def test_a_start_that_a_stop_cuts_off_is_not_settled() -> None:
+    detector = FakeDetector()
+    detector.warm.clear()
+    app = create_app(Settings(), detector)
+    service = app.state.service
+    async with app.router.lifespan_context(app):
+        await eventually(lambda: service.model.loading, "its thread runs")
+        await service.close()
+        assert not service.settled
+    assert not service.settled, "closed twice, and the thread still warms the model up"
+    detector.warm.set()
+    await eventually(lambda: not service.model.loading, "the thread ends")
 
 
 INDEX = "/v2/repository/index"
