@@ -336,7 +336,7 @@ async def test_a_load_that_a_stop_cuts_off_is_told_so(serve: Serve) -> None:
         new.warm.clear()
         loading = asyncio.ensure_future(load(served))
         service = served.app.state.service
-        await eventually(lambda: service.swap.loading == NEW, "the new one loads")
+        await eventually(lambda: service.model.loading, "the new one loads")
         await service.close()
         assert ((await loading).status_code, (await loading).json()["code"]) == (503, "draining")
         assert not service.settled
