@@ -23,7 +23,7 @@ JOB = yaml.safe_load((ROOT / "docker/prometheus/prometheus.yml").read_text())["s
 SUBJECTS = (
     *("Requests by status", "Where the time goes, by stage", "Requests, heat map", "Stage $stage, heat map"),
     *("Queue", "Batch size", "Rejected, by code", "Cancelled", "Deadlines missed", "Padding"),
-    *("Device memory", "Streams"),
+    *("Device memory", "Streams", "Priorities", "Devices"),
 )
 WITHOUT_DATA = {
     "Device memory": "there is none on a CPU",

@@ -321,6 +321,35 @@ async def test_openapi_documents_every_option_body_and_error(served: Served) -> 
     assert document["info"]["version"] == version()
 
 
+async def test_openapi_documents_the_headers_of_answers(served: Served) -> None:
+    document = (await served.client.get("/openapi.json")).json()
+    responses = document["paths"]["/detect"]["post"]["responses"]
+    raw = {"Content-Type": "application/octet-stream"}
+    answers = {
+        "200": await served.client.post("/detect", content=picture(), headers=raw),
+        "400": await served.client.post("/detect", content=b"none", headers=raw),
+    }
+    for status, answer in answers.items():
+        assert str(answer.status_code) == status
+        assert set(responses[status]["headers"]) <= {name.title() for name in answer.headers} | {
+            "X-Request-ID"
+        }
+        assert "X-Request-ID" in answer.headers
+    assert set(responses["200"]["headers"]) == {"X-Request-ID", "X-Model", "X-Model-Version"}
+    assert all("Retry-After" in responses[status]["headers"] for status in ("429", "503"))
+    assert "X-Model" not in document["paths"]["/detect/stream"]["post"]["responses"]["200"]["headers"]
+
+
+async def test_openapi_names_the_keys_of_what_may_be_refused_without(served: Served) -> None:
+    document = (await served.client.get("/openapi.json")).json()
+    assert set(document["components"]["securitySchemes"]) == {"HTTPBearer", "APIKeyHeader"}
+    operations = [one for path in document["paths"].values() for one in path.values()]
+    guarded = [one for one in operations if "security" in one]
+    assert guarded == [one for one in operations if "401" in one["responses"]]
+    assert document["paths"]["/detect"]["post"]["security"] == [{"HTTPBearer": []}, {"APIKeyHeader": []}]
+    assert "security" not in document["paths"]["/health"]["get"]
+
+
 BINARY = ("image/", "multipart/", "application/octet-stream", "text/html")
 
 

@@ -2,11 +2,10 @@
 
 import binascii
 from collections.abc import Iterator
-from typing import Annotated, cast
+from typing import cast
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request, Security, WebSocket
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Request, WebSocket
 from starlette.requests import HTTPConnection
 
 from app.errors import ForeignOrigin
@@ -18,11 +17,6 @@ from app.streams import Places
 SUBPROTOCOL = "rcnn-live"
 KEY_SUBPROTOCOL = "rcnn-key."
 """Before a key in base64url: a browser can give a web socket no header, and a query ends up in logs."""
-
-_bearer = HTTPBearer(auto_error=False, description="One of the keys in RCNN_API_KEYS, if the server has any.")
-_header = APIKeyHeader(
-    name="X-API-Key", auto_error=False, description="The same key, for clients without Bearer."
-)
 
 
 def service_of(request: HTTPConnection) -> DetectionService:
@@ -46,25 +40,21 @@ def places_of(request: HTTPConnection) -> Places:
     return cast(Places, request.app.state.places)
 
 
-async def offered_keys(
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
-    header: Annotated[str | None, Security(_header)],
-) -> tuple[str, ...]:
-    """The keys in the request's headers."""
-    return tuple(text for text in (bearer.credentials if bearer else None, header) if text)
+def offered_keys(request: HTTPConnection) -> tuple[str, ...]:
+    """The keys in the request's headers; app/routes/documents.py documents where they may be."""
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    keys = (bearer.strip() if scheme.lower() == "bearer" else "", request.headers.get("x-api-key"))
+    return tuple(key for key in keys if key)
 
 
-OfferedKeys = Annotated[tuple[str, ...], Depends(offered_keys)]
-
-
-async def require_key(request: Request, offered: OfferedKeys) -> None:
+async def require_key(request: Request) -> None:
     """Refuse a caller without a key of the server's in its headers."""
-    check_key(service_of(request), offered)
+    check_key(service_of(request), offered_keys(request))
 
 
-async def require_admin(request: Request, offered: OfferedKeys) -> None:
+async def require_admin(request: Request) -> None:
     """Refuse a caller without a key in its headers that may load models."""
-    check_admin(service_of(request), offered)
+    check_admin(service_of(request), offered_keys(request))
 
 
 def check_origin(socket: WebSocket) -> None:
@@ -87,11 +77,7 @@ def require_socket_key(socket: WebSocket) -> None:
 
 
 def _socket_keys(socket: WebSocket) -> Iterator[str]:
-    scheme, _, bearer = socket.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer":
-        yield bearer.strip()
-    if key := socket.headers.get("x-api-key"):
-        yield key
+    yield from offered_keys(socket)
     for name in socket.scope.get("subprotocols", []):
         if name.startswith(KEY_SUBPROTOCOL):
             yield _from_base64url(name.removeprefix(KEY_SUBPROTOCOL))

@@ -12,7 +12,7 @@ from app.errors import Dialect, InvalidParameter, ServiceError
 from app.keys import check_key
 from app.model import LoadedModel
 from app.plan import DetectParams, Outcome
-from app.routes.access import OfferedKeys, begun_with, service_of
+from app.routes.access import begun_with, offered_keys, service_of
 from app.routes.answers import names, pixel_boxes, respond, scores
 from app.routes.documents import EVERYWHERE, FILE, OF_DETECTION, protocol
 from app.routes.dropin import Asked, detect_all
@@ -89,9 +89,9 @@ _fraction: TypeAdapter[float] = TypeAdapter(Fraction)
     responses=protocol(DIALECT, EXAMPLE, *OF_DETECTION, *EVERYWHERE),
     openapi_extra={"requestBody": BODY},
 )
-async def detection(request: Request, offered: OfferedKeys) -> Response:
+async def detection(request: Request) -> Response:
     """The file `image` of a form, or its first file; objects by confidence, descending, in whole pixels."""
-    return await _detect(request, offered, None)
+    return await _detect(request, None)
 
 
 @router.post(
@@ -99,13 +99,13 @@ async def detection(request: Request, offered: OfferedKeys) -> Response:
     summary="The models, as CodeProject.AI lists them",
     responses=protocol(DIALECT, LIST_EXAMPLE, "unsupported_media_type", "invalid_parameter", *EVERYWHERE),
 )
-async def custom_list(request: Request, offered: OfferedKeys) -> dict[str, Any]:
+async def custom_list(request: Request) -> dict[str, Any]:
     """The name of the loaded model, or none yet."""
     service = service_of(request)
     form_key = []
     if service.settings.api_keys and media_type_of(request)[0] == MULTIPART:
         form_key = _keys((await read_form(request, FORM_SECONDS, IMAGE)).fields)
-    check_key(service, [*offered, *form_key], ALSO)
+    check_key(service, [*offered_keys(request), *form_key], ALSO)
     loaded = service.model.loaded
     return {"success": True, "models": [loaded.card.name] if loaded else [], "code": 200}
 
@@ -117,9 +117,9 @@ async def custom_list(request: Request, offered: OfferedKeys) -> dict[str, Any]:
     responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
     openapi_extra={"requestBody": BODY},
 )
-async def custom(request: Request, name: str, offered: OfferedKeys) -> Response:
+async def custom(request: Request, name: str) -> Response:
     """As /v1/vision/detection, for clients that name the model; 404 for any but the loaded one."""
-    return await _detect(request, offered, name)
+    return await _detect(request, name)
 
 
 @router.get(
@@ -141,16 +141,16 @@ async def update_available() -> dict[str, Any]:
     return {"success": True, "message": said, "version": None, "updateAvailable": False, "code": 200}
 
 
-async def _detect(request: Request, offered: tuple[str, ...], name: str | None) -> Response:
+async def _detect(request: Request, name: str | None) -> Response:
     service = service_of(request)
-    _, [outcome] = await detect_all(request, partial(_read, request, offered), name)
+    _, [outcome] = await detect_all(request, partial(_read, request), name)
     return respond(to_json(_answer(outcome, service.settings)), "application/json", outcome.timings)
 
 
-async def _read(request: Request, offered: tuple[str, ...], seconds: float) -> Asked:
+async def _read(request: Request, seconds: float) -> Asked:
     service = service_of(request)
     form = await read_form(request, seconds, IMAGE)
-    check_key(service, [*offered, *_keys(form.fields)], ALSO)
+    check_key(service, [*offered_keys(request), *_keys(form.fields)], ALSO)
     params = DetectParams(
         score_threshold=_min_confidence(form.fields),
         max_detections=service.settings.deepstack_max_predictions or None,

@@ -80,7 +80,7 @@ DETECTIONS = {
     | {name: {"schema": {"type": "string"}, "example": text} for name, text in examples.TEXTS.items()},
 }
 
-FRAMES = {
+FRAMES: dict[str, Any] = {
     "description": "A line of JSON for each frame and one that says why it was the last, or the frames with "
     "their detections drawn as parts of multipart/x-mixed-replace (`format`, or `Accept`)",
     "content": {
@@ -110,6 +110,32 @@ CONTENT_SECURITY_POLICY = (
     "default-src 'none'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; connect-src 'self'; frame-ancestors 'none'"
 )
+
+HEADERS = {
+    "X-Request-ID": "The id of the request: the client's own, or one made up; the log has it too.",
+    "Retry-After": "Seconds after which it is worth asking again.",
+    "X-Model": "The model that answered.",
+    "X-Model-Version": "A hash of its card and its weights.",
+}
+_HEADERS = {
+    name: {"description": text, "required": name != "Retry-After", "schema": {"type": "string"}}
+    for name, text in HEADERS.items()
+}
+
+# What app/routes/access.py reads; told here, as FastAPI would solve two more dependencies for each request.
+KEYS = {
+    "HTTPBearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "One of the keys in RCNN_API_KEYS, if the server has any.",
+    },
+    "APIKeyHeader": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The same key, for clients without Bearer.",
+    },
+}
 
 router = APIRouter(include_in_schema=False)
 
@@ -188,7 +214,7 @@ def _problem_response(kinds: list[type[ServiceError]], dialect: Dialect) -> dict
 @router.get("/openapi.json")
 async def openapi(request: Request) -> Response:
     """The OpenAPI document."""
-    return JSONResponse(_true(request.app.openapi()))
+    return JSONResponse(_with_keys(_with_headers(_true(request.app.openapi()))))
 
 
 def _true(document: dict[str, Any]) -> dict[str, Any]:
@@ -200,6 +226,34 @@ def _true(document: dict[str, Any]) -> dict[str, Any]:
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
     return document
+
+
+def _with_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the keys that an operation takes, which are those of its 401."""
+    document["components"]["securitySchemes"] = KEYS
+    for path in document["paths"].values():
+        for operation in path.values():
+            if "401" in operation["responses"]:
+                operation["security"] = [{name: []} for name in KEYS]
+    return document
+
+
+def _with_headers(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with the headers of its answers."""
+    for path in document["paths"].values():
+        for responses in (operation["responses"] for operation in path.values()):
+            for status, response in responses.items():
+                named = ["X-Request-ID"]
+                named += ["Retry-After"] if status in ("429", "503") else []
+                named += ["X-Model", "X-Model-Version"] if _of_one_model(status, responses) else []
+                response["headers"] = {name: _HEADERS[name] for name in named}
+    return document
+
+
+def _of_one_model(status: str, responses: dict[str, Any]) -> bool:
+    """Whether these are detections, which alone can come too late; the frames of a stream name their own."""
+    frames = set(FRAMES["content"]) & set(responses[status].get("content", {}))
+    return status == "200" and "504" in responses and not frames
 
 
 @router.get("/docs")

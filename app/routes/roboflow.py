@@ -16,7 +16,7 @@ from app.errors import DeadlineExceeded, Dialect, InvalidParameter, ServiceError
 from app.fetch import Fetcher
 from app.keys import check_key
 from app.plan import MAX_IMAGES, DetectParams, Outcome
-from app.routes.access import OfferedKeys, begun_with, service_of
+from app.routes.access import begun_with, offered_keys, service_of
 from app.routes.answers import PIXEL_DECIMALS, names, rounded, scores
 from app.routes.documents import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, json_body, protocol
 from app.routes.dropin import Asked, detect_all
@@ -101,23 +101,19 @@ router = APIRouter(tags=["Roboflow"])
     responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
     openapi_extra={"requestBody": BODY},
 )
-async def infer(
-    request: Request, offered: OfferedKeys, api_key: Annotated[str | None, Query()] = None
-) -> Response:
+async def infer(request: Request, api_key: Annotated[str | None, Query()] = None) -> Response:
     """One image, or a list of them answered by a list; pixels of the image, class ids as of /labels."""
-    keys = [*offered, *([api_key] if api_key else [])]
+    keys = [*offered_keys(request), *([api_key] if api_key else [])]
     asked, outcomes = await detect_all(request, partial(_read, request, keys))
     answers = [_answer(outcome) for outcome in outcomes]
     return Response(to_json(answers if asked.several else answers[0]), media_type="application/json")
 
 
 @router.get("/model/registry", summary="The models", responses=protocol(DIALECT, REGISTRY, *EVERYWHERE))
-async def registry(
-    request: Request, offered: OfferedKeys, api_key: Annotated[str | None, Query()] = None
-) -> dict[str, Any]:
+async def registry(request: Request, api_key: Annotated[str | None, Query()] = None) -> dict[str, Any]:
     """The name of the loaded model, or none yet: what `inference_sdk` asks before it sends an image."""
     service = service_of(request)
-    check_key(service, [*offered, *([api_key] if api_key else [])], ALSO)
+    check_key(service, [*offered_keys(request), *([api_key] if api_key else [])], ALSO)
     loaded = service.model.loaded
     known = [{"model_id": loaded.card.name, "task_type": "object-detection"}] if loaded else []
     return {"models": known}
