@@ -12,7 +12,7 @@ import shutil
 import socket
 import statistics
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,8 @@ OBJECT_STORE_BYTES = 200_000_000
 WANTED_RATIO = 1.7
 REPLICA = "SERVE_REPLICA::default#Replica#"
 PROCESS = "ray::ServeReplica:default:Replica"
+
+Build = Callable[[Arguments], Any]
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def cluster(cpus: int = 4, **given: Any) -> Iterator[str]:
+def cluster(cpus: int = 4, build: Build | None = None, **given: Any) -> Iterator[str]:
     """Ray with the service on it; the address to ask. Ended, with all that it wrote, at the end."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
@@ -58,7 +60,7 @@ def cluster(cpus: int = 4, **given: Any) -> Iterator[str]:
     from ray import serve
 
     port, folder = free_port(), tempfile.mkdtemp(prefix="ray-")
-    deploy(**given, start=False)  # before Ray starts, as `serve run` does: it says where the door is
+    deploy(build, **given, start=False)  # before Ray starts, as `serve run` does: it says where the door is
     try:
         ray.init(
             address="local",
@@ -70,7 +72,7 @@ def cluster(cpus: int = 4, **given: Any) -> Iterator[str]:
             log_to_driver=False,
         )
         serve.start(http_options={"host": "127.0.0.1", "port": port})
-        deploy(**given)
+        deploy(build, **given)
         yield f"http://127.0.0.1:{port}"
     finally:
         serve.shutdown()
@@ -78,11 +80,11 @@ def cluster(cpus: int = 4, **given: Any) -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def deploy(start: bool = True, **given: Any) -> None:
+def deploy(build: Build | None = None, start: bool = True, **given: Any) -> None:
     """Run the application with these arguments; what runs is changed to them."""
-    from app.distributed.ray_serve import build
+    from app.distributed import ray_serve
 
-    application = build(Arguments(**given))
+    application = (build or ray_serve.build)(Arguments(**given))
     if start:
         from ray import serve
 

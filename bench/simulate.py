@@ -45,7 +45,7 @@ def main() -> int:
         "scaled": (scaled_rows(traces), f"goodput is the share answered {within_it}", SCALED),
     }
     for rows, heading, columns in shown.values():
-        _print(rows, heading, columns)
+        print_table(rows, heading, columns)
     write_json(
         given.json, {"steady": [asdict(one) for one in found], "scaled": [asdict(one) for one in traces]}
     )
@@ -164,7 +164,7 @@ def _validate(given: argparse.Namespace, rules: Rules) -> int:
     rows = compared_rows(found)
     if given.page:
         given.page.write_text(with_table(given.page.read_text(), "validated", rows, COMPARED))
-    _print(rows, f"{given.model}, the server and the model; {title(machine)}", COMPARED)
+    print_table(rows, f"{given.model}, the server and the model; {title(machine)}", COMPARED)
     print(f"ms of a batch by its size: {sizes}; outside of it {_middle(times)} ms")
     print(f"throughput and p99 within {AIM:.0%}: {'yes' if within(found) else 'no'}")
     everything = {"machine": machine, "model": given.model}
@@ -186,7 +186,8 @@ def _sizes(most: int) -> list[int]:
     return [size for size in REPLICAS if size <= most]
 
 
-def _print(rows: Rows, heading: str, columns: Sequence[str]) -> None:
+def print_table(rows: Rows, heading: str, columns: Sequence[str]) -> None:
+    """On a wide terminal, numbers to the right."""
     table = Table(title=heading, title_justify="left", box=None, header_style="dim", pad_edge=False)
     for column in columns:
         table.add_column(column, justify="right")

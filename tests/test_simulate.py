@@ -18,6 +18,7 @@ from bench.load import Plan, figures, percentile
 from bench.recorded import Batch, Recorded, read
 from bench.scaling import DOWN_SECONDS, DOWN_SHARE, UP_FACTOR, Autoscaler, Gauges, Scaling
 from bench.scenarios import Steady, highest_load
+from bench.two_replicas import StandIn, stretched
 from bench.validation import Compared, as_tally, modelled, read_times, service_times, within, write_times
 from tests.conftest import ROOT, Serve
 from tests.fakes import FakeDetector, picture
@@ -197,6 +198,28 @@ async def test_a_recorded_detector_serves_and_writes_down_its_batches(tmp_path: 
     assert [batch.size for batch in read(path)] == [1, 1]
     assert all(0 <= batch.seconds < 10 and batch.idle > 0 for batch in read(path))
     assert len(read(path, skip=1)) == 1
+
+
+async def test_a_stand_in_takes_measured_times_and_finds_nothing(serve: Serve) -> None:
+    batches = {1: [0.02], 2: [0.03]}
+    async with serve(StandIn(FakeDetector(), batches)) as served:
+        raw = {"Content-Type": "application/octet-stream"}
+        response = await served.client.post("/detect", content=picture(100, 80), headers=raw)
+        assert (response.status_code, response.json()["boxes"]) == (200, [])
+        assert response.json()["image"] == {"width": 100, "height": 80}
+        assert response.json()["timings_ms"]["inference"] >= 20
+        assert StandIn(FakeDetector(), batches).warm_up(8) == 2
+
+
+def test_a_slower_device_has_every_size_of_batch() -> None:
+    slower = stretched(ServiceTimes({1: [0.1], 4: [0.2, 0.3]}, [0.01]), 5)
+    assert slower.outside == [0.01]
+    assert {size: pytest.approx(found) for size, found in slower.batches.items()} == {
+        1: [0.5],
+        2: [1.0],
+        3: [0.75, 1.125],
+        4: [1.0, 1.5],
+    }
 
 
 def test_service_times_come_back_from_their_file(tmp_path: Path) -> None:

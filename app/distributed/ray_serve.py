@@ -8,6 +8,7 @@ replica, holds as many as all replicas do while all are full, and beyond that th
 import os
 from typing import TYPE_CHECKING, Any
 
+from app.detector import Detector
 from app.distributed.arguments import LAST_ANSWERS_SECONDS, Arguments
 from app.distributed.door import CALLBACK, LATER_SECONDS
 from app.distributed.ledger import Ledger
@@ -26,6 +27,11 @@ REPORTERS = 10_000  # replicas that may wait at the ledger
 
 def build(arguments: Arguments) -> "Application":
     """The application: raises ValueError where arguments or settings are wrong, before anything starts."""
+    return build_of(RayReplica, arguments)
+
+
+def build_of(kind: "type[RayReplica]", arguments: Arguments, *given: Any) -> "Application":
+    """The same of another kind of replica, which is `given` more."""
     from ray import serve
 
     settings = arguments.settings()
@@ -33,19 +39,19 @@ def build(arguments: Arguments) -> "Application":
     # whoever started it has set it.
     os.environ.setdefault(CALLBACK_VARIABLE, CALLBACK)
     ledger = serve.deployment(Ledger, name="Ledger", **_ledger_options()).bind()
-    replica = serve.deployment(serve.ingress()(RayReplica), name="Replica", **options(arguments, settings))
-    return replica.bind(settings, ledger)
+    replica = serve.deployment(serve.ingress()(kind), name="Replica", **options(arguments, settings))
+    return replica.bind(settings, ledger, *given)
 
 
 class RayReplica(Replica):
     """A replica with what only Ray can tell it: its name, and the way to the ledger."""
 
-    def __init__(self, settings: Settings, ledger: Any) -> None:
+    def __init__(self, settings: Settings, ledger: Any, detector: Detector | None = None) -> None:
         from ray import serve
 
         configure_logging(settings.log_level, settings.log_format)
         name = serve.get_replica_context().replica_id.unique_id
-        super().__init__(settings, name, RayLedger(ledger, name))
+        super().__init__(settings, name, RayLedger(ledger, name), detector)
 
     def __serve_build_asgi_app__(self) -> Any:
         """What Ray Serve calls for the app, in the replica; its lifespan runs there too."""

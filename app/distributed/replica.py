@@ -10,6 +10,7 @@ from fastapi import APIRouter, FastAPI, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.detector import Detector
 from app.distributed.door import REQUEST_START
 from app.main import create_app
 from app.metrics import merged
@@ -33,8 +34,11 @@ class LedgerOf(Protocol):
 class Replica:
     """A DetectionService that Ray Serve starts, asks for its health, and drains."""
 
-    def __init__(self, settings: Settings, name: str, ledger: LedgerOf) -> None:
-        self.application = replica_app(create_app(settings), name, ledger)
+    def __init__(
+        self, settings: Settings, name: str, ledger: LedgerOf, detector: Detector | None = None
+    ) -> None:
+        """With a `detector` that one is served, else the model that the settings name."""
+        self.application = replica_app(create_app(settings, detector), name, ledger)
 
     @property
     def service(self) -> DetectionService:

@@ -1,0 +1,151 @@
+"""The model of bench/fleet.py beside two replicas: `python -m bench.two_replicas` in a venv that has Ray.
+
+Their devices are stand-ins that take as long as measured batches did, stretched, and compute nothing: two
+cores cannot hold two devices, Ray's proxy and the load. All else is real: Ray and its balancer, the service
+in each replica, decoding, sockets. What a request spends outside of its batch is measured first, with a
+device that takes no time.
+"""
+
+import argparse
+import asyncio
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.distributed.ray_serve import RayReplica, build_of
+from app.loading import load
+from app.settings import Settings
+from bench import pictures
+from bench.fleet import Rules, ServiceTimes
+from bench.load import Asker, Plan, Target, measure
+from bench.machine import describe_machine, title
+from bench.options import command_line, write_json
+from bench.overload import MOST_CONNECTIONS
+from bench.replicas import cluster
+from bench.simulate import COMPARED, TIMES, compared_rows, print_table, with_table
+from bench.validation import AIM, FACTORS, Compared, modelled, read_times, within
+from models.detections import Detections
+
+REPLICAS = 2
+Batches = Mapping[int, Sequence[float]]
+"""Seconds that batches take, by their size."""
+
+
+class StandIn:
+    """A detector that decodes and prepares as its model does, then waits as long as a batch takes."""
+
+    def __init__(self, detector: Any, batches: Batches) -> None:
+        self._detector, self._batches = detector, batches
+        self._draw = random.Random()  # noqa: S311  # times, not secrets
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._detector, name)
+
+    def warm_up(self, cap: int) -> int:
+        """The largest batch that was measured."""
+        return min(cap, max(self._batches))
+
+    def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> list[Detections]:
+        """Nothing, in each of the images, and in good time."""
+        seconds = self._draw.choice(self._batches[len(jobs)])
+        time.sleep(seconds)
+        observe("dense", seconds)
+        nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32)
+        return [Detections(*nothing) for _ in jobs]
+
+
+class Stand(RayReplica):
+    """A replica with such a device."""
+
+    def __init__(self, settings: Settings, ledger: Any, batches: Batches) -> None:
+        super().__init__(settings, ledger, StandIn(load(settings), batches))
+
+
+def stretched(times: ServiceTimes, factor: float) -> ServiceTimes:
+    """Of a device that is so many times slower; with every size up to the largest, for any may come."""
+    sizes = range(1, max(times.batches) + 1)
+    known = {size: min(times.batches, key=lambda one: (abs(one - size), one)) for size in sizes}
+    batches = {
+        size: [seconds * factor * size / known[size] for seconds in times.batches[known[size]]]
+        for size in sizes
+    }
+    return ServiceTimes(batches, times.outside)
+
+
+def outside(image: Path, given: argparse.Namespace) -> list[float]:
+    """Seconds of requests, one after the other, that the device takes no time for."""
+    with cluster(build=_with({1: [0.0]}), model=given.model, replicas=1, threads=1) as url:
+        target = Target(_port(url))
+        measure(target, [image], Plan(1, 3.0))  # warm-up
+        asker = Asker(target, [image.read_bytes()], Plan(1, given.seconds / 3))
+        return list(asyncio.run(asker.run()).latencies)
+
+
+def compare(image: Path, given: argparse.Namespace) -> list[Compared]:
+    """Each load on two replicas, and in the model of them."""
+    times = stretched(read_times(given.times), given.slower)
+    times = ServiceTimes(times.batches, outside(image, given))
+    rules, found = Rules(max_batch=max(times.batches), max_queue=given.max_queue, balancer="two"), []
+    settings = {"model": given.model, "max_queue": given.max_queue, "replicas": REPLICAS, "threads": 1}
+    with cluster(build=_with(times.batches), **settings) as url:
+        target = Target(_port(url))
+        measure(target, [image], Plan(8, 3.0))
+        for index, factor in enumerate(FACTORS):
+            rate = factor * REPLICAS * times.capacity
+            plan = Plan(MOST_CONNECTIONS, given.seconds, rate=rate, seed=7 + index)
+            real = measure(target, [image], plan)
+            found.append(Compared(f"{factor:g}x", rate, real, modelled(times, rules, plan, REPLICAS)))
+    return found
+
+
+def _with(batches: Batches) -> Callable[[Any], Any]:
+    return partial(_build, batches)
+
+
+def _build(batches: Batches, arguments: Any) -> Any:
+    return build_of(Stand, arguments, batches)
+
+
+def _port(url: str) -> int:
+    return int(url.rpartition(":")[2])
+
+
+def main() -> int:
+    """Print the table; 1 where the model is not within the aim."""
+    given, machine = _arguments(), describe_machine()
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        found = compare(pictures.write(Path(folder) / "scene.jpg"), given)
+    rows = compared_rows(found)
+    print_table(rows, f"{REPLICAS} replicas on Ray and the model; {title(machine)}", COMPARED)
+    print(f"throughput and p99 within {AIM:.0%}: {'yes' if within(found) else 'no'}")
+    if given.page:
+        given.page.write_text(with_table(given.page.read_text(), "validated-ray", rows, COMPARED))
+    write_json(given.json, {"machine": machine, "runs": [asdict(one) for one in found]})
+    return 0 if within(found) else 1
+
+
+def _arguments() -> argparse.Namespace:
+    parser = command_line(__doc__)
+    parser.add_argument("--model", default="shapes")
+    parser.add_argument("--seconds", type=float, default=60, help="of each load")
+    parser.add_argument(
+        "--slower", type=float, default=5, help="times as slow as the device that was measured"
+    )
+    parser.add_argument(
+        "--times", type=Path, default=TIMES, help="service times, as bench.simulate saved them"
+    )
+    parser.add_argument("--max-queue", type=int, default=64)
+    parser.add_argument("--page", type=Path, help="a page whose table is replaced")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
