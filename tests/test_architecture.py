@@ -96,8 +96,8 @@ ARROWS: dict[str, str] = {
     "app.batcher app.devices app.waiting_room "
     "app.plan app.errors app.metrics app.settings app.schemas app.logs app.loading app.fetch app.rpc "
     "app.streams app.tracing app.otlp",
-    "app.distributed": "app.main app.routes app.middleware app.service app.detector app.metrics app.errors app.logs "
-    "app.settings",
+    "app.distributed": "app.main app.routes app.middleware app.service app.detector app.metrics app.errors "
+    "app.logs app.settings",
     # a request, from the outside in
     "app.exports": "models.detections",
     "app.routes": "app app.caller app.service app.streams app.plan app.schemas app.state_schemas app.errors "
