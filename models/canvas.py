@@ -5,6 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -85,33 +87,66 @@ def _padded(side: int) -> int:
 def _resize(image: Image, height: int, width: int, send: Send) -> Tensor:
     """Bilinear resize without antialiasing: float32 (height, width * 3) in 0..255, colours side by side.
 
-    By hand, from the four pixels that each new one touches: only they become floats, which takes half to a
-    third of the time of torch's kernel on a large image and none of its memory. Bytes are taken rather than
-    pixels of three, for which numpy has no fast path.
+    By hand, from the pixels that the new ones touch: only they become floats, which takes half to a third of
+    the time of torch's kernel and none of its memory on a large image. First along the rows, each of which
+    new rows share, then from row to row. Bytes are taken rather than pixels of three, for which numpy has no
+    fast path.
     """
-    upper, lower, down = _taps(image, 0, height)
-    left, right, across = _taps(image, 1, width)
-    columns = [(3 * column[:, None] + torch.arange(3)).view(-1).numpy() for column in (left, right)]
-    stored = image.pixels.reshape(len(image.pixels), -1)
-    rows = (stored[row.numpy()] for row in (upper, lower))
-    corners = [send(torch.from_numpy(row.take(column, 1))) for row in rows for column in columns]
-    across, down = send(across.repeat_interleave(3)), send(down[:, None])
-    above, below = (corners[k].float().lerp_(corners[k + 1].float(), across) for k in (0, 2))
-    return above.lerp_(below, down)
+    down, across = _taps_of(image, 0, height), _taps_of(image, 1, width)
+    rows = image.pixels.reshape(len(image.pixels), -1)[down.touched]
+    columns = ((3 * column[:, None] + np.arange(3)).reshape(-1) for column in across.ends)
+    left, right = (send(torch.from_numpy(rows.take(column, 1))) for column in columns)
+    order = [] if down.apart else [send(torch.from_numpy(row)) for row in (down.before, down.after)]
+    rightness, belowness = send(across.weight.repeat_interleave(3)), send(down.weight[:, None])
+    lines = left.float().lerp_(right.float(), rightness)
+    above, below = [lines.index_select(0, row) for row in order] or (lines[:height], lines[height:])
+    return above.lerp_(below, belowness)
 
 
-def _taps(image: Image, axis: int, new_size: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Stored pixels before and after the centre of each new one along the axis, and the latter's weight.
+@dataclass(frozen=True, eq=False)
+class _Taps:
+    """Along an axis: stored pixels that are touched; of each new pixel which of them lie before and after it.
+
+    `weight` is that of the latter.
+    """
+
+    touched: npt.NDArray[np.int64]
+    before: npt.NDArray[np.int64]
+    after: npt.NDArray[np.int64]
+    weight: Tensor
+
+    @property
+    def ends(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Stored pixels before and after each new one."""
+        return self.touched[self.before], self.touched[self.after]
+
+    @property
+    def apart(self) -> bool:
+        """Whether no two new ones share any: then all those before come first, those after behind them."""
+        return len(self.touched) == 2 * len(self.before)
+
+
+def _taps_of(image: Image, axis: int, new_size: int) -> _Taps:
+    stored = image.pixels.shape[axis]
+    if draft := image.draft:
+        size, start = (image.height, image.width)[axis], (draft.top, draft.left)[axis]
+        return _taps(stored, new_size, size, draft.scale, start)
+    return _taps(stored, new_size, stored, 1, 0)
+
+
+@lru_cache(maxsize=256)
+def _taps(stored: int, new_size: int, size: int, scale: int, start: int) -> _Taps:
+    """From `stored` pixels, each of `scale` of an image's `size` and the first at `start`, to new ones.
 
     torch's kernel takes the ratio in float32 and rounds once more at the end, so this does too: at pixel
-    1000 the exact ratio would already put the weights 1e-4 apart.
+    1000 the exact ratio would already put the weights 1e-4 apart. Kept, for images come in few sizes.
     """
-    stored = image.pixels.shape[axis]
-    size, scale, start = stored, 1, 0
-    if draft := image.draft:
-        size, scale, start = (image.height, image.width)[axis], draft.scale, (draft.top, draft.left)[axis]
     ratio = torch.tensor(size / new_size, dtype=torch.float32).double()
     places = (torch.arange(new_size).double() + 0.5) * ratio  # on the image
     centres = ((places - start) / scale - 0.5).clamp_(min=0).float()
     low = centres.long().clamp_(max=stored - 1)
-    return low, (low + 1).clamp_(max=stored - 1), centres - low
+    both = torch.cat([low, (low + 1).clamp_(max=stored - 1)]).numpy()
+    touched, where = np.unique(both, return_inverse=True)
+    if len(touched) == len(both):
+        touched, where = both, np.arange(len(both))
+    return _Taps(touched, where[:new_size], where[new_size:], centres - low)

@@ -33,12 +33,24 @@ def test_only_what_is_needed_is_sent_and_as_bytes() -> None:
 
     canvas = prepare(image(1600, 900), 90, 160, send)
     assert torch.equal(canvas.pixels, prepare(image(1600, 900), 90, 160).pixels)
-    corners, weights = sent[:4], sent[4:]  # the four pixels that each new one is made of
-    assert {(tuple(tensor.shape), tensor.dtype) for tensor in corners} == {((160, 3 * 90), torch.uint8)}
+    ends, weights = sent[:2], sent[2:]  # before and after each new pixel, in the two rows that it touches
+    assert {(tuple(tensor.shape), tensor.dtype) for tensor in ends} == {((2 * 160, 3 * 90), torch.uint8)}
     assert {(tensor.numel(), tensor.dtype) for tensor in weights} == {
         (3 * 90, torch.float32),
         (160, torch.float32),
     }
+
+
+def test_rows_that_new_ones_share_are_sent_once() -> None:
+    sent: list[Tensor] = []
+
+    def send(tensor: Tensor) -> Tensor:
+        sent.append(tensor)
+        return tensor.clone()
+
+    canvas = prepare(image(100, 90), 180, 200, send)
+    assert torch.equal(canvas.pixels, prepare(image(100, 90), 180, 200).pixels)
+    assert [tuple(tensor.shape) for tensor in sent if tensor.dtype == torch.uint8] == [(100, 3 * 180)] * 2
 
 
 def test_all_that_follows_happens_on_the_device() -> None:
