@@ -43,6 +43,7 @@ def main() -> None:
         folder,
         "--archive-format",
         "no-archive",
+        "--force",  # both engines of one run have the folder
     ]
     subprocess.run(archiver, check=True)  # noqa: S603  # its own program, in its own environment
     command = [BIN / "torchserve", "--foreground", "--disable-token-auth", "--model-store", folder]
