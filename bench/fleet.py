@@ -30,16 +30,19 @@ class ServiceTimes:
 
     `fresh` is of batches that begin on an idle device, where nothing else is being decoded: of the sizes that
     it lacks, and of those that follow another, `batches` says it, the turn from one to the next included.
+    Each request that arrives while a batch runs makes that `per_arrival` longer: it is decoded on its cores.
     """
 
     batches: Mapping[int, Sequence[float]]
     outside: Sequence[float]
     fresh: Mapping[int, Sequence[float]] = field(default_factory=dict)
+    per_arrival: float = 0.0
 
     @property
     def capacity(self) -> float:
         """Images a second of one device that never waits."""
-        return max(size * len(times) / sum(times) for size, times in self.batches.items())
+        spent = {size: sum(times) / size / len(times) for size, times in self.batches.items()}
+        return 1 / (min(spent.values()) + self.per_arrival)
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ class _Request:
 
 
 class _Replica:
-    __slots__ = ("admission", "began", "busy", "busy_seconds", "door", "queue", "waiting")
+    __slots__ = ("admission", "began", "busy", "busy_seconds", "door", "late", "queue", "waiting")
 
     def __init__(self, rules: Rules, clock: Callable[[], float]) -> None:
         self.admission = Admission(rules.max_queue, ROOMY, clock)
@@ -84,6 +87,7 @@ class _Replica:
         self.door: deque[_Request] = deque()
         self.waiting = 0  # at the door; those in `door` whose time was up are no longer among them
         self.busy, self.began, self.busy_seconds = False, 0.0, 0.0
+        self.late = 0.0  # by how much the batch that runs ends later than was expected
 
     def seconds_busy(self, now: float) -> float:
         """Until now, the batch that runs included."""
@@ -170,6 +174,8 @@ class Fleet:
             request.permit = replica.admission.admit(0, request.deadline)
         except Overloaded:
             return False
+        if replica.busy:
+            replica.late += self._times.per_arrival
         self._at(self._now + self._draw.choice(self._times.outside), self._prepared, replica, request)
         return True
 
@@ -209,6 +215,10 @@ class Fleet:
         return self._batches[size]
 
     def _done(self, replica: _Replica, batch: list[_Request], seconds: float) -> None:
+        if late := replica.late:
+            replica.late = 0.0
+            self._at(self._now + late, self._done, replica, batch, seconds + late)
+            return
         replica.admission.observe(len(batch), seconds)
         replica.busy = False
         replica.busy_seconds += seconds

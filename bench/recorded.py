@@ -16,37 +16,51 @@ from app.settings import Settings
 
 
 class Recorded:
-    """A detector that writes a line for each batch: images, seconds, seconds of idleness before it."""
+    """A detector that writes a line for each batch.
+
+    Images, seconds, seconds of idleness before it, and how many images were prepared while it ran.
+    """
 
     def __init__(self, detector: Any, notebook: TextIO) -> None:
         self._detector, self._notebook = detector, notebook
         self._ended = time.perf_counter()
+        self._prepared = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._detector, name)
 
+    def prepare(self, image: Any, size: int | None) -> Any:
+        """As the detector's own."""
+        canvas = self._detector.prepare(image, size)
+        self._prepared += 1
+        return canvas
+
     def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> Any:
         """As the detector's own."""
-        began = time.perf_counter()
+        began, before = time.perf_counter(), self._prepared
         found = self._detector.detect(jobs, observe)
         idle, self._ended = began - self._ended, time.perf_counter()
-        self._notebook.write(f"{len(jobs)} {self._ended - began:.6f} {idle:.6f}\n")
+        self._notebook.write(f"{len(jobs)} {self._ended - began:.6f} {idle:.6f} {self._prepared - before}\n")
         return found
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A line of the notebook: images, seconds, and for how many seconds the device had been idle."""
+    """A line of the notebook: `idle` are the seconds before it, `prepared` the images prepared meanwhile."""
 
     size: int
     seconds: float
     idle: float
+    prepared: int = 0
 
 
 def read(notebook: Path, skip: int = 0) -> list[Batch]:
     """The batches from line `skip` on."""
     lines = notebook.read_text().splitlines()[skip:]
-    return [Batch(int(size), float(seconds), float(idle)) for size, seconds, idle in map(str.split, lines)]
+    return [
+        Batch(int(size), float(seconds), float(idle), int(prepared))
+        for size, seconds, idle, prepared in map(str.split, lines)
+    ]
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 
 from bench import pictures
 from bench.arrivals import due_times
@@ -21,6 +22,7 @@ CLOSED = (1, 2, 3, 4, 6, 8, 12, 16)  # connections that the service times are me
 AHEAD = (0.4, 0.7, 1.0)  # shares of the capacity that they are measured at too, by other arrivals
 FACTORS = (0.5, 0.8, 1.2)
 START_PATIENCE = 240.0
+LEAST = 0.3  # of a batch is its own, whatever was prepared meanwhile
 IDLE = 0.003  # seconds without a batch; shorter ones are the turn from one to the next
 DRAWS = 5  # runs of the model, of which the middle one counts
 AIM = 0.1  # how far the model may be from the server
@@ -85,14 +87,33 @@ class Bench:
 
 
 def service_times(found: Sequence[Batch], outside: Sequence[float]) -> ServiceTimes:
-    """Batches apart by size, and by whether they followed another: then the turn to them is theirs too."""
-    following, fresh = defaultdict(list), defaultdict(list)
+    """Batches apart by size, and by whether they followed another: then the turn to them is theirs too.
+
+    What images that were prepared meanwhile took from them is told apart.
+    """
+    following, fresh, stolen = defaultdict(list), defaultdict(list), per_arrival(found)
     for batch in found:
+        alone = max(batch.seconds - stolen * batch.prepared, LEAST * batch.seconds)
         if batch.idle > IDLE:
-            fresh[batch.size].append(batch.seconds)
+            fresh[batch.size].append(alone)
         else:
-            following[batch.size].append(batch.seconds + batch.idle)
-    return ServiceTimes(dict(sorted(following.items())), outside, dict(sorted(fresh.items())))
+            following[batch.size].append(alone + batch.idle)
+    return ServiceTimes(dict(sorted(following.items())), outside, dict(sorted(fresh.items())), stolen)
+
+
+def per_arrival(found: Sequence[Batch]) -> float:
+    """Seconds that each image prepared meanwhile adds to a batch: the slope within the sizes, or 0."""
+    sizes = defaultdict(list)
+    for batch in found:
+        sizes[batch.size].append(batch)
+    both, square = 0.0, 0.0
+    for batches in sizes.values():
+        images, seconds = (
+            fmean(one) for one in zip(*((b.prepared, b.seconds) for b in batches), strict=True)
+        )
+        both += sum((batch.prepared - images) * (batch.seconds - seconds) for batch in batches)
+        square += sum((batch.prepared - images) ** 2 for batch in batches)
+    return max(0.0, both / square) if square else 0.0
 
 
 def validate(model: str, seconds: float, rules: Rules) -> tuple[ServiceTimes, list[Compared]]:
@@ -123,6 +144,7 @@ def write_times(path: Path, times: ServiceTimes, everything: dict[str, object]) 
         name: {size: [round(one, 5) for one in found] for size, found in by_size.items()}
         for name, by_size in (("batches", times.batches), ("fresh", times.fresh))
     }
+    rounded["per_arrival"] = round(times.per_arrival, 6)
     rounded["outside"] = [round(one, 5) for one in times.outside]
     path.write_text(json.dumps({**everything, **rounded}) + "\n")
 
@@ -133,7 +155,7 @@ def read_times(path: Path) -> ServiceTimes:
     batches, fresh = (
         {int(size): tuple(seconds) for size, seconds in found[name].items()} for name in ("batches", "fresh")
     )
-    return ServiceTimes(batches, tuple(found["outside"]), fresh)
+    return ServiceTimes(batches, tuple(found["outside"]), fresh, found.get("per_arrival", 0.0))
 
 
 def within(found: Sequence[Compared], aim: float = AIM) -> bool:

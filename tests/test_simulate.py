@@ -19,7 +19,16 @@ from bench.recorded import Batch, Recorded, read
 from bench.scaling import DOWN_SECONDS, DOWN_SHARE, UP_FACTOR, Autoscaler, Gauges, Scaling
 from bench.scenarios import Steady, highest_load
 from bench.two_replicas import StandIn, stretched
-from bench.validation import Compared, as_tally, modelled, read_times, service_times, within, write_times
+from bench.validation import (
+    Compared,
+    as_tally,
+    modelled,
+    per_arrival,
+    read_times,
+    service_times,
+    within,
+    write_times,
+)
 from tests.conftest import ROOT, Serve
 from tests.fakes import FakeDetector, picture
 from tests.test_lifecycle import AS_PNG
@@ -78,6 +87,27 @@ def test_a_batch_on_an_idle_device_has_times_of_its_own() -> None:
 
 
 # --- admission
+
+
+def test_what_arrives_meanwhile_makes_a_batch_longer() -> None:
+    times = ServiceTimes({1: [SECOND]}, [0.0], per_arrival=0.02)
+    outcome = Fleet(times, ALONE, 1).run([0.0, 0.05, 0.11, 1.0])
+    # the first until 0.12, with two that arrive; the others have the device for themselves
+    assert list(outcome.finished) == pytest.approx([0.14, 0.24, 0.34, 1.1])
+    assert times.capacity == pytest.approx(1 / 0.12)
+
+
+def test_what_arrivals_take_from_a_batch_is_told_apart() -> None:
+    draw = random.Random(3)  # noqa: S311  # arrivals, not secrets
+    found = []
+    for _ in range(500):
+        size, prepared = draw.choice((1, 2)), draw.randint(0, 4)
+        found.append(Batch(size, 0.02 * size + 0.003 * prepared + draw.uniform(0, 0.001), 0.0, prepared))
+    times = service_times(found, [0.006])
+    assert times.per_arrival == pytest.approx(0.003, rel=0.05)
+    assert mean(times.batches[2]) == pytest.approx(0.0405, rel=0.02)
+    assert per_arrival([Batch(1, 0.02, 0.0, 1)] * 3) == 0
+    assert per_arrival([Batch(1, 0.02, 0.0, 1), Batch(1, 0.01, 0.0, 2)]) == 0  # not below
 
 
 def test_overload_is_refused_and_who_is_inside_is_answered_in_time() -> None:
@@ -223,11 +253,11 @@ def test_a_slower_device_has_every_size_of_batch() -> None:
 
 
 def test_service_times_come_back_from_their_file(tmp_path: Path) -> None:
-    times = ServiceTimes({1: (0.025, 0.026), 4: (0.08,)}, (0.008,), {1: (0.02,)})
+    times = ServiceTimes({1: (0.025, 0.026), 4: (0.08,)}, (0.008,), {1: (0.02,)}, 0.002)
     write_times(tmp_path / "times.json", times, {"model": "shapes"})
     assert read_times(tmp_path / "times.json") == times
     assert json.loads((tmp_path / "times.json").read_text())["model"] == "shapes"
-    assert times.capacity == pytest.approx(50)
+    assert times.capacity == pytest.approx(1 / 0.022)
 
 
 def test_figures_of_the_model_are_those_of_the_load_generator() -> None:
