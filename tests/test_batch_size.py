@@ -31,7 +31,7 @@ def device(seconds: float, fixed: float, tried: list[int], room: int = 1000) -> 
 )
 def test_a_slow_batch_must_save_a_tenth(fixed: float, useful: int, tried: list[int]) -> None:
     seen: list[int] = []
-    assert useful_batch(device(1.0, fixed, seen), 1024) == useful
+    assert useful_batch(device(0.2 / (1 + fixed), fixed, seen), 1024) == useful
     assert seen == tried
 
 
@@ -55,10 +55,16 @@ def test_but_it_must_not_be_slower_than_noise_makes_it(slower: float, useful: in
     assert useful_batch(lambda size: 0.001 * slower ** (size - 1).bit_length(), 4) == useful
 
 
+def test_an_image_that_keeps_the_device_busy_is_a_batch_and_no_larger_one_is_tried() -> None:
+    seen: list[int] = []
+    assert useful_batch(device(0.02, 12, seen), 64) == 1
+    assert seen == [1]
+
+
 def test_the_cap_the_memory_and_the_time_end_it() -> None:
     seen: list[int] = []
-    assert useful_batch(device(1, 10, seen), 6) == 4
-    assert useful_batch(device(1, 10, seen), 1) == 1
-    assert useful_batch(device(1, 10, seen, room=2), 64) == 2
+    assert useful_batch(device(0.02, 10, seen), 6) == 4
+    assert useful_batch(device(0.02, 10, seen), 1) == 1
+    assert useful_batch(device(0.02, 10, seen, room=2), 64) == 2
     seen.clear()
-    assert useful_batch(device(1, 10, seen), 64, lambda: len(seen) < 3) == 4
+    assert useful_batch(device(0.02, 10, seen), 64, lambda: len(seen) < 3) == 4
