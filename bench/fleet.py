@@ -30,7 +30,7 @@ class ServiceTimes:
 
     `fresh` is of batches that begin on an idle device, where nothing else is being decoded: of the sizes that
     it lacks, and of those that follow another, `batches` says it, the turn from one to the next included.
-    Each request that arrives while a batch runs makes that `per_arrival` longer: it is decoded on its cores.
+    Each image that is prepared while a batch runs makes that `per_arrival` longer: it needs the same cores.
     """
 
     batches: Mapping[int, Sequence[float]]
@@ -174,8 +174,6 @@ class Fleet:
             request.permit = replica.admission.admit(0, request.deadline)
         except Overloaded:
             return False
-        if replica.busy:
-            replica.late += self._times.per_arrival
         self._at(self._now + self._draw.choice(self._times.outside), self._prepared, replica, request)
         return True
 
@@ -188,7 +186,9 @@ class Fleet:
 
     def _prepared(self, replica: _Replica, request: _Request) -> None:
         replica.queue.append(request)
-        if not replica.busy:
+        if replica.busy:
+            replica.late += self._times.per_arrival
+        else:
             self._begin(replica, fresh=True)
 
     def _begin(self, replica: _Replica, fresh: bool = False) -> None:

@@ -18,8 +18,8 @@ from bench.overload import MOST_CONNECTIONS, environment, ready
 from bench.processes import free_port, running
 from bench.recorded import Batch, read
 
-CLOSED = (1, 2, 3, 4, 6, 8, 12, 16)  # connections that the service times are measured at
-AHEAD = (0.4, 0.7, 1.0)  # shares of the capacity that they are measured at too, by other arrivals
+CLOSED = 16  # connections that the capacity is measured at
+AHEAD = (0.4, 0.7, 1.0)  # shares of it that the service times are measured at, by arrivals of their own
 FACTORS = (0.5, 0.8, 1.2)
 START_PATIENCE = 240.0
 LEAST = 0.3  # of a batch is its own, whatever was prepared meanwhile
@@ -68,14 +68,14 @@ class Bench:
         return measure(self._target, [self._image], plan)
 
     def service_times(self, seconds: float) -> ServiceTimes:
-        """Batches under closed and open loops; what a lone request spends outside of its batch."""
+        """Batches under open loops; what a lone request spends outside of its batch."""
         self.ask(Plan(8, 3.0))  # warm-up
         outside = self._outside(seconds)
+        capacity = self.ask(Plan(CLOSED, seconds)).images_per_second
         first = len(read(self._notebook))
-        rates = [self.ask(Plan(connections, seconds)).images_per_second for connections in CLOSED]
         for share in AHEAD:
-            rate = share * max(rates)
-            self.ask(Plan(MOST_CONNECTIONS, 2 * seconds, rate=rate, seed=round(100 * share)))
+            plan = Plan(MOST_CONNECTIONS, 3 * seconds, rate=share * capacity, seed=round(100 * share))
+            self.ask(plan)
         return service_times(read(self._notebook, first), outside)
 
     def _outside(self, seconds: float) -> list[float]:
