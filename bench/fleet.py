@@ -49,7 +49,8 @@ class ServiceTimes:
 class Rules:
     """One replica's settings, and how a replica is chosen: `random`, `turns`, `two` (the emptier of two).
 
-    With `elsewhere`, who finds the chosen replica full is sent to another before it waits at a door.
+    With `elsewhere`, who finds the chosen replica full is sent to another before it waits at a door. That is
+    the replica's own, or the queue of what stands in front of it: Ray's holds as many as all replicas do.
     """
 
     max_batch: int = 8
@@ -57,6 +58,8 @@ class Rules:
     timeout: float = 30.0
     balancer: str = "two"
     elsewhere: bool = False
+    door_places: float = DOOR_PLACES  # for each place in the queue
+    door_seconds: float = DOOR_SECONDS
 
 
 @dataclass
@@ -151,13 +154,13 @@ class Fleet:
             return
         if self._rules.elsewhere and self._enter(self._choose(), request):
             return
-        if replica.waiting >= DOOR_PLACES * self._rules.max_queue:
+        if replica.waiting >= self._rules.door_places * self._rules.max_queue:
             self._end(request, 429)
             return
         request.at_door = True
         replica.waiting += 1
         replica.door.append(request)
-        self._at(self._now + DOOR_SECONDS, self._leave_door, replica, request)
+        self._at(self._now + self._rules.door_seconds, self._leave_door, replica, request)
 
     def _choose(self) -> _Replica:
         many, balancer = len(self._replicas), self._rules.balancer

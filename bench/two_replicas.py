@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -93,7 +93,7 @@ def compare(image: Path, given: argparse.Namespace) -> list[Compared]:
     """Each load on two replicas, and in the model of them."""
     times = stretched(read_times(given.times), given.slower)
     times = ServiceTimes(times.batches, outside(image, given))
-    rules, found = Rules(max_batch=max(times.batches), max_queue=given.max_queue, balancer="two"), []
+    rules, found = ray_rules(max(times.batches), given.max_queue), []
     settings = {"model": given.model, "max_queue": given.max_queue, "replicas": REPLICAS, "threads": 1}
     with cluster(build=_with(times.batches), **settings) as url:
         target = Target(_port(url))
@@ -104,6 +104,12 @@ def compare(image: Path, given: argparse.Namespace) -> list[Compared]:
             real = measure(target, [image], plan)
             found.append(Compared(f"{factor:g}x", rate, real, modelled(times, rules, plan, REPLICAS)))
     return found
+
+
+def ray_rules(max_batch: int, max_queue: int) -> Rules:
+    """Of two choices, in front of which a queue holds as many as all replicas do until their time is up."""
+    rules = Rules(max_batch=max_batch, max_queue=max_queue, balancer="two", elsewhere=True)
+    return replace(rules, door_places=1, door_seconds=rules.timeout)
 
 
 def _with(batches: Batches) -> Callable[[Any], Any]:

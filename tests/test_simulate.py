@@ -119,6 +119,15 @@ def test_overload_is_refused_and_who_is_inside_is_answered_in_time() -> None:
     assert max(outcome.latencies) <= 8 * SECOND + DOOR_SECONDS + 1e-9
 
 
+def test_a_queue_in_front_of_the_replicas_holds_who_their_own_door_refuses() -> None:
+    due = [number * 0.05 for number in range(60)]  # twice the capacity
+    own = Fleet(FIXED, replace(ALONE, max_queue=4, door_places=1), 1).run(due)
+    front = Fleet(FIXED, replace(ALONE, max_queue=4, door_places=10, door_seconds=1e6), 1).run(due)
+    assert own.statuses[429] > 0
+    assert front.statuses == {200: 60}
+    assert max(front.latencies) > max(own.latencies)
+
+
 def test_who_would_be_too_late_is_refused_by_the_services_own_prediction() -> None:
     rules = Rules(max_batch=1, max_queue=1000, timeout=1.0)
     outcome = run(FIXED, rules, 2.0, requests=4000)
