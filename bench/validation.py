@@ -18,7 +18,7 @@ from bench.overload import MOST_CONNECTIONS, environment, ready
 from bench.processes import free_port, running
 from bench.recorded import Batch, read
 
-CLOSED = 16  # connections that the capacity is measured at
+CLOSED, BEYOND = 16, 1.2  # connections of a closed loop; what is asked of it to find the capacity
 AHEAD = (0.4, 0.7, 1.0)  # shares of it that the service times are measured at, by arrivals of their own
 FACTORS = (0.5, 0.8, 1.2)
 START_PATIENCE = 240.0
@@ -71,12 +71,17 @@ class Bench:
         """Batches under open loops; what a lone request spends outside of its batch."""
         self.ask(Plan(8, 3.0))  # warm-up
         outside = self._outside(seconds)
-        capacity = self.ask(Plan(CLOSED, seconds)).images_per_second
+        capacity = self.capacity(seconds)
         first = len(read(self._notebook))
         for share in AHEAD:
             plan = Plan(MOST_CONNECTIONS, 3 * seconds, rate=share * capacity, seed=round(100 * share))
             self.ask(plan)
         return service_times(read(self._notebook, first), outside)
+
+    def capacity(self, seconds: float) -> float:
+        """Answers a second where more is asked than the server can, which it has to refuse too."""
+        most = self.ask(Plan(CLOSED, seconds)).images_per_second
+        return self.ask(Plan(MOST_CONNECTIONS, seconds, rate=BEYOND * most)).images_per_second
 
     def _outside(self, seconds: float) -> list[float]:
         first = len(read(self._notebook))
@@ -127,7 +132,7 @@ def validate(model: str, seconds: float, rules: Rules) -> tuple[ServiceTimes, li
         with running(command, environment(port, **settings), lambda: ready(port), START_PATIENCE):
             bench = Bench(port, notebook, image)
             times = bench.service_times(max(2.0, seconds / 6))
-            capacity = bench.ask(Plan(2 * rules.max_batch, seconds / 2)).images_per_second
+            capacity = bench.capacity(seconds / 2)
             plans = {
                 f"{factor:g}x": Plan(MOST_CONNECTIONS, seconds, rate=factor * capacity, seed=7 + index)
                 for index, factor in enumerate(FACTORS)
