@@ -8,7 +8,7 @@ from collections.abc import Callable
 # in the service, where each begin is an interruption: batches of 4 gave `shapes` 18 % more images a second on
 # two cores, alone 3 to 12 %. It may seem no slower, though, as far as a busy start lets that be measured.
 SAVING = 0.1
-MOMENT, MOMENT_SAVING = 0.1, -0.05  # seconds
+MOMENT, MOMENT_SAVING = 0.1, -0.2  # seconds
 # An image that takes so long keeps every core busy by itself. Batches saved `coco-r50-fpn` nothing on two
 # cores, and to try one of two took 550 MB that stayed.
 BUSY = 0.25  # seconds
