@@ -24,15 +24,21 @@ def test_on_a_cpu_nothing_is_sent() -> None:
     assert upload.stack([canvas, canvas]).shape == (2, 128, 192, 3)
 
 
-def test_only_what_is_needed_is_sent_and_as_bytes() -> None:
+def sent_of(picture: Image, min_size: int, max_size: int) -> list[Tensor]:
+    """What travels for an image's canvas, which is the same as without."""
     sent: list[Tensor] = []
 
     def send(tensor: Tensor) -> Tensor:
         sent.append(tensor)
         return tensor.clone()
 
-    canvas = prepare(image(1600, 900), 90, 160, send)
-    assert torch.equal(canvas.pixels, prepare(image(1600, 900), 90, 160).pixels)
+    canvas = prepare(picture, min_size, max_size, send)
+    assert torch.equal(canvas.pixels, prepare(picture, min_size, max_size).pixels)
+    return sent
+
+
+def test_only_what_is_needed_is_sent_and_as_bytes() -> None:
+    sent = sent_of(image(1600, 900), 90, 160)
     ends, weights = sent[:2], sent[2:]  # before and after each new pixel, in the two rows that it touches
     assert {(tuple(tensor.shape), tensor.dtype) for tensor in ends} == {((2 * 160, 3 * 90), torch.uint8)}
     assert {(tensor.numel(), tensor.dtype) for tensor in weights} == {
@@ -42,14 +48,7 @@ def test_only_what_is_needed_is_sent_and_as_bytes() -> None:
 
 
 def test_rows_that_new_ones_share_are_sent_once() -> None:
-    sent: list[Tensor] = []
-
-    def send(tensor: Tensor) -> Tensor:
-        sent.append(tensor)
-        return tensor.clone()
-
-    canvas = prepare(image(100, 90), 180, 200, send)
-    assert torch.equal(canvas.pixels, prepare(image(100, 90), 180, 200).pixels)
+    sent = sent_of(image(100, 90), 180, 200)
     assert [tuple(tensor.shape) for tensor in sent if tensor.dtype == torch.uint8] == [(100, 3 * 180)] * 2
 
 
