@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import threading
 import time
 from collections import Counter
@@ -10,7 +11,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
+from typing import Any
 
+import httpcore
 import httpx
 import numpy as np
 import pytest
@@ -38,6 +41,21 @@ def lost(*errors: Exception, retries: int = 3, deadline: float = 60) -> tuple[Cl
 
     transport = httpx.MockTransport(answer)
     return Client("http://test", retries=retries, deadline=deadline, transport=transport), sent
+
+
+class SlowToConnect(httpcore.SyncBackend):
+    """Connections that are made when the test says so; the last one."""
+
+    def __init__(self) -> None:
+        self.asked, self.go_on = threading.Event(), threading.Event()
+        self.made: socket.socket | None = None
+
+    def connect_tcp(self, *arguments: Any, **named: Any) -> httpcore.NetworkStream:
+        self.asked.set()
+        assert self.go_on.wait(20)
+        stream = super().connect_tcp(*arguments, **named)
+        self.made = stream.get_extra_info("socket")
+        return stream
 
 
 # -- one image -----------------------------------------------------------------------------------------------
@@ -117,6 +135,20 @@ def test_closing_ends_a_pause() -> None:
     client.close()
     thread.join(20)
     assert ended
+
+
+def test_closing_closes_a_connection_that_is_being_made(program: Program) -> None:
+    transport, network = httpx.HTTPTransport(), SlowToConnect()
+    transport._pool._network_backend = network  # httpx has no argument for httpcore's
+    client = Client(f"http://127.0.0.1:{program.port}", transport=transport)
+    with ThreadPoolExecutor(1) as pool:
+        labels = pool.submit(client.labels)
+        assert network.asked.wait(20)
+        client.close()
+        network.go_on.set()
+        assert labels.result(20)
+    assert network.made is not None
+    assert network.made.fileno() == -1
 
 
 def test_labels(program: Program) -> None:

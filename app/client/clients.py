@@ -142,9 +142,11 @@ class Client:
             response = self._http.send(step.request, stream=step.stream)
             if response.is_error:
                 response.read()
-            return response
         except httpx.RequestError as error:
             return error
+        if self._closed.is_set():
+            talk.hang_up(response)
+        return response
 
 
 class AsyncClient:

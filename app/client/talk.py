@@ -180,6 +180,12 @@ def _post(
     return http.build_request("POST", path, content=data, params=params, headers=media)
 
 
+def hang_up(response: httpx.Response) -> None:
+    """Close the response's own connection: one that was being made as its pool was closed is in no pool."""
+    if stream := response.extensions.get("network_stream"):
+        stream.close()
+
+
 def broken_off(response: httpx.Response, error: BaseException | None = None) -> Unreachable:
     """What to say of a stream that ended before its end."""
     reason = f": {str(error) or type(error).__name__}" if error else ""
