@@ -34,6 +34,8 @@ from app.settings import Settings
 from models.drawing import PALETTE
 from tests.fakes import FINDS, FakeDetector
 
+expect.set_options(timeout=20_000)  # ms, as long as `eventually` waits; Playwright's own are 5000
+
 CHROMIUM = Path("/usr/bin/chromium")
 ARGUMENTS = (
     "--headless",

@@ -11,7 +11,6 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -196,6 +195,8 @@ class Program:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._client: httpx.Client | None = None
+        self._making_client = threading.Lock()
         self._lines: list[str] = []
         self._changed = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
@@ -205,10 +206,13 @@ class Program:
     def port(self) -> int:
         return int(self.logged(r"listening on http://[\d.]+:(\d+)")[1])
 
-    @cached_property
+    @property
     def client(self) -> httpx.Client:
         """A client of the program, for any number of threads."""
-        return httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+        with self._making_client:
+            if self._client is None:
+                self._client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+            return self._client
 
     @property
     def log(self) -> str:
@@ -240,8 +244,8 @@ class Program:
         if self.process.poll() is None:
             self.process.kill()
         self.ended()
-        if "client" in vars(self):
-            self.client.close()
+        if self._client is not None:
+            self._client.close()
         assert self.process.stderr is not None
         self.process.stderr.close()
 

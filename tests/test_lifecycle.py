@@ -82,7 +82,7 @@ def test_logs_can_be_read_by_machines(start: Start) -> None:
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_under_load_loses_no_accepted_request(start: Start, told: signal.Signals) -> None:
     """Some of them are on the device as it comes, some in the queue, some not even decoded."""
-    program = start("--seconds", "0.15", "--decode-seconds", "0.1", max_batch="1", decode_threads="1")
+    program = start("--seconds", "0.5", "--decode-seconds", "0.3", max_batch="1", decode_threads="1")
     program.logged("ready")
     with ThreadPoolExecutor(8) as pool:
         sent = [pool.submit(detect, program, picture(50 + index, 40)) for index in range(8)]
@@ -153,7 +153,7 @@ def test_a_port_in_use_ends_the_program_with_advice(start: Start) -> None:
 
 
 def test_a_caller_who_hangs_up_in_the_queue_never_reaches_the_detector(start: Start) -> None:
-    program = start("--seconds", "0.5", max_batch="1", log_level="debug")
+    program = start("--seconds", "3", max_batch="1", log_level="debug")
     program.logged("ready")
     image = picture()
     request = (
@@ -178,7 +178,7 @@ def test_a_caller_who_hangs_up_in_the_queue_never_reaches_the_detector(start: St
 async def test_a_connection_without_a_request_is_closed_after_a_while(
     monkeypatch: pytest.MonkeyPatch, sent: bytes
 ) -> None:
-    monkeypatch.setattr(server, "HEAD_SECONDS", 0.05)
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.5)
     config = uvicorn.Config(create_app(Settings(), FakeDetector()), log_config=None)
     state = ServerState()
     listener = await asyncio.get_running_loop().create_server(
@@ -190,6 +190,7 @@ async def test_a_connection_without_a_request_is_closed_after_a_while(
         assert await reader.read() == b""
         writer.close()
         await writer.wait_closed()
+        monkeypatch.setattr(server, "HEAD_SECONDS", 20)
         reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
         writer.write(b"GET /health/live HTTP/1.1\r\nConnection: close\r\n\r\n")
         assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")

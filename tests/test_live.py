@@ -215,7 +215,7 @@ async def test_who_leaves_costs_the_device_nothing_more(serve: Serve) -> None:
 
 
 async def test_a_client_that_takes_no_answers_is_closed(serve: Serve) -> None:
-    async with serve(timeout_ms=100) as served:
+    async with serve(timeout_ms=1000) as served:  # also the time of the frame itself
         live = socket(served)
         await live.opened()
         live.may_send.clear()

@@ -74,7 +74,7 @@ def test_the_page_says_how_busy_the_server_is(show: Show) -> None:
         httpx.post(f"{shown.url}detect", files={"image": picture()}).raise_for_status()
     detector.free.clear()
     other = threading.Thread(
-        target=httpx.post, args=(f"{shown.url}detect",), kwargs={"files": {"image": picture()}}
+        target=httpx.post, args=(f"{shown.url}detect",), kwargs={"files": {"image": picture()}, "timeout": 30}
     )
     other.start()
     on_the_device(detector, 9)
@@ -166,7 +166,7 @@ def test_a_busy_server_is_waited_for(show: Show) -> None:
     expect(shown.page.locator("#serving")).to_have_attribute("data-status", "ok")
     detector.free.clear()
     other = threading.Thread(
-        target=httpx.post, args=(f"{shown.url}detect",), kwargs={"files": {"image": picture()}}
+        target=httpx.post, args=(f"{shown.url}detect",), kwargs={"files": {"image": picture()}, "timeout": 30}
     )
     other.start()
     on_the_device(detector, 1)

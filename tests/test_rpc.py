@@ -181,7 +181,7 @@ async def test_a_cancelled_call_never_reaches_the_detector(served: Served) -> No
 
 async def test_a_call_whose_deadline_passes_never_reaches_the_detector(served: Served) -> None:
     async with calls(served) as stub:
-        first, second = await _waiting(served, stub, seconds=0.5)
+        first, second = await _waiting(served, stub, seconds=2)
         assert (await refusal(second)).code() is grpc.StatusCode.DEADLINE_EXCEEDED
         await eventually(lambda: served.app.state.service.queue_depth == 0, "the second call is dropped")
         served.detector.free.set()

@@ -18,10 +18,12 @@ class Dying(FakeDetector):
     all_die: bool = False
     dead: set[int] = field(default_factory=set)
     fault: str = "CUDA error: unspecified launch failure"
+    _first: threading.Lock = field(default_factory=threading.Lock)
 
     def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> list[Detections]:
-        if self.all_die or not self.dead:
-            self.dead.add(threading.get_ident())
+        with self._first:
+            if self.all_die or not self.dead:
+                self.dead.add(threading.get_ident())
         found = super().detect(jobs, observe)
         if threading.get_ident() in self.dead:
             self.load_error = RuntimeError(self.fault)  # what its check raises

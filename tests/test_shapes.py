@@ -4,13 +4,15 @@ import asyncio
 import io
 import json
 import re
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from PIL import Image as PillowImage
 
 from app.main import create_app
@@ -24,18 +26,20 @@ SAMPLES = sorted((ROOT / "samples").glob("*.json"))
 
 
 @pytest.fixture(params=["cpu"])
-async def client(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the app with the bundled model, loaded as at any start."""
-    wait = 20 if "," in request.param else 0  # two that are free at once would leave nothing to be batched
-    app = create_app(
-        Settings(model="shapes", device=request.param, cache_dir=tmp_path, max_queue=64, batch_wait_ms=wait)
-    )
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=120) as client,
-    ):
+async def app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[FastAPI]:
+    """The app with the bundled model, loaded as at any start."""
+    app = create_app(Settings(model="shapes", device=request.param, cache_dir=tmp_path, max_queue=64))
+    async with app.router.lifespan_context(app):
         await eventually(lambda: app.state.service.state == "ok", "the model is loaded", 120)
         app.state.service._batcher.limit(8)  # whatever the warm-up found: on a busy machine that may be 1
+        yield app
+
+
+@pytest.fixture
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of it."""
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test", timeout=120) as client:
         yield client
 
 
@@ -80,8 +84,28 @@ async def counter(client: httpx.AsyncClient, name: str) -> float:
     return float(found[1])
 
 
-@pytest.mark.parametrize("client", ["cpu", "cpu,cpu"], indirect=True)
-async def test_answers_depend_neither_on_batch_mates_nor_on_the_device(client: httpx.AsyncClient) -> None:
+class Held:
+    """The app's devices, which begin no batch before `go`."""
+
+    def __init__(self, app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.go = threading.Event()
+        self.jobs: list[Any] = []
+        for detector in app.state.service.model.current.detectors:
+            monkeypatch.setattr(detector, "detect", self._later(detector.detect))
+
+    def _later(self, detect: Callable[..., Any]) -> Callable[..., Any]:
+        def held(jobs: Sequence[Any], observe: Any) -> Any:
+            self.jobs.extend(jobs)
+            assert self.go.wait(60)
+            return detect(jobs, observe)
+
+        return held
+
+
+@pytest.mark.parametrize("app", ["cpu", "cpu,cpu"], indirect=True)
+async def test_answers_depend_neither_on_batch_mates_nor_on_the_device(
+    app: FastAPI, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def ask(picture: bytes) -> dict[str, Any]:
         response = await client.post("/detect", files={"image": picture}, params={"score_threshold": 0.2})
         assert response.status_code == 200
@@ -90,7 +114,11 @@ async def test_answers_depend_neither_on_batch_mates_nor_on_the_device(client: h
     pictures = mixed_pictures()
     alone = [await ask(picture) for picture in pictures]
     before = [await counter(client, f"rcnn_batch_size_{part}") for part in ("sum", "count")]
-    together = await asyncio.gather(*map(ask, pictures))
+    held, service = Held(app, monkeypatch), app.state.service
+    asked = asyncio.gather(*map(ask, pictures))
+    await eventually(lambda: len(held.jobs) + service.queue_depth == len(pictures), "all are there", 60)
+    held.go.set()
+    together = await asked
     after = [await counter(client, f"rcnn_batch_size_{part}") for part in ("sum", "count")]
     images, batches = (late - early for late, early in zip(after, before, strict=True))
     assert images == len(pictures)

@@ -140,7 +140,7 @@ async def test_no_frame_is_read_before_the_one_before_is_taken(served: Served) -
 
 
 async def test_who_takes_nothing_is_cut_off(serve: Serve) -> None:
-    async with serve(timeout_ms=100) as served:
+    async with serve(timeout_ms=1000) as served:  # also the time of the frame itself
         caller = Slow(served.app, "/detect/stream", GIF)
         caller.send(animation())
         await caller.ended()

@@ -332,11 +332,11 @@ async def test_nothing_is_loaded_into_a_service_that_stops(serve: Serve) -> None
 
 async def test_a_load_that_a_stop_cuts_off_is_told_so(serve: Serve) -> None:
     new = fake(NEW, "bbb")
-    async with two(serve, fake(OLD, "aaa"), new) as (served, _):
+    async with two(serve, fake(OLD, "aaa"), new) as (served, shelf):
         new.warm.clear()
         loading = asyncio.ensure_future(load(served))
         service = served.app.state.service
-        await eventually(lambda: service.model.loading, "the new one loads")
+        await eventually(lambda: len(shelf.asked) == 2, "the new one loads, after the one of the start")
         await service.close()
         assert ((await loading).status_code, (await loading).json()["code"]) == (503, "draining")
         assert not service.settled

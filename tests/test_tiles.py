@@ -416,7 +416,7 @@ async def test_a_caller_who_leaves_takes_all_tiles_along(serve: Serve) -> None:
 async def test_time_that_runs_out_is_one_504(serve: Serve) -> None:
     async with serve(Looking(best_batch=4)) as served:
         served.detector.free.clear()
-        caller = await started(served, "tile=128&timeout_ms=1500")
+        caller = await started(served, "tile=128&timeout_ms=4000")
         await caller.answered()
         assert (caller.status, caller.problem["code"]) == (504, "deadline_exceeded")
         await nothing_left(served)
