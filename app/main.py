@@ -54,9 +54,9 @@ ROUTERS = (
     *(torchserve.predictions, torchserve.pings),
 )
 # The clients of DeepStack and Roboflow send their key in the body, browsers that of a web socket as its
-# subprotocol: those routes look for it themselves.
+# subprotocol: those routes look for it themselves. The routes of detect and stream are `access.Guarded`.
 GUARDED = (
-    *(detect.router, stream.router, catalogue.router, huggingface.router, kserve.router),
+    *(catalogue.router, huggingface.router, kserve.router),
     *(openinference.router, loads.index, torchserve.predictions),
 )
 SPOKEN = (

@@ -1,5 +1,6 @@
 """Around every request, in pure ASGI: id, clock, log line, metrics, body limit, and what an error becomes."""
 
+import asyncio
 import json
 import logging
 import time
@@ -75,6 +76,9 @@ class RequestContext:
         token, span_token = request_id.set(answer.request_id), tracing.current.set(span)
         try:
             await self._guarded(scope, receive, answer)
+            await asyncio.sleep(
+                0
+            )  # uvloop sends when this turn ends: the client need not wait for the log line
         finally:
             state.pop("model", None)  # the server keeps the scope as long as the connection is open
             self._record(scope, answer)

@@ -65,7 +65,7 @@ def convert_boxes(
         raise ValueError(f"size is {size}; width and height must be at least 1 pixel")
     if boxes.ndim != 2 or boxes.shape[1] != 4:
         raise ValueError(f"boxes are {boxes.shape}; they must be (N, 4)")
-    converted = (boxes / np.array((*size, *size) if size else (1, 1, 1, 1), np.float32)).astype(np.float32)
+    converted = (boxes / np.array((*size, *size), np.float32) if size else boxes).astype(np.float32)
     if box_format != "xyxy":
         converted[:, 2:] -= converted[:, :2]
     if box_format == "cxcywh":

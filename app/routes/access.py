@@ -1,11 +1,12 @@
 """What every route needs of the app: the service, and the check of the caller's key."""
 
 import binascii
-from collections.abc import Iterator
-from typing import cast
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, cast
 from urllib.parse import urlsplit
 
-from fastapi import Request, WebSocket
+from fastapi import Request, Response, WebSocket
+from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 
 from app.errors import ForeignOrigin
@@ -50,6 +51,24 @@ def offered_keys(request: HTTPConnection) -> tuple[str, ...]:
 async def require_key(request: Request) -> None:
     """Refuse a caller without a key of the server's in its headers."""
     check_key(service_of(request), offered_keys(request))
+
+
+class Guarded(APIRoute):
+    """A route that is a key's check and an endpoint from request to response, with nothing to solve between.
+
+    Where FastAPI calls the same check as a dependency, every request pays for its solving a tenth of a
+    millisecond: too much on the way that nearly all of them take.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """What FastAPI calls with each request."""
+        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+
+        async def handle(request: Request) -> Response:
+            await require_key(request)
+            return await endpoint(request)
+
+        return handle
 
 
 async def require_admin(request: Request) -> None:

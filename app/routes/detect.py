@@ -11,7 +11,7 @@ from app.exports import EXPORTS, Subject
 from app.logs import request_id
 from app.plan import MAX_IMAGES, Outcome, params_of
 from app.routes import examples
-from app.routes.access import begin, service_of
+from app.routes.access import Guarded, begin, service_of
 from app.routes.answers import (
     FRACTION_DECIMALS,
     PIXEL_DECIMALS,
@@ -44,7 +44,7 @@ from app.schemas import (
 from app.service import DetectionService
 from models.detections import convert_boxes
 
-router = APIRouter(tags=["detection"])
+router = APIRouter(tags=["detection"], route_class=Guarded)
 logger = logging.getLogger(__name__)
 
 

@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from app.errors import InvalidParameter, ServiceError, problem
 from app.logs import request_id
 from app.plan import Outcome, params_of
-from app.routes.access import places_of, service_of
+from app.routes.access import Guarded, places_of, service_of
 from app.routes.detect import to_wire
 from app.routes.documents import EVERYWHERE, FRAMES, OF_DETECTION, VIDEO_BODY, problems, query_parameters
 from app.routes.priorities import PARAMETER, door_priority
@@ -22,7 +22,7 @@ from app.schemas import FailedFrame, Problem, StreamEnd, StreamFormat, StreamQue
 from app.service import DetectionService
 from app.streams import Answer, End, Order, detect_frames
 
-router = APIRouter(tags=["detection"])
+router = APIRouter(tags=["detection"], route_class=Guarded)
 ROUTE = "/detect/stream"
 BOUNDARY = "frame"
 KINDS: dict[StreamFormat, str] = {
