@@ -20,6 +20,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import httptools
+import uvloop
 
 from bench.arrivals import due_times
 
@@ -275,7 +276,7 @@ def main() -> None:
     given = parser.parse_args()
     plan = Plan(given.connections, given.seconds, given.rate, given.patience, given.requests, given.seed)
     images = [path.read_bytes() for path in given.image]
-    tally = asyncio.run(Asker(Target(given.port, given.path, given.encoding), images, plan).run())
+    tally = uvloop.run(Asker(Target(given.port, given.path, given.encoding), images, plan).run())
     print(json.dumps(asdict(figures(tally, plan))))
 
 

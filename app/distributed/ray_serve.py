@@ -19,7 +19,13 @@ from app.settings import Settings
 if TYPE_CHECKING:
     from ray.serve import Application
 
-CALLBACK_VARIABLE = "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH"
+FOR_RAYS_PROCESSES = {
+    "RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH": CALLBACK,
+    # Requests go to replicas over gRPC and run on their one event loop, which nothing of ours blocks …
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    # … but through the proxy alone: a replica's own port would lie behind the door.
+    "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
+}
 HEALTH_SECONDS = 5.0
 OUR_OWN_LINES = {"enable_access_log": False}  # a request has its line from app.middleware already
 REPORTERS = 10_000  # replicas that may wait at the ledger
@@ -32,12 +38,13 @@ def build(arguments: Arguments) -> "Application":
 
 def build_of(kind: "type[RayReplica]", arguments: Arguments, *given: Any) -> "Application":
     """The same of another kind of replica, which is `given` more."""
+    settings = arguments.settings()
+    # Ray's processes on this machine inherit them, for they are started after this; where Ray runs already,
+    # whoever started it has set them.
+    for name, value in FOR_RAYS_PROCESSES.items():
+        os.environ.setdefault(name, value)
     from ray import serve
 
-    settings = arguments.settings()
-    # Ray's processes on this machine inherit it, for they are started after this; where Ray runs already,
-    # whoever started it has set it.
-    os.environ.setdefault(CALLBACK_VARIABLE, CALLBACK)
     ledger = serve.deployment(Ledger, name="Ledger", **_ledger_options()).bind()
     replica = serve.deployment(serve.ingress()(kind), name="Replica", **options(arguments, settings))
     return replica.bind(settings, ledger, *given)
