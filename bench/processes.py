@@ -98,3 +98,6 @@ def _end(process: subprocess.Popen[bytes], mark: str) -> None:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.wait()
+    deadline = time.monotonic() + GRACE
+    while members(mark) and time.monotonic() < deadline:  # killed; not all are children to wait for
+        time.sleep(0.01)

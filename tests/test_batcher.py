@@ -18,6 +18,7 @@ from app.caller import Caller
 from app.devices import Device as OneDevice
 from app.waiting import Answered, Closed, Expired
 from app.waiting_room import BatchLimits
+from tests.conftest import eventually
 
 FAR = 1e9
 Tests = Batcher[Any, Any]
@@ -239,7 +240,7 @@ async def test_nobody_is_held_past_the_deadline() -> None:
         await held(batcher, device)
         now = asyncio.get_running_loop().time()
         tasks = await queued(batcher, batcher.submit("patient", "k", FAR))
-        tasks += await queued(batcher, batcher.submit("urgent", "k", now + 0.2))
+        tasks += await queued(batcher, batcher.submit("urgent", "k", now + 2))
         assert await outcomes(tasks) == [("done", "patient"), ("done", "urgent")]
     assert device.batches == [["urgent", "patient"]]
     assert not told.counts
@@ -359,9 +360,10 @@ async def test_a_deadline_that_passes_on_the_device_is_answered_then_and_the_lat
     device, told = Device(closed=True), Told()
     async with running(device, told=told) as batcher:
         now = asyncio.get_running_loop().time()
+        slow = asyncio.create_task(batcher.submit("slow", "k", now + 0.5))
+        await eventually(lambda: device.batches == [["slow"]], "it is on the device")
         with pytest.raises(Expired):
-            await asyncio.wait_for(batcher.submit("slow", "k", now + 0.05), 10)
-        assert device.batches == [["slow"]]
+            await asyncio.wait_for(slow, 10)
         device.open()
         assert (await batcher.submit("next", "k", FAR)).result == ("done", "next")
     assert told.counts == {"expired": 1}
@@ -629,7 +631,7 @@ async def test_close_answers_what_waits_and_leaves_no_thread(workers: int) -> No
         assert await closing is True
         assert await outcomes(plugs) == [("done", "plug")] * workers
         assert await outcomes(tasks) == [("done", item) for item in [0, 1, 2, 3, 4, 5]]
-        assert batcher_threads() == before
+        assert set(batcher_threads()) <= set(before)
         assert not batcher.alive
         assert await batcher.close(0) is True
 
@@ -668,7 +670,7 @@ async def test_close_without_work_is_quick_and_true() -> None:
     before = batcher_threads()
     async with running(Device()) as batcher:
         assert await batcher.close(0) is True
-        assert batcher_threads() == before
+        assert set(batcher_threads()) <= set(before)  # of the test before one may be ending
     never: Tests = Batcher([OneDevice(Device())], BatchLimits(1), Told().events())
     assert await never.close(0) is True
 

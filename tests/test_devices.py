@@ -196,7 +196,7 @@ async def test_a_device_that_hangs_gives_its_batch_away_and_works_again_when_it_
     hangs, sound = held(2)
     sound.free.set()
     living = Living()
-    async with running(hangs, sound, hang_seconds=0.05, living=living) as batcher:
+    async with running(hangs, sound, hang_seconds=0.5, living=living) as batcher:
         tasks = begun(*(batcher.submit(name, name, FAR) for name in "ab"))
         assert await outcomes(tasks) == ["a", "b"]
         assert states(batcher) == ["stuck", "working"]
