@@ -12,9 +12,11 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -56,7 +58,20 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
         return 1
     app = create_app(settings, detector)
     service: DetectionService = app.state.service
-    config = uvicorn.Config(
+    server = Server(_uvicorn(app, settings), service)
+    server.reload_at_hangup()
+    server.run(sockets=[listener])
+    logger.info("stopped")
+    if not service.settled:
+        # A thread is still inside the model: to wait for it may take for ever, and to end the interpreter
+        # under it may crash. Nothing is left to save.
+        logging.shutdown()
+        os._exit(server.exit_code)
+    return server.exit_code
+
+
+def _uvicorn(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
+    return uvicorn.Config(
         app,
         http=BoundedHttp,
         loop="uvloop",
@@ -71,16 +86,6 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=LAST_ANSWERS_SECONDS,
     )
-    server = Server(config, service)
-    server.reload_at_hangup()
-    server.run(sockets=[listener])
-    logger.info("stopped")
-    if not service.settled:
-        # A thread is still inside the model: to wait for it may take for ever, and to end the interpreter
-        # under it may crash. Nothing is left to save.
-        logging.shutdown()
-        os._exit(server.exit_code)
-    return server.exit_code
 
 
 class Server(uvicorn.Server):

@@ -19,7 +19,7 @@ import httpx
 from rich.console import Console
 from rich.table import Table
 
-from bench import pictures
+from bench import cards, pictures
 from bench.load import Figures, Plan, Target, measure
 from bench.machine import describe_machine, title
 from bench.options import command_line, write_json
@@ -91,8 +91,9 @@ def main() -> None:
     """Print a line for each load, and the verdict."""
     given = _arguments()
     port, machine = free_port(), describe_machine()
-    settings = {"model": given.model, "max_queue": str(given.max_queue), "timeout_ms": str(given.timeout_ms)}
+    settings = {"max_queue": str(given.max_queue), "timeout_ms": str(given.timeout_ms)}
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        settings["model"] = cards.find(given.model, Path(folder))
         image = pictures.write(Path(folder) / "scene.jpg")
         with running(serve_command(), environment(port, **settings), lambda: ready(port), 240) as server:
             found = list(runs(port, server, given, image))
@@ -133,7 +134,7 @@ def table(found: Sequence[Run], heading: str) -> Table:
 def _arguments() -> argparse.Namespace:
     parser = command_line(__doc__)
     deadline = int(os.environ.get("RCNN_TIMEOUT_MS", TIMEOUT_MS))
-    parser.add_argument("--model", default="shapes", help="name or path of a card")
+    parser.add_argument("--model", default="shapes", help=f"name or path of a card, or {cards.HEAVY}")
     parser.add_argument("--seconds", type=float, default=20, help="a load")
     parser.add_argument("--factors", nargs="*", type=float, default=[1.0, 2.0, 4.0], help="of the capacity")
     parser.add_argument("--max-queue", type=int, default=16, help="RCNN_MAX_QUEUE")

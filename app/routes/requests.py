@@ -5,6 +5,7 @@ import binascii
 import re
 from collections.abc import Awaitable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NoReturn, TypeVar
 
 from pydantic import BaseModel, ValidationError
@@ -116,6 +117,7 @@ def _admit_any(name: str, already: int) -> None:
         )
 
 
+@lru_cache(maxsize=64)  # a client's requests say the same each time
 def preferred_format(accept: str | None) -> AnswerFormat:
     """The answer an Accept header likes best; json among equals, and where it likes none."""
     return preferred(accept, _ANSWERS)
