@@ -23,8 +23,14 @@ from app.errors import Draining, Overloaded
 
 DOOR_SECONDS = 0.5  # a refused client that asks again at once costs a core; one that waits costs a socket
 DOOR_PLACES = 4  # who may wait at the door, for each place inside, of the same priority or a higher one
+LEAST_DOOR_PLACES = 256  # … and at any door: the crowd before a short queue is no smaller
 
 _NEWEST_WEIGHT = 0.2  # of the newest batch in the moving average: about the last ten count
+
+
+def door_places(max_queue: int) -> int:
+    """How many may wait at the door of a queue of that length."""
+    return max(DOOR_PLACES * max_queue, LEAST_DOOR_PLACES)
 
 
 class Permit:
@@ -169,7 +175,7 @@ class Admission:
         The higher priority goes first, then who came first. Nothing is held for who waits: the body is not
         read yet, and the place may go to somebody else.
         """
-        crowded = sum(map(len, self._at_door[priority:])) >= DOOR_PLACES * self._max_queue
+        crowded = sum(map(len, self._at_door[priority:])) >= door_places(self._max_queue)
         full = self.full or self._too_late(deadline, priority)
         if full and not self._draining and not crowded:
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()

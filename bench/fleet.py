@@ -17,7 +17,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from app.admission import DOOR_PLACES, DOOR_SECONDS, Admission, Permit
+from app.admission import DOOR_SECONDS, Admission, Permit, door_places
 from app.errors import Overloaded
 from bench.scaling import Autoscaler, Gauges, Scaling
 
@@ -58,8 +58,13 @@ class Rules:
     timeout: float = 30.0
     balancer: str = "two"
     elsewhere: bool = False
-    door_places: float = DOOR_PLACES  # for each place in the queue
+    door_places: int | None = None  # of a replica; None: as the service has them
     door_seconds: float = DOOR_SECONDS
+
+    @property
+    def most_at_door(self) -> int:
+        """How many may wait at a replica's door."""
+        return door_places(self.max_queue) if self.door_places is None else self.door_places
 
 
 @dataclass
@@ -154,7 +159,7 @@ class Fleet:
             return
         if self._rules.elsewhere and self._enter(self._choose(), request):
             return
-        if replica.waiting >= self._rules.door_places * self._rules.max_queue:
+        if replica.waiting >= self._rules.most_at_door:
             self._end(request, 429)
             return
         request.at_door = True

@@ -109,7 +109,7 @@ def compare(image: Path, given: argparse.Namespace) -> list[Compared]:
 def ray_rules(max_batch: int, max_queue: int) -> Rules:
     """Of two choices, in front of which a queue holds as many as all replicas do until their time is up."""
     rules = Rules(max_batch=max_batch, max_queue=max_queue, balancer="two", elsewhere=True)
-    return replace(rules, door_places=1, door_seconds=rules.timeout)
+    return replace(rules, door_places=max_queue, door_seconds=rules.timeout)
 
 
 def _with(batches: Batches) -> Callable[[Any], Any]:

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from app.admission import DOOR_PLACES, Admission, Permit
+from app.admission import LEAST_DOOR_PLACES, Admission, Permit, door_places
 from app.caller import HIGHEST, LOWEST, NORMAL
 from app.errors import Draining, Overloaded
 
@@ -262,7 +262,7 @@ async def test_the_wait_at_the_door_ends_with_a_refusal() -> None:
 async def test_only_so_many_wait_at_the_door() -> None:
     admission = door(max_queue=1)
     inside = admission.admit(0, LATE)
-    waiting = [asyncio.ensure_future(admission.wait_for_room(seconds=60)) for _ in range(DOOR_PLACES)]
+    waiting = [asyncio.ensure_future(admission.wait_for_room(seconds=60)) for _ in range(LEAST_DOOR_PLACES)]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
         await admission.wait_for_room(seconds=60)  # at once, or the test would take a minute
@@ -274,6 +274,10 @@ async def test_only_so_many_wait_at_the_door() -> None:
         await one
         inside = admission.admit(0, LATE)
     inside.release()
+
+
+def test_a_longer_queue_has_a_larger_door_and_none_a_small_one() -> None:
+    assert [door_places(length) for length in (1, 8, 64, 100)] == [256, 256, 256, 400]
 
 
 async def test_draining_sends_home_who_waits_at_the_door() -> None:
@@ -307,7 +311,7 @@ async def test_a_crowd_of_a_low_priority_leaves_room_at_the_door_for_a_higher_on
     inside = admission.admit(0, LATE)
     crowd = [
         asyncio.ensure_future(admission.wait_for_room(seconds=60, priority=LOWEST))
-        for _ in range(DOOR_PLACES)
+        for _ in range(LEAST_DOOR_PLACES)
     ]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):

@@ -121,8 +121,8 @@ def test_overload_is_refused_and_who_is_inside_is_answered_in_time() -> None:
 
 def test_a_queue_in_front_of_the_replicas_holds_who_their_own_door_refuses() -> None:
     due = [number * 0.05 for number in range(60)]  # twice the capacity
-    own = Fleet(FIXED, replace(ALONE, max_queue=4, door_places=1), 1).run(due)
-    front = Fleet(FIXED, replace(ALONE, max_queue=4, door_places=10, door_seconds=1e6), 1).run(due)
+    own = Fleet(FIXED, replace(ALONE, max_queue=4, door_places=4), 1).run(due)
+    front = Fleet(FIXED, replace(ALONE, max_queue=4, door_places=40, door_seconds=1e6), 1).run(due)
     assert own.statuses[429] > 0
     assert front.statuses == {200: 60}
     assert max(front.latencies) > max(own.latencies)
