@@ -76,9 +76,8 @@ class RequestContext:
         token, span_token = request_id.set(answer.request_id), tracing.current.set(span)
         try:
             await self._guarded(scope, receive, answer)
-            await asyncio.sleep(
-                0
-            )  # uvloop sends when this turn ends: the client need not wait for the log line
+            # uvloop sends when a turn of the loop ends: the client need not wait for the log line.
+            await asyncio.sleep(0)
         finally:
             state.pop("model", None)  # the server keeps the scope as long as the connection is open
             self._record(scope, answer)
