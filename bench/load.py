@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from statistics import median
 
 import httptools
 import uvloop
@@ -116,6 +117,20 @@ def figures(tally: Tally, plan: Plan) -> Figures:
     p50, p99, slowest = (percentile(tally.latencies, share) * 1000 for share in (0.5, 0.99, 1.0))
     errors = {str(status): count for status, count in sorted(tally.statuses.items()) if status != 200}
     return Figures(rate, p50, p99, slowest, len(tally.latencies), errors, tally.without_retry_after)
+
+
+def middle(rounds: Sequence[Figures]) -> Figures:
+    """Several rounds of a load as one: medians of rates and times, the slowest answer, all the errors."""
+    errors = sum((Counter(one.errors) for one in rounds), Counter[str]())
+    return Figures(
+        images_per_second=median(one.images_per_second for one in rounds),
+        p50_ms=median(one.p50_ms for one in rounds),
+        p99_ms=median(one.p99_ms for one in rounds),
+        slowest_ms=max(one.slowest_ms for one in rounds),
+        answered=sum(one.answered for one in rounds),
+        errors=dict(errors),
+        without_retry_after=sum(one.without_retry_after for one in rounds),
+    )
 
 
 class Connection(asyncio.Protocol):

@@ -1,8 +1,10 @@
 """The service with a notebook: `python -m bench.recorded FILE` serves and writes down every batch.
 
-Everything but the notebook is `rcnn serve`: settings, routes, queue, admission.
+Everything but the notebook is `rcnn serve`: settings, routes, queue, admission. With --stand-in the device
+takes the times of that file and computes nothing.
 """
 
+import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +15,8 @@ from typing import Any, TextIO
 from app.loading import load
 from app.server import serve
 from app.settings import Settings
+from bench.stand_in import StandIn
+from bench.times import read_times, stretched
 
 
 class Recorded:
@@ -65,9 +69,16 @@ def read(notebook: Path, skip: int = 0) -> list[Batch]:
 
 def main() -> int:
     """Serve with the settings of the environment; the exit code is the program's."""
-    settings = Settings()
-    with Path(sys.argv[1]).open("w", buffering=1) as notebook:
-        return serve(settings, Recorded(load(settings), notebook))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("notebook", type=Path)
+    parser.add_argument("--stand-in", type=Path, help="service times, as bench.simulate saved them")
+    parser.add_argument("--slower", type=float, default=1, help="times as slow as those")
+    given, settings = parser.parse_args(), Settings()
+    detector: Any = load(settings)
+    if given.stand_in:
+        detector = StandIn(detector, stretched(read_times(given.stand_in), given.slower).batches)
+    with given.notebook.open("w", buffering=1) as notebook:
+        return serve(settings, Recorded(detector, notebook))
 
 
 if __name__ == "__main__":

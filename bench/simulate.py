@@ -5,8 +5,9 @@ share that holds the objective; and a day and a flash crowd under the scaling ru
 With --page it writes the tables into a page, with --plots the pictures into a folder. The service times are
 those in bench/times.json, which --validate --save measures.
 
-    python -m bench.simulate --validate              # the model beside the real server, under 4 minutes
+    python -m bench.simulate --validate              # the model beside the real server, under 10 minutes
     python -m bench.simulate --validate --save bench/times.json
+    python -m bench.simulate --validate --stand-in                 # with a device that only takes its time
 """
 
 import argparse
@@ -23,7 +24,8 @@ from bench.fleet import Rules, ServiceTimes
 from bench.machine import describe_machine, title
 from bench.options import command_line, write_json
 from bench.scenarios import BALANCERS, LOADS, REPLICAS, Scaled, Steady, highest_load, scaled, steadies
-from bench.validation import AIM, Compared, read_times, validate, within, write_times
+from bench.times import read_times, write_times
+from bench.validation import AIM, Compared, validate, within
 
 TIMES = Path(__file__).parent / "times.json"
 Rows = Sequence[Sequence[object]]
@@ -159,11 +161,13 @@ def with_table(text: str, name: str, rows: Rows, columns: Sequence[str]) -> str:
 
 def _validate(given: argparse.Namespace, rules: Rules) -> int:
     machine = describe_machine()
-    times, found = validate(given.model, given.seconds, rules)
+    device = ["--stand-in", str(given.times), "--slower", str(given.slower)] if given.stand_in else []
+    times, found = validate(given.model, given.seconds, given.rounds, rules, device)
     sizes = ", ".join(f"{size}: {1000 * sum(one) / len(one):.1f}" for size, one in times.batches.items())
     rows = compared_rows(found)
     if given.page:
-        given.page.write_text(with_table(given.page.read_text(), "validated", rows, COMPARED))
+        name = "validated-stand-in" if given.stand_in else "validated"
+        given.page.write_text(with_table(given.page.read_text(), name, rows, COMPARED))
     print_table(rows, f"{given.model}, the server and the model; {title(machine)}", COMPARED)
     print(f"ms of a batch by its size: {sizes}; outside of it {_middle(times)} ms")
     print(f"throughput and p99 within {AIM:.0%}: {'yes' if within(found) else 'no'}")
@@ -201,9 +205,12 @@ def _arguments() -> argparse.Namespace:
     parser = command_line(__doc__)
     parser.add_argument("--validate", action="store_true", help="the model beside the real server")
     parser.add_argument("--seconds", type=float, default=30, help="of each load of --validate")
+    parser.add_argument("--rounds", type=int, default=3, help="of --validate, of whose figures medians count")
     parser.add_argument("--model", default="shapes", help="that --validate serves")
     parser.add_argument("--save", type=Path, help="where --validate writes the service times it measured")
     parser.add_argument("--times", type=Path, default=TIMES, help="service times, as --save wrote them")
+    parser.add_argument("--stand-in", action="store_true", help="--validate with a device of --times")
+    parser.add_argument("--slower", type=float, default=3, help="times as slow that device is")
     parser.add_argument("--max-batch", type=int, default=8)
     parser.add_argument("--max-queue", type=int, default=64)
     parser.add_argument("--objective", type=float, default=0.5, help="seconds within which an answer counts")

@@ -8,17 +8,13 @@ device that takes no time.
 
 import argparse
 import asyncio
-import random
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from app.distributed.ray_serve import RayReplica, build_of
 from app.loading import load
@@ -28,38 +24,13 @@ from bench.fleet import Rules, ServiceTimes
 from bench.load import Asker, Plan, Target, measure
 from bench.machine import describe_machine, title
 from bench.options import command_line, write_json
-from bench.overload import MOST_CONNECTIONS
 from bench.replicas import cluster
 from bench.simulate import COMPARED, TIMES, compared_rows, print_table, with_table
-from bench.validation import AIM, FACTORS, Compared, modelled, read_times, within
-from models.detections import Detections
+from bench.stand_in import Batches, StandIn
+from bench.times import read_times, stretched
+from bench.validation import AIM, Compared, Round, compared, plans, within
 
 REPLICAS = 2
-Batches = Mapping[int, Sequence[float]]
-"""Seconds that batches take, by their size."""
-
-
-class StandIn:
-    """A detector that decodes and prepares as its model does, then waits as long as a batch takes."""
-
-    def __init__(self, detector: Any, batches: Batches) -> None:
-        self._detector, self._batches = detector, batches
-        self._draw = random.Random()  # noqa: S311  # times, not secrets
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._detector, name)
-
-    def warm_up(self, cap: int) -> int:
-        """The largest batch that was measured."""
-        return min(cap, max(self._batches))
-
-    def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> list[Detections]:
-        """Nothing, in each of the images, and in good time."""
-        seconds = self._draw.choice(self._batches[len(jobs)])
-        time.sleep(seconds)
-        observe("dense", seconds)
-        nothing = np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, np.float32)
-        return [Detections(*nothing) for _ in jobs]
 
 
 class Stand(RayReplica):
@@ -67,17 +38,6 @@ class Stand(RayReplica):
 
     def __init__(self, settings: Settings, ledger: Any, batches: Batches) -> None:
         super().__init__(settings, ledger, StandIn(load(settings), batches))
-
-
-def stretched(times: ServiceTimes, factor: float) -> ServiceTimes:
-    """Of a device that is so many times slower; with every size up to the largest, for any may come."""
-    sizes = range(1, max(times.batches) + 1)
-    known = {size: min(times.batches, key=lambda one: (abs(one - size), one)) for size in sizes}
-    batches = {
-        size: [seconds * factor * size / known[size] for seconds in times.batches[known[size]]]
-        for size in sizes
-    }
-    return ServiceTimes(batches, times.outside)
 
 
 def outside(image: Path, given: argparse.Namespace) -> list[float]:
@@ -93,17 +53,17 @@ def compare(image: Path, given: argparse.Namespace) -> list[Compared]:
     """Each load on two replicas, and in the model of them."""
     times = stretched(read_times(given.times), given.slower)
     times = ServiceTimes(times.batches, outside(image, given))
-    rules, found = ray_rules(max(times.batches), given.max_queue), []
     settings = {"model": given.model, "max_queue": given.max_queue, "replicas": REPLICAS, "threads": 1}
     with cluster(build=_with(times.batches), **settings) as url:
         target = Target(_port(url))
-        measure(target, [image], Plan(8, 3.0))
-        for index, factor in enumerate(FACTORS):
-            rate = factor * REPLICAS * times.capacity
-            plan = Plan(MOST_CONNECTIONS, given.seconds, rate=rate, seed=7 + index)
-            real = measure(target, [image], plan)
-            found.append(Compared(f"{factor:g}x", rate, real, modelled(times, rules, plan, REPLICAS)))
-    return found
+        measure(target, [image], Plan(8, 3.0))  # warm-up
+        rounds = [
+            Round(times, {load: (plan, measure(target, [image], plan)) for load, plan in loads})
+            for loads in (
+                plans(REPLICAS * times.capacity, given.seconds, number) for number in range(given.rounds)
+            )
+        ]
+    return compared(rounds, ray_rules(max(times.batches), given.max_queue), REPLICAS)
 
 
 def ray_rules(max_batch: int, max_queue: int) -> Rules:
@@ -141,7 +101,8 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = command_line(__doc__)
     parser.add_argument("--model", default="shapes")
-    parser.add_argument("--seconds", type=float, default=60, help="of each load")
+    parser.add_argument("--seconds", type=float, default=45, help="of each load")
+    parser.add_argument("--rounds", type=int, default=3, help="of whose figures medians count")
     parser.add_argument(
         "--slower", type=float, default=5, help="times as slow as the device that was measured"
     )

@@ -1,25 +1,27 @@
-"""The model of bench/fleet.py beside the real server: its service times, then the same arrivals in both."""
+"""The model of bench/fleet.py beside the real server: its service times, then the same arrivals in both.
+
+In rounds, each with service times of its own: those of another minute are those of another machine.
+"""
 
 import asyncio
-import json
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 
 from bench import pictures
 from bench.arrivals import due_times
 from bench.fleet import Fleet, Outcome, Rules, ServiceTimes
-from bench.load import Asker, Figures, Plan, Tally, Target, figures, measure
+from bench.load import Asker, Figures, Plan, Tally, Target, figures, measure, middle
 from bench.overload import MOST_CONNECTIONS, environment, ready
 from bench.processes import free_port, running
 from bench.recorded import Batch, read
 
-CLOSED, BEYOND = 16, 1.2  # connections of a closed loop; what is asked of it to find the capacity
-AHEAD = (0.4, 0.7, 1.0)  # shares of it that the service times are measured at, by arrivals of their own
+CLOSED, BEYOND = 16, 1.2  # connections of a closed loop; the share of it that is asked to find the capacity
+AHEAD = (0.4, 0.7, 1.0, BEYOND)  # shares of it for the service times; beyond 1 refusals cost them something
 FACTORS = (0.5, 0.8, 1.2)
 START_PATIENCE = 240.0
 LEAST = 0.3  # of a batch is its own, whatever was prepared meanwhile
@@ -48,13 +50,28 @@ def as_tally(outcome: Outcome) -> Tally:
 
 
 def modelled(times: ServiceTimes, rules: Rules, plan: Plan, replicas: int = 1) -> Figures:
-    """The plan's open loop in the model: of several draws the one with the middle p99."""
+    """The plan's open loop in the model: the middle of several draws."""
     found = []
     for draw in range(DRAWS):
         fleet = Fleet(times, rules, replicas, seed=draw + 1)
         outcome = fleet.run(due_times(plan.rate, plan.seconds, plan.seed))
         found.append(figures(as_tally(outcome), plan))
     return sorted(found, key=lambda one: one.p99_ms)[DRAWS // 2]
+
+
+def plans(capacity: float, seconds: float, number: int) -> Iterator[tuple[str, Plan]]:
+    """The loads of that round, each with arrivals of its own."""
+    for index, factor in enumerate(FACTORS):
+        seed = 7 + index + 1000 * number
+        yield f"{factor:g}x", Plan(MOST_CONNECTIONS, seconds, rate=factor * capacity, seed=seed)
+
+
+@dataclass(frozen=True)
+class Round:
+    """What was measured together: service times, and what each load's plan came to."""
+
+    times: ServiceTimes
+    real: Mapping[str, tuple[Plan, Figures]]
 
 
 class Bench:
@@ -67,18 +84,22 @@ class Bench:
         """By a generator in a process of its own."""
         return measure(self._target, [self._image], plan)
 
-    def service_times(self, seconds: float) -> ServiceTimes:
-        """Batches under open loops; what a lone request spends outside of its batch."""
-        self.ask(Plan(8, 3.0))  # warm-up
-        outside = self._outside(seconds)
-        capacity = self.capacity(seconds)
+    def warm_up(self) -> None:
+        """A few seconds that do not count."""
+        self.ask(Plan(8, 3.0))
+
+    def round(self, seconds: float, number: int) -> Round:
+        """Service times, by arrivals of their own, then each load; all at shares of this round's capacity."""
+        outside = self._outside(seconds / 4)
+        capacity = self._capacity(seconds / 2)
         first = len(read(self._notebook))
         for share in AHEAD:
-            plan = Plan(MOST_CONNECTIONS, 3 * seconds, rate=share * capacity, seed=round(100 * share))
-            self.ask(plan)
-        return service_times(read(self._notebook, first), outside)
+            seed = round(100 * share) + 1000 * number
+            self.ask(Plan(MOST_CONNECTIONS, seconds / 2, rate=share * capacity, seed=seed))
+        times = service_times(read(self._notebook, first), outside)
+        return Round(times, {load: (plan, self.ask(plan)) for load, plan in plans(capacity, seconds, number)})
 
-    def capacity(self, seconds: float) -> float:
+    def _capacity(self, seconds: float) -> float:
         """Answers a second where more is asked than the server can, which it has to refuse too."""
         most = self.ask(Plan(CLOSED, seconds)).images_per_second
         return self.ask(Plan(MOST_CONNECTIONS, seconds, rate=BEYOND * most)).images_per_second
@@ -121,46 +142,50 @@ def per_arrival(found: Sequence[Batch]) -> float:
     return max(0.0, both / square) if square else 0.0
 
 
-def validate(model: str, seconds: float, rules: Rules) -> tuple[ServiceTimes, list[Compared]]:
-    """Service times, then each load in both; raises NotStarted."""
+def validate(
+    model: str, seconds: float, rounds: int, rules: Rules, device: Sequence[str] = ()
+) -> tuple[ServiceTimes, list[Compared]]:
+    """Service times of all rounds, and each load in both; raises NotStarted.
+
+    `device`: what tells bench.recorded of a stand-in for it.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         notebook = Path(folder) / "batches"
         image, port = pictures.write(Path(folder) / "scene.jpg"), free_port()
-        command = [sys.executable, "-m", "bench.recorded", str(notebook)]
+        command = [sys.executable, "-m", "bench.recorded", str(notebook), *device]
         settings = {"model": model, "max_queue": str(rules.max_queue), "max_batch": str(rules.max_batch)}
         settings["timeout_ms"] = str(round(rules.timeout * 1000))
         with running(command, environment(port, **settings), lambda: ready(port), START_PATIENCE):
             bench = Bench(port, notebook, image)
-            times = bench.service_times(max(2.0, seconds / 6))
-            capacity = bench.capacity(seconds / 2)
-            plans = {
-                f"{factor:g}x": Plan(MOST_CONNECTIONS, seconds, rate=factor * capacity, seed=7 + index)
-                for index, factor in enumerate(FACTORS)
-            }
-            real = {load: bench.ask(plan) for load, plan in plans.items()}
-    return times, [
-        Compared(load, plan.rate, real[load], modelled(times, rules, plan)) for load, plan in plans.items()
-    ]
+            bench.warm_up()
+            found = [bench.round(seconds, number) for number in range(rounds)]
+    return pooled([one.times for one in found]), compared(found, rules)
 
 
-def write_times(path: Path, times: ServiceTimes, everything: dict[str, object]) -> None:
-    """The service times as JSON, with what they belong to."""
-    rounded: dict[str, object] = {
-        name: {size: [round(one, 5) for one in found] for size, found in by_size.items()}
-        for name, by_size in (("batches", times.batches), ("fresh", times.fresh))
-    }
-    rounded["per_arrival"] = round(times.per_arrival, 6)
-    rounded["outside"] = [round(one, 5) for one in times.outside]
-    path.write_text(json.dumps({**everything, **rounded}) + "\n")
-
-
-def read_times(path: Path) -> ServiceTimes:
-    """The same, read back; sizes are numbers again."""
-    found = json.loads(path.read_text())
-    batches, fresh = (
-        {int(size): tuple(seconds) for size, seconds in found[name].items()} for name in ("batches", "fresh")
+def pooled(found: Sequence[ServiceTimes]) -> ServiceTimes:
+    """The service times of several rounds as one."""
+    return ServiceTimes(
+        batches=_together([one.batches for one in found]),
+        outside=[seconds for one in found for seconds in one.outside],
+        fresh=_together([one.fresh for one in found]),
+        per_arrival=fmean(one.per_arrival for one in found),
     )
-    return ServiceTimes(batches, tuple(found["outside"]), fresh, found.get("per_arrival", 0.0))
+
+
+def _together(found: Sequence[Mapping[int, Sequence[float]]]) -> dict[int, list[float]]:
+    sizes = sorted({size for one in found for size in one})
+    return {size: [seconds for one in found for seconds in one.get(size, ())] for size in sizes}
+
+
+def compared(found: Sequence[Round], rules: Rules, replicas: int = 1) -> list[Compared]:
+    """Each load: the middle of its rounds, and of the model with each round's own service times."""
+    comparisons = []
+    for load in found[0].real:
+        plans, real = zip(*(one.real[load] for one in found), strict=True)
+        model = [modelled(one.times, rules, plan, replicas) for one, plan in zip(found, plans, strict=True)]
+        rate = median(plan.rate for plan in plans)
+        comparisons.append(Compared(load, rate, middle(real), middle(model)))
+    return comparisons
 
 
 def within(found: Sequence[Compared], aim: float = AIM) -> bool:

@@ -285,3 +285,21 @@ def test_the_verdict_holds_the_last_load_against_the_best_and_the_deadline() -> 
         for load, (rate, p99) in rates.items()
     ]
     assert overload.verdict(found, 2000) == {"goodput_over_peak": 0.975, "p99_over_deadline": 0.75}
+
+
+def test_rounds_of_a_load_are_one_row_of_medians() -> None:
+    """One lucky minute is no peak; errors are of all rounds, the slowest answer is the slowest of all."""
+    rounds = [
+        overload.Run(
+            load, replace(RUN, images_per_second=rate, slowest_ms=10 * rate, errors={"429": int(rate)}), rate
+        )
+        for rates in ((20.0, 18.0), (30.0, 19.0), (19.0, 19.5))
+        for load, rate in zip(("1x", "4x"), rates, strict=True)
+    ]
+    once, fourfold = overload.medians(rounds)
+    assert (once.load, fourfold.load) == ("1x", "4x")
+    assert (once.figures.images_per_second, fourfold.figures.images_per_second) == (20.0, 19.0)
+    assert once.figures.slowest_ms == 300.0
+    assert once.figures.errors == {"429": 69}
+    assert once.figures.answered == 3 * RUN.answered
+    assert once.resident_mebibytes == 19.0

@@ -18,16 +18,18 @@ from bench.load import Plan, figures, percentile
 from bench.recorded import Batch, Recorded, read
 from bench.scaling import DOWN_SECONDS, DOWN_SHARE, UP_FACTOR, Autoscaler, Gauges, Scaling
 from bench.scenarios import Steady, highest_load
-from bench.two_replicas import StandIn, stretched
+from bench.stand_in import StandIn
+from bench.times import read_times, stretched, write_times
 from bench.validation import (
     Compared,
+    Round,
     as_tally,
+    compared,
     modelled,
     per_arrival,
-    read_times,
+    pooled,
     service_times,
     within,
-    write_times,
 )
 from tests.conftest import ROOT, Serve
 from tests.fakes import FakeDetector, picture
@@ -259,6 +261,21 @@ def test_a_slower_device_has_every_size_of_batch() -> None:
         3: [0.75, 1.125],
         4: [1.0, 1.5],
     }
+
+
+def test_each_round_is_modelled_with_its_own_service_times() -> None:
+    """A machine that is twice as slow in one round of three: a model of the three mixed would be off."""
+    plan, rounds = Plan(64, 200.0, rate=5.0, seed=3), []
+    for seconds in (0.1, 0.18, 0.1):
+        times = ServiceTimes({1: [seconds] * 3}, [0.01], {1: [seconds]})
+        rounds.append(Round(times, {"0.5x": (plan, modelled(times, ALONE, plan))}))
+    [found] = compared(rounds, ALONE)
+    assert (found.load, found.rate) == ("0.5x", 5.0)
+    assert found.off("p99_ms") == found.off("images_per_second") == 0.0
+    together = pooled([one.times for one in rounds])
+    assert together.batches == {1: [0.1] * 3 + [0.18] * 3 + [0.1] * 3}
+    assert together.fresh == {1: [0.1, 0.18, 0.1]}
+    assert modelled(together, ALONE, plan).p99_ms > 1.1 * found.model.p99_ms
 
 
 def test_service_times_come_back_from_their_file(tmp_path: Path) -> None:
