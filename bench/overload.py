@@ -5,7 +5,8 @@ than any client that honours Retry-After. Then the open loop: requests at 1, 2 a
 the 8 clients reached, whatever the service does; latency counts from the moment a request was due. All loads
 in turns, several rounds, and medians of each: between two minutes a shared machine differs by more than what
 is measured here, and the best of many loads would be its best minute. The service runs as a process of its
-own; RCNN_TIMEOUT_MS is the deadline of a request.
+own; RCNN_TIMEOUT_MS is the deadline of a request. With --stand-in its device takes measured times and
+computes nothing, as one beside the CPU would: then refusals have the cores to themselves.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from bench.load import Figures, Plan, Target, measure, middle
 from bench.machine import describe_machine, title
 from bench.options import command_line, write_json
 from bench.processes import Server, free_port, running
+from bench.times import TIMES
 
 TIMEOUT_MS = 10_000
 STORM = (8, 64)
@@ -44,6 +46,12 @@ class Run:
 def serve_command() -> list[str]:
     """The service, as this interpreter has it."""
     return [sys.executable, "-c", "from app.cli import main; main()", "serve"]
+
+
+def stand_in_command(folder: Path, slower: float) -> list[str]:
+    """The same with a device that takes so many times the measured times, and computes nothing."""
+    device = ["--stand-in", str(TIMES), "--slower", str(slower)]
+    return [sys.executable, "-m", "bench.recorded", str(folder / "batches"), *device]
 
 
 def environment(port: int, **settings: str) -> dict[str, str]:
@@ -107,13 +115,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         settings["model"] = cards.find(given.model, Path(folder))
         image = pictures.write(Path(folder) / "scene.jpg")
-        with running(serve_command(), environment(port, **settings), lambda: ready(port), 240) as server:
+        command = stand_in_command(Path(folder), given.slower) if given.stand_in else serve_command()
+        with running(command, environment(port, **settings), lambda: ready(port), 240) as server:
             rounds = list(runs(port, server, given, image))
             alive = ready(port)
     found = medians(rounds)
     outcome = verdict(found, given.timeout_ms)
     deadline = f"deadline {given.timeout_ms} ms, queue {given.max_queue}, medians of {given.rounds}"
-    Console(width=150).print(table(found, f"{given.model}, {deadline}; {title(machine)}"))
+    model = f"{given.model}, a stand-in for its device" if given.stand_in else given.model
+    Console(width=150).print(table(found, f"{model}, {deadline}; {title(machine)}"))
     print(
         f"goodput of the last over the best: {outcome['goodput_over_peak']:.2f}; "
         f"slowest p99 over the deadline: {outcome['p99_over_deadline']:.2f}; ready after: {alive}"
@@ -151,6 +161,10 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=20, help="a load")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--factors", nargs="*", type=float, default=[1.0, 2.0, 4.0], help="of the capacity")
+    parser.add_argument("--stand-in", action="store_true", help="a device that only takes its time")
+    parser.add_argument(
+        "--slower", type=float, default=1, help="times as slow that device is as the measured"
+    )
     parser.add_argument("--max-queue", type=int, default=16, help="RCNN_MAX_QUEUE")
     parser.add_argument("--timeout-ms", type=int, default=deadline, help="RCNN_TIMEOUT_MS")
     return parser.parse_args()

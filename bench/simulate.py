@@ -24,10 +24,9 @@ from bench.fleet import Rules, ServiceTimes
 from bench.machine import describe_machine, title
 from bench.options import command_line, write_json
 from bench.scenarios import BALANCERS, LOADS, REPLICAS, Scaled, Steady, highest_load, scaled, steadies
-from bench.times import read_times, write_times
+from bench.times import TIMES, read_times, write_times
 from bench.validation import AIM, Compared, validate, within
 
-TIMES = Path(__file__).parent / "times.json"
 Rows = Sequence[Sequence[object]]
 
 

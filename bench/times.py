@@ -5,6 +5,8 @@ from pathlib import Path
 
 from bench.fleet import ServiceTimes
 
+TIMES = Path(__file__).parent / "times.json"  # as `bench.simulate --validate --save` wrote them
+
 
 def write_times(path: Path, times: ServiceTimes, everything: dict[str, object]) -> None:
     """The service times as JSON, with what they belong to."""

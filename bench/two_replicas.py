@@ -25,9 +25,9 @@ from bench.load import Asker, Plan, Target, measure
 from bench.machine import describe_machine, title
 from bench.options import command_line, write_json
 from bench.replicas import cluster
-from bench.simulate import COMPARED, TIMES, compared_rows, print_table, with_table
+from bench.simulate import COMPARED, compared_rows, print_table, with_table
 from bench.stand_in import Batches, StandIn
-from bench.times import read_times, stretched
+from bench.times import TIMES, read_times, stretched
 from bench.validation import AIM, Compared, Round, compared, plans, within
 
 REPLICAS = 2

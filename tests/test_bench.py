@@ -303,3 +303,19 @@ def test_rounds_of_a_load_are_one_row_of_medians() -> None:
     assert once.figures.errors == {"429": 69}
     assert once.figures.answered == 3 * RUN.answered
     assert once.resident_mebibytes == 19.0
+
+
+def test_overload_runs_with_a_device_that_only_takes_its_time(tmp_path: Path) -> None:
+    """The real program and the real service; half a second a load."""
+    out = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "bench.overload", "--stand-in", "--slower", "0.5", "--json", str(out)]
+    command += ["--rounds", "2", "--seconds", "0.5", "--factors", "1"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=180)
+    assert done.returncode == 0, done.stderr
+    runs = json.loads(out.read_text())["runs"]
+    assert [run["load"] for run in runs] == ["8 clients", "64 clients", "1x"] * 2
+    for run in runs:
+        assert run["figures"]["answered"] > 0
+        assert set(run["figures"]["errors"]) <= {"429"}
+        assert run["figures"]["without_retry_after"] == 0
+    assert "a stand-in for its device" in done.stdout
