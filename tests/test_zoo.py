@@ -65,7 +65,7 @@ def features(network: nn.Module) -> list[Tensor]:
     image = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(5))
     with torch.inference_mode():
         backbone: Any = network.backbone
-        return list(backbone(image).values())
+        return list(backbone(image.to(next(backbone.parameters()).dtype)).values())
 
 
 def test_a_users_model_is_loaded_by_path_and_by_name(tmp_path: Path) -> None:
@@ -187,8 +187,9 @@ def test_published_weights_answer_as_torchvision_does_with_them(
         "torchvision.models._api.load_state_dict_from_url", lambda _url, **_options: published
     )
     theirs = get_model(BUILDERS[model], weights=get_weight(str(loaded.card.published_weights))).eval()
-    for found, wanted in zip(features(loaded.network), features(theirs), strict=True):
-        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4 * float(wanted.abs().max()))
+    # In double precision: what makes the epsilon decide makes float32's rounding count, more on some CPUs.
+    for found, wanted in zip(features(loaded.network.double()), features(theirs.double()), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6 * float(wanted.abs().max()))
 
 
 def test_the_key_names_of_the_oldest_published_file_are_understood(tmp_path: Path) -> None:
