@@ -1,7 +1,8 @@
 """Replicas on Ray Serve, on this machine: `python -m bench.replicas` in a venv that has Ray.
 
-Images/s of two replicas with one thread each, over those of one, in turns. `cluster` and `Crowd` are what
-tests/test_ray.py uses too.
+Images/s of two replicas with one thread each, over those of one, in turns. With --pin each has a core of its
+own, as a cluster gives each its CPU: else the one decodes on the core that the other will have. `cluster` and
+`Crowd` are what tests/test_ray.py uses too.
 """
 
 import argparse
@@ -99,12 +100,25 @@ def replicas() -> list[str]:
     return [one["name"] for one in named if one["name"].startswith(REPLICA)]
 
 
-def kill_one() -> None:
-    """End the process of a replica by SIGKILL; Ray is a child of this process, and so are its own."""
+def processes() -> list[Any]:
+    """The replicas' processes; Ray is a child of this process, and so are its own."""
     import psutil  # comes with Ray's venv
 
     ours = psutil.Process().children(recursive=True)
-    next(one for one in ours if "".join(one.cmdline()[:1]).startswith(PROCESS)).kill()
+    return [one for one in ours if "".join(one.cmdline()[:1]).startswith(PROCESS)]
+
+
+def kill_one() -> None:
+    """End the process of a replica by SIGKILL."""
+    processes()[0].kill()
+
+
+def pin() -> None:
+    """Give each replica a core of its own, for all its threads; what they start later stays there too."""
+    cores = sorted(os.sched_getaffinity(0))
+    for index, process in enumerate(processes()):
+        for thread in process.threads():
+            os.sched_setaffinity(thread.id, {cores[index % len(cores)]})
 
 
 class Crowd:
@@ -162,6 +176,8 @@ def measured(replicas: int, given: argparse.Namespace) -> float:
         tempfile.TemporaryDirectory() as folder,
         cluster(model="shapes", replicas=replicas, threads=1) as url,
     ):
+        if given.pin:
+            pin()
         target = Target(int(url.rpartition(":")[2]), path)
         images = [write(Path(folder) / "image.jpg")]
         measure(target, images, Plan(given.clients, given.seconds / 4))
@@ -178,6 +194,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--size", type=int, default=0, help="short side for the network; 0: the model's own")
+    parser.add_argument("--pin", action="store_true", help="each replica on a core of its own")
     given = parser.parse_args()
     found: dict[int, list[float]] = {1: [], 2: []}
     for _ in range(given.rounds):
