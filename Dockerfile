@@ -20,7 +20,7 @@ RUN pip install --quiet -r /src/requirements.txt -c /src/constraints.txt
 # The product apart from its dependencies: a new version is a layer of megabytes, not of gigabytes.
 WORKDIR /src
 COPY . .
-RUN pip install --quiet --no-deps --target /opt/rcnn .
+RUN pip install --quiet --no-deps --target /opt/rcnn ./client .
 
 FROM python:3.11-slim
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp rcnn \

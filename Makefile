@@ -20,11 +20,11 @@ help: ## list the targets
 
 install: $(INSTALLED) ## make .venv and install everything into it (does nothing when nothing changed)
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml client/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"rcnn-serve needs Python 3.11 or newer, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.11")'
 	@[[ -x $(BIN)/python ]] || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (the first time this takes some minutes) …"
-	@$(BIN)/python -m pip install --no-input --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e '.[dev]'
+	@$(BIN)/python -m pip install --no-input --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ./client -e '.[dev]'
 	@touch $@
 
 serve: install ## start the service on http://127.0.0.1:8000 (settings: RCNN_… variables, `rcnn settings` lists them)
@@ -47,7 +47,7 @@ test-gpu: cuda ## the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu $(PYTEST_FLAGS)
 
 test-ray: ray ## the service on a real Ray with two replicas, in a venv of its own
-	@$(VENV)/peers/ray/bin/python -m pytest -m ray tests/test_ray.py $(PYTEST_FLAGS)
+	@$(VENV)/peers/ray/bin/python -m pytest -m ray tests/process/test_ray.py $(PYTEST_FLAGS)
 
 bench-replicas: ray ## images/s of two replicas on Ray with a thread each, over one
 	@$(VENV)/peers/ray/bin/python -m bench.replicas
@@ -83,7 +83,7 @@ cuda: install
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "this target needs a CUDA device, and torch sees none here")'
 
 demo-model: install ## train the bundled shapes model again, from scratch, into runs/shapes
-	@$(BIN)/python -m models.training.shapes --out runs/shapes
+	@$(BIN)/python -m models.shapes.train --out runs/shapes
 
 clean: ## remove .venv and every cache
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* build ./*.egg-info

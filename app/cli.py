@@ -25,7 +25,7 @@ from app.commands.arguments import (
     SettingsArguments,
     TrainArguments,
 )
-from app.commands.detect_arguments import DetectArguments
+from app.commands.detect.arguments import DetectArguments
 
 A = TypeVar("A")
 
@@ -86,7 +86,7 @@ def detect(arguments: DetectArguments) -> int:
     A bad image or video fails alone. Exit codes: 0 every image answered, 1 an image or the model failed,
     2 wrong usage, 130 stopped by Ctrl-C, as --watch and cameras are: what was found is written before.
     """
-    from app.commands.detect import run
+    from app.commands.detect.detect import run
 
     return run(arguments)
 
@@ -110,7 +110,7 @@ def evaluate(arguments: EvaluateArguments) -> int:
 
     Exit codes: 0 every image answered, 1 an image or the model failed, 2 wrong usage.
     """
-    from app.commands.evaluate import run
+    from app.commands.evaluate.evaluate import run
 
     return run(arguments)
 
@@ -122,7 +122,7 @@ def diagnose(arguments: DiagnoseArguments) -> int:
 
     Exit codes: 0 diagnosed, whatever was found, 1 it could not be, 2 wrong usage.
     """
-    from app.commands.diagnose import run
+    from app.commands.diagnose.diagnose import run
 
     return run(arguments)
 
@@ -190,7 +190,7 @@ def _give_up(error: Exception) -> int:
 
 
 def _wants_traceback() -> bool:
-    from app.commands.configured import read_settings
+    from app.commands.shared.console import read_settings
 
     try:
         return read_settings().log_level == "debug"

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from models import images
+from models.images import decoder
 
 
 class ServiceError(Exception):
@@ -192,9 +192,9 @@ PROBLEMS = Dialect(problem, "application/problem+json")
 """The dialect of every route that is not of another server's protocol: RFC 9457."""
 
 
-def from_image_error(error: images.ImageError) -> ServiceError:
+def from_image_error(error: decoder.ImageError) -> ServiceError:
     """The service's word for a decoder's error; its message is already safe to show to a client."""
-    if isinstance(error, images.ImageTooLarge):
+    if isinstance(error, decoder.ImageTooLarge):
         return ImageTooLarge(str(error))
     return InvalidImage(str(error))
 

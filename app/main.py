@@ -9,64 +9,51 @@ from typing import Any, cast
 from fastapi import Depends, FastAPI
 
 from app import version
-from app.admission import Admission
-from app.batcher import Batcher, BatchEvents
-from app.detector import Detector
-from app.devices import STATES, Device
-from app.fetch import Fetcher
-from app.loading import free, load_all
-from app.metrics import Metrics
-from app.middleware import BodyLimit, RequestContext, error_handlers
-from app.model import Inferred, Job, Model
-from app.routes import (
-    access,
-    catalogue,
-    deepstack,
-    detect,
-    documents,
-    dropin,
-    health,
-    huggingface,
-    kserve,
-    live,
-    loads,
-    openinference,
-    page,
-    roboflow,
-    stream,
-    torchserve,
-)
-from app.service import DetectionService
-from app.settings import Settings
-from app.streams import Places
-from app.tracing import Tracer
-from app.waiting_room import BatchLimits
+from app.batching.batcher import Batcher, BatchEvents
+from app.batching.device import STATES, Device
+from app.batching.scheduler import BatchLimits
+from app.protocols import base, deepstack, huggingface, kserve, roboflow, torchserve
+from app.protocols.openinference import http, http_repository
+from app.routes import detect, docs, health, live, models, page, stream
+from app.serving.admission import Admission
+from app.serving.interfaces import Detector
+from app.serving.loading import free, load_all
+from app.serving.model import Inferred, Job
+from app.serving.model_registry import Model
+from app.serving.service import DetectionService
+from app.serving.streams import Places
+from app.settings.settings import Settings
+from app.telemetry.metrics import Metrics
+from app.telemetry.tracing import Tracer
+from app.transport import access
+from app.transport.middleware import BodyLimit, RequestContext, error_handlers
+from app.transport.url_images import Fetcher
 
 LAST_SPANS_SECONDS = 3  # for a collector that is slow to take them
 LAST_CALLS_SECONDS = 1  # for answers over gRPC on their way; an idle client is slow to notice the end
 DESCRIPTION = "Object detection with Faster R-CNN: an image in, boxes, labels and scores out."
 
 ROUTERS = (
-    *(detect.router, stream.router, catalogue.router, health.router, documents.router, page.router),
-    *(live.router, loads.router, loads.index, loads.repository),
+    *(detect.router, stream.router, models.router, health.router, docs.router, page.router),
+    *(live.router, models.loads, http_repository.index, http_repository.repository),
     *(deepstack.router, huggingface.router, kserve.router, roboflow.router),
-    *(openinference.router, openinference.probes),
+    *(http.router, http.probes),
     *(torchserve.predictions, torchserve.pings),
 )
 # The clients of DeepStack and Roboflow send their key in the body, browsers that of a web socket as its
 # subprotocol: those routes look for it themselves. The routes of detect and stream are `access.Guarded`.
 GUARDED = (
-    *(catalogue.router, huggingface.router, kserve.router),
-    *(openinference.router, loads.index, torchserve.predictions),
+    *(models.router, huggingface.router, kserve.router),
+    *(http.router, http_repository.index, torchserve.predictions),
 )
 SPOKEN = (
     (deepstack.router, deepstack.DIALECT),
     (huggingface.router, huggingface.DIALECT),
     (kserve.router, kserve.DIALECT),
-    (openinference.router, openinference.DIALECT),
-    (openinference.probes, openinference.DIALECT),
-    (loads.index, openinference.DIALECT),
-    (loads.repository, openinference.DIALECT),
+    (http.router, http.DIALECT),
+    (http.probes, http.DIALECT),
+    (http_repository.index, http.DIALECT),
+    (http_repository.repository, http.DIALECT),
     (roboflow.router, roboflow.DIALECT),
     (torchserve.predictions, torchserve.DIALECT),
     (torchserve.pings, torchserve.DIALECT),
@@ -88,14 +75,14 @@ def create_app(
     tracer = tracer or _tracer(settings)
     metrics = Metrics()
     service = _service(settings, metrics, _model(settings, metrics, detector, loader))
-    dialects = dropin.Dialects(SPOKEN)
+    dialects = base.Dialects(SPOKEN)
     app = FastAPI(
         title="rcnn-serve",
         description=DESCRIPTION,
         version=version(),
         lifespan=_lifespan,
         exception_handlers=error_handlers(metrics, dialects),
-        openapi_url=None,  # app/routes/documents.py serves it and the documentation, without a CDN
+        openapi_url=None,  # app/transport/openapi.py serves it and the documentation, without a CDN
         redirect_slashes=False,
     )
     app.state.service = service
@@ -138,7 +125,7 @@ def _tracer(settings: Settings) -> Tracer | None:
     """What sends traces to the collector that the settings name, if they name one."""
     if settings.otlp_endpoint is None:
         return None
-    from app.otlp import connect  # an optional dependency
+    from app.telemetry.otlp import connect  # an optional dependency
 
     return connect(settings.otlp_endpoint)
 
@@ -148,7 +135,7 @@ async def _listen_for_calls(service: DetectionService, places: Places, tracer: T
     settings = service.settings
     if not settings.grpc_port:
         return None
-    from app.rpc.server import listen  # an optional dependency
+    from app.protocols.openinference.grpc.server import listen  # an optional dependency
 
     server, _ = await listen(service, places, settings.host, settings.grpc_port, tracer)
     return server

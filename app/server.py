@@ -23,11 +23,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
 
-from app.detector import Detector
-from app.logs import configure_logging
 from app.main import create_app
-from app.service import DetectionService
-from app.settings import Settings
+from app.serving.interfaces import Detector
+from app.serving.service import DetectionService
+from app.settings.settings import Settings
+from app.telemetry.logs import configure_logging
 
 BACKLOG = 2048  # connections the kernel holds while the loop is busy; clients beyond it retry by themselves
 KEEP_ALIVE_SECONDS = (
@@ -79,7 +79,7 @@ def _uvicorn(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
         ws_max_size=settings.max_body_bytes,
         ws_per_message_deflate=False,  # frames are compressed already, and what inflates can be a bomb
         lifespan="on",
-        log_config=None,  # logs are app/logs.py's, the access log is the middleware's
+        log_config=None,  # logs are app/telemetry/logs.py's, the access log is the middleware's
         access_log=False,
         server_header=False,
         backlog=BACKLOG,

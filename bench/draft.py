@@ -18,20 +18,20 @@ from PIL import Image as PillowImage
 from rich.console import Console
 from rich.table import Table
 
-from bench.machine import describe_machine, title
-from bench.options import command_line, write_json
+from bench.harness.machine import describe_machine, title
+from bench.harness.options import command_line, write_json
+from models.datasets import read_dataset
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, Job, load_detector
-from models.drafts import DRAFT_MARGIN
 from models.evaluation.answers import FLOOR, MOST_DETECTIONS
 from models.evaluation.coco import GroundTruth, evaluate
 from models.evaluation.labels import LabelMatch, match_labels
-from models.evaluation.scenes import HELD_OUT_SEED
-from models.images import Limits, decode
+from models.images.decoder import Limits, decode
+from models.images.jpeg_draft import DRAFT_MARGIN
 from models.options import Options
 from models.quantization.measure import count_twins
-from models.training.datasets import read_dataset
-from models.training.synthetic import LABELS, draw_scene
+from models.shapes.evaluate import HELD_OUT_SEED
+from models.shapes.scenes import LABELS, draw_scene
 from models.zoo.cards import Card
 
 LIMITS = Limits(max_pixels=200_000_000)

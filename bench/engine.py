@@ -27,17 +27,17 @@ from rich.console import Console
 from rich.table import Table
 from torchvision.models.detection import FasterRCNN
 
-from bench import roofline
-from bench.options import command_line, write_json
+from bench.harness import roofline
+from bench.harness.options import command_line, write_json
 from models.detector import Detector, Job
 from models.engines import EngineChoice, build_engine
 from models.engines.choice import BESIDE_OPENVINO
 from models.engines.protocol import Engine
 from models.engines.torch_engine import TorchEngine
-from models.images import Limits, decode
+from models.images.decoder import Limits, decode
 from models.networks import build_network
 from models.options import Options
-from models.training.synthetic import draw_scene
+from models.shapes.scenes import draw_scene
 from models.zoo.cards import Card
 from models.zoo.catalogue import find_card
 from models.zoo.loading import load_network

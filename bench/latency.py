@@ -25,12 +25,12 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import cards, pictures
-from bench.load import Target, percentile
-from bench.machine import describe_machine, title
-from bench.options import command_line, write_json
-from bench.overload import environment, ready, serve_command
-from bench.processes import ROOT, free_port, running
+from bench.harness import cards, pictures
+from bench.harness.load import Target, percentile
+from bench.harness.machine import describe_machine, title
+from bench.harness.options import command_line, write_json
+from bench.harness.processes import ROOT, free_port, running
+from bench.harness.service import environment, ready, serve_command
 
 DIRECT, RAW, MULTIPART = "direct", "raw body", "multipart"
 ENCODINGS = {RAW: "raw", MULTIPART: "multipart"}

@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 from websockets.asyncio.client import ClientConnection, connect
 
-from bench import pictures
-from bench.machine import describe_machine, title
-from bench.options import command_line, write_json
-from bench.overload import environment, ready, serve_command
-from bench.processes import free_port, running
+from bench.harness import pictures
+from bench.harness.machine import describe_machine, title
+from bench.harness.options import command_line, write_json
+from bench.harness.processes import free_port, running
+from bench.harness.service import environment, ready, serve_command
 
 
 @dataclass(frozen=True)

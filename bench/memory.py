@@ -22,15 +22,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import cards, contest, pictures
-from bench.contest import Course
-from bench.load import Plan, Target, measure
-from bench.machine import describe_machine, title
+from bench.harness import cards, contest, pictures
+from bench.harness.contest import Course
+from bench.harness.load import Plan, Target, measure
+from bench.harness.machine import describe_machine, title
+from bench.harness.options import command_line, write_json
+from bench.harness.processes import Server, free_port, running
+from bench.harness.service import environment, ready, serve_command
 from bench.mix import SHAPES
-from bench.options import command_line, write_json
-from bench.overload import environment, ready, serve_command
 from bench.peers.catalogue import SERVICE, Peer, chosen
-from bench.processes import Server, free_port, running
 
 PLAIN = "fastapi"  # the app that people write first
 SIDES = (64, 1200)  # px, of the drawn sizes

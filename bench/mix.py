@@ -20,13 +20,13 @@ from rich.console import Console
 from rich.table import Table
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from bench import pictures
-from bench.load import Plan, Target, measure
-from bench.machine import describe_machine, title
-from bench.options import command_line, write_json
-from bench.processes import free_port, running
-from models.canvas import Canvas, prepare
-from models.images import Image
+from bench.harness import pictures
+from bench.harness.load import Plan, Target, measure
+from bench.harness.machine import describe_machine, title
+from bench.harness.options import command_line, write_json
+from bench.harness.processes import free_port, running
+from models.images.decoder import Image
+from models.pipeline.canvas import Canvas, prepare
 from models.zoo.catalogue import find_card
 
 SHAPES = {
@@ -106,7 +106,7 @@ def compare(model: str, count: int, batch: int) -> tuple[Pixels, Pixels]:
 
 def served(model: str, connections: int, seconds: float) -> Served:
     """Ask the running service for the mixture with several connections, and read its metrics."""
-    from bench.overload import environment, ready, serve_command
+    from bench.harness.service import environment, ready, serve_command
 
     port = free_port()
     settings = environment(port, model=model)

@@ -12,26 +12,23 @@ computes nothing, as one beside the CPU would: then refusals have the cores to t
 import argparse
 import math
 import os
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import httpx
 from rich.console import Console
 from rich.table import Table
 
-from bench import cards, pictures
-from bench.load import Figures, Plan, Target, measure, middle
-from bench.machine import describe_machine, title
-from bench.options import command_line, write_json
-from bench.processes import Server, free_port, running
-from bench.times import TIMES
+from bench.harness import cards, pictures
+from bench.harness.load import Figures, Plan, Target, measure, middle
+from bench.harness.machine import describe_machine, title
+from bench.harness.options import command_line, write_json
+from bench.harness.processes import Server, free_port, running
+from bench.harness.service import MOST_CONNECTIONS, environment, ready, serve_command, stand_in_command
 
 TIMEOUT_MS = 10_000
 STORM = (8, 64)
-MOST_CONNECTIONS = 512  # of the open loop: enough that none of it waits in the client
 
 
 @dataclass(frozen=True)
@@ -41,31 +38,6 @@ class Run:
     load: str
     figures: Figures
     resident_mebibytes: float
-
-
-def serve_command() -> list[str]:
-    """The service, as this interpreter has it."""
-    return [sys.executable, "-c", "from app.cli import main; main()", "serve"]
-
-
-def stand_in_command(folder: Path, slower: float) -> list[str]:
-    """The same with a device that takes so many times the measured times, and computes nothing."""
-    device = ["--stand-in", str(TIMES), "--slower", str(slower)]
-    return [sys.executable, "-m", "bench.recorded", str(folder / "batches"), *device]
-
-
-def environment(port: int, **settings: str) -> dict[str, str]:
-    """RCNN_ variables for a service at the port."""
-    named = {f"RCNN_{name.upper()}": value for name, value in settings.items()}
-    return {"RCNN_PORT": str(port), "RCNN_LOG_LEVEL": "warning", **named}
-
-
-def ready(port: int) -> bool:
-    """Whether /health/ready says so."""
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/health/ready", timeout=10).status_code == 200
-    except httpx.TransportError:
-        return False
 
 
 def runs(port: int, server: Server, given: argparse.Namespace, image: Path) -> Iterator[Run]:

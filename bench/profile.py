@@ -23,17 +23,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import cards, pictures
-from bench.load import Plan, Target, measure
-from bench.machine import describe_machine, title
-from bench.options import command_line, write_json
-from bench.overload import environment, ready, serve_command
-from bench.processes import free_port, members, running
+from bench.harness import cards, pictures
+from bench.harness.load import Plan, Target, measure
+from bench.harness.machine import describe_machine, title
+from bench.harness.options import command_line, write_json
+from bench.harness.processes import free_port, members, running
+from bench.harness.service import environment, ready, serve_command
 
 THREADS = {"decode": "decode threads", "batcher": "device's thread", "MainThread": "event loop"}
 STARTING = ("_load_and_warm_up", "_find_and_load", "create_app")  # what a request never does
 WAITING = (
-    *("_worker (concurrent/futures/thread.py", "Worker._work (app/worker.py"),
+    *("_worker (concurrent/futures/thread.py", "Worker._work (app/batching/worker.py"),
     *("Runner.run (asyncio/runners.py", "Condition.wait (threading.py"),
 )  # the innermost function of a thread that has nothing to do
 WRITTEN_SECONDS = 30.0

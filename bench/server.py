@@ -19,11 +19,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from bench import cards, contest, pictures
-from bench.contest import LOOP, Course, Result
-from bench.load import Figures
-from bench.machine import describe_machine, title
-from bench.options import command_line, write_json
+from bench.harness import cards, contest, pictures
+from bench.harness.contest import LOOP, Course, Result
+from bench.harness.load import Figures
+from bench.harness.machine import describe_machine, title
+from bench.harness.options import command_line, write_json
 from bench.peers.catalogue import PEERS, SERVICE, chosen
 
 LOADS = ("light", "heavy")

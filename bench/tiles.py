@@ -17,17 +17,17 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.machine import describe_machine, title
-from bench.options import command_line, write_json
+from bench.harness.machine import describe_machine, title
+from bench.harness.options import command_line, write_json
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, load_detector
 from models.evaluation.answers import FLOOR, MOST_DETECTIONS
 from models.evaluation.coco import GroundTruth, evaluate
-from models.images import Image
+from models.images.decoder import Image
 from models.options import Options
-from models.tiled import detect_tiled, tiles_for
-from models.tiles import LARGEST_SIDE, OVERLAP, Tiling
-from models.training.synthetic import Scene, draw_large_scene
+from models.shapes.scenes import Scene, draw_large_scene
+from models.tiling.tiled_detect import detect_tiled, tiles_for
+from models.tiling.tiles import LARGEST_SIDE, OVERLAP, Tiling
 
 HELD_OUT_SEED = 2  # training draws from seed 1
 WHOLE = "none"

@@ -10,19 +10,19 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
-from models.batch_size import useful_batch
-from models.canvas import Canvas
 from models.detections import Detections
 from models.engines import EngineChoice, EngineUnavailable, build_engines
 from models.engines.protocol import Engine
-from models.images import DecodeJpeg, Image
+from models.images.decoder import DecodeJpeg, Image
+from models.ops.roi_align import roi_align, roi_align_config
+from models.ops.scratch import Room
 from models.options import Options
-from models.postprocess import Candidates, collect, select
-from models.proposals import ProposalConfig, Proposer, proposal_config
-from models.roi_align import roi_align, roi_align_config
-from models.room import Room
-from models.stages import Observe, Stages
-from models.upload import Upload
+from models.pipeline.canvas import Canvas
+from models.pipeline.device_upload import Upload
+from models.pipeline.postprocess import Candidates, collect, select
+from models.pipeline.proposals import ProposalConfig, Proposer, proposal_config
+from models.pipeline.stage_timer import Observe, Stages
+from models.pipeline.warm_up import useful_batch
 from models.zoo.cards import Card
 from models.zoo.loading import load_network
 from models.zoo.quantized import find_quantized
@@ -250,7 +250,7 @@ def _jpeg(name: str, device: torch.device) -> DecodeJpeg | None:
         return None
     if device.type != "cuda":
         raise EngineUnavailable(f"nvJPEG decodes on a GPU, not on {device}; set RCNN_JPEG to pillow")
-    from models.nvjpeg import NvJpeg
+    from models.pipeline.nvjpeg import NvJpeg
 
     try:
         return NvJpeg(device)

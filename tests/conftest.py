@@ -19,14 +19,14 @@ import pytest
 from fastapi import FastAPI
 
 from app.main import create_app
-from app.settings import Settings
-from app.tracing import Tracer
-from tests.fakes import FakeDetector
+from app.settings.settings import Settings
+from app.telemetry.tracing import Tracer
+from tests.support.fakes import FakeDetector
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-    from tests.chromium import Show
+    from tests.support.chromium import Show
 
 ROOT = Path(__file__).parent.parent
 
@@ -178,9 +178,9 @@ async def served() -> AsyncIterator[Served]:
 
 
 class Program:
-    """The server as a process of its own: `python -m tests.program`, which is `serve` with a FakeDetector."""
+    """The server as a process of its own: `serve` with a FakeDetector."""
 
-    command = ("-m", "tests.program")
+    command = ("-m", "tests.support.program")
 
     def __init__(self, *arguments: str, **settings: str) -> None:
         environment = {
@@ -287,7 +287,9 @@ def program() -> Iterator[Program]:
 @pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
     """A Chromium."""
-    from tests.chromium import chromium  # playwright takes a second to import, and only the page needs it
+    from tests.support.chromium import (
+        chromium,  # playwright takes a second to import, and only the page needs it
+    )
 
     with chromium() as browser:
         yield browser
@@ -295,8 +297,8 @@ def browser() -> Iterator["Browser"]:
 
 @pytest.fixture
 def show(browser: "Browser") -> Iterator["Show"]:
-    """What opens the page, see `tests.chromium.pages`."""
-    from tests.chromium import pages
+    """What opens the page, see `tests.support.chromium.pages`."""
+    from tests.support.chromium import pages
 
     with pages(browser) as show:
         yield show

@@ -12,10 +12,10 @@ from rich.table import Table
 
 from app.commands import USAGE, CommandFailed
 from app.commands.arguments import BenchLineageArguments
-from app.commands.configured import open_console, read_settings
+from app.commands.shared.console import open_console, read_settings
 
 if TYPE_CHECKING:
-    from models.images import Image
+    from models.images.decoder import Image
     from models.lineage.timing import LineageTimes, Seconds
 
 SCENES_SEED = 5
@@ -55,8 +55,8 @@ def lineage(arguments: BenchLineageArguments) -> int:
 
 def _images(arguments: BenchLineageArguments) -> Iterator["Image"]:
     """The first images of the folder, or drawn scenes."""
-    from models.images import Image, ImageError, Limits, decode
-    from models.training.synthetic import draw_scene
+    from models.images.decoder import Image, ImageError, Limits, decode
+    from models.shapes.scenes import draw_scene
 
     if arguments.images is None:
         scenes = (draw_scene(SCENES_SEED, index) for index in range(arguments.count))
@@ -71,7 +71,7 @@ def _images(arguments: BenchLineageArguments) -> Iterator["Image"]:
 
 
 def _files(folder: Path) -> list[Path]:
-    from app.commands.sources import SUFFIXES, find_images
+    from app.commands.detect.inputs import SUFFIXES, find_images
 
     files = find_images([folder])
     if not files:

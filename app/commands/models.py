@@ -7,7 +7,7 @@ from rich.text import Text
 
 from app.commands import CommandFailed
 from app.commands.arguments import ModelsArguments
-from app.commands.configured import open_console, read_settings
+from app.commands.shared.console import open_console, read_settings
 from models.zoo.cards import UNUSED_LABEL, Card, CardError
 from models.zoo.catalogue import catalogue
 

@@ -8,12 +8,12 @@ from rich.console import Console
 
 from app.commands import CommandFailed
 from app.commands.arguments import QuantizeArguments
-from app.commands.configured import read_settings
-from app.commands.sources import find_images
+from app.commands.detect.inputs import find_images
+from app.commands.shared.console import read_settings
 
 if TYPE_CHECKING:
+    from models.datasets import Dataset
     from models.quantization.run import Artefact, Recipe
-    from models.training.datasets import Dataset
 
 NEEDED = ("openvino", "nncf", "faster_coco_eval")  # they come with the extra `quantize`
 
@@ -72,7 +72,7 @@ def _recipe(arguments: QuantizeArguments) -> "Recipe":
 
 
 def _read(data: Path | None, split: str | None) -> "Dataset | None":
-    from models.training.datasets import DatasetError, read_dataset
+    from models.datasets import DatasetError, read_dataset
 
     if data is None:
         return None

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 
 from app.commands.arguments import ServeArguments
-from app.commands.configured import read_settings
+from app.commands.shared.console import read_settings
 from app.server import serve
 
 

@@ -4,8 +4,8 @@ from rich.table import Table
 from rich.text import Text
 
 from app.commands.arguments import SettingsArguments
-from app.commands.configured import open_console
-from app.settings_table import settings_markdown, settings_table
+from app.commands.shared.console import open_console
+from app.settings.table import settings_markdown, settings_table
 
 
 def run(arguments: SettingsArguments) -> int:

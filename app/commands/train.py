@@ -12,7 +12,7 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColum
 
 from app.commands import USAGE, CommandFailed
 from app.commands.arguments import TrainArguments
-from app.commands.configured import read_settings
+from app.commands.shared.console import read_settings
 
 if TYPE_CHECKING:
     from models.training.run import Recipe
@@ -26,7 +26,7 @@ def run(arguments: TrainArguments) -> int:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise CommandFailed(f"{', '.join(missing)} is missing; install it: pip install 'rcnn-serve[train]'")
-    from models.training.processes import joined
+    from models.training.distributed import joined
     from models.training.train import TrainingDiverged
 
     recipe = _recipe(arguments)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.settings import Settings
+from app.settings.settings import Settings
 
 # The door in front of the replicas reads these too, and it knows the environment alone.
 DOORS_OWN = ("timeout_ms", "max_body_bytes")

@@ -8,13 +8,13 @@ replica, holds as many as all replicas do while all are full, and beyond that th
 import os
 from typing import TYPE_CHECKING, Any
 
-from app.detector import Detector
 from app.distributed.arguments import LAST_ANSWERS_SECONDS, Arguments
-from app.distributed.door import CALLBACK, LATER_SECONDS
-from app.distributed.ledger import Ledger
+from app.distributed.metrics_ledger import Ledger
+from app.distributed.proxy import CALLBACK, LATER_SECONDS
 from app.distributed.replica import Replica
-from app.logs import configure_logging
-from app.settings import Settings
+from app.serving.interfaces import Detector
+from app.settings.settings import Settings
+from app.telemetry.logs import configure_logging
 
 if TYPE_CHECKING:
     from ray.serve import Application
@@ -27,7 +27,7 @@ FOR_RAYS_PROCESSES = {
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
 }
 HEALTH_SECONDS = 5.0
-OUR_OWN_LINES = {"enable_access_log": False}  # a request has its line from app.middleware already
+OUR_OWN_LINES = {"enable_access_log": False}  # a request has its line from app.transport.middleware already
 REPORTERS = 10_000  # replicas that may wait at the ledger
 
 

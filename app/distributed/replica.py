@@ -10,12 +10,12 @@ from fastapi import APIRouter, FastAPI, Response
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.detector import Detector
-from app.distributed.door import REQUEST_START
+from app.distributed.proxy import REQUEST_START
 from app.main import create_app
-from app.metrics import merged
-from app.service import DetectionService
-from app.settings import Settings
+from app.serving.interfaces import Detector
+from app.serving.service import DetectionService
+from app.settings.settings import Settings
+from app.telemetry.metrics import merged
 
 LONGEST_WAY_SECONDS = 600.0  # from the door to a replica: the longest deadline there is
 LEDGER_RETRY_SECONDS = 1.0

@@ -7,20 +7,17 @@ from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from app.errors import Internal, ServiceError, problem
-from app.exports import EXPORTS, Subject
-from app.logs import request_id
-from app.plan import MAX_IMAGES, Outcome, params_of
-from app.routes import examples
-from app.routes.access import Guarded, begin, service_of
-from app.routes.answers import (
-    FRACTION_DECIMALS,
-    PIXEL_DECIMALS,
-    SCORE_DECIMALS,
-    milliseconds,
-    respond,
-    rounded,
-)
-from app.routes.documents import (
+from app.schemas.exports import EXPORTS, Subject
+from app.schemas.options import DetectOptions, DetectQuery
+from app.schemas.responses import BatchResponse, DetectResponse, FailedItem, Problem
+from app.serving.request import MAX_IMAGES, Outcome, params_of
+from app.serving.service import DetectionService
+from app.telemetry.logs import request_id
+from app.transport import openapi_examples
+from app.transport.access import Guarded
+from app.transport.body import read_image, read_images, unless_gone
+from app.transport.context import begin, service_of
+from app.transport.openapi import (
     DETECTIONS,
     EVERYWHERE,
     IMAGE_BODY,
@@ -29,20 +26,12 @@ from app.routes.documents import (
     problems,
     query_parameters,
 )
-from app.routes.priorities import PARAMETER, door_priority
-from app.routes.requests import preferred_format, read_image, read_images, read_query, unless_gone
-from app.schemas import (
-    BatchResponse,
-    DetectOptions,
-    DetectQuery,
-    DetectResponse,
-    FailedItem,
-    ImageSize,
-    Problem,
-    TimingsMs,
+from app.transport.query import PARAMETER, door_priority, read_query
+from app.transport.responses import (
+    preferred_format,
+    respond,
+    to_wire,
 )
-from app.service import DetectionService
-from models.detections import convert_boxes
 
 router = APIRouter(tags=["detection"], route_class=Guarded)
 logger = logging.getLogger(__name__)
@@ -80,7 +69,7 @@ async def detect(request: Request) -> Response:
     response_class=Response,
     responses={
         200: {"model": BatchResponse, "description": "One result an image, in the order sent"}
-        | examples.shown(examples.BATCH),
+        | openapi_examples.shown(openapi_examples.BATCH),
         **problems(*OF_DETECTION, *EVERYWHERE),
     },
     openapi_extra={"requestBody": IMAGES_BODY, "parameters": [*query_parameters(DetectOptions), PARAMETER]},
@@ -99,25 +88,6 @@ async def detect_batch(request: Request) -> Response:
 
 def _subject(outcome: Outcome, query: DetectQuery) -> Subject:
     return Subject(query.file_name, outcome.size, outcome.model.name, outcome.model.labels)
-
-
-def to_wire(outcome: Outcome, query: DetectOptions) -> DetectResponse:
-    """The answer as sent; built unchecked, for what comes from the detector is checked already."""
-    found, size = outcome.detections, outcome.size
-    boxes = convert_boxes(found.boxes, query.box_format, size if query.normalized else None)
-    labels = found.labels.tolist()
-    return DetectResponse.model_construct(
-        boxes=rounded(boxes, FRACTION_DECIMALS if query.normalized else PIXEL_DECIMALS),
-        labels=labels,
-        scores=rounded(found.scores, SCORE_DECIMALS),
-        names=[outcome.labels[label] for label in labels],
-        image=ImageSize(width=size[0], height=size[1]),
-        model=outcome.model.name,
-        model_version=outcome.model.version,
-        box_format=query.box_format,
-        timings_ms=TimingsMs.model_validate(milliseconds(outcome.timings)),
-        request_id=request_id.get(),
-    )
 
 
 def _result(

@@ -6,23 +6,23 @@ from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from app import version
-from app.routes import examples
-from app.routes.access import service_of
-from app.routes.examples import shown
-from app.service import RETRY_SECONDS
-from app.state_schemas import Alive, DeviceHealth, Health, Readiness
+from app.schemas.status import Alive, DeviceHealth, Health, Readiness
+from app.serving.service import RETRY_SECONDS
+from app.transport import openapi_examples
+from app.transport.context import service_of
+from app.transport.openapi_examples import shown
 
 HEALTH: dict[int | str, dict[str, Any]] = {
-    200: shown(examples.HEALTH),
+    200: shown(openapi_examples.HEALTH),
     503: {"description": "Not ready: loading, draining or failing", "model": Health}
-    | shown(examples.UNHEALTHY),
+    | shown(openapi_examples.UNHEALTHY),
 }
 READY: dict[int | str, dict[str, Any]] = {
-    200: shown(examples.READY),
-    503: {"description": "Not ready, and why", "model": Readiness} | shown(examples.UNREADY),
+    200: shown(openapi_examples.READY),
+    503: {"description": "Not ready, and why", "model": Readiness} | shown(openapi_examples.UNREADY),
 }
 ALIVE: dict[int | str, dict[str, Any]] = {200: shown({"status": "alive"})}
-METRICS: dict[int | str, dict[str, Any]] = {200: shown(examples.METRICS, "text/plain")}
+METRICS: dict[int | str, dict[str, Any]] = {200: shown(openapi_examples.METRICS, "text/plain")}
 
 router = APIRouter(tags=["operation"])
 

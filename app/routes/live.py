@@ -18,14 +18,15 @@ from pydantic_core import from_json, to_json
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from app.errors import BodyTooLarge, Draining, InvalidParameter, ServiceError, problem
-from app.logs import request_id
-from app.plan import Outcome, params_of
-from app.routes.access import SUBPROTOCOL, check_origin, places_of, require_socket_key, service_of
-from app.routes.detect import to_wire
-from app.routes.requests import read_options, read_query
-from app.schemas import DetectOptions
-from app.service import DetectionService
-from app.streams import FATAL, Newest, outcome_of
+from app.schemas.options import DetectOptions
+from app.serving.request import Outcome, params_of
+from app.serving.service import DetectionService
+from app.serving.streams import FATAL, Newest, outcome_of
+from app.telemetry.logs import request_id
+from app.transport.access import SUBPROTOCOL, check_origin, require_socket_key
+from app.transport.context import places_of, service_of
+from app.transport.query import read_options, read_query
+from app.transport.responses import to_wire
 
 router = APIRouter()
 ROUTE = "/detect/live"

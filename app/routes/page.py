@@ -6,9 +6,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 
 from app.errors import NotFound
-from app.routes.examples import SAMPLES as SAMPLES_EXAMPLE
-from app.routes.examples import shown
-from app.state_schemas import Sample, SampleList
+from app.schemas.status import Sample, SampleList
+from app.transport.openapi_examples import SAMPLES as SAMPLES_EXAMPLE
+from app.transport.openapi_examples import shown
 
 APP = Path(__file__).resolve().parent.parent
 WEB = APP / "web"

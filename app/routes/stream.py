@@ -11,16 +11,18 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from app.errors import InvalidParameter, ServiceError, problem
-from app.logs import request_id
-from app.plan import Outcome, params_of
-from app.routes.access import Guarded, places_of, service_of
-from app.routes.detect import to_wire
-from app.routes.documents import EVERYWHERE, FRAMES, OF_DETECTION, VIDEO_BODY, problems, query_parameters
-from app.routes.priorities import PARAMETER, door_priority
-from app.routes.requests import preferred, read_image, read_query, unless_gone
-from app.schemas import FailedFrame, Problem, StreamEnd, StreamFormat, StreamQuery
-from app.service import DetectionService
-from app.streams import Answer, End, Order, detect_frames
+from app.schemas.options import StreamFormat, StreamQuery
+from app.schemas.responses import FailedFrame, Problem, StreamEnd
+from app.serving.request import Outcome, params_of
+from app.serving.service import DetectionService
+from app.serving.streams import Answer, End, Order, detect_frames
+from app.telemetry.logs import request_id
+from app.transport.access import Guarded
+from app.transport.body import read_image, unless_gone
+from app.transport.context import places_of, service_of
+from app.transport.openapi import EVERYWHERE, FRAMES, OF_DETECTION, VIDEO_BODY, problems, query_parameters
+from app.transport.query import PARAMETER, door_priority, read_query
+from app.transport.responses import preferred, to_wire
 
 router = APIRouter(tags=["detection"], route_class=Guarded)
 ROUTE = "/detect/stream"

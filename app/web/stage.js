@@ -1,6 +1,6 @@
 // Draws the boxes over the image, and tells which box lies under the pointer.
 
-// The same as in the pictures that the server draws (models/drawing.py), by label id.
+// The same as in the pictures that the server draws (models/images/drawing.py), by label id.
 const PALETTE = [
   [230, 25, 75], [60, 200, 80], [255, 225, 25], [40, 110, 240], [245, 130, 48], [165, 60, 200],
   [70, 230, 230], [240, 50, 230], [191, 239, 69], [0, 140, 140], [250, 170, 190], [150, 85, 30],

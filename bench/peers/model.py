@@ -13,7 +13,7 @@ from torch import Tensor
 
 from models.detections import Detections
 from models.detector import DetectorSpec, Job, load_detector
-from models.images import Limits, decode
+from models.images.decoder import Limits, decode
 from models.options import Options
 from models.zoo.loading import load_network
 
@@ -89,6 +89,6 @@ def _answer(found: Detections) -> Answer:
 
 
 def _cache() -> Path:
-    from app.settings import Settings
+    from app.settings.settings import Settings
 
     return Settings().cache_dir.expanduser()

@@ -16,8 +16,13 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
+from models.engines.openvino_import import (
+    FrontEndManager,
+    TorchScriptPythonDecoder,
+    apply_moc_transformations,
+    ov,
+)
 from models.engines.parts import DensePart, HeadPart
-from models.engines.runtime import FrontEndManager, TorchScriptPythonDecoder, apply_moc_transformations, ov
 
 DENSE, HEAD = "dense.xml", "head.xml"
 TRACED = (64, 96)  # canvas that the trace is taken on, px; every size is a multiple of 32

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from models.engines.conversion import Parts
+from models.engines.openvino_import import ov
 from models.engines.openvino_nms import OpenVINONMS
 from models.engines.protocol import DenseOutput
-from models.engines.runtime import ov
-from models.room import Room
+from models.ops.scratch import Room
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: what is not quantized stays fp32
 KNOWN_SHAPES = 1024  # of batches; canvas keys times batch sizes

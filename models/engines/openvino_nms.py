@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from models.engines.runtime import opset, ov
-from models.suppression import torchvision_nms
+from models.engines.openvino_import import opset, ov
+from models.ops.nms import torchvision_nms
 
 Ints = npt.NDArray[np.int64]
 
@@ -18,7 +18,7 @@ LOWEST = float(np.finfo(np.float32).min)  # padding lies below it, every score a
 
 
 class OpenVINONMS:
-    """`models.suppression.Suppress` on the CPU; keeps the very boxes that torchvision keeps."""
+    """`models.ops.nms.Suppress` on the CPU; keeps the very boxes that torchvision keeps."""
 
     def __init__(self, core: ov.Core) -> None:
         self._request = core.compile_model(_model(), "CPU").create_infer_request()

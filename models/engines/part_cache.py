@@ -14,7 +14,7 @@ from torch import nn
 from torchvision.models.detection import FasterRCNN
 
 from models.engines.conversion import Parts, convert, read_parts, write_parts
-from models.engines.runtime import ov
+from models.engines.openvino_import import ov
 
 log = logging.getLogger(__name__)
 

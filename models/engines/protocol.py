@@ -5,7 +5,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from models.suppression import Suppress
+from models.ops.nms import Suppress
 
 
 @dataclass(frozen=True, eq=False)

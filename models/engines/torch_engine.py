@@ -12,7 +12,7 @@ from torchvision.models.detection import FasterRCNN
 from models.engines.folding import FoldingError, folded
 from models.engines.parts import DensePart, HeadPart
 from models.engines.protocol import DenseOutput
-from models.suppression import torchvision_nms
+from models.ops.nms import torchvision_nms
 
 log = logging.getLogger(__name__)
 

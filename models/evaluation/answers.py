@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from models.detections import Detections
-from models.images import ImageError
+from models.images.decoder import ImageError
 
 FLOOR = 0.05  # scores below it are not asked for: torchvision's own floor for evaluation
 MOST_DETECTIONS = 100  # an image, as COCO counts

@@ -8,14 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from models.detections import Detections
-from models.evaluation.coco import (
-    Document,
-    GroundTruth,
-    Scores,
-    result_rows,
-    score,
-    truth_document,
-)
+from models.evaluation.coco import Document, GroundTruth, Scores, result_rows, score, truth_document
 from models.evaluation.curves import MATCHING_IOU, Curve, confuse, trace_curve
 
 SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, float("inf"))}  # box area, px

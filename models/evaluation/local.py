@@ -8,10 +8,10 @@ from models.detections import Detections
 from models.detector import Detector, Job
 from models.evaluation.answers import Answer, ahead, attempt
 from models.evaluation.coco import as_sent
-from models.images import Image, Limits, decode
+from models.images.decoder import Image, Limits, decode
 from models.options import Options
-from models.tiled import detect_tiled
-from models.tiles import Tiling, TooManyTiles
+from models.tiling.tiled_detect import detect_tiled
+from models.tiling.tiles import Tiling, TooManyTiles
 
 GPU_BATCH = 8  # a CPU gains nothing from batches
 READERS = 4  # threads that decode; more would only fill the memory

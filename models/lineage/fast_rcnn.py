@@ -7,14 +7,14 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.transform import resize_boxes
 
-from models.canvas import Canvas
 from models.detections import Detections
 from models.lineage.mode import Target, require_mode
 from models.lineage.selective_search import Boxes
 from models.networks.levels import levels_of
+from models.ops.roi_align import roi_align, roi_align_config
 from models.options import Options
-from models.postprocess import Candidates, postprocess
-from models.roi_align import roi_align, roi_align_config
+from models.pipeline.canvas import Canvas
+from models.pipeline.postprocess import Candidates, postprocess
 
 
 class FastRCNN(nn.Module):

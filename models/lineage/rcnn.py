@@ -12,15 +12,15 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import roi_align as torchvision_roi_align
 
-from models.canvas import Canvas, prepare
 from models.detections import Detections
-from models.images import Image
+from models.images.decoder import Image
 from models.lineage.mode import Target, require_mode
 from models.lineage.selective_search import Boxes
 from models.networks.levels import levels_of
+from models.ops.roi_align import roi_align, roi_align_config
 from models.options import Options
-from models.postprocess import Candidates, postprocess
-from models.roi_align import roi_align, roi_align_config
+from models.pipeline.canvas import Canvas, prepare
+from models.pipeline.postprocess import Candidates, postprocess
 
 SIDE = 224  # px of a warped proposal: what VGG-16 and the ResNets were made for; R-CNN's AlexNet took 227
 CONTEXT = 16  # px of the warped proposal's surroundings on each side (appendix A)

@@ -5,7 +5,7 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
-from models.images import Pixels
+from models.images.decoder import Pixels
 
 # px; the method's numbers are not scale invariant, so R-CNN's own code brings every image to this width first
 WIDTH = 500

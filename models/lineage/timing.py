@@ -11,16 +11,16 @@ import torch
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
-from models.canvas import Canvas, prepare
 from models.engines import choose_device
 from models.engines.protocol import DenseOutput
-from models.images import Image
+from models.images.decoder import Image
 from models.lineage.fast_rcnn import FastRCNN
 from models.lineage.rcnn import RCNN
 from models.lineage.selective_search import Boxes, load_segmentation, selective_search
 from models.networks import build_network
 from models.options import Options
-from models.proposals import Proposer, proposal_config
+from models.pipeline.canvas import Canvas, prepare
+from models.pipeline.proposals import Proposer, proposal_config
 
 CLASSES = 21  # Pascal VOC's 20 and the background, as in the papers
 OPTIONS = Options(score_threshold=0.5, nms_threshold=0.5, max_detections=100)

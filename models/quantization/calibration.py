@@ -11,7 +11,7 @@ from torch import Tensor
 from models.detector import Detector, Job
 from models.engines.protocol import DenseOutput, Engine
 from models.evaluation.answers import FLOOR, MOST_DETECTIONS, attempt
-from models.images import Limits, decode
+from models.images.decoder import Limits, decode
 from models.options import Options
 
 Input = npt.NDArray[np.float32]

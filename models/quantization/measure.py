@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from models.datasets import Dataset
 from models.detections import Detections
 from models.detector import Detector
 from models.evaluation.answers import FLOOR, MOST_DETECTIONS
@@ -15,7 +16,6 @@ from models.evaluation.labels import match_labels
 from models.evaluation.local import ask_detector
 from models.options import Options
 from models.quantization.calibration import LIMITS
-from models.training.datasets import Dataset
 from models.zoo.quantized import Measure
 
 SAME = 0.5  # IoU from which two boxes of one label are the same object

@@ -7,7 +7,7 @@ from contextlib import redirect_stdout
 from typing import Any, Protocol
 
 from models.engines.conversion import Parts
-from models.engines.runtime import ov
+from models.engines.openvino_import import ov
 from models.quantization.calibration import Calibration
 
 HEAD = "box head"
@@ -38,7 +38,7 @@ def quantize(parts: Parts, calibration: Calibration, kept: tuple[str, ...]) -> P
 
 
 def _quantize(model: ov.Model, inputs: _Inputs, kept: tuple[str, ...]) -> ov.Model:
-    import nncf  # after models.engines.runtime, which keeps it from reporting each call to its makers
+    import nncf  # after models.engines.openvino_import, which keeps it from reporting each call to its makers
 
     patterns = [LAYERS[group] for group in kept if group in LAYERS]
     quantized: ov.Model = nncf.quantize(

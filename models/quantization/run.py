@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from uuid import uuid4
 
+from models.datasets import Dataset
 from models.detector import Detector
 from models.engines.conversion import Parts, write_parts
 from models.engines.openvino_engine import OpenVINOEngine
@@ -15,7 +16,6 @@ from models.engines.part_cache import obtain_parts
 from models.quantization.calibration import Calibration, RecordingEngine, calibrate, choose
 from models.quantization.measure import AgreementJudge, Judge, PrecisionJudge
 from models.quantization.post_training import STEPS, quantize
-from models.training.datasets import Dataset
 from models.zoo.loading import LoadedNetwork, load_network
 from models.zoo.quantized import (
     FORMAT,

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from models.datasets import AnnotatedImage, AnnotationReport
 from models.evaluation.assessment import Assessment
-from models.evaluation.pictures import draw_pictures
-from models.training.datasets import AnnotatedImage, AnnotationReport
+from models.evaluation.plots import draw_pictures
 from models.zoo.cards import Card
 
 PARTS = {
@@ -103,9 +103,9 @@ def _draw_examples(
     import numpy as np
 
     from models.detections import Detections
-    from models.drawing import encode
-    from models.images import decode
-    from models.training.folder import LIMITS
+    from models.images.decoder import decode
+    from models.images.drawing import encode
+    from models.training.batches import LIMITS
 
     written = []
     for number, image in enumerate(images[:EXAMPLES], start=1):

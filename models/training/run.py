@@ -11,14 +11,14 @@ from typing import Literal
 import torch
 from torchvision.models.detection import FasterRCNN
 
+from models.datasets import AnnotationReport, Dataset, DatasetError, Format, read_dataset
 from models.engines import choose_device
 from models.networks import build_network
 from models.training.alternating import STEPS, train_alternating
 from models.training.augment import Augmentation
-from models.training.datasets import AnnotationReport, Dataset, DatasetError, Format, read_dataset
-from models.training.folder import BatchPlan, batches_per_epoch, folder_loader
+from models.training.batches import BatchPlan, batches_per_epoch, folder_loader
+from models.training.distributed import own_device, place
 from models.training.optimizer import OptimizerName, RateName, TrainingConfig
-from models.training.processes import own_device, place
 from models.training.report import write_report
 from models.training.start import start_from, trained_norms
 from models.training.train import Watch, train
@@ -95,7 +95,7 @@ def read_data(recipe: Recipe) -> Data:
 def run(recipe: Recipe, data: Data, command: str, progress: Progress) -> Path:
     """Train as the recipe says; the path of the card written. Goes on where an earlier run stopped.
 
-    Of several processes (models/training/processes.py) the first one writes.
+    Of several processes (models/training/distributed.py) the first one writes.
     """
     if place().first:
         _remember(recipe, data.train.labels)

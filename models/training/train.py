@@ -13,10 +13,10 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 
-from models.training.data import Batch
+from models.training.batches import Batch
+from models.training.distributed import agreed, place, spread
 from models.training.optimizer import TrainingConfig, build_optimizer, learning_rate
 from models.training.phases import JOINT, Objective, Phase, freeze_norms, start_learning
-from models.training.processes import agreed, place, spread
 
 Batches = Callable[[int], Iterable[Batch]]  # first batch number -> batches from there on
 Progress = Callable[[int, dict[str, float]], None]

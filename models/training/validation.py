@@ -6,16 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 from torchvision.models.detection import FasterRCNN
 
+from models.datasets import AnnotatedImage
 from models.detections import Detections
 from models.detector import Detector
 from models.engines import EngineChoice, build_engine
 from models.evaluation.assessment import Assessment, assess
+from models.evaluation.candidates import KEEP_ALL, MOST_PROPOSALS, suppress
 from models.evaluation.coco import GroundTruth, evaluate
-from models.evaluation.diagnosis.observation import KEEP_ALL, MOST_PROPOSALS, suppress
 from models.evaluation.local import ask_detector, best_batch
 from models.options import Options
-from models.training.datasets import AnnotatedImage
-from models.training.folder import LIMITS
+from models.training.batches import LIMITS
 from models.zoo.cards import Card
 
 FLOOR = 0.05  # torchvision's own floor for evaluation

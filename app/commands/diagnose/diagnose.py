@@ -1,0 +1,112 @@
+"""`rcnn diagnose`: which part of a model costs its AP on an annotated data set, and what to do about it."""
+
+import json
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from app.commands import CommandFailed
+from app.commands.arguments import DiagnoseArguments
+from app.commands.diagnose.report import Diagnosed, print_report, print_warnings, to_document, write_markdown
+from app.commands.evaluate.evaluate import data_title, make_folder, match_classes, read_data, require_extra
+from app.commands.evaluate.report import open_bar
+from app.commands.evaluate.source import describe, load_here
+from app.commands.shared.console import read_settings
+from models.datasets import AnnotatedImage, Dataset
+from models.evaluation.labels import LabelMatch
+from models.images.decoder import Limits
+
+if TYPE_CHECKING:
+    from models.detector import Detector
+    from models.diagnosis.checks import Diagnosis
+
+LOG = "metrics.jsonl"  # what a training writes beside its card
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """The data, the images of it that are looked at, and how its classes are those of the model."""
+
+    dataset: Dataset
+    images: Sequence[AnnotatedImage]
+    match: LabelMatch
+
+
+def run(arguments: DiagnoseArguments) -> int:
+    """Diagnose; 0 whatever is found, as it is a report."""
+    require_extra()
+    if arguments.out is not None:
+        make_folder("--out", arguments.out)
+    dataset = read_data(arguments.data, arguments.split, arguments.format)
+    settings = read_settings(model=arguments.model, device=arguments.device)
+    stderr = Console(stderr=True)
+    with stderr.status("Loading the model") if stderr.is_terminal else nullcontext():
+        detector = load_here(settings)
+    match = match_classes(dataset, detector.card.name, detector.card.labels)
+    chosen = _Chosen(dataset, _spread(dataset.images, arguments.images), match)
+    diagnosis, seen = _diagnose(detector, chosen, Limits(settings.max_pixels), _log(arguments, detector))
+    title = data_title(arguments.data, arguments.split)
+    diagnosed = Diagnosed(title, dataset, describe(detector), len(chosen.images), seen, diagnosis)
+    written = _write(arguments.out, diagnosed)
+    print_warnings(diagnosed)
+    if arguments.json:
+        print(json.dumps(to_document(diagnosed), indent=2))
+    else:
+        print_report(diagnosed, written)
+    return 0
+
+
+def _spread(images: Sequence[AnnotatedImage], most: int) -> Sequence[AnnotatedImage]:
+    """At most so many images, evenly from all: neighbours in a data set are often alike."""
+    if len(images) <= most:
+        return images
+    return [images[k * len(images) // most] for k in range(most)]
+
+
+def _log(arguments: DiagnoseArguments, detector: "Detector") -> Path:
+    if arguments.metrics is not None:
+        return arguments.metrics
+    card = detector.card
+    return (card.path.parent if card.path is not None else Path()) / LOG
+
+
+def _diagnose(detector: "Detector", chosen: _Chosen, limits: Limits, log: Path) -> "tuple[Diagnosis, int]":
+    """The diagnosis, and how many images could be read."""
+    from models.diagnosis.checks import diagnose
+    from models.diagnosis.observation import Subject, observe
+    from models.evaluation.coco import GroundTruth
+
+    images = chosen.images
+    truths = [GroundTruth(one.width, one.height, one.boxes, one.labels, one.crowd) for one in images]
+    subject = Subject(detector, chosen.match, limits)
+    try:
+        with open_bar(len(images), "Diagnosing") as advance:
+            observations = list(observe(subject, truths, [image.path for image in images], advance))
+    except MemoryError as error:
+        raise CommandFailed(error) from error
+    if not observations:
+        raise CommandFailed(
+            f"none of the {len(images)} images can be read; see rcnn evaluate for each one's reason"
+        )
+    try:
+        found = diagnose(observations, chosen.dataset.labels, detector.card, detector.proposal_config, log)
+    except (OSError, ValueError) as error:
+        raise CommandFailed(error) from error
+    return found, len(observations)
+
+
+def _write(folder: Path | None, diagnosed: Diagnosed) -> list[Path]:
+    """The pictures and the report; the files."""
+    from models.diagnosis.plots import draw_diagnosis
+
+    if folder is None:
+        return []
+    try:
+        pictures = draw_diagnosis(diagnosed.diagnosis, folder, f"{diagnosed.about.name} on {diagnosed.data}")
+        return [*pictures.values(), write_markdown(diagnosed, pictures, folder)]
+    except OSError as error:
+        raise CommandFailed(f"{error.filename}: {error.strerror}; name a file that can be written") from error

@@ -1,0 +1,137 @@
+"""What `rcnn diagnose` brings: tables for people, Markdown with pictures, one JSON object for programs."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from app.commands.evaluate.source import About
+from app.commands.shared.console import open_console
+from models.datasets import Dataset
+
+if TYPE_CHECKING:
+    from models.diagnosis.checks import Diagnosis
+    from models.diagnosis.finding import Finding, Sheet
+
+STYLES = {"ok": "green", "suspicious": "yellow", "fault": "bold red", "not measured": "dim"}
+
+
+@dataclass(frozen=True)
+class Diagnosed:
+    """One run: which data (a title, and the data), which model, images chosen and read, what came out."""
+
+    data: str
+    dataset: Dataset
+    about: About
+    chosen: int
+    seen: int
+    diagnosis: "Diagnosis"
+
+    @property
+    def title(self) -> str:
+        """The model and the data."""
+        return f"{self.about.name} on {self.data}"
+
+    @property
+    def extent(self) -> str:
+        """How much was looked at."""
+        total = len(self.dataset.images)
+        images = f"{self.seen} of {total} images" if self.seen < total else f"{total} images"
+        return f"{images}, {self.diagnosis.recall.objects['all']} objects"
+
+
+def print_warnings(diagnosed: Diagnosed) -> None:
+    """What a reader of the numbers must know, on stderr."""
+    err = Console(stderr=True)
+    for text in _warnings(diagnosed):
+        err.print(Text(f"rcnn: {text}"), soft_wrap=True)
+
+
+def _warnings(diagnosed: Diagnosed) -> Iterator[str]:
+    about, faults = diagnosed.about, diagnosed.dataset.report
+    if about.fallback_reason is not None:
+        yield f"{about.name} is diagnosed: {about.fallback_reason}"
+    if faults.faults:
+        yield f"faults of the annotations: {', '.join(f'{n} {kind}' for kind, n in faults.counts.items())}"
+    if diagnosed.seen < diagnosed.chosen:
+        yield f"{diagnosed.chosen - diagnosed.seen} of {diagnosed.chosen} images could not be read"
+
+
+def to_document(diagnosed: Diagnosed) -> dict[str, Any]:
+    """Everything, as plain values."""
+    return {
+        "data": {"name": diagnosed.data, "format": diagnosed.dataset.format, "images": diagnosed.seen},
+        "model": diagnosed.about.to_dict(),
+        **diagnosed.diagnosis.to_dict(),
+        "warnings": list(_warnings(diagnosed)),
+    }
+
+
+def print_report(diagnosed: Diagnosed, written: list[Path]) -> None:
+    """The report for a person."""
+    out = open_console()
+    about = diagnosed.about
+    where = " · ".join(part for part in (about.engine, about.precision, about.device) if part)
+    out.print(Text.assemble((diagnosed.title, "bold"), f"\n{diagnosed.extent}\n{where}"), soft_wrap=True)
+    for finding in diagnosed.diagnosis.findings:
+        out.print()
+        _print_finding(out, finding)
+    out.print(Text.assemble("\n", (diagnosed.diagnosis.summary, "bold")), soft_wrap=True)
+    for path in written:
+        out.print(Text(f"written: {path}"), soft_wrap=True)
+
+
+def _print_finding(out: Console, finding: "Finding") -> None:
+    out.print(Text(finding.title, "bold underline"), soft_wrap=True)
+    for sheet in finding.sheets:
+        out.print(_table(sheet))
+    verdict = (finding.verdict, STYLES[finding.verdict])
+    out.print(Text.assemble(verdict, f": {finding.reason}."), soft_wrap=True)
+    if finding.verdict != "ok":
+        out.print(Text(f"→ {finding.advice}"), soft_wrap=True)
+
+
+def _table(sheet: "Sheet") -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim", title=sheet.title, title_justify="left")
+    for number, column in enumerate(sheet.columns):
+        numeric = number > 0 and all(_is_number(row[number]) for row in sheet.rows)
+        table.add_column(Text(column), justify="right" if numeric else "left", no_wrap=numeric)
+    for row in sheet.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _is_number(cell: str) -> bool:
+    return cell[:1] in "+-0123456789"
+
+
+def write_markdown(diagnosed: Diagnosed, pictures: Mapping[str, Path], folder: Path) -> Path:
+    """The report as diagnosis.md, with the pictures in it. Raises OSError."""
+    diagnosis = diagnosed.diagnosis
+    lines = [f"# Diagnosis of {diagnosed.title}", "", f"{diagnosed.extent}.", "", f"**{diagnosis.summary}**"]
+    lines += ["", "| check | verdict | why |", "| --- | --- | --- |"]
+    lines += [f"| {_cell(one.title)} | {one.verdict} | {_cell(one.reason)} |" for one in diagnosis.findings]
+    for finding in diagnosis.findings:
+        lines += ["", f"## {finding.title}", "", f"**{finding.verdict}**: {finding.reason}."]
+        if finding.verdict != "ok":
+            lines += ["", f"What to do: {finding.advice}"]
+        if finding.check in pictures:
+            lines += ["", f"![{finding.title}]({pictures[finding.check].name})"]
+        for sheet in finding.sheets:
+            lines += ["", f"{sheet.title[:1].upper()}{sheet.title[1:]}:", "", *_rows(sheet)]
+    path = folder / "diagnosis.md"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _rows(sheet: "Sheet") -> Iterator[str]:
+    for row in (sheet.columns, ("---",) * len(sheet.columns), *sheet.rows):
+        yield f"| {' | '.join(_cell(cell) for cell in row)} |"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")

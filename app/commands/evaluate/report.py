@@ -1,0 +1,175 @@
+"""What `rcnn evaluate` prints: tables for people, one JSON object for programs, warnings for both."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from app.commands.evaluate.source import About
+from app.commands.shared.console import open_console
+from models.datasets import Dataset
+from models.detections import Detections
+from models.evaluation.answers import FLOOR, MOST_DETECTIONS
+from models.evaluation.labels import LabelMatch
+
+if TYPE_CHECKING:
+    from models.evaluation.assessment import Assessment
+
+NONE = "-"  # there was nothing to measure
+
+
+@dataclass(frozen=True)
+class Collected:
+    """The detections of each image, in the data's label ids; files without any, and why; seconds it took."""
+
+    answers: tuple[Detections, ...]
+    faults: dict[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """One run: which data (a title, and the data), which model, how their classes match, what came out."""
+
+    data: str
+    dataset: Dataset
+    about: About
+    match: LabelMatch
+    collected: Collected
+    assessment: "Assessment"
+
+    @property
+    def seconds_per_image(self) -> float:
+        """Wall-clock time, decoding included, loading not."""
+        return self.collected.seconds / len(self.dataset.images)
+
+
+@contextmanager
+def open_bar(images: int, doing: str = "Evaluating") -> Iterator[Callable[[], None]]:
+    """A progress bar on stderr, where that is a terminal; call what it gives after each image."""
+    err = Console(stderr=True)
+    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=err, transient=True, disable=not err.is_terminal, redirect_stdout=False
+    ) as progress:
+        yield partial(progress.advance, progress.add_task("", total=images))
+
+
+def print_warnings(evaluated: Evaluated) -> None:
+    """What a reader of the numbers must know, on stderr."""
+    err = Console(stderr=True)
+    for text in _warnings(evaluated):
+        err.print(Text(f"rcnn: {text}"), soft_wrap=True)
+
+
+def _warnings(evaluated: Evaluated) -> Iterator[str]:
+    dataset, about, collected = evaluated.dataset, evaluated.about, evaluated.collected
+    if about.fallback_reason is not None:
+        yield f"{about.name} is evaluated: {about.fallback_reason}"
+    objects = {one.name: one.objects for one in evaluated.assessment.classes}
+    for name in evaluated.match.missing:
+        yield f"{about.name} has no class {name}: its {objects[name]} objects count as missed"
+    if dataset.report.faults:
+        counts = ", ".join(f"{count} {kind}" for kind, count in dataset.report.counts.items())
+        yield f"faults of the annotations: {counts}"
+    if collected.faults:
+        count, total = len(collected.faults), len(dataset.images)
+        yield f"{count} of {total} images got no answer: their objects count as missed"
+    for file, fault in collected.faults.items():
+        yield f"{file}: {fault}"
+
+
+def to_document(evaluated: Evaluated) -> dict[str, Any]:
+    """Everything, as plain values."""
+    dataset, about = evaluated.dataset, evaluated.about
+    return {
+        "data": {
+            "name": evaluated.data,
+            "format": dataset.format,
+            "labels": list(dataset.labels),
+            "annotations": dataset.report.as_dict(),
+        },
+        "model": about.to_dict(),
+        "asked": {
+            "score_threshold": FLOOR,
+            "nms_threshold": about.nms_threshold,
+            "max_detections": MOST_DETECTIONS,
+        },
+        "classes_only_in_data": list(evaluated.match.missing),
+        "classes_only_in_model": list(evaluated.match.extra),
+        **evaluated.assessment.to_dict(),
+        "seconds": {"total": evaluated.collected.seconds, "per_image": evaluated.seconds_per_image},
+        "images_without_answer": evaluated.collected.faults,
+        "warnings": list(_warnings(evaluated)),
+    }
+
+
+def print_tables(evaluated: Evaluated, written: list[Path]) -> None:
+    """The report for a person."""
+    out = open_console()
+    out.print(_head(evaluated), soft_wrap=True)
+    out.print()
+    out.print(_numbers(evaluated.assessment))
+    out.print()
+    out.print(_classes(evaluated.assessment))
+    if evaluated.match.extra:
+        count = len(evaluated.match.extra)
+        out.print(Text(f"\n{count} classes that only the model has were left out", "dim"), soft_wrap=True)
+    for path in written:
+        out.print(Text(f"written: {path}"), soft_wrap=True)
+
+
+def _head(evaluated: Evaluated) -> Text:
+    about, counts = evaluated.about, evaluated.assessment.counts
+    ignored = f" and {counts.ignored} ignored" if counts.ignored else ""
+    where = [about.engine, about.precision, about.device, about.url]
+    return Text.assemble(
+        (f"{about.name} on {evaluated.data}", "bold"),
+        f"\n{counts.images} images, {counts.objects} objects{ignored}; {counts.detections} detections from "
+        f"score {FLOOR} on\n{' · '.join(part for part in where if part)} · "
+        f"{evaluated.seconds_per_image:.3f} s an image",
+    )
+
+
+def _numbers(assessment: "Assessment") -> Table:
+    numbers, counts = assessment.numbers, assessment.counts
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("")
+    for title in ("IoU .50:.95", "IoU .50", "IoU .75", "small", "medium", "large"):
+        table.add_column(title, justify="right", no_wrap=True)
+    names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
+    table.add_row(Text("precision (AP)", "bold"), *(_number(numbers[name]) for name in names))
+    recalls = (_number(numbers[f"AR_{size}"]) for size in ("small", "medium", "large"))
+    table.add_row(Text("recall (AR), 100 an image", "bold"), _number(numbers["AR_100"]), "", "", *recalls)
+    for most in (10, 1):
+        table.add_row(Text(f"recall, {most} an image"), _number(numbers[f"AR_{most}"]))
+    sizes = (str(count) for count in counts.objects_by_size.values())
+    table.add_row("objects", str(counts.objects), "", "", *sizes)
+    return table
+
+
+def _classes(assessment: "Assessment") -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    table.add_column("class")
+    at = f"at {assessment.threshold:g}"
+    titles = ("objects", "AP", "AP50", f"precision {at}", f"recall {at}", f"F1 {at}", "best F1", "at score")
+    for title in titles:
+        table.add_column(title, justify="right", no_wrap=True)
+    for one in assessment.classes:
+        if not one.objects:
+            table.add_row(Text(one.name), "0", *[NONE] * (len(titles) - 1))
+            continue
+        values = (one.AP, one.AP50, one.precision, one.recall, one.f1, one.best_f1, one.best_threshold)
+        table.add_row(Text(one.name, "bold"), str(one.objects), *(_number(value) for value in values))
+    return table
+
+
+def _number(value: float) -> str:
+    return NONE if value < 0 else f"{value:.3f}"

@@ -1,0 +1,1 @@
+"""The APIs of other servers over the same service, one file or folder each."""

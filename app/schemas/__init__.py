@@ -1,0 +1,1 @@
+"""The wire types: options, answers, status and export formats."""

@@ -1,0 +1,46 @@
+"""What the service needs of a detector and its canvases; those of models/ are such, and import torch."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from models.detections import Detections
+from models.images.decoder import DecodeJpeg, Image
+from models.zoo.cards import Card
+
+
+class Canvas(Protocol):
+    """A network input, as far as the service looks at it; sizes are (height, width) in pixels."""
+
+    @property
+    def key(self) -> tuple[int, int]: ...
+    @property
+    def content(self) -> tuple[int, int]: ...
+    @property
+    def nbytes(self) -> int: ...
+
+
+class Detector(Protocol):
+    """What the service needs of a detector; `models.detector.Detector` is one, and imports torch."""
+
+    @property
+    def card(self) -> Card: ...
+    @property
+    def engine_name(self) -> str: ...
+    @property
+    def device(self) -> str: ...
+    @property
+    def precision(self) -> str: ...
+    @property
+    def fallback_reason(self) -> str | None: ...
+    @property
+    def jpeg(self) -> DecodeJpeg | None: ...
+    @property
+    def version(self) -> str: ...
+
+    def prepare(self, image: Image, size: int | None) -> Canvas: ...
+
+    # The jobs are Any because a job type that names torch's canvas cannot be named here.
+    def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> list[Detections]: ...
+
+    def warm_up(self, cap: int) -> int: ...
+    def memory_bytes(self) -> dict[str, int]: ...

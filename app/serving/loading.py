@@ -1,0 +1,46 @@
+"""The model that the settings name, loaded. torch comes with it, so its import waits for the call."""
+
+from typing import TYPE_CHECKING
+
+from app.settings.settings import Settings
+
+if TYPE_CHECKING:
+    from models.detector import Detector
+
+
+def load(settings: Settings) -> "Detector":
+    """The detector of the first device, for those who work on one image after the other."""
+    return _load(settings, settings.devices[:1])[0]
+
+
+def load_all(settings: Settings, model: str | None = None) -> "list[Detector]":
+    """Find the card, load its weights, put the network on each device; errors say what to do.
+
+    `model` takes the place of the settings': a name, or the path of a card.
+    """
+    return _load(settings, settings.devices, model)
+
+
+def _load(settings: Settings, devices: tuple[str, ...], model: str | None = None) -> "list[Detector]":
+    from models.runtime import import_torchvision
+
+    import_torchvision()
+    from models.detector import DetectorSpec, load_detectors
+
+    spec = DetectorSpec(
+        model=model or settings.model,
+        model_dir=settings.model_dir,
+        cache_dir=settings.cache_dir,
+        engine=settings.engine,
+        precision=settings.precision,
+        threads=settings.inference_threads,
+        jpeg=settings.jpeg,
+    )
+    return load_detectors(spec, devices)
+
+
+def free() -> None:
+    """Give back the memory that a model which has gone left in torch's and the system's pools."""
+    from models.runtime import give_memory_back
+
+    give_memory_back()

@@ -1,0 +1,161 @@
+"""The model that serves, and how a model is loaded, warmed up and run."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from functools import partial
+from weakref import WeakSet
+
+from app.batching.worker import Ran, Worker
+from app.serving.interfaces import Canvas, Detector
+from app.serving.model import Inferred, Job, LoadedModel
+from app.telemetry import tracing
+from app.telemetry.metrics import Metrics
+from models.zoo.classes import Classes
+
+
+class Model:
+    """The model that serves, which arrives later and may be replaced."""
+
+    def __init__(
+        self,
+        load: Callable[[str], Sequence[Detector]],
+        metrics: Metrics,
+        free: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`load`: a model's name, or the path of its card, to a detector for each device; slow, on a thread.
+
+        `free` gives back what a model that has gone left in pools; on a thread too.
+        """
+        self._load = load
+        self.free = free
+        self._metrics = metrics
+        self._serving: LoadedModel | None = None
+        self._in_memory: WeakSet[LoadedModel] = WeakSet()
+        self._loaders: WeakSet[Worker[str, LoadedModel]] = WeakSet()
+        metrics.models_in_memory.set_function(lambda: len(self._in_memory))
+
+    @property
+    def serving(self) -> LoadedModel | None:
+        """What new requests are answered by, or None while it loads or when it could not be loaded."""
+        return self._serving
+
+    @property
+    def loading(self) -> bool:
+        """Whether a thread is still loading one, waited for or not."""
+        return any(loader.alive for loader in self._loaders)
+
+    @property
+    def current(self) -> LoadedModel:
+        """The same; asking before it is there is a mistake of the caller."""
+        if self._serving is None:
+            raise RuntimeError("the model is not loaded")
+        return self._serving
+
+    @property
+    def loaded(self) -> Detector | None:
+        """Its detector, or None."""
+        return self._serving.detector if self._serving else None
+
+    @property
+    def detector(self) -> Detector:
+        """The first device's detector; asking before it is there is a mistake of the caller."""
+        return self.current.detector
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Where the model runs: cpu, cuda:0, …; none before it is there."""
+        return self._serving.devices if self._serving else ()
+
+    async def load(self, model: str, max_batch: int) -> LoadedModel | Exception:
+        """Load and warm up for batches of up to `max_batch`, beside whatever serves; or why that failed.
+
+        On a daemon thread: a download cannot be interrupted, and must not keep the process from ending.
+        """
+        loader: Worker[str, LoadedModel] = Worker(
+            lambda names: [self._load_one(name, max_batch) for name in names], time.monotonic
+        )
+        self._loaders.add(loader)
+        try:
+            outcome = await loader.call([model])
+        finally:
+            loader.stop()
+        return outcome.results[0] if isinstance(outcome, Ran) else outcome
+
+    def _load_one(self, model: str, max_batch: int) -> LoadedModel:
+        detectors = tuple(self._load(model))
+        classes = Classes.of(detectors[0].card.labels)
+        loaded = LoadedModel(detectors, classes, _warm_up(detectors, max_batch))
+        self._in_memory.add(loaded)
+        return loaded
+
+    def switch(self, to: LoadedModel) -> None:
+        """Let requests that begin from now on be answered by this one; on the event loop's thread."""
+        self._serving = to
+        self._metrics.model_info.clear()
+        self._metrics.device_memory_bytes.clear()  # they hold the detector that they ask
+        for detector in to.detectors:
+            self._describe(detector)
+
+    def _describe(self, detector: Detector) -> None:
+        card = detector.card
+        self._metrics.model_info.labels(
+            name=card.name,
+            architecture=card.architecture,
+            engine=detector.engine_name,
+            precision=detector.precision,
+            device=detector.device,
+            version=detector.version,
+        ).set(1)
+        for kind in detector.memory_bytes():
+            memory = self._metrics.device_memory_bytes.labels(device=detector.device, kind=kind)
+            memory.set_function(partial(_memory, detector, kind))
+
+    def check(self, device: int = 0) -> None:
+        """Raise if a device cannot even do what it did at its warm-up."""
+        self.current.detectors[device].warm_up(1)
+
+    def run(self, jobs: list[Job], device: int = 0) -> list[Inferred]:
+        """One batch of one model on a device, timed by stage; called by the batcher, on its thread."""
+        stages: defaultdict[str, float] = defaultdict(float)
+
+        def observe(stage: str, seconds: float) -> None:
+            stages[stage] += seconds
+            self._metrics.stage_duration.labels(stage=stage).observe(seconds)
+            if batch is not None:
+                batch.stage(stage, seconds)
+
+        with tracing.batch([job.span for job in jobs]) as batch:
+            if batch is not None:
+                batch.describe(_described(jobs))
+            found = jobs[0].model.detectors[device].detect(jobs, observe)
+        self._metrics.padding_ratio.observe(_padding_ratio([job.canvas for job in jobs]))
+        return [Inferred(detections, stages["postprocess"], batch) for detections in found]
+
+
+def _described(jobs: Sequence[Job]) -> tracing.Attributes:
+    """A batch as its span shows it; the canvas as width x height."""
+    height, width = jobs[0].canvas.key
+    return {"rcnn.batch.size": len(jobs), "rcnn.canvas": f"{width}x{height}"}
+
+
+def _warm_up(detectors: Sequence[Detector], cap: int) -> int:
+    """The largest batch up to `cap` that pays on each device; of several alike the first one is measured."""
+    measured: set[str] = set()
+    for detector in detectors:
+        if detector.device in measured:
+            detector.warm_up(1)
+        else:
+            measured.add(detector.device)
+            cap = detector.warm_up(cap)
+    return cap
+
+
+def _padding_ratio(canvases: Sequence[Canvas]) -> float:
+    """Share of the canvases' pixels that is not image, 0 to 1."""
+    computed = sum(canvas.key[0] * canvas.key[1] for canvas in canvases)
+    return 1 - sum(canvas.content[0] * canvas.content[1] for canvas in canvases) / computed
+
+
+def _memory(detector: Detector, kind: str) -> float:
+    return detector.memory_bytes()[kind]

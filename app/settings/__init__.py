@@ -1,0 +1,1 @@
+"""What can be set: the RCNN_ variables as one type, in parts by subject."""

@@ -1,0 +1,48 @@
+"""The settings of keys: who may ask, and who may load models. A part of `app.settings.settings.Settings`."""
+
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, NoDecode
+
+
+class KeySettings(BaseSettings):
+    """The keys of the server; `app.settings.settings.Settings` reads and checks them."""
+
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        json_schema_extra={"allowed": "comma-separated keys"},
+        description="Keys of which each request must carry one; without any the service is open.",
+    )
+    admin_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
+        default=(),
+        json_schema_extra={"allowed": "comma-separated keys"},
+        description="Keys of which a request to load a model must carry one, none of them in RCNN_API_KEYS; "
+        "without any that is off.",
+    )
+
+    @field_validator("api_keys", "admin_keys", mode="before")
+    @classmethod
+    def _split_keys(cls, values: object) -> object:
+        return [value.strip() for value in values.split(",")] if isinstance(values, str) else values
+
+    @field_validator("api_keys", "admin_keys")
+    @classmethod
+    def _check_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+        if not all(_fits_a_header(key.get_secret_value()) for key in keys):
+            raise ValueError(
+                "a key is blank, or has a space or a character outside ASCII in it; "
+                "to serve without keys do not set the variable at all"
+            )
+        return keys
+
+    @field_validator("admin_keys")
+    @classmethod
+    def _keep_apart(cls, keys: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
+        if set(keys) & set(info.data.get("api_keys", ())):
+            raise ValueError("one of them is in RCNN_API_KEYS too, whose holders may not load models")
+        return keys
+
+
+def _fits_a_header(key: str) -> bool:
+    return bool(key) and key.isascii() and key.isprintable() and " " not in key

@@ -1,0 +1,30 @@
+"""What every route needs of the app: the service, and the check of the caller's key."""
+
+from typing import cast
+
+from starlette.requests import HTTPConnection
+
+from app.serving.model import LoadedModel
+from app.serving.service import DetectionService
+from app.serving.streams import Places
+
+
+def service_of(request: HTTPConnection) -> DetectionService:
+    """The service that `create_app` built."""
+    return cast(DetectionService, request.app.state.service)
+
+
+def begin(request: HTTPConnection) -> LoadedModel:
+    """The model that answers this request wholly, whatever serves later; its answer's headers name it."""
+    request.state.model = model = service_of(request).model.current
+    return model
+
+
+def begun_with(request: HTTPConnection) -> LoadedModel:
+    """The model of a request that has begun."""
+    return cast(LoadedModel, request.state.model)
+
+
+def places_of(request: HTTPConnection) -> Places:
+    """The places for streams that `create_app` built."""
+    return cast(Places, request.app.state.places)

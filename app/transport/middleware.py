@@ -1,0 +1,262 @@
+"""Around every request, in pure ASGI: id, clock, log line, metrics, body limit, and what an error becomes."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable, Coroutine, Mapping
+from http import HTTPStatus
+from typing import Any
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.errors import (
+    PROBLEMS,
+    BodyTooLarge,
+    Dialect,
+    Internal,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    ServiceError,
+)
+from app.telemetry import tracing
+from app.telemetry.logs import chosen_id, request_id
+from app.telemetry.metrics import UNMATCHED, Metrics
+
+logger = logging.getLogger("app.access")
+
+ErrorHandler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
+Dialects = Callable[[Scope], Dialect]
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+OPENED = 101  # of a web socket that was accepted
+_BEGINNINGS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
+GONE = 499  # nginx's word for a client that left before its answer; never sent, only counted and logged
+# Asked every few seconds: logged at debug when well.
+PROBES = ("/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready")
+
+
+def only_problems(scope: Scope) -> Dialect:
+    """The dialects of an app without any other protocol."""
+    return PROBLEMS
+
+
+class RequestContext:
+    """Gives every request its id, and every outcome its header, log line and metrics."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        dialects: Dialects = only_problems,
+        tracer: tracing.Tracer | None = None,
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._dialects = dialects
+        self._tracer = tracer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection; anything but a request or a web socket passes through."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        span = self._begin(scope, headers)
+        state = scope.setdefault("state", {})
+        identity = chosen_id(headers.get("x-request-id", ""))
+        answer = _Answer(send, identity, state.get("arrived", time.monotonic()), span)
+        state["started"], answer.state = answer.started, state
+        token, span_token = request_id.set(answer.request_id), tracing.current.set(span)
+        try:
+            await self._guarded(scope, receive, answer)
+            # uvloop sends when a turn of the loop ends: the client need not wait for the log line.
+            await asyncio.sleep(0)
+        finally:
+            state.pop("model", None)  # the server keeps the scope as long as the connection is open
+            self._record(scope, answer)
+            tracing.current.reset(span_token)
+            request_id.reset(token)
+
+    def _begin(self, scope: Scope, headers: Headers) -> tracing.Span | None:
+        """The request's span; none of a probe, nor of a web socket, which may stay for days."""
+        if self._tracer is None or scope["type"] != "http" or scope["path"] in PROBES:
+            return None
+        return self._tracer.begin(scope["method"], headers)
+
+    async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        try:
+            await self._app(scope, receive, answer.send)
+        except ClientDisconnect:
+            logger.debug("the client left before its answer")
+        except Exception as error:  # the error handler: what nobody caught becomes a 500
+            logging.getLogger(__name__).exception("unhandled error", exc_info=error)
+            if answer.begun:
+                raise  # too late for a problem: the server must cut the answer off, not end it
+            internal = Internal(f"an error of the service; its log has the reason under {answer.request_id}")
+            response = error_response(internal, self._metrics, self._dialects(scope))
+            await response(scope, receive, answer.send)
+
+    def _record(self, scope: Scope, answer: "_Answer") -> None:
+        seconds = time.monotonic() - answer.started
+        route = getattr(scope.get("route"), "path", UNMATCHED)
+        self._metrics.requests.labels(route=route, status=str(answer.status)).inc()
+        if answer.status != OPENED:  # a socket stays as long as its client likes: that is no duration
+            self._metrics.request_duration.labels(route=route).observe(seconds)
+        quiet = route in PROBES and answer.status < 400
+        fields = {
+            "method": scope.get("method", "WS"),
+            "route": route,
+            "status": answer.status,
+            "ms": round(seconds * 1e3, 1),
+        }
+        described = {
+            "http.request.method": fields["method"],
+            "http.route": route,
+            "http.response.status_code": answer.status,
+            "rcnn.request_id": answer.request_id,
+        }
+        tracing.answered(answer.span, f"{fields['method']} {route}", answer.status, described)
+        line = "%(method)s %(route)s %(status)d %(ms).1f ms"
+        logger.log(logging.DEBUG if quiet else logging.INFO, line, fields, extra={"fields": fields})
+
+
+class _Answer:
+    """What was sent so far; adds X-Request-ID, which model answers, and where it is traced traceresponse."""
+
+    def __init__(self, send: Send, identity: str, started: float, span: tracing.Span | None = None) -> None:
+        self._send = send
+        self.span = span
+        self.request_id = identity
+        self.started = started
+        self.status = GONE
+        self.begun = False
+        self.state: dict[str, Any] = {}
+
+    async def send(self, message: Message) -> None:
+        if message["type"] in _BEGINNINGS:
+            self.begun = True
+            self.status = message.get("status", OPENED)
+            headers = MutableHeaders(scope=message)
+            headers["X-Request-ID"] = self.request_id
+            if self.span is not None:
+                headers["traceresponse"] = self.span.traceparent
+            if (model := self.state.get("model")) is not None:
+                headers["X-Model"], headers["X-Model-Version"] = model.name, model.version
+        await self._send(message)
+
+
+class BodyLimit:
+    """Counts body bytes as they arrive: `per_request` is the most of one, `in_total` of all at a time."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        per_request: int,
+        in_total: int,
+        dialects: Dialects = only_problems,
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._dialects = dialects
+        self._per_request = per_request
+        self._in_total = in_total
+        self._held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection; a declared length is believed when it is too large, and never otherwise."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if _declared_length(scope) > self._per_request:
+            response = error_response(self._too_large(), self._metrics, self._dialects(scope))
+            await response(scope, receive, send)
+            return
+        held = 0
+
+        def count(size: int) -> None:
+            nonlocal held
+            held += size
+            self._held += size
+            self._check(held)
+
+        async def counted() -> Message:
+            message = await receive()
+            count(len(message.get("body", b"")))
+            return message
+
+        # For who makes more of a body than arrived: what it is inflated to counts as well.
+        scope.setdefault("state", {})["count_body"] = count
+
+        try:
+            await self._app(scope, counted, send)
+        finally:
+            self._held -= held
+
+    def _check(self, held: int) -> None:
+        if held > self._per_request:
+            raise self._too_large()
+        if (
+            self._held > self._in_total and self._held > held
+        ):  # a request that is alone is never refused for it
+            raise Overloaded(
+                "the bodies of all requests together are too large at the moment; send it again later", 1
+            )
+
+    def _too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(
+            f"the body has more than the {self._per_request} bytes allowed; send a smaller image"
+        )
+
+
+def error_response(
+    error: ServiceError, metrics: Metrics, dialect: Dialect, extra: Mapping[str, str] | None = None
+) -> Response:
+    """The one place where an error becomes an answer, in the route's own dialect; counted by its code."""
+    metrics.rejected.labels(code=error.code).inc()
+    return Response(
+        json.dumps(dialect.body(error, request_id.get())),
+        status_code=error.status,
+        headers={**error.headers(), **(extra or {})},
+        media_type=dialect.media_type,
+    )
+
+
+def error_handlers(
+    metrics: Metrics, dialects: Dialects = only_problems
+) -> dict[int | type[Exception], ErrorHandler]:
+    """What answers a ServiceError, and what the router itself raises."""
+
+    async def on_service_error(request: Request, error: ServiceError) -> Response:
+        return error_response(error, metrics, dialects(request.scope))
+
+    async def on_router_error(request: Request, error: HTTPException) -> Response:
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            allowed = ", ".join(_methods(request))
+            refusal = MethodNotAllowed(f"this path takes {allowed} only")
+            return error_response(refusal, metrics, dialects(request.scope), {"Allow": allowed})
+        return error_response(NotFound("no such path; GET /docs lists them all"), metrics, PROBLEMS)
+
+    return {ServiceError: on_service_error, HTTPException: on_router_error}
+
+
+def _methods(request: Request) -> list[str]:
+    """The methods of a path, of all routes that share it; the router tells of the first alone."""
+    scopes = {method: {**request.scope, "method": method} for method in METHODS}
+    return [
+        method
+        for method, scope in scopes.items()
+        if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+    ]
+
+
+def _declared_length(scope: Scope) -> int:
+    declared = Headers(scope=scope).get("content-length", "")
+    return int(declared[:20]) if declared.isascii() and declared.isdigit() else 0

@@ -1,0 +1,207 @@
+"""The API, documented: /openapi.json, /docs, and what no signature can say (bodies, options, problems)."""
+
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.errors import PROBLEMS, Dialect, ServiceError, error_classes
+from app.schemas.options import DetectOptions, ImageBody
+from app.schemas.responses import DetectResponse, Problem
+from app.transport import openapi_examples
+
+FILE = {"type": "string", "format": "binary"}
+_FILES = {"type": "array", "items": FILE, "minItems": 1}
+
+EXAMPLE_IMAGE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mM8EaDBgA0wMeAAg1MCAP8oAVCGkvfKAAAAAElFTkSuQmCC"
+)
+"""A PNG of 8 x 8 pixels in base64."""
+
+IMAGE_BODY: dict[str, Any] = {
+    "required": True,
+    "description": "The image file: JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF.",
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"image": FILE},
+                "required": ["image"],
+                "additionalProperties": False,
+            }
+        },
+        "image/*": {"schema": FILE},
+        "application/octet-stream": {"schema": FILE},
+        "application/json": {"schema": ImageBody.model_json_schema(), "example": {"image": EXAMPLE_IMAGE}},
+    },
+}
+IMAGES_BODY = {
+    "required": True,
+    "description": "The image files, each as a part `image`.",
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"image": _FILES},
+                "required": ["image"],
+                "additionalProperties": False,
+            }
+        }
+    },
+}
+VIDEO_BODY = {
+    **IMAGE_BODY,
+    "description": "A video (MP4, QuickTime, WebM, Matroska, AVI, MPEG; needs the extra `video`), "
+    "an animated GIF, WebP or PNG, a TIFF of several pages, or a single image.",
+    "content": {**IMAGE_BODY["content"], "video/*": {"schema": FILE}},
+}
+DETECTIONS = {
+    "description": "Detections as JSON, or the image with its detections drawn (`format`, or `Accept`)",
+    "content": {
+        "application/json": {
+            "schema": {
+                "anyOf": [
+                    {"$ref": f"#/components/schemas/{DetectResponse.__name__}"},
+                    {"type": "object", "description": "format=coco"},
+                    {"type": "array", "description": "format=labelstudio"},
+                ]
+            },
+            "example": openapi_examples.DETECTION,
+        },
+        "application/geo+json": {"schema": {"type": "object"}, "example": openapi_examples.GEOJSON},
+        "image/png": {"schema": FILE},
+        "image/jpeg": {"schema": FILE},
+    }
+    | {
+        name: {"schema": {"type": "string"}, "example": text} for name, text in openapi_examples.TEXTS.items()
+    },
+}
+
+FRAMES: dict[str, Any] = {
+    "description": "A line of JSON for each frame and one that says why it was the last, or the frames with "
+    "their detections drawn as parts of multipart/x-mixed-replace (`format`, or `Accept`)",
+    "content": {
+        "application/x-ndjson": {
+            "schema": {"type": "string"},
+            "example": "\n".join(
+                json.dumps(line)
+                for line in (
+                    {"frame": 0, "seconds": 0.0, **openapi_examples.DETECTION},
+                    {"end": "complete", "frames": 1},
+                )
+            ),
+        },
+        "multipart/x-mixed-replace": {"schema": FILE},
+    },
+}
+
+EVERYWHERE = ("unauthorized", "internal")
+OF_DETECTION = (
+    *("invalid_image", "body_too_large", "image_too_large", "unsupported_media_type", "invalid_parameter"),
+    *("overloaded", "loading", "draining", "failing", "deadline_exceeded"),
+)
+
+
+OF_LOAD = (
+    "forbidden",
+    "not_found",
+    "conflict",
+    "load_failed",
+    "loading",
+    "draining",
+    "failing",
+    *EVERYWHERE,
+)
+
+HEADERS = {
+    "X-Request-ID": "The id of the request: the client's own, or one made up; the log has it too.",
+    "Retry-After": "Seconds after which it is worth asking again.",
+    "X-Model": "The model that answered.",
+    "X-Model-Version": "A hash of its card and its weights.",
+}
+
+# What app/transport/access.py reads; stated here, as FastAPI would solve two more dependencies a request.
+KEYS = {
+    "HTTPBearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "One of the keys in RCNN_API_KEYS, if the server has any.",
+    },
+    "APIKeyHeader": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The same key, for clients without Bearer.",
+    },
+}
+
+
+def query_parameters(model: type[DetectOptions]) -> list[dict[str, Any]]:
+    """The options of a query model as OpenAPI parameters."""
+    properties = model.model_json_schema()["properties"]
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema.pop("description"),
+            "schema": schema,
+        }
+        for name, schema in properties.items()
+    ]
+
+
+def problems(*codes: str, dialect: Dialect = PROBLEMS) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses for these codes, one for each status, with an example of every code."""
+    kinds = [kind for kind in error_classes() if kind.code in codes]
+    return {
+        status: _problem_response([kind for kind in kinds if kind.status == status], dialect)
+        for status in _statuses(kinds)
+    }
+
+
+def protocol(dialect: Dialect, example: object, *codes: str) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses of a route in another server's protocol: an example, and refusals in its dialect."""
+    schema = (
+        {"type": "array", "items": {"type": "object"}} if isinstance(example, list) else {"type": "object"}
+    )
+    content = {"application/json": {"schema": schema, "example": example}}
+    return {200: {"description": "As that server answers", "content": content}} | problems(
+        *codes, dialect=dialect
+    )
+
+
+def json_body(model: type[BaseModel], example: object, **others: object) -> dict[str, Any]:
+    """An OpenAPI request body in JSON, or in one of `others` (media type to schema)."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    definitions = schema.pop("$defs", {})
+    content = {"application/json": {"schema": _inlined(schema, definitions), "example": example}}
+    return {"required": True, "content": content | {name: {"schema": one} for name, one in others.items()}}
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """A schema without references, for what is in no table of components."""
+    if isinstance(schema, list):
+        return [_inlined(one, definitions) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {key: _inlined(value, definitions) for key, value in schema.items()}
+
+
+def _statuses(kinds: list[type[ServiceError]]) -> list[int]:
+    return sorted({kind.status for kind in kinds})
+
+
+def _problem_response(kinds: list[type[ServiceError]], dialect: Dialect) -> dict[str, Any]:
+    refusals = {
+        kind.code: {"value": dialect.body(kind(kind.__doc__ or kind.title), openapi_examples.REQUEST_ID)}
+        for kind in kinds
+    }
+    ours = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    schema = ours if dialect is PROBLEMS else {"type": "object"}
+    return {
+        "description": "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds),
+        "content": {dialect.media_type: {"schema": schema, "examples": refusals}},
+    }

@@ -1,0 +1,114 @@
+"""Examples for the OpenAPI document: what this service says in its own words, not in a protocol's."""
+
+from typing import Any
+
+VERSION = "3b1f0c9a52de"  # of a model
+REQUEST_ID = "6f1c0c3f4f5e4a0e9c6a2b1d8e7f0a1b"
+DETECTION = {
+    "boxes": [[12.5, 30.0, 200.25, 310.75]],
+    "labels": [1],
+    "scores": [0.98],
+    "names": ["person"],
+    "image": {"width": 640, "height": 480},
+    "model": "coco-r50-fpn",
+    "model_version": VERSION,
+    "box_format": "xyxy",
+    "timings_ms": {
+        "decode": 3.1,
+        "queue": 0.2,
+        "inference": 41.0,
+        "postprocess": 0.4,
+        "total": 45.2,
+    },
+    "request_id": REQUEST_ID,
+}
+FAILED = {
+    "error": {
+        "type": "urn:rcnn-serve:problem:invalid_image",
+        "title": "The image cannot be read",
+        "status": 400,
+        "detail": "the JPEG is cut short; send the whole file",
+        "code": "invalid_image",
+        "request_id": REQUEST_ID,
+    }
+}
+BATCH = {"results": [DETECTION, FAILED]}
+TEXTS = {
+    "application/xml": "<annotation><filename>street.jpg</filename><size><width>640</width>"
+    "<height>480</height><depth>3</depth></size><object><name>person</name><difficult>0</difficult><bndbox><xmin>12</xmin>"
+    "<ymin>30</ymin><xmax>200</xmax><ymax>311</ymax></bndbox></object></annotation>",
+    "text/csv": "image,name,label,score,xmin,ymin,xmax,ymax\r\n"
+    "street.jpg,person,1,0.98,12.5,30.0,200.25,310.75\r\n",
+    "text/plain": "0 0.1662109 0.3549479 0.2933594 0.5848958\n",
+}
+"""Of app/schemas/exports.py: what is no JSON."""
+
+GEOJSON = {
+    "type": "FeatureCollection",
+    "features": [
+        {
+            "type": "Feature",
+            "geometry": {
+                "type": "Polygon",
+                "coordinates": [[[12.5, 30], [200.25, 30], [200.25, 310.75], [12.5, 310.75], [12.5, 30]]],
+            },
+            "properties": {"name": "person", "label": 1, "score": 0.98},
+        }
+    ],
+}
+HEALTH = {
+    "status": "ok",
+    "model": "coco-r50-fpn",
+    "model_version": VERSION,
+    "loading": None,
+    "device": "cpu",
+    "devices": [{"device": "cpu", "state": "working", "reason": None}],
+    "engine": "openvino",
+    "precision": "fp32",
+    "version": "0.1.0",
+    "queue_depth": 0,
+    "uptime_seconds": 86400.0,
+    "fallback_reason": None,
+}
+UNHEALTHY = (
+    HEALTH
+    | dict.fromkeys(("model", "model_version", "device", "engine", "precision"))
+    | {
+        "status": "loading",
+        "devices": [],
+    }
+)
+READY = {"ready": True, "status": "ok", "reason": None}
+UNREADY = {"ready": False, "status": "loading", "reason": "the model is being loaded"}
+MODELS = {
+    "loaded": "shapes",
+    "loaded_version": VERSION,
+    "loading": None,
+    "models": [
+        {
+            "name": "shapes",
+            "loaded": True,
+            "architecture": "small",
+            "weights": "file:shapes.safetensors",
+            "sha256": None,
+            "labels": ["background", "disc", "square"],
+            "score_threshold": 0.5,
+            "nms_threshold": 0.5,
+            "max_detections": 100,
+            "min_size": 320,
+            "max_size": 533,
+            "training": None,
+            "int8": None,
+        }
+    ],
+}
+LABELS = {"1": "person", "2": "bicycle"}
+SAMPLES = {
+    "samples": [{"name": "shapes-1.jpg", "url": "/samples/shapes-1.jpg", "truth": "/samples/shapes-1.json"}]
+}
+METRICS = "# TYPE rcnn_queue_depth gauge\nrcnn_queue_depth 0.0\n"
+
+
+def shown(example: object, media_type: str = "application/json") -> dict[str, Any]:
+    """What is added to a response's documentation so that it has this example."""
+    return {"content": {media_type: {"example": example}}}

@@ -1,0 +1,1 @@
+"""What benchmarks share: load generator, processes, cards, options, tables."""

@@ -1,0 +1,34 @@
+"""Python client of the service, sync and async: bytes or a file in, typed detections out.
+
+    with Client("http://127.0.0.1:8000") as client:
+        result = client.detect("photo.jpg", score_threshold=0.7, classes=["person"])
+        print(result.names, result.boxes)
+        for result in client.detect_many(Path("photos").glob("*.jpg"), in_flight=8):
+            ...
+        for frame in client.stream("clip.gif", every=5):
+            ...
+
+`talk` says what to send, when to send it again and what an answer means, as generators without I/O; `clients`
+does the sending and the sleeping, once for threads and once for asyncio; `many` keeps several on the way.
+It needs httpx and numpy; pillow (`Result.draw`), supervision and rich (the bar) when they are asked for.
+"""
+
+from rcnn_client.clients import AsyncClient, Client
+from rcnn_client.concurrency import in_order
+from rcnn_client.errors import ClientError, NotAnAnswer, Refused, Unreachable
+from rcnn_client.exchange import Options, Picture
+from rcnn_client.result import Frame, Result
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ClientError",
+    "Frame",
+    "NotAnAnswer",
+    "Options",
+    "Picture",
+    "Refused",
+    "Result",
+    "Unreachable",
+    "in_order",
+]

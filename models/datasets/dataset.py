@@ -1,0 +1,50 @@
+"""The annotated images that every format is read to: boxes that can be trained on and measured against."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from models.datasets.faults import AnnotationReport
+
+Format = Literal["coco", "voc", "yolo"]
+BACKGROUND = "background"
+
+
+class DatasetError(ValueError):
+    """A dataset that cannot be used at all; the text says what was looked for and what is allowed."""
+
+
+@dataclass(frozen=True, eq=False)
+class AnnotatedImage:
+    """An image file and its objects, N >= 0.
+
+    width and height are of the image as displayed (EXIF orientation applied), in pixels. boxes float32 (N, 4)
+    xyxy in these pixels, inside the image and with an area; labels int64 (N,) from 1, an index of
+    Dataset.labels; crowd bool (N,): to be neither learned nor missed (iscrowd of COCO, difficult of VOC).
+    """
+
+    path: Path
+    width: int
+    height: int
+    boxes: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    crowd: npt.NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        count = len(self.labels)
+        shapes = (self.boxes.shape, self.labels.shape, self.crowd.shape)
+        if shapes != ((count, 4), (count,), (count,)):
+            raise ValueError(f"boxes, labels, crowd have shapes {shapes}; they must be (N, 4), (N,), (N,)")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Class names ("background" first), images in the order of the source, what was wrong, and the format."""
+
+    labels: tuple[str, ...]
+    images: tuple[AnnotatedImage, ...]
+    report: AnnotationReport
+    format: Format

@@ -1,0 +1,89 @@
+"""Finding one's way in the folders of a dataset: names in any case, splits by any of their usual names."""
+
+import os
+import re
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+from models.datasets.dataset import DatasetError
+
+IMAGE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+)
+WHOLE = ""  # the name of the only split of a dataset that is not split
+_SAME = ({"val", "valid", "validation"}, {"train", "training"}, {"test", "testing"})
+
+
+def files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """The files of a folder with one of these suffixes (lower case, the files' may be upper), by name."""
+    return [path for path in _entries(folder) if path.suffix.lower() in suffixes and path.is_file()]
+
+
+def is_file(path: Path) -> bool:
+    """Whether there is such a file; a name that no file can have, or may not be looked at, is none."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def images_in(folder: Path) -> list[Path]:
+    """The image files of a folder, by name."""
+    return files_in(folder, IMAGE_SUFFIXES)
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in a folder, by name."""
+    return [path for path in _entries(folder) if path.is_dir()]
+
+
+def subfolder(folder: Path, name: str) -> Path | None:
+    """The folder of this name, in whatever case."""
+    return next((path for path in folders_in(folder) if path.name.lower() == name.lower()), None)
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What lies in a folder, by name, without what systems hide there (macOS: ._a.xml beside a.xml)."""
+    if not folder.is_dir():
+        return []
+    return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
+
+
+def by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    """The files of each stem (a.jpg and a.png have the stem a)."""
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def named(path: Path, root: Path) -> str:
+    """How a report calls a file: from the root of the dataset on."""
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
+
+
+def read_text(path: Path) -> str:
+    """The text of a file in UTF-8, with or without a mark in front. Raises OSError, UnicodeDecodeError."""
+    return path.read_text(encoding="utf-8-sig")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file that are not empty, without space around. Raises as read_text."""
+    return [line.strip() for line in read_text(path).splitlines() if line.strip()]
+
+
+def choose_splits(split: str | None, available: Collection[str], root: Path) -> list[str]:
+    """The names among `available` that a split means, all of them for None; raises DatasetError."""
+    if split is None:
+        return list(available)
+    plain = {name: re.sub(r"(19|20)\d\d$", "", name) or name for name in available}  # train2017 is train
+    same = next((names for names in _SAME if split.lower() in names), {split.lower()})
+    for accepted in ({split}, same):
+        found = [name for name in available if name in accepted] or [
+            name for name in available if plain[name].lower() in accepted
+        ]
+        if found:
+            return found
+    names = ", ".join(sorted(name for name in available if name != WHOLE))
+    advice = f"there are: {names}" if names else "the dataset is not split: ask for no split"
+    raise DatasetError(f"{root}: there is no split {split!r}; {advice}")

@@ -1,0 +1,1 @@
+"""Image files to pixels and back: decoding, headers, orientation, color and drawing. Without torch."""

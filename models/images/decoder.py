@@ -1,0 +1,263 @@
+"""The one decoder of images for serving, training and evaluation: bytes in, RGB pixels or a reason out.
+
+Nothing is believed before it is checked: the format by its first bytes against an allow-list, structure and
+sizes by the header (models/images/headers.py), and only then are pixels decoded. What comes out is what a
+viewer shows: the first picture of several, EXIF orientation applied, transparency on white, 16 bits scaled to
+8. Colour profiles are ignored, as they are in the data that detectors are trained on. A JPEG much larger than
+the canvas it is for may be decoded as a draft, at a half, a quarter or an eighth of its size.
+"""
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from threading import Lock
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image as pillow
+from PIL.AvifImagePlugin import SUPPORTED as HAS_AVIF
+from PIL.AvifImagePlugin import AvifImageFile
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.TiffImagePlugin import TiffImageFile
+from PIL.WebPImagePlugin import SUPPORTED as HAS_WEBP
+from PIL.WebPImagePlugin import WebPImageFile
+
+from models.images.avif import HeaderError, Size, without_exif
+from models.images.color import converter
+from models.images.headers import Header, read_header
+from models.images.jpeg_draft import CanvasLimits, Draft, begin_draft, draft_of
+from models.images.orientation import DAMAGE, orientation_of, oriented
+
+Pixels = npt.NDArray[np.uint8]
+DecodeJpeg = Callable[[bytes], Pixels | None]
+
+MAX_SIDE = 65_535  # what JPEG and GIF can hold; from 1 pixel to this any shape is an image
+
+# The classes themselves and not PIL.Image.open, which warns and refuses by a global pixel count of its own. A
+# phone's multi-picture JPEG (MPO) is read as its first picture.
+_OPENERS: dict[str, Callable[[BytesIO], ImageFile]] = {
+    "JPEG": JpegImageFile,
+    "PNG": PngImageFile,
+    **({"WEBP": WebPImageFile} if HAS_WEBP else {}),
+    "BMP": BmpImageFile,
+    "GIF": GifImageFile,
+    "TIFF": TiffImageFile,
+    **({"AVIF": AvifImageFile} if HAS_AVIF else {}),
+}
+FORMATS: tuple[str, ...] = tuple(_OPENERS)
+
+_BAND_PIXELS = 2**17  # converted at a time: small enough for the cache, which makes it three times as fast
+_LAYERS = 8  # more than a decoder ever paints a picture: a pass for each of up to six planes
+_ADVICE = "send the whole file, or save it again as an ordinary JPEG or PNG"
+_HUSH = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+_hush_lock = Lock()
+
+
+class ImageError(ValueError):
+    """An image that cannot be used; the text may be shown to whoever sent it."""
+
+
+class InvalidImage(ImageError):
+    """Not an image of an allowed format, or a damaged one."""
+
+
+class ImageTooLarge(ImageError):
+    """An image with more pixels than the limits allow."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What an image may cost: max_pixels, width times height, at least 1."""
+
+    max_pixels: int
+
+    def __post_init__(self) -> None:
+        if self.max_pixels < 1:
+            raise ValueError(f"max_pixels is {self.max_pixels}; it must be at least 1")
+
+
+@dataclass(frozen=True, eq=False)
+class Image:
+    """A decoded image as a viewer shows it: pixels uint8 (H, W, 3) RGB, C-contiguous; its format.
+
+    Of a draft the pixels are fewer than `height` and `width` say, which are always those of the image.
+    """
+
+    pixels: Pixels
+    format: str
+    draft: Draft | None = None
+
+    def __post_init__(self) -> None:
+        shape = self.pixels.shape
+        if self.pixels.dtype != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+            raise ValueError(f"pixels are {self.pixels.dtype} {shape}; they must be uint8 (height, width, 3)")
+        if not self.pixels.flags.c_contiguous:
+            raise ValueError("pixels are not C-contiguous; pass numpy.ascontiguousarray(pixels)")
+
+    @property
+    def width(self) -> int:
+        return self.draft.width if self.draft else int(self.pixels.shape[1])
+
+    @property
+    def height(self) -> int:
+        return self.draft.height if self.draft else int(self.pixels.shape[0])
+
+
+def decode(
+    data: bytes,
+    limits: Limits,
+    canvas_limits: CanvasLimits | None = None,
+    jpeg: DecodeJpeg | None = None,
+) -> Image:
+    """Decode an encoded image. Raises InvalidImage or ImageTooLarge, each with a text for the sender.
+
+    `canvas_limits` are those of the canvas that the pixels are for (short side, long side, px): a JPEG much
+    larger than it comes as a draft. None: all pixels, for drawing, for training, for looking at parts.
+    `jpeg` is asked for the pixels, as stored, of an ordinary JPEG; where it gives None, Pillow decodes.
+    """
+    picture = open_picture(data, limits)
+    check_size(picture.size, limits)
+    decoded = jpeg(data) if jpeg and _is_ordinary_jpeg(picture) else None
+    return render(picture, limits, canvas_limits, decoded)
+
+
+def open_picture(data: bytes, limits: Limits) -> ImageFile:
+    """An encoded image with its header checked, nothing decoded yet. Raises as `decode` does."""
+    _hush_pillow()
+    header = _read_header(data)
+    for size in header.sizes:
+        check_size(size, limits)
+    with blaming_the_data(header.format):
+        return _OPENERS[header.format](BytesIO(without_exif(data) if header.format == "AVIF" else data))
+
+
+def render(
+    picture: ImageFile,
+    limits: Limits,
+    canvas_limits: CanvasLimits | None = None,
+    decoded: Pixels | None = None,
+) -> Image:
+    """The image that an opened picture stands at, or what is decoded of it. Raises as `decode` does."""
+    size, format = picture.size, str(picture.format)
+    check_size(size, limits)
+    with blaming_the_data(format):
+        scale = begin_draft(picture, canvas_limits) if canvas_limits and decoded is None else 1
+    _check_tiles(picture)
+    with blaming_the_data(format):
+        if decoded is None:
+            picture.load()
+        orientation = orientation_of(picture)  # of a loaded TIFF there is none left
+        pixels = _pixels(picture, orientation) if decoded is None else _turned(decoded, size, orientation)
+    return Image(pixels, format, draft_of(size, picture.size, scale, orientation))
+
+
+def read(
+    source: bytes | Pixels,
+    limits: Limits,
+    canvas_limits: CanvasLimits | None = None,
+    jpeg: DecodeJpeg | None = None,
+) -> Image:
+    """An image from what it comes as: a file, or pixels. Raises InvalidImage or ImageTooLarge."""
+    if isinstance(source, bytes):
+        return decode(source, limits, canvas_limits, jpeg)
+    return of_pixels(source, limits)
+
+
+def of_pixels(pixels: Pixels, limits: Limits) -> Image:
+    """An image of uint8 RGB pixels (height, width, 3), copied. Raises InvalidImage or ImageTooLarge."""
+    height, width = pixels.shape[:2]
+    if 0 in (height, width):
+        raise InvalidImage(f"the image has {width} x {height} pixels; send at least one")
+    check_size((width, height), limits)
+    return Image(pixels.copy(), "RGB")  # writable, and free of the request that it came in
+
+
+def _read_header(data: bytes) -> Header:
+    allowed = f"{', '.join(FORMATS[:-1])} and {FORMATS[-1]}"
+    if not data:
+        raise InvalidImage(f"the image is empty (0 bytes); send the content of a file; allowed are {allowed}")
+    try:
+        header = read_header(data)
+    except HeaderError as exc:
+        raise InvalidImage(f"the image has {exc}; {_ADVICE}") from exc
+    if header is None or header.format not in FORMATS:
+        raise InvalidImage(f"the data is not an image of a known format; allowed are {allowed}; convert it")
+    return header
+
+
+@contextmanager
+def blaming_the_data(format: str) -> Iterator[None]:
+    """Turn what Pillow raises into an ImageError that shows nothing of Pillow."""
+    try:
+        yield
+    except (MemoryError, pillow.DecompressionBombError) as exc:
+        raise ImageTooLarge(
+            f"the {format} image asks for more memory than it may have; scale it down"
+        ) from exc
+    except DAMAGE as exc:
+        raise InvalidImage(
+            f"the {format} image is damaged, cut short, or of a kind that is not supported; {_ADVICE}"
+        ) from exc
+
+
+def check_size(size: Size, limits: Limits) -> None:
+    """Raise ImageTooLarge for a size (width, height) beyond the limits."""
+    width, height = size
+    if max(size) > MAX_SIDE:
+        raise ImageTooLarge(
+            f"the image has {width} x {height} pixels; a side may have at most {MAX_SIDE}; scale it down"
+        )
+    if width * height > limits.max_pixels:
+        raise ImageTooLarge(
+            f"the image has {width} x {height} = {width * height} pixels; "
+            f"at most {limits.max_pixels} are allowed; scale it down"
+        )
+
+
+def _check_tiles(picture: ImageFile) -> None:
+    """Refuse a file that has its decoder paint the same pixels over and over (TIFF strips without end)."""
+    painted = sum((box[2] - box[0]) * (box[3] - box[1]) for _, box, *_ in picture.tile if box)
+    if painted > _LAYERS * picture.width * picture.height:
+        raise InvalidImage(f"the image has strips or tiles that overlap; {_ADVICE}")
+
+
+def _hush_pillow() -> None:
+    """Ignore Pillow's warnings of odd metadata, for good: ignoring them for a while is not thread-safe."""
+    if _HUSH not in warnings.filters:
+        with _hush_lock:
+            warnings.filterwarnings("ignore", module=r"PIL\.")
+
+
+def _is_ordinary_jpeg(picture: ImageFile) -> bool:
+    """Whether it is a JPEG that every decoder takes for YCbCr: by its components, and by Adobe's marker."""
+    if not isinstance(picture, JpegImageFile) or picture.info.get("adobe_transform", 1) != 1:
+        return False
+    return [layer[0] for layer in picture.layer] == [1, 2, 3]
+
+
+def _turned(decoded: Pixels, size: Size, orientation: int) -> Pixels:
+    """Pixels as stored, the way up that the orientation shows."""
+    shown, stored = oriented(*size, orientation)
+    stored[:] = decoded
+    return shown
+
+
+def _pixels(picture: ImageFile, orientation: int) -> Pixels:
+    """Convert a loaded picture band by band, each written to where the orientation shows it."""
+    width, height = picture.size
+    shown, stored = oriented(width, height, orientation)
+    convert = converter(picture)
+    rows = max(1, _BAND_PIXELS // width)
+    for top in range(0, height, rows):
+        bottom = min(height, top + rows)
+        # Not crop(), which refuses by Pillow's global pixel count; unscaled, this is one.
+        band = picture.resize((width, bottom - top), pillow.Resampling.NEAREST, (0, top, width, bottom))
+        stored[top:bottom] = convert(band)
+    return shown

@@ -1,0 +1,1 @@
+"""Operators that need torch alone: RoIAlign, NMS, scratch memory."""

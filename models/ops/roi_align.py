@@ -1,0 +1,161 @@
+"""RoIAlign over one feature map or a pyramid (He et al. 2017, §3; level choice: Lin et al. 2017, eq. 1).
+
+Networks that pool whole positions instead (RoIPool, Girshick 2015) come through the same door.
+torchvision's CPU kernel visits one channel at a time. Here the same sum is one `embedding_bag`: rows are
+the positions of an NHWC feature map, a bag is an output bin, and the bilinear weights are the bag's weights,
+so each visit reads all channels of a position in one stretch of memory. On CUDA torchvision's kernel is the
+fast one.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.models.detection import FasterRCNN
+from torchvision.ops import roi_align as torchvision_roi_align
+from torchvision.ops import roi_pool as torchvision_roi_pool
+from torchvision.ops.poolers import LevelMapper
+
+from models.ops.scratch import Room
+
+AT_ONCE = 2**21  # floats that a CPU kernel makes at a time: 8 MB, for which the C library reuses its memory
+
+
+@dataclass(frozen=True)
+class RoIAlignConfig:
+    """How `network` pools: which feature levels, output side, samples per bin side, and the level rule."""
+
+    levels: tuple[int, ...]
+    output_size: int
+    sampling_ratio: int
+    canonical_scale: int
+    canonical_level: int
+    quantised: bool = False  # RoIPool: the maximum over whole positions; there are no samples
+
+
+Kernel = Callable[[Tensor, Tensor, Tensor, RoIAlignConfig], Tensor]
+
+
+def roi_align_config(network: FasterRCNN) -> RoIAlignConfig:
+    """The RoI pooler of `network`; its levels are the leading ones of the backbone's output."""
+    pool = network.roi_heads.box_roi_pool
+    return RoIAlignConfig(
+        levels=tuple(int(name) for name in pool.featmap_names),
+        output_size=pool.output_size[0],
+        sampling_ratio=pool.sampling_ratio,
+        canonical_scale=pool.canonical_scale,
+        canonical_level=pool.canonical_level,
+        quantised=getattr(pool, "quantised", False),  # torchvision's own pooler never is
+    )
+
+
+def roi_align(
+    features: Sequence[Tensor],
+    proposals: Sequence[Tensor],
+    canvas: tuple[int, int],
+    config: RoIAlignConfig,
+    room: Room | None = None,
+) -> Tensor:
+    """Pool each proposal from its level: (R, C, side, side), images' proposals one after another.
+
+    `features` holds every backbone level (B, C, h, w); `proposals` per image (N, 4) xyxy in canvas pixels.
+    With a `room` the answer may lie in it, and is valid until the room is used again.
+    """
+    levels = [features[k] for k in config.levels if k < len(features)]
+    scales = [2.0 ** round(math.log2(level.shape[-2] / canvas[0])) for level in levels]
+    boxes = torch.cat(list(proposals))
+    images = torch.cat([torch.full((len(p),), k, device=boxes.device) for k, p in enumerate(proposals)])
+    chosen = _level_of_each(list(proposals), scales, config)
+    pool = _kernel(boxes.device, config)
+    used = torch.unique(chosen).tolist()
+    channels = levels[0].shape[1]
+    pieces = pool is _pool_bags  # torchvision's kernels lay out the whole level anew at each call
+    at_once = max(1, AT_ONCE // (config.output_size**2 * channels)) if pieces else max(1, len(boxes))
+    if len(used) == 1 and len(boxes) <= at_once:  # as a rule with a small canvas: nothing to gather
+        return pool(levels[used[0]], images, boxes * scales[used[0]], config).permute(0, 3, 1, 2)
+    shape = len(boxes), config.output_size, config.output_size, channels
+    pooled = room(*shape) if room and pieces else levels[0].new_empty(shape)
+    for k in used:
+        level = levels[k].contiguous(memory_format=torch.channels_last) if pieces else levels[k]
+        for mine in torch.split(torch.where(chosen == k)[0], at_once):
+            pooled[mine] = pool(level, images[mine], boxes[mine] * scales[k], config)
+    return pooled.permute(0, 3, 1, 2)
+
+
+def _level_of_each(proposals: list[Tensor], scales: list[float], config: RoIAlignConfig) -> Tensor:
+    if len(scales) == 1:
+        return torch.zeros(sum(map(len, proposals)), dtype=torch.int64, device=proposals[0].device)
+    finest, coarsest = (int(-math.log2(scale)) for scale in (scales[0], scales[-1]))
+    mapper = LevelMapper(finest, coarsest, config.canonical_scale, config.canonical_level)
+    level: Tensor = mapper(proposals)
+    return level
+
+
+def _kernel(device: torch.device, config: RoIAlignConfig) -> Kernel:
+    """What pools boxes (R, 4), in a level's positions, of the images (R,): to (R, side, side, C)."""
+    if config.quantised:
+        return _pool_maxima
+    return _pool_bags if device.type == "cpu" else _pool_samples
+
+
+def _pool_maxima(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
+    rois = torch.cat([images[:, None].to(boxes), boxes], dim=1)
+    pooled: Tensor = torchvision_roi_pool(level, rois, config.output_size, spatial_scale=1.0)
+    return pooled.permute(0, 2, 3, 1)
+
+
+def _pool_samples(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
+    rois = torch.cat([images[:, None].to(boxes), boxes], dim=1)
+    pooled: Tensor = torchvision_roi_align(
+        level, rois, config.output_size, spatial_scale=1.0, sampling_ratio=config.sampling_ratio
+    )
+    return pooled.permute(0, 2, 3, 1)
+
+
+def _pool_bags(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
+    """Weighted sums of NHWC rows: (R, side, side, C)."""
+    batch, channels, height, width = level.shape
+    rows = level.permute(0, 2, 3, 1).reshape(batch * height * width, channels)
+    y_index, y_weight = _samples(boxes[:, 1], boxes[:, 3], height, config)
+    x_index, x_weight = _samples(boxes[:, 0], boxes[:, 2], width, config)
+    first_row = (images[:, None, None] * height + y_index).int() * width  # (R, side, taps)
+    # Each axis is spread to taps * taps first: with so few taps the last dimension would be all overhead.
+    index = _rows_first(first_row)[:, :, None] + _columns_first(x_index.int())[:, None]
+    weight = _rows_first(y_weight)[:, :, None] * _columns_first(x_weight)[:, None]
+    bags = index.shape[0] * config.output_size**2  # index, weight: (R, side, side, taps * taps)
+    pooled = F.embedding_bag(index.view(bags, -1), rows, per_sample_weights=weight.view(bags, -1), mode="sum")
+    return pooled.view(-1, config.output_size, config.output_size, channels)
+
+
+def _rows_first(taps: Tensor) -> Tensor:
+    """(R, side, taps) to (R, side, taps * taps): each tap as often as there are taps."""
+    return taps.repeat_interleave(taps.shape[2], dim=2, output_size=taps.shape[2] ** 2)
+
+
+def _columns_first(taps: Tensor) -> Tensor:
+    """(R, side, taps) to (R, side, taps * taps): all taps, one row after another."""
+    return taps.repeat(1, 1, taps.shape[2])
+
+
+def _samples(start: Tensor, end: Tensor, size: int, config: RoIAlignConfig) -> tuple[Tensor, Tensor]:
+    """Along one axis: positions and weights (R, side, 2 * samples) that make up each bin's mean.
+
+    The rules are torchvision's (`aligned=False`): no RoI is narrower than 1, a sample outside [-1, size]
+    counts as zero, one past the last position takes the last.
+    """
+    side, samples = config.output_size, config.sampling_ratio
+    bin_size = ((end - start).clamp(min=1.0) / side)[:, None, None]
+    step = (torch.arange(samples) + 0.5) * bin_size / samples
+    place = start[:, None, None] + torch.arange(side)[:, None] * bin_size + step  # (R, side, samples)
+    inside = (place >= -1.0) & (place <= size)
+    place = place.clamp(min=0.0)
+    low = place.long().clamp(max=size - 1)
+    high = (low + 1).clamp(max=size - 1)
+    part = torch.where(low == size - 1, 0.0, place - low)
+    share = inside / samples
+    index = torch.stack([low, high], dim=-1).flatten(2)
+    weight = torch.stack([(1 - part) * share, part * share], dim=-1).flatten(2)
+    return index, weight

@@ -1,0 +1,1 @@
+"""The stages of detection around an engine: canvas, proposals, postprocess."""

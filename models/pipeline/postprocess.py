@@ -1,0 +1,87 @@
+"""Class logits and box deltas to detections: the options of each request apply here, before any NMS."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.ops import clip_boxes_to_image, remove_small_boxes
+
+from models.detections import Detections
+from models.ops.nms import Suppress, torchvision_nms
+from models.options import Options
+from models.pipeline.canvas import Canvas
+
+SMALLEST_SIDE = 1e-2  # canvas px; torchvision's `RoIHeads.postprocess_detections`
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """The head's answer for one image: proposals (R, 4) canvas px, logits (R, K), deltas (R, 4K)."""
+
+    proposals: Tensor
+    logits: Tensor
+    deltas: Tensor
+
+
+def postprocess(
+    candidates: Candidates,
+    canvas: Canvas,
+    options: Options,
+    coder: BoxCoder,
+    suppress: Suppress = torchvision_nms,
+) -> Detections:
+    """One image's detections, as a request of its own; `select` and `collect` are its two halves."""
+    [found] = collect([select(candidates, canvas, options, coder, suppress)])
+    return found
+
+
+def select(
+    candidates: Candidates, canvas: Canvas, options: Options, coder: BoxCoder, suppress: Suppress
+) -> Tensor:
+    """One image's answer on its device, (N, 6): box xyxy in image px, label, score; best first.
+
+    In torchvision's order: softmax, floor, classes, decode, clip, NMS, top-k.
+    """
+    scores = F.softmax(candidates.logits, dim=-1)
+    rows, labels = torch.where(_wanted(scores, options))
+    boxes = _decode(candidates, rows, labels, coder)
+    boxes = clip_boxes_to_image(boxes, canvas.content)
+    keep = remove_small_boxes(boxes, SMALLEST_SIDE)
+    boxes, kept_scores, labels = boxes[keep], scores[rows[keep], labels[keep]], labels[keep]
+    groups = torch.zeros_like(labels) if options.class_agnostic else labels
+    best = suppress(boxes, kept_scores, groups, options.nms_threshold)[: options.max_detections]
+    answer = labels[best, None].to(boxes.dtype), kept_scores[best, None]  # a float holds every label exactly
+    return torch.cat([canvas.to_image(boxes[best]), *answer], dim=1)
+
+
+def collect(answers: Sequence[Tensor]) -> list[Detections]:
+    """The answers of `select` as detections, with one copy from the device for all of them."""
+    rows = torch.split(torch.cat(list(answers)).cpu(), [len(answer) for answer in answers])
+    return [
+        Detections(
+            boxes=row[:, :4].numpy(),
+            labels=row[:, 4].to(torch.int64).numpy(),
+            scores=row[:, 5].numpy(),
+        )
+        for row in rows
+    ]
+
+
+def _wanted(scores: Tensor, options: Options) -> Tensor:
+    """Mask (R, K) of scores above the floor in classes asked for; the background is never one."""
+    wanted = scores > options.score_threshold
+    wanted[:, 0] = False
+    if options.classes is not None:
+        others = [label for label in range(scores.shape[1]) if label not in options.classes]
+        wanted[:, others] = False
+    return wanted
+
+
+def _decode(candidates: Candidates, rows: Tensor, labels: Tensor, coder: BoxCoder) -> Tensor:
+    """Boxes (M, 4) canvas px of the picked (proposal, class) pairs only."""
+    deltas = candidates.deltas.view(*candidates.logits.shape, 4)
+    boxes: Tensor = coder.decode_single(deltas[rows, labels], candidates.proposals[rows])
+    return boxes

@@ -1,0 +1,98 @@
+"""RPN outputs to proposals: top-k a level, decode, clip, drop small, NMS (Ren et al. 2015, §3.1, §3.3)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection._utils import BoxCoder
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.ops import clip_boxes_to_image
+
+from models.engines.protocol import DenseOutput
+from models.ops.nms import Suppress, torchvision_nms
+
+SMALLEST_SIDE = 1e-3  # px; torchvision's `RegionProposalNetwork.min_size`
+CACHED_CANVASES = 64  # canvas keys whose anchors are kept; 64 keys cover every aspect at one size
+
+
+@dataclass(frozen=True, eq=False)
+class ProposalConfig:
+    """The RPN's numbers at inference, read from the network so that each architecture keeps its own."""
+
+    anchors: AnchorGenerator
+    coder: BoxCoder
+    pre_nms: int
+    post_nms: int
+    nms_threshold: float
+    score_threshold: float
+
+
+def proposal_config(network: FasterRCNN) -> ProposalConfig:
+    """The proposal stage of `network` in eval mode."""
+    rpn = network.rpn.eval()
+    return ProposalConfig(
+        anchors=rpn.anchor_generator,
+        coder=rpn.box_coder,
+        pre_nms=rpn.pre_nms_top_n(),
+        post_nms=rpn.post_nms_top_n(),
+        nms_threshold=rpn.nms_thresh,
+        score_threshold=rpn.score_thresh,
+    )
+
+
+class Proposer:
+    """Turns RPN outputs into proposals; keeps the anchors of the canvas sizes it has seen."""
+
+    def __init__(self, config: ProposalConfig, suppress: Suppress = torchvision_nms) -> None:
+        self._config = config
+        self._suppress = suppress
+        self._anchors = lru_cache(CACHED_CANVASES)(self._make_anchors)
+
+    def __call__(
+        self, dense: DenseOutput, canvas: tuple[int, int], contents: Sequence[tuple[int, int]]
+    ) -> list[Tensor]:
+        """Proposals (N, 4) xyxy canvas px of each image, best first, clipped to its (height, width)."""
+        anchors = self.anchors(dense, canvas)
+        levels = [self._best(*level) for level in zip(dense.objectness, dense.deltas, anchors, strict=True)]
+        logits, deltas, picked = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
+        boxes = self._config.coder.decode_single(deltas.view(-1, 4), picked.view(-1, 4)).view_as(picked)
+        scores = logits.sigmoid()
+        level = torch.cat([part[0].new_full(part[0].shape, k) for k, (part, *_) in enumerate(levels)]).long()
+        return [self._filter(boxes[k], scores[k], level, content) for k, content in enumerate(contents)]
+
+    def anchors(self, dense: DenseOutput, canvas: tuple[int, int]) -> list[Tensor]:
+        """The anchors (A, 4) of each level, xyxy canvas px."""
+        shapes = tuple((level.shape[-2], level.shape[-1]) for level in dense.objectness)
+        return self._anchors(canvas, shapes, dense.objectness[0].device)
+
+    def _make_anchors(
+        self, canvas: tuple[int, int], shapes: tuple[tuple[int, int], ...], device: torch.device
+    ) -> list[Tensor]:
+        generator = self._config.anchors
+        strides = [
+            [torch.tensor(canvas[0] // h, device=device), torch.tensor(canvas[1] // w, device=device)]
+            for h, w in shapes
+        ]
+        generator.set_cell_anchors(torch.float32, device)
+        return list(generator.grid_anchors([list(shape) for shape in shapes], strides))
+
+    def _best(self, objectness: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The level's top logits (B, k), and what decodes to their boxes: deltas and anchors (B, k, 4)."""
+        batch, per_place, height, width = objectness.shape
+        logits = objectness.permute(0, 2, 3, 1).reshape(batch, -1)
+        rows = deltas.view(batch, per_place, 4, height, width).permute(0, 3, 4, 1, 2).reshape(batch, -1, 4)
+        scores, index = logits.topk(min(self._config.pre_nms, logits.shape[1]), dim=1)
+        return scores, rows.gather(1, index[..., None].expand(-1, -1, 4)), anchors[index]
+
+    def _filter(self, boxes: Tensor, scores: Tensor, level: Tensor, content: tuple[int, int]) -> Tensor:
+        """One image's proposals of its decoded boxes (k, 4), scores (k,) and their levels (k,)."""
+        config = self._config
+        boxes = clip_boxes_to_image(boxes, content)
+        sides = boxes[:, 2:] - boxes[:, :2]
+        large = (sides >= SMALLEST_SIDE).all(dim=1)
+        keep = torch.where(large & (scores >= config.score_threshold))[0]
+        best = self._suppress(boxes[keep], scores[keep], level[keep], config.nms_threshold)[: config.post_nms]
+        return boxes[keep[best]]

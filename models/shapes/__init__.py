@@ -1,0 +1,1 @@
+"""The bundled demo model `shapes`: its scenes, training and evaluation."""

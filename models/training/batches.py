@@ -1,0 +1,127 @@
+"""Batches for the training loop: images of one orientation together, so that little padding is computed."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, IterableDataset
+
+from models.datasets import AnnotatedImage, DatasetError
+from models.images.decoder import ImageError, Limits, decode
+from models.training.augment import Augmentation, Sample, augment, mosaic, to_sample, turned
+from models.training.distributed import ALONE, Place
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Images (3, H, W) in 0..1 of mixed sizes; per image boxes (N, 4) xyxy px and labels (N,) from 1."""
+
+    images: list[Tensor]
+    targets: list[dict[str, Tensor]]
+
+
+logger = logging.getLogger(__name__)
+
+LIMITS = Limits(max_pixels=100_000_000)  # a data set is the user's own
+
+
+@dataclass(frozen=True)
+class BatchPlan:
+    """How batches are made of a data set; from batch `whole_from` on, images are whole."""
+
+    batch_size: int
+    seed: int
+    augmentation: Augmentation
+    whole_from: int | None = None
+    place: Place = ALONE  # several processes share each batch out
+
+    def change(self, number: int) -> Augmentation:
+        """What may be done to the images of that batch."""
+        late = self.whole_from is not None and number >= self.whole_from
+        return self.augmentation.whole if late else self.augmentation
+
+
+def batches_per_epoch(images: tuple[AnnotatedImage, ...], batch_size: int) -> int:
+    """Batches in which every image appears once; the last of an orientation may be smaller."""
+    wide = sum(image.width >= image.height for image in images)
+    return sum(-(-count // batch_size) for count in (wide, len(images) - wide))
+
+
+class FolderBatches(IterableDataset[Batch]):
+    """Endless epochs over a data set, from batch number `first` on: a number alone decides what is in it."""
+
+    def __init__(self, images: tuple[AnnotatedImage, ...], plan: BatchPlan, first: int = 0) -> None:
+        self._images = images
+        self._plan = plan
+        self._first = first
+
+    def __iter__(self) -> Iterator[Batch]:
+        """Yield batch after batch, without end."""
+        per_epoch = batches_per_epoch(self._images, self._plan.batch_size)
+        number = self._first
+        while True:
+            epoch, within = divmod(number, per_epoch)
+            for chosen in self._epoch(epoch)[within:]:
+                yield self._batch(number, chosen)
+                number += 1
+
+    def _epoch(self, epoch: int) -> list[npt.NDArray[np.int64]]:
+        """The epoch's batches as indices: shuffled, then grouped by orientation, then shuffled as batches."""
+        rng = np.random.default_rng([self._plan.seed, 0, epoch])
+        order = rng.permutation(len(self._images))
+        wide = np.array([self._images[k].width >= self._images[k].height for k in order], bool)
+        groups = [order[wide], order[~wide]]
+        size = self._plan.batch_size
+        batches = [group[start : start + size] for group in groups for start in range(0, len(group), size)]
+        return [batches[k] for k in rng.permutation(len(batches))]
+
+    def _batch(self, number: int, chosen: npt.NDArray[np.int64]) -> Batch:
+        place = self._plan.place
+        rng = np.random.default_rng([self._plan.seed, 1, number, *([place.rank] if place.rank else [])])
+        chosen = chosen[place.rank % len(chosen) :: place.count]
+        change = self._plan.change(number)
+        samples = [self._sample(int(index), change, rng) for index in chosen]
+        if change.turn and rng.random() < 0.5:  # all of them: a batch keeps one orientation
+            samples = [turned(sample) for sample in samples]
+        return Batch([sample.pixels.div(255) for sample in samples], [_target(sample) for sample in samples])
+
+    def _sample(self, index: int, change: Augmentation, rng: np.random.Generator) -> Sample:
+        if rng.random() >= change.mosaic:
+            return augment(self._read(index), change, rng)
+        others = rng.integers(0, len(self._images), 3).tolist()
+        return mosaic([self._read(k) for k in (index, *others)], change, rng)
+
+    def _read(self, index: int) -> Sample:
+        """The image, or the next one that can be read: a damaged file must not end a long run."""
+        for image in (*self._images[index:], *self._images[:index]):
+            try:
+                pixels = decode(image.path.read_bytes(), LIMITS).pixels
+            except (ImageError, OSError) as error:
+                logger.warning("%s is left out: %s", image.path, error)
+                continue
+            return to_sample(pixels, image.boxes[~image.crowd], image.labels[~image.crowd])
+        raise DatasetError("none of the images can be read; see the log for each one's reason")
+
+
+def folder_loader(
+    images: tuple[AnnotatedImage, ...], plan: BatchPlan, first: int, workers: int = 1
+) -> DataLoader[Batch]:
+    """Read and change images in another process while the network learns; 0 workers: in this one."""
+    batches = FolderBatches(images, plan, first)
+    # More workers would each repeat the whole series: the series is one, and its order is part of the run.
+    ahead = 4 if workers else None
+    return DataLoader(
+        batches,
+        batch_size=None,
+        num_workers=min(1, workers),
+        prefetch_factor=ahead,
+        generator=torch.Generator(),  # or it draws from the training's own, which a resume would then miss
+    )
+
+
+def _target(sample: Sample) -> dict[str, Tensor]:
+    return {"boxes": sample.boxes, "labels": sample.labels}

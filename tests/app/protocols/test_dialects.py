@@ -1,0 +1,263 @@
+"""What all drop-in protocols share with /detect: the same detections, limits, keys, deadlines and metrics."""
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import Caller, Serve, Served, eventually
+from tests.support.fakes import FakeDetector, picture
+from tests.support.protocols import PNG, PROTOCOLS, Protocol, detected, whole
+
+every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
+
+
+async def hold(served: Served) -> asyncio.Task[Any]:
+    """Keep the device busy; `detector.free` lets it go on."""
+    served.detector.free.clear()
+    first = asyncio.create_task(detected(served))
+    await eventually(lambda: len(served.detector.batches) == 1, "the first request is on the device")
+    return first
+
+
+def refused(protocol: Protocol, response: httpx.Response, status: int) -> str:
+    """The text of an error, whose shape is the protocol's own."""
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    assert int(response.headers["content-length"]) == len(response.content)
+    return protocol.error(response.json(), status)
+
+
+# the answer
+
+
+@every_protocol
+async def test_the_detections_are_those_of_detect(served: Served, protocol: Protocol) -> None:
+    for image in (PNG, picture(311, 97), picture(50, 333, "JPEG")):
+        expected = await detected(served, image=image)
+        response = await protocol.post(served, image)
+        assert response.status_code == 200, response.text
+        found = protocol.objects(response.json())
+        expected = whole(expected) if protocol.whole_pixels else expected
+        assert [one[:2] for one in found] == [one[:2] for one in expected]
+        for (*_, box), (*_, other) in zip(found, expected, strict=True):
+            assert box == pytest.approx(other, abs=0.001)  # half a width, rounded
+
+
+@every_protocol
+async def test_the_answer_is_json_of_a_known_length(served: Served, protocol: Protocol) -> None:
+    response = await protocol.post(served)
+    assert response.headers["content-type"] == "application/json"
+    assert int(response.headers["content-length"]) == len(response.content)
+    assert "transfer-encoding" not in response.headers
+    assert await served.metric("rcnn_requests_total", route=protocol.route, status="200") == 1
+    assert await served.metric("rcnn_detections_total", model="fake") == 2
+
+
+# limits and errors, each in the protocol's own shape, counted by its code
+
+
+@every_protocol
+async def test_what_is_no_image_is_refused(served: Served, protocol: Protocol) -> None:
+    refused(protocol, await protocol.post(served, b"no image"), 400)
+    assert await served.metric("rcnn_rejected_total", code="invalid_image") == 1
+    assert await served.metric("rcnn_requests_total", route=protocol.route, status="400") == 1
+
+
+@every_protocol
+async def test_a_body_that_says_it_is_too_large_is_refused_unread(serve: Serve, protocol: Protocol) -> None:
+    async with serve(max_body_bytes=2000) as served:
+        content, media_type = protocol.body(bytes(2001))
+        length = str(len(content))
+        caller = Caller(served.app, protocol.path, {"Content-Type": media_type, "Content-Length": length})
+        await caller.answered()
+        assert caller.status == 413
+        assert "2000 bytes" in protocol.error(caller.answer, 413)
+        assert await served.metric("rcnn_rejected_total", code="body_too_large") == 1
+
+
+@every_protocol
+async def test_a_body_that_grows_too_large_is_refused(serve: Serve, protocol: Protocol) -> None:
+    async with serve(max_body_bytes=2000) as served:
+        content, media_type = protocol.body(bytes(2001))
+        caller = Caller(served.app, protocol.path, {"Content-Type": media_type})
+        caller.send(content, more=True)
+        await caller.answered()
+        assert caller.status == 413
+        protocol.error(caller.answer, 413)
+        assert await served.metric("rcnn_requests_total", route=protocol.route, status="413") == 1
+
+
+@every_protocol
+async def test_an_image_with_too_many_pixels_is_refused(serve: Serve, protocol: Protocol) -> None:
+    async with serve(max_pixels=4096) as served:
+        refused(protocol, await protocol.post(served, picture(65, 64)), 413)
+        assert await served.metric("rcnn_rejected_total", code="image_too_large") == 1
+
+
+@pytest.mark.parametrize("name", [name for name, one in PROTOCOLS.items() if not one.inflates])
+async def test_a_compressed_body_is_refused(served: Served, name: str) -> None:
+    response = await PROTOCOLS[name].post(served, **{"Content-Encoding": "gzip"})
+    assert "uncompressed" in refused(PROTOCOLS[name], response, 415)
+
+
+@every_protocol
+async def test_an_error_of_ours_is_told_without_its_text(
+    served: Served, protocol: Protocol, caplog: pytest.LogCaptureFixture
+) -> None:
+    served.detector.poison = lambda job: RuntimeError("SECRET")
+    with caplog.at_level(logging.ERROR):
+        assert "SECRET" not in refused(protocol, await protocol.post(served), 500)
+    assert await served.metric("rcnn_rejected_total", code="internal") == 1
+    assert await served.metric("rcnn_requests_total", route=protocol.route, status="500") == 1
+    assert any("SECRET" in str(record.exc_info) for record in caplog.records)
+
+
+@pytest.mark.parametrize("name", [name for name, one in PROTOCOLS.items() if one.path != "/"])  # the page's
+async def test_another_method_is_refused_in_the_same_shape(served: Served, name: str) -> None:
+    response = await served.client.patch(PROTOCOLS[name].path)
+    refused(PROTOCOLS[name], response, 405)
+    assert "POST" in response.headers["allow"]
+
+
+# keys
+
+
+@every_protocol
+async def test_keys_are_asked_for(serve: Serve, protocol: Protocol) -> None:
+    async with serve(api_keys="alpha,beta") as served:
+        response = await protocol.post(served)
+        assert "no key" in refused(protocol, response, 401)
+        assert response.headers["www-authenticate"] == "Bearer"
+        assert "not valid" in refused(protocol, await protocol.post(served, Authorization="Bearer a"), 401)
+        assert served.detector.prepared == []
+        for headers in ({"Authorization": "Bearer beta"}, {"X-API-Key": "alpha"}):
+            assert (await protocol.post(served, **headers)).status_code == 200
+        assert await served.metric("rcnn_rejected_total", code="unauthorized") == 2
+
+
+# readiness, room and time
+
+
+@every_protocol
+async def test_before_the_model_is_ready_requests_are_told_to_come_back(
+    serve: Serve, protocol: Protocol
+) -> None:
+    detector = FakeDetector()
+    detector.warm.clear()
+    async with serve(detector, ready=False) as served:
+        response = await protocol.post(served)
+        refused(protocol, response, 503)
+        assert int(response.headers["retry-after"]) >= 1
+        assert await served.metric("rcnn_rejected_total", code="loading") == 1
+        detector.warm.set()
+        await served.ready()
+        assert (await protocol.post(served)).status_code == 200
+
+
+@every_protocol
+async def test_a_full_service_refuses_before_it_reads(serve: Serve, protocol: Protocol) -> None:
+    async with serve(max_queue=1) as served:
+        first = await hold(served)
+        caller = Caller(served.app, protocol.path, {"Content-Type": protocol.body(PNG)[1]})
+        await caller.answered()  # although it has sent nothing of its body
+        assert caller.status == 429
+        protocol.error(caller.answer, 429)
+        assert int(caller.headers["retry-after"]) >= 1
+        served.detector.free.set()
+        await first
+
+
+@every_protocol
+async def test_a_request_whose_time_runs_out_gets_504(serve: Serve, protocol: Protocol) -> None:
+    async with serve(timeout_ms=300) as served:
+        served.detector.free.clear()
+        refused(protocol, await protocol.post(served), 504)
+        assert await served.metric("rcnn_rejected_total", code="deadline_exceeded") == 1
+
+
+@every_protocol
+async def test_a_body_that_does_not_arrive_in_time_gets_504(serve: Serve, protocol: Protocol) -> None:
+    async with serve(timeout_ms=50) as served:
+        content, media_type = protocol.body(PNG)
+        caller = Caller(served.app, protocol.path, {"Content-Type": media_type})
+        caller.send(content[:-10], more=True)
+        await caller.answered()
+        assert caller.status == 504
+        assert "did not arrive" in protocol.error(caller.answer, 504)
+
+
+@every_protocol
+async def test_a_caller_who_leaves_the_queue_never_reaches_the_detector(
+    served: Served, protocol: Protocol
+) -> None:
+    first = await hold(served)
+    content, media_type = protocol.body(picture(31, 33))
+    caller = Caller(served.app, protocol.path, {"Content-Type": media_type})
+    caller.send(content)
+    await eventually(lambda: served.app.state.service.queue_depth == 1, "the second request waits")
+    caller.leave()
+    await caller.ended()
+    served.detector.free.set()
+    await first
+    assert caller.status is None
+    assert (31, 33) not in served.detector.reached
+    assert await served.metric("rcnn_cancelled_total") == 1
+    assert await served.metric("rcnn_requests_total", route=protocol.route, status="499") == 1
+    assert await served.metric("rcnn_in_flight") == 0
+
+
+# names
+
+NAMED = {
+    "/v1/vision/custom/{}": "deepstack custom",
+    "/models/{}": "huggingface by name",
+    "/predictions/{}": "torchserve",
+    "/predictions/{}/1.0": "torchserve with a version",
+    "/v1/models/{}:predict": "kserve",
+    "/v2/models/{}/infer": "openinference",
+    "/v2/models/{}/versions/1/infer": "openinference with a version",
+}
+
+
+@pytest.mark.parametrize(("path", "name"), NAMED.items())
+async def test_another_model_is_refused_and_the_right_one_named(served: Served, path: str, name: str) -> None:
+    protocol = PROTOCOLS[name]
+    content, media_type = protocol.body(PNG)
+    headers = {"Content-Type": media_type}
+    response = await served.client.post(path.format("yolo"), content=content, headers=headers)
+    told = refused(protocol, response, 404)
+    assert "'yolo'" in told
+    assert "'fake'" in told
+    assert served.detector.prepared == []
+    assert await served.metric("rcnn_rejected_total", code="not_found") == 1
+
+
+async def test_all_other_routes_keep_their_problems(served: Served) -> None:
+    for method, path in (("POST", "/detect"), ("GET", "/v1/nowhere"), ("PUT", "/"), ("POST", "/labels")):
+        response = await served.client.request(method, path)
+        assert response.headers["content-type"] == "application/problem+json", path
+
+
+# the document
+
+
+@every_protocol
+async def test_openapi_has_an_example_of_each_answer_and_refusal(served: Served, protocol: Protocol) -> None:
+    document = (await served.client.get("/openapi.json")).json()
+    operation = document["paths"][protocol.route]["post"]
+    assert operation["summary"]
+    assert operation["requestBody"]["content"]
+    answered = operation["responses"]["200"]["content"]["application/json"]["example"]
+    assert protocol.objects(answered)
+    for status, response in operation["responses"].items():
+        if status in ("200", "422") and "examples" not in response["content"]["application/json"]:
+            assert status == "200"
+            continue
+        for example in response["content"]["application/json"]["examples"].values():
+            protocol.error(example["value"], int(status))
+    assert {"400", "401", "413", "415", "422", "429", "500", "503", "504"} <= set(operation["responses"])
+    json.dumps(document)

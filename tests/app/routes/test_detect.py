@@ -1,0 +1,453 @@
+"""POST /detect by the front door: what it takes, what it answers, and what becomes of callers who wait."""
+
+import asyncio
+import base64
+import io
+import json
+import logging
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image as pillow
+
+from app.serving.request import DetectParams
+from tests.conftest import Caller, Serve, Served, eventually
+from tests.support.fakes import CARD, FINDS, FakeDetector, picture
+
+PNG = picture(64, 48)
+AS_PNG = {"Content-Type": "image/png"}
+BOXES = [[8.0, 12.0, 32.0, 36.0], [16.0, 12.0, 64.0, 24.0]]  # FINDS on 64 x 48, at the card's threshold
+KEYS = [
+    *("boxes", "labels", "scores", "names", "image", "model", "model_version", "box_format", "timings_ms"),
+    "request_id",
+]
+
+
+async def detect(served: Served, query: str = "", content: bytes = PNG, **headers: str) -> httpx.Response:
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return await served.client.post(f"/detect?{query}", content=content, headers=AS_PNG | named)
+
+
+async def found(served: Served, query: str) -> dict[str, Any]:
+    response = await detect(served, query)
+    assert response.status_code == 200, response.text
+    return dict(response.json())
+
+
+# ways to send an image
+
+
+def as_json(text: str) -> dict[str, Any]:
+    return {"content": json.dumps({"image": text}), "headers": {"Content-Type": "application/json"}}
+
+
+TEXT = base64.b64encode(PNG).decode()
+WRAPPED = "\n".join(TEXT[start : start + 76] for start in range(0, len(TEXT), 76)) + "\n"
+WAYS: dict[str, dict[str, Any]] = {
+    "raw": {"content": PNG, "headers": AS_PNG},
+    "raw, another image type": {"content": PNG, "headers": {"Content-Type": "image/jpeg"}},
+    "raw, with a parameter": {"content": PNG, "headers": {"Content-Type": "IMAGE/PNG; q=1"}},
+    "raw, no telling": {"content": PNG, "headers": {"Content-Type": "application/octet-stream"}},
+    "part image": {"files": {"image": ("a.png", PNG, "image/png")}},
+    "part file": {"files": {"file": ("a.txt", PNG, "text/plain")}},
+    "part without a file name": {"files": {"image": (None, PNG)}},
+    "json": as_json(TEXT),
+    "json, in lines": as_json(WRAPPED),
+    "json, as a data URL": as_json(f"data:image/png;base64,{TEXT}"),
+}
+
+
+@pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
+async def test_an_image_is_taken_in_every_documented_form(served: Served, way: dict[str, Any]) -> None:
+    response = await served.client.post("/detect", **way)
+    assert response.status_code == 200, response.text
+    assert response.json()["boxes"] == BOXES
+    assert response.json()["image"] == {"width": 64, "height": 48}
+
+
+async def test_a_large_part_arrives_whole(served: Served) -> None:
+    """More than the megabyte beyond which multipart parsers like to go through the disk."""
+    large = picture(1000, 700, "BMP")
+    assert len(large) > 2_000_000
+    response = await served.client.post("/detect", files={"image": large})
+    assert response.json()["image"] == {"width": 1000, "height": 700}
+
+
+async def test_sizes_are_those_of_the_image_as_displayed(served: Served) -> None:
+    exif = pillow.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    turned = io.BytesIO()
+    pillow.open(io.BytesIO(PNG)).save(turned, "JPEG", exif=exif)
+    response = await detect(served, content=turned.getvalue())
+    assert response.json()["image"] == {"width": 48, "height": 64}
+
+
+# the answer
+
+
+async def test_the_answer_has_the_documented_keys_in_order(served: Served) -> None:
+    response = await detect(served, X_Request_ID="mine-1")
+    answer = response.json()
+    assert list(answer) == KEYS
+    assert answer | {"timings_ms": None} == {
+        "boxes": BOXES,
+        "labels": [1, 2],
+        "scores": [0.9375, 0.75],
+        "names": ["Square", "disc"],
+        "image": {"width": 64, "height": 48},
+        "model": "fake",
+        "model_version": "1",
+        "box_format": "xyxy",
+        "timings_ms": None,
+        "request_id": "mine-1",
+    }
+    assert list(answer["timings_ms"]) == ["decode", "queue", "inference", "postprocess", "total"]
+    assert all(value >= 0 for value in answer["timings_ms"].values())
+    assert answer["timings_ms"]["total"] >= answer["timings_ms"]["decode"] + answer["timings_ms"]["queue"]
+
+
+async def test_the_answer_has_the_documented_headers(served: Served) -> None:
+    response = await detect(served, X_Request_ID="mine-1")
+    timings = response.json()["timings_ms"]
+    assert response.headers["content-type"] == "application/json"
+    assert int(response.headers["content-length"]) == len(response.content)
+    assert response.headers["x-request-id"] == "mine-1"
+    said = response.headers["server-timing"].split(", ")
+    assert said == [f"{stage};dur={value}" for stage, value in timings.items()]
+
+
+async def test_nothing_found_is_an_answer(served: Served) -> None:
+    answer = await found(served, "score_threshold=1")
+    assert [answer[key] for key in KEYS[:4]] == [[], [], [], []]
+
+
+FORMATS = {
+    "box_format=xyxy": BOXES,
+    "box_format=xywh": [[8.0, 12.0, 24.0, 24.0], [16.0, 12.0, 48.0, 12.0]],
+    "box_format=cxcywh": [[20.0, 24.0, 24.0, 24.0], [40.0, 18.0, 48.0, 12.0]],
+    "normalized=true": [[0.125, 0.25, 0.5, 0.75], [0.25, 0.25, 1.0, 0.5]],
+    "normalized=1&box_format=cxcywh": [[0.3125, 0.5, 0.375, 0.5], [0.625, 0.375, 0.75, 0.25]],
+}
+
+
+@pytest.mark.parametrize(("query", "boxes"), FORMATS.items(), ids=FORMATS)
+async def test_boxes_come_in_the_format_asked_for(
+    served: Served, query: str, boxes: list[list[float]]
+) -> None:
+    answer = await found(served, query)
+    assert answer["boxes"] == boxes
+    assert answer["box_format"] == (query.partition("box_format=")[2] or "xyxy")
+
+
+async def test_normalized_boxes_are_finer_than_a_hundredth_of_a_pixel(served: Served) -> None:
+    wide = picture(9999, 11)
+    pixels = (await detect(served, "score_threshold=0", wide)).json()["boxes"]
+    shares = (await detect(served, "score_threshold=0&normalized=true", wide)).json()["boxes"]
+    for box, share in zip(pixels, shares, strict=True):
+        assert [value * side for value, side in zip(share, (9999, 11) * 2, strict=True)] == pytest.approx(
+            box, abs=0.002
+        )
+
+
+# options
+
+CHOSEN = {
+    "": [1, 2],
+    "score_threshold=0": [1, 2, 4],
+    "score_threshold=0.8": [1],
+    "max_detections=1": [1],
+    "score_threshold=0&classes=disc": [2],
+    "score_threshold=0&classes=disc,KITE": [2, 4],
+    "score_threshold=0&classes=square&classes=4": [1, 4],
+    "score_threshold=0&classes=%20disc%20,,2,": [2],
+    "classes=": [1, 2],
+}
+
+
+@pytest.mark.parametrize(("query", "labels"), CHOSEN.items(), ids=CHOSEN)
+async def test_options_decide_what_is_found(served: Served, query: str, labels: list[int]) -> None:
+    assert (await found(served, query))["labels"] == labels
+
+
+async def test_every_option_reaches_the_detector(served: Served) -> None:
+    await found(
+        served,
+        "score_threshold=0.25&nms_threshold=0.75&max_detections=7&classes=2,4&class_agnostic=true&size=320",
+    )
+    job = served.detector.batches[-1][0]
+    options = job.options
+    assert (options.score_threshold, options.nms_threshold, options.max_detections) == (0.25, 0.75, 7)
+    assert (options.classes, options.class_agnostic) == (frozenset({2, 4}), True)
+    assert job.canvas.content == (320, 427)
+
+
+async def test_the_card_gives_the_defaults(served: Served) -> None:
+    await found(served, "")
+    job = served.detector.batches[-1][0]
+    options = job.options
+    assert (options.score_threshold, options.nms_threshold) == (CARD.score_threshold, CARD.nms_threshold)
+    assert (options.max_detections, options.classes, options.class_agnostic) == (100, None, False)
+    assert min(job.canvas.content) == CARD.min_size
+
+
+async def test_a_wrong_option_is_refused_before_the_image_is_decoded(served: Served) -> None:
+    assert (await detect(served, "classes=unicorn")).status_code == 422
+    assert served.detector.prepared == []
+
+
+# drawn answers
+
+DRAWN = {
+    "format=png": ("", "PNG"),
+    "format=jpeg": ("", "JPEG"),
+    "": ("image/png", "PNG"),
+    "max_detections=5": ("image/jpeg", "JPEG"),
+    "max_detections=6": ("application/json;q=0.1, image/*;q=0.5", "PNG"),
+    "max_detections=7": ("image/png;q=0.3, image/jpeg;q=0.4", "JPEG"),
+    "format=png&size=64": ("application/json", "PNG"),
+}
+
+
+@pytest.mark.parametrize(("query", "asked"), DRAWN.items(), ids=DRAWN)
+async def test_detections_are_drawn_when_asked_for(
+    served: Served, query: str, asked: tuple[str, str]
+) -> None:
+    accept, expected = asked
+    photo = picture(640, 480)
+    response = await detect(served, query, photo, Accept=accept)
+    drawn = pillow.open(io.BytesIO(response.content))
+    assert (drawn.format, drawn.size) == (expected, (640, 480))
+    assert response.headers["content-type"] == f"image/{expected.lower()}"
+    assert response.headers["server-timing"].startswith("decode;dur=")
+    original = pillow.open(io.BytesIO(photo)).convert("RGB")
+    assert drawn.convert("RGB").tobytes() != original.tobytes()
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "*/*",
+        "application/json",
+        "text/html",
+        "image/webp",
+        "image/*, application/json",
+        "image/png;q=0",
+        "*/*, image/png;q=0.9",
+    ],
+)
+async def test_json_is_what_is_not_asked_otherwise(served: Served, accept: str) -> None:
+    response = await detect(served, Accept=accept)
+    assert response.headers["content-type"] == "application/json"
+    assert (await detect(served, "format=json", Accept="image/png")).headers[
+        "content-type"
+    ] == "application/json"
+
+
+# waiting
+
+
+async def hold(served: Served) -> asyncio.Task[httpx.Response]:
+    """Keep the device busy with a first request; `detector.free` lets it go on."""
+    served.detector.free.clear()
+    first = asyncio.create_task(detect(served))
+    await eventually(lambda: len(served.detector.batches) == 1, "the first request is on the device")
+    return first
+
+
+async def test_waiting_requests_share_batches_and_each_gets_its_own_answer(served: Served) -> None:
+    first = await hold(served)
+    sizes = [(64, 48 + 1 * index) for index in range(6)]
+    rest = [asyncio.create_task(detect(served, content=picture(*size))) for size in sizes]
+    await eventually(lambda: served.app.state.service.queue_depth == 6, "six wait")
+    assert await served.metric("rcnn_queue_depth") == 6
+    assert await served.metric("rcnn_in_flight") == 7
+    assert await served.metric("rcnn_queue_bytes") > 7 * (128 * 128 * 12)  # canvases of float RGB
+    served.detector.free.set()
+    answers = [response.json()["image"] for response in await asyncio.gather(*rest)]
+    assert answers == [{"width": width, "height": height} for width, height in sizes]
+    assert (await first).status_code == 200
+    assert len(served.detector.batches) < 7
+    assert await served.metric("rcnn_queue_bytes") == 0
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+async def test_decoding_gives_way_to_the_device(served: Served) -> None:
+    def niceness() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    service = served.app.state.service
+    plan = service.plan(DetectParams(), time.monotonic())
+    assert await service.on_thread(plan, niceness) == min(19, niceness() + 10)
+
+
+async def test_a_request_whose_time_runs_out_gets_504(served: Served) -> None:
+    first = await hold(served)
+    late = await detect(served, "timeout_ms=500")
+    assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+    assert await served.metric("rcnn_deadline_exceeded_total") == 1
+    served.detector.free.set()
+    assert (await first).status_code == 200
+    assert len(served.detector.reached) == 1
+
+
+async def test_time_runs_out_while_an_image_waits_to_be_decoded(serve: Serve) -> None:
+    async with serve(decode_threads=1) as served:
+        served.detector.decode.clear()
+        first = asyncio.create_task(detect(served))
+        await eventually(lambda: len(served.detector.prepared) == 1, "the decoder is busy")
+        late = await detect(served, "timeout_ms=500")
+        assert (late.status_code, late.json()["code"]) == (504, "deadline_exceeded")
+        assert await served.metric("rcnn_deadline_exceeded_total") == 1
+        served.detector.let_go()
+        assert (await first).status_code == 200
+
+
+async def test_a_body_that_does_not_arrive_in_time_gets_504(served: Served) -> None:
+    caller = Caller(served.app, "/detect?timeout_ms=30", AS_PNG)
+    caller.send(PNG[:10], more=True)
+    await caller.answered()
+    assert (caller.status, caller.problem["code"]) == (504, "deadline_exceeded")
+
+
+async def test_a_full_service_refuses_before_it_reads(serve: Serve) -> None:
+    async with serve(max_queue=1) as served:
+        first = await hold(served)
+        caller = Caller(served.app, "/detect", AS_PNG)
+        await caller.answered()  # although it has sent nothing of its body
+        assert (caller.status, caller.problem["code"]) == (429, "overloaded")
+        assert int(caller.headers["retry-after"]) >= 1
+        assert await served.metric("rcnn_rejected_total", code="overloaded") == 1
+        served.detector.free.set()
+        assert (await first).status_code == 200
+        assert (await detect(served)).status_code == 200
+
+
+async def test_before_the_model_is_ready_requests_are_told_to_come_back(serve: Serve) -> None:
+    detector = FakeDetector()
+    detector.warm.clear()
+    async with serve(detector, ready=False) as served:
+        caller = Caller(served.app, "/detect", AS_PNG)
+        await caller.answered()
+        assert (caller.status, caller.problem["code"]) == (503, "loading")
+        assert int(caller.headers["retry-after"]) >= 1
+        detector.warm.set()
+        await served.ready()
+        assert (await detect(served)).status_code == 200
+
+
+# callers who leave
+
+
+async def test_a_caller_who_leaves_the_queue_never_reaches_the_detector(served: Served) -> None:
+    first = await hold(served)
+    caller = Caller(served.app, "/detect", AS_PNG)
+    caller.send(picture(31, 33))
+    await eventually(lambda: served.app.state.service.queue_depth == 1, "the second request waits")
+    caller.leave()
+    await caller.ended()
+    assert served.app.state.service.queue_depth == 0
+    served.detector.free.set()
+    assert (await first).status_code == 200
+    assert (await detect(served)).status_code == 200
+    assert (31, 33) not in served.detector.reached
+    assert caller.status is None
+    assert await served.metric("rcnn_cancelled_total") == 1
+    assert await served.metric("rcnn_requests_total", route="/detect", status="499") == 1
+    assert await served.metric("rcnn_in_flight") == 0
+
+
+async def test_a_caller_who_leaves_before_decoding_is_not_decoded(serve: Serve) -> None:
+    async with serve(decode_threads=1) as served:
+        served.detector.decode.clear()
+        first = asyncio.create_task(detect(served))
+        await eventually(lambda: len(served.detector.prepared) == 1, "the decoder is busy")
+        caller = Caller(served.app, "/detect", AS_PNG)
+        caller.send(picture(31, 33))
+        await eventually(lambda: caller.read_all, "the second request is read")
+        caller.leave()
+        await caller.ended()
+        served.detector.let_go()
+        assert (await first).status_code == 200
+        assert (await detect(served)).status_code == 200
+        assert (33, 31) not in served.detector.prepared
+        assert await served.metric("rcnn_cancelled_total") == 1
+
+
+async def test_a_caller_who_leaves_within_the_body_is_forgotten(served: Served) -> None:
+    caller = Caller(served.app, "/detect", AS_PNG)
+    caller.send(PNG[:10], more=True)
+    caller.leave()
+    await caller.ended()
+    assert caller.status is None
+    assert served.detector.prepared == []
+    assert await served.metric("rcnn_requests_total", route="/detect", status="499") == 1
+
+
+# failures on the device
+
+
+async def test_a_poisoned_image_fails_alone_and_keeps_its_secret(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    def poison(job: Any) -> Exception | None:
+        return RuntimeError("SECRET") if job.canvas.image_size == (48, 63) else None
+
+    served.detector.poison = poison
+    first = await hold(served)
+    rest = [asyncio.create_task(detect(served, content=picture(width, 48))) for width in (64, 63, 62)]
+    await eventually(lambda: served.app.state.service.queue_depth == 3, "three wait")
+    served.detector.free.set()
+    responses = await asyncio.gather(*rest)
+    assert [response.status_code for response in responses] == [200, 500, 200]
+    assert responses[1].json()["code"] == "internal"
+    assert "SECRET" not in responses[1].text
+    assert (await first).status_code == 200
+    traced = [record for record in caplog.records if record.exc_info and "SECRET" in str(record.exc_info[1])]
+    assert traced
+
+
+async def test_an_image_too_large_for_the_device_is_told_so(served: Served) -> None:
+    served.detector.poison = lambda job: MemoryError("out of memory")
+    response = await detect(served)
+    assert (response.status_code, response.json()["code"]) == (413, "image_too_large")
+    assert "size" in response.json()["detail"]
+
+
+async def test_a_dead_loop_is_not_hidden(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    """No request can kill the loop, so the test does: nothing else may say that all is well."""
+    loop = next(task for task in asyncio.all_tasks() if task.get_name() == "batcher")
+    loop.cancel()
+    await eventually(loop.done, "the loop is dead")
+    refused = await detect(served)
+    assert (refused.status_code, refused.json()["code"]) == (503, "failing")
+    ready = await served.client.get("/health/ready")
+    assert (ready.status_code, ready.json()["status"]) == (503, "failing")
+
+
+# what is counted and logged
+
+
+async def test_stages_and_detections_are_measured(served: Served) -> None:
+    await found(served, "score_threshold=0")
+    for stage in ("decode", "queue", "dense", "postprocess"):
+        assert await served.metric("rcnn_stage_duration_seconds_count", stage=stage) == 1
+    assert await served.metric("rcnn_detections_total", model="fake") == len(FINDS)
+    assert await served.metric("rcnn_detections_per_image_sum") == len(FINDS)
+    assert await served.metric("rcnn_batch_size_sum") == 1
+    assert await served.metric("rcnn_batch_duration_seconds_count") == 1
+    assert await served.metric("rcnn_padding_ratio_sum") == pytest.approx(1 - 128 * 171 / (128 * 192))
+
+
+async def test_no_image_content_is_logged(served: Served, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG):
+        await served.client.post("/detect", **as_json(TEXT))
+        await served.client.post("/detect", **as_json(TEXT + "!"))
+        await served.client.post("/detect", files={"image": ("secret-name.png", PNG)})
+    text = "\n".join(record.getMessage() for record in caplog.records)
+    assert TEXT[:20] not in text
+    assert "secret-name" not in text

@@ -1,0 +1,155 @@
+"""Priority by the front door: who goes first, who is shed for whom, however it is said."""
+
+import asyncio
+import base64
+import json
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.conftest import Serve, Served, eventually
+from tests.support.fakes import FakeDetector, picture
+
+PNG = {"content-type": "image/png"}
+WIDTHS = {"low": 200, "normal": 264, "high": 328}  # each a canvas of its own
+
+
+def held() -> FakeDetector:
+    detector = FakeDetector()
+    detector.free.clear()
+    return detector
+
+
+def asked(served: Served, width: int, query: str = "", **headers: str) -> "asyncio.Task[httpx.Response]":
+    url = f"/detect?{query}"
+    work = served.client.post(url, content=picture(width, 100), headers=PNG | headers)
+    return asyncio.ensure_future(work)
+
+
+async def waiting(served: Served, depth: int) -> None:
+    await eventually(lambda: served.app.state.service.queue_depth == depth, f"{depth} wait")
+
+
+async def plugged(served: Served) -> "asyncio.Task[httpx.Response]":
+    """A request on the device, which keeps it."""
+    task = asked(served, 100)
+    await eventually(lambda: bool(served.detector.batches), "the device is busy")
+    return task
+
+
+SAYINGS: dict[str, tuple[str, dict[str, str]]] = {
+    "in the query": ("priority={}", {}),
+    "in the header": ("", {"x-priority": "{}"}),
+    "in both, of which the query counts": ("priority={}", {"x-priority": "1"}),
+}
+
+
+@pytest.mark.parametrize(("query", "headers"), SAYINGS.values(), ids=SAYINGS)
+async def test_the_higher_number_goes_first(serve: Serve, query: str, headers: dict[str, str]) -> None:
+    async with serve(held()) as served:
+        tasks = [await plugged(served)]
+        for number, name in enumerate(WIDTHS):
+            said = {key: value.format(number) for key, value in headers.items()}
+            tasks.append(asked(served, WIDTHS[name], query.format(number), **said))
+            await waiting(served, number + 1)
+        served.detector.free.set()
+        assert {(await task).status_code for task in tasks} == {200}
+        assert [width for width, _ in served.detector.reached[1:]] == [328, 264, 200]
+        for number in "012":
+            count = 2 if number == "1" else 1
+            counted = {"priority": number, "outcome": "accepted"}
+            assert await served.metric("rcnn_priority_requests_total", **counted) == count
+            assert await served.metric("rcnn_priority_queue_seconds_count", priority=number) == count
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v2/models/fake/infer", {"parameters": {"priority": 2}}),
+        ("/v2/models/fake/infer", {"parameters": {"priority": 0}}),
+        ("/v2/models/fake/infer", {"parameters": {"priority": 2**63}}),
+        ("/v1/models/fake:predict", {"parameters": {"priority": 2}}),
+    ],
+)
+async def test_other_protocols_say_it_among_their_parameters(
+    served: Served, path: str, body: dict[str, Any]
+) -> None:
+    data = base64.b64encode(picture()).decode()
+    image = (
+        {"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [data]}]}
+        if path.startswith("/v2")
+        else {"instances": [data]}
+    )
+    response = await served.client.post(path, content=json.dumps(image | body))
+    assert response.status_code == 200
+    said = body["parameters"]["priority"]
+    counted = {"priority": str(said if said <= 2 else 1), "outcome": "accepted"}
+    assert await served.metric("rcnn_priority_requests_total", **counted) == 1
+
+
+async def test_routes_that_have_no_such_option_take_the_header(served: Served) -> None:
+    response = await served.client.put("/predictions/fake", content=picture(), headers={"X-Priority": "2"})
+    assert response.status_code == 200
+    counted = {"priority": "2", "outcome": "accepted"}
+    assert await served.metric("rcnn_priority_requests_total", **counted) == 1
+
+
+@pytest.mark.parametrize("said", ["3", "-1", "high", "1.5", ""])
+async def test_what_is_no_priority_is_refused_by_name(served: Served, said: str) -> None:
+    for query, headers in ((f"priority={said}", {}), ("", {"x-priority": said})):
+        response = await asked(served, 64, query, **headers)
+        assert (response.status_code, response.json()["code"]) == (422, "invalid_parameter")
+        assert "priority" in response.json()["detail"].lower()
+
+
+async def test_a_full_queue_sheds_the_newest_of_the_lowest_for_a_higher_one(serve: Serve) -> None:
+    async with serve(held(), max_queue=4) as served:
+        tasks = {"plug": await plugged(served)}
+        for depth, (name, said) in enumerate([("old", 0), ("new", 0), ("normal", 1)]):
+            tasks[name] = asked(served, 200 + 64 * depth, f"priority={said}")
+            await waiting(served, depth + 1)
+        tasks["high"] = asked(served, 456, "priority=2")
+        shed = await tasks.pop("new")
+        assert (shed.status_code, shed.json()["code"]) == (429, "overloaded")
+        assert int(shed.headers["retry-after"]) >= 1
+        assert "higher priority" in shed.json()["detail"]
+        await waiting(served, 3)
+        served.detector.free.set()
+        assert [(await task).status_code for task in tasks.values()] == [200] * 4
+        assert [width for width, _ in served.detector.reached[1:]] == [456, 328, 200]
+        counted = {"priority": "0", "outcome": "shed"}
+        assert await served.metric("rcnn_priority_requests_total", **counted) == 1
+        assert await served.metric("rcnn_in_flight") == 0
+
+
+async def test_a_full_queue_of_equals_refuses_the_newcomer(serve: Serve) -> None:
+    async with serve(held(), max_queue=2) as served:
+        tasks = [await plugged(served), asked(served, 200)]
+        await waiting(served, 1)
+        refused = await asked(served, 264)
+        assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+        assert served.app.state.service.queue_depth == 1
+        served.detector.free.set()
+        assert [(await task).status_code for task in tasks] == [200, 200]
+        counted = {"priority": "1", "outcome": "refused"}
+        assert await served.metric("rcnn_priority_requests_total", **counted) == 1
+
+
+async def test_an_image_in_tiles_is_shed_as_a_whole(serve: Serve) -> None:
+    async with serve(held(), max_queue=8) as served:
+        plug = await plugged(served)
+        admission = served.app.state.service._admission
+        tiled = asked(served, 300, "priority=0&tile=128")
+        await eventually(lambda: served.app.state.service.queue_depth >= 3, "its tiles wait")
+        tiles = admission._places - 1
+        others = [asked(served, 400, "priority=1") for _ in range(8 - 1 - tiles)]
+        await eventually(lambda: admission.full, "no place is free")
+        high = asked(served, 456, "priority=2")
+        assert (await tiled).status_code == 429
+        await waiting(served, len(others) + 1)
+        served.detector.free.set()
+        assert [(await task).status_code for task in (plug, high, *others)] == [200] * (2 + len(others))
+        counted = {"priority": "0", "outcome": "shed"}
+        assert await served.metric("rcnn_priority_requests_total", **counted) == 1
+        assert admission._places == 0

@@ -1,0 +1,123 @@
+"""RCNN_DEVICE=cpu,cpu by the front door: one queue, a device that dies, what /health and the metrics say."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from models.detections import Detections
+from tests.conftest import Serve, Served, eventually
+from tests.support.fakes import FakeDetector, picture
+
+
+@dataclass
+class Dying(FakeDetector):
+    """Fails whatever one of the devices' threads does from its first batch on, or what all of them do."""
+
+    all_die: bool = False
+    dead: set[int] = field(default_factory=set)
+    fault: str = "CUDA error: unspecified launch failure"
+    _first: threading.Lock = field(default_factory=threading.Lock)
+
+    def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> list[Detections]:
+        with self._first:
+            if self.all_die or not self.dead:
+                self.dead.add(threading.get_ident())
+        found = super().detect(jobs, observe)
+        if threading.get_ident() in self.dead:
+            self.load_error = RuntimeError(self.fault)  # what its check raises
+            raise RuntimeError(self.fault)
+        return found
+
+    def warm_up(self, cap: int) -> int:
+        try:
+            return super().warm_up(cap)
+        finally:
+            self.load_error = None
+
+
+async def statuses(served: Served, count: int) -> list[int]:
+    works = (served.client.post("/detect", files={"image": picture(64 + 32 * n)}) for n in range(count))
+    return [response.status_code for response in await asyncio.gather(*works)]
+
+
+async def test_two_devices_work_at_once(serve: Serve) -> None:
+    detector = FakeDetector()
+    detector.free.clear()
+    async with serve(detector, device="cpu,cpu") as served:
+        work = asyncio.ensure_future(statuses(served, 2))
+        await eventually(lambda: len(detector.batches) == 2, "both have a batch")
+        assert served.app.state.service.queue_depth == 0
+        detector.free.set()
+        assert await work == [200, 200]
+        health = (await served.client.get("/health")).json()
+        assert health["status"] == "ok"
+        assert health["devices"] == [{"device": "cpu", "state": "working", "reason": None}] * 2
+        assert await served.metric("rcnn_devices", state="working") == 2
+
+
+async def test_a_device_that_dies_is_taken_out_and_loses_no_request(serve: Serve) -> None:
+    async with serve(Dying(), device="cpu,cpu") as served:
+        assert await statuses(served, 12) == [200] * 12
+        response = await served.client.get("/health")
+        health = response.json()
+        assert (response.status_code, health["status"]) == (200, "degraded")
+        assert sorted(device["state"] for device in health["devices"]) == ["dead", "working"]
+        [reason] = [device["reason"] for device in health["devices"] if device["reason"]]
+        assert "RuntimeError" in reason
+        assert "CUDA" not in response.text  # the log has that
+        ready = await served.client.get("/health/ready")
+        assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+        assert await served.metric("rcnn_devices", state="dead") == 1
+        assert await served.metric("rcnn_devices", state="working") == 1
+        assert await served.metric("rcnn_model_ready") == 1
+        assert await statuses(served, 3) == [200] * 3
+
+
+async def test_when_all_are_dead_the_service_fails(serve: Serve) -> None:
+    async with serve(Dying(all_die=True), device="cpu,cpu") as served:
+        assert set(await statuses(served, 6)) <= {500, 503}
+        await eventually(lambda: served.app.state.service.state == "failing", "no device works")
+        response = await served.client.get("/health")
+        assert (response.status_code, response.json()["status"]) == (503, "failing")
+        assert [device["state"] for device in response.json()["devices"]] == ["dead", "dead"]
+        refused = await served.client.post("/detect", files={"image": picture()})
+        assert (refused.status_code, refused.json()["code"]) == (503, "failing")
+        assert "no device works" in refused.json()["detail"]
+        assert await served.metric("rcnn_model_ready") == 0
+
+
+async def test_a_poisoned_image_fails_alone_and_its_device_stays(serve: Serve) -> None:
+    def poison(job: Any) -> Exception | None:
+        return ValueError("poison") if job.canvas.image_size == (48, 96) else None
+
+    async with serve(FakeDetector(poison=poison), device="cpu,cpu") as served:
+        assert await statuses(served, 4) == [200, 500, 200, 200]
+        health = (await served.client.get("/health")).json()
+        assert health["status"] == "ok"
+
+
+async def test_stopping_answers_what_was_accepted(serve: Serve) -> None:
+    detector = FakeDetector()
+    detector.free.clear()
+    async with serve(detector, device="cpu,cpu") as served:
+        service = served.app.state.service
+        work = asyncio.ensure_future(statuses(served, 5))
+        await eventually(lambda: service.queue_depth == 3, "two run, three wait")
+        service.drain()
+        detector.free.set()
+        assert await work == [200] * 5
+        await service.close()
+        assert service.settled
+
+
+async def test_the_predicted_wait_counts_the_devices_that_work(serve: Serve) -> None:
+    """Two images of a second each take two devices one, and when one has died the other longer."""
+    async with serve(Dying(), device="cpu,cpu") as served:
+        admission = served.app.state.service._admission
+        with admission.admit(0, 1e12), admission.admit(0, 1e12):
+            admission.observe(1, 1.0)
+            assert admission.predicted_wait == 1.0
+            assert await statuses(served, 1) == [200]  # a device has died
+            assert admission.predicted_wait > 1.5

@@ -1,0 +1,259 @@
+"""Settings: read from RCNN_ variables, bounded, frozen; whatever is wrong is named with what is allowed."""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from app import version
+from app.settings.settings import Settings, explain
+from app.settings.table import settings_markdown, settings_table
+
+NAMES = [
+    "MODEL",
+    "MODEL_DIR",
+    "CACHE_DIR",
+    "DEVICE",
+    "ENGINE",
+    "PRECISION",
+    "JPEG",
+    "API_KEYS",
+    "ADMIN_KEYS",
+    "HOST",
+    "PORT",
+    "GRPC_PORT",
+    "MAX_BATCH",
+    "BATCH_WAIT_MS",
+    "MAX_QUEUE",
+    "MAX_QUEUE_BYTES",
+    "TIMEOUT_MS",
+    "MAX_BODY_BYTES",
+    "MAX_PIXELS",
+    "MAX_TILES",
+    "DECODE_THREADS",
+    "INFERENCE_THREADS",
+    "ALLOWED_ORIGINS",
+    "MAX_STREAMS",
+    "STREAM_MAX_FRAMES",
+    "LOG_LEVEL",
+    "LOG_FORMAT",
+    "OTLP_ENDPOINT",
+    "DRAIN_SECONDS",
+    "DEEPSTACK_MAX_PREDICTIONS",
+    "DEEPSTACK_LABEL_MAP",
+    "DEEPSTACK_DROP_LABELS",
+    "DEEPSTACK_UPSCALE",
+    "ROBOFLOW_URLS",
+]
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in NAMES:
+        monkeypatch.delenv(f"RCNN_{name}", raising=False)
+
+
+def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
+    """What a user reads who sets these variables."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    return explain(caught.value)
+
+
+def test_the_settings_are_those_of_the_contract() -> None:
+    assert [row.name for row in settings_table()] == [f"RCNN_{name}" for name in NAMES]
+
+
+def test_defaults() -> None:
+    settings = Settings()
+    assert settings.model_dump(exclude={"cache_dir"}) == {
+        "model": "auto",
+        "model_dir": None,
+        "device": "auto",
+        "engine": "auto",
+        "precision": "auto",
+        "host": "127.0.0.1",
+        "port": 8000,
+        "jpeg": "pillow",
+        "grpc_port": 0,
+        "max_batch": 8,
+        "batch_wait_ms": 0,
+        "max_queue": 64,
+        "max_queue_bytes": 512 * 2**20,
+        "timeout_ms": 30_000,
+        "max_body_bytes": 20 * 2**20,
+        "max_pixels": 50_000_000,
+        "max_tiles": 64,
+        "decode_threads": 0,
+        "inference_threads": 0,
+        "api_keys": (),
+        "admin_keys": (),
+        "allowed_origins": (),
+        "max_streams": 16,
+        "stream_max_frames": 1000,
+        "log_level": "info",
+        "log_format": "text",
+        "otlp_endpoint": None,
+        "drain_seconds": 30.0,
+        "deepstack_max_predictions": 0,
+        "deepstack_label_map": (),
+        "deepstack_drop_labels": (),
+        "deepstack_upscale": True,
+        "roboflow_urls": False,
+    }
+    assert settings.cache_dir == Path.home() / ".cache" / "rcnn-serve"
+
+
+def test_the_environment_is_read_when_constructed_and_arguments_win(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RCNN_PORT", "9000")
+    monkeypatch.setenv("RCNN_MODEL_DIR", "~/cards")
+    assert Settings().port == 9000
+    assert Settings().model_dir == Path.home() / "cards"
+    assert Settings(port=9001).port == 9001
+
+
+def test_settings_are_frozen() -> None:
+    settings = Settings()
+    with pytest.raises(ValidationError):
+        settings.port = 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "allowed"),
+    [
+        ("RCNN_MODEL_DIR", "", ""),
+        ("RCNN_DEVICE", "cuda:1", ""),
+        ("RCNN_DEVICE", "cuda:0,cuda:1,cpu", ""),
+        ("RCNN_DEVICE", "auto,cpu", "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"),
+        ("RCNN_DEVICE", "cpu,", "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"),
+        ("RCNN_DEVICE", ",".join(["cpu"] * 17), "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"),
+        ("RCNN_DEVICE", "gpu", "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"),
+        ("RCNN_DEVICE", "cuda:1\n", "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"),
+        ("RCNN_ENGINE", "tensorrt", "auto, torch, openvino"),
+        ("RCNN_PRECISION", "fp64", "auto, fp32, fp16, bf16, int8"),
+        ("RCNN_PORT", "65535", ""),
+        ("RCNN_PORT", "65536", "0 to 65535"),
+        ("RCNN_PORT", "http", "0 to 65535"),
+        ("RCNN_MAX_BATCH", "0", "1 to 128"),
+        ("RCNN_MAX_QUEUE", "-1", "1 to 10000"),
+        ("RCNN_MAX_PIXELS", "nan", "4096 to 500000000"),
+        ("RCNN_DRAIN_SECONDS", "nan", "0 to 3600"),
+        ("RCNN_DRAIN_SECONDS", "2.5", ""),
+        ("RCNN_LOG_FORMAT", "xml", "text, json"),
+        ("RCNN_OTLP_ENDPOINT", "127.0.0.1:4318", "an address such as http://127.0.0.1:4318"),
+        ("RCNN_DEEPSTACK_MAX_PREDICTIONS", "20", ""),
+        ("RCNN_DEEPSTACK_MAX_PREDICTIONS", "1001", "0 to 1000"),
+        ("RCNN_DEEPSTACK_LABEL_MAP", "truck = car,sports ball=ball", ""),
+        ("RCNN_DEEPSTACK_LABEL_MAP", "truck", "comma-separated name=name"),
+        ("RCNN_DEEPSTACK_LABEL_MAP", "truck=", "comma-separated name=name"),
+        ("RCNN_DEEPSTACK_LABEL_MAP", "a=b=c", "comma-separated name=name"),
+        ("RCNN_DEEPSTACK_DROP_LABELS", "kite, disc", ""),
+        ("RCNN_DEEPSTACK_UPSCALE", "false", ""),
+        ("RCNN_DEEPSTACK_UPSCALE", "maybe", "true, false"),
+        ("RCNN_ROBOFLOW_URLS", "true", ""),
+        ("RCNN_ROBOFLOW_URLS", "2", "true, false"),
+        ("RCNN_API_KEYS", "one,two", ""),
+        ("RCNN_API_KEYS", "", "comma-separated keys"),
+        ("RCNN_API_KEYS", "one,,two", "comma-separated keys"),
+        ("RCNN_API_KEYS", "one, ", "comma-separated keys"),
+        ("RCNN_API_KEYS", "two words", "comma-separated keys"),
+        ("RCNN_API_KEYS", "schlüssel", "comma-separated keys"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_with_what_is_allowed(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, allowed: str
+) -> None:
+    if not allowed:
+        monkeypatch.setenv(name, value)
+        Settings()
+        return
+    text = refusal(monkeypatch, **{name: value})
+    assert text.startswith(f"{name}: ")
+    assert text.endswith(f"(allowed: {allowed})")
+
+
+def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(refusal(monkeypatch, RCNN_PORT="x", RCNN_MAX_BATCH="0").splitlines()) == 2
+
+
+def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    defaults = Settings()
+    for name in NAMES:
+        if name != "API_KEYS":
+            monkeypatch.setenv(f"RCNN_{name}", "")
+    assert Settings() == defaults
+
+
+def test_an_unknown_variable_is_refused_with_the_closest_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = refusal(monkeypatch, RCNN_MAX_BACH="4", RCNN_XYZZY="")
+    assert "RCNN_MAX_BACH is not a setting, did you mean RCNN_MAX_BATCH?" in text
+    assert "`rcnn settings`" in text
+
+
+def test_an_unknown_argument_is_refused_too() -> None:
+    arguments: dict[str, Any] = {"max_bach": 4}
+    with pytest.raises(ValidationError, match="RCNN_MAX_BACH is not a setting, did you mean RCNN_MAX_BATCH"):
+        Settings(**arguments)
+
+
+def test_the_variables_of_a_kubernetes_service_are_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "enableServiceLinks: false" in refusal(monkeypatch, RCNN_SERVE_SERVICE_HOST="10.0.0.1")
+    monkeypatch.delenv("RCNN_SERVE_SERVICE_HOST")
+    assert "enableServiceLinks" not in refusal(monkeypatch, RCNN_MODLE="shapes")
+
+
+def test_other_programs_variables_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RCNN", "1")
+    monkeypatch.setenv("MY_RCNN_PORT", "1")
+    assert Settings().port == 8000
+
+
+def test_keys_are_split_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RCNN_API_KEYS", " alpha-key , beta-key ")
+    settings = Settings()
+    assert [key.get_secret_value() for key in settings.api_keys] == ["alpha-key", "beta-key"]
+    assert "alpha-key" not in f"{settings} {settings!r} {settings.model_dump_json()}"
+    monkeypatch.setenv("RCNN_API_KEYS", "alpha-key,,")
+    monkeypatch.setenv("RCNN_MODLE", "shapes")
+    with pytest.raises(ValidationError) as caught:
+        Settings()
+    assert "alpha-key" not in f"{caught.value} {explain(caught.value)}"
+
+
+def test_keys_that_load_models_are_no_other_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RCNN_ADMIN_KEYS", "")  # as a compose file leaves it: off
+    assert Settings().admin_keys == ()
+    text = refusal(monkeypatch, RCNN_API_KEYS="alpha-key,beta-key", RCNN_ADMIN_KEYS="beta-key")
+    assert text.startswith("RCNN_ADMIN_KEYS: one of them is in RCNN_API_KEYS too")
+    assert "beta-key" not in text
+    assert "a key is blank" in refusal(monkeypatch, RCNN_API_KEYS="alpha-key", RCNN_ADMIN_KEYS="chief,,")
+
+
+def test_no_home_is_a_fault_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = refusal(monkeypatch, RCNN_CACHE_DIR="~nobody-by-this-name/cache")
+    assert text.startswith("RCNN_CACHE_DIR: ")
+    assert "without ~" in text
+
+
+def test_every_setting_says_what_it_is_for_and_what_is_allowed() -> None:
+    for row in settings_table():
+        assert re.fullmatch(r"[A-Z].*\.", row.description), row
+        assert row.default, row
+        assert row.allowed, row
+
+
+def test_the_table_has_a_line_for_each_setting() -> None:
+    lines = settings_markdown().splitlines()[2:]
+    assert len(lines) == len(settings_table())
+    assert all(line.count("|") == 5 for line in lines)
+    assert "| `RCNN_PORT` | 8000 | 0 to 65535 | The port to listen on; 0 takes any free one. |" in lines
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert version() == project["version"]

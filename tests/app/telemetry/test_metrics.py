@@ -1,0 +1,111 @@
+"""Metrics: the series of the contract and no others, on the registry that is handed in."""
+
+import re
+
+import pytest
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.telemetry.metrics import Metrics, metrics_markdown
+
+CONTRACT = {
+    "rcnn_requests_total": ("counter", ("route", "status")),
+    "rcnn_request_duration_seconds": ("histogram", ("route",)),
+    "rcnn_stage_duration_seconds": ("histogram", ("stage",)),
+    "rcnn_queue_depth": ("gauge", ()),
+    "rcnn_queue_bytes": ("gauge", ()),
+    "rcnn_predicted_wait_seconds": ("gauge", ()),
+    "rcnn_in_flight": ("gauge", ()),
+    "rcnn_batch_size": ("histogram", ()),
+    "rcnn_batch_duration_seconds": ("histogram", ()),
+    "rcnn_padding_ratio": ("histogram", ()),
+    "rcnn_rejected_total": ("counter", ("code",)),
+    "rcnn_cancelled_total": ("counter", ()),
+    "rcnn_deadline_exceeded_total": ("counter", ()),
+    "rcnn_streams": ("gauge", ("route",)),
+    "rcnn_stream_frames_total": ("counter", ("route", "outcome")),
+    "rcnn_batch_retries_total": ("counter", ("reason",)),
+    "rcnn_detections_total": ("counter", ("model",)),
+    "rcnn_detections_per_image": ("histogram", ()),
+    "rcnn_model_info": ("gauge", ("name", "architecture", "engine", "precision", "device", "version")),
+    "rcnn_models_in_memory": ("gauge", ()),
+    "rcnn_model_loading": ("gauge", ()),
+    "rcnn_model_swaps_total": ("counter", ("outcome",)),
+    "rcnn_model_ready": ("gauge", ()),
+    "rcnn_device_memory_bytes": ("gauge", ("device", "kind")),
+    "rcnn_devices": ("gauge", ("state",)),
+    "rcnn_priority_requests_total": ("counter", ("priority", "outcome")),
+    "rcnn_priority_queue_seconds": ("histogram", ("priority",)),
+}
+
+
+def exposed(metrics: Metrics) -> str:
+    body, content_type = metrics.render()
+    assert content_type == "text/plain; version=0.0.4; charset=utf-8"
+    return body.decode()
+
+
+def test_the_series_are_those_of_the_contract() -> None:
+    assert {one.name: (one.kind, one.labels) for one in Metrics().series} == CONTRACT
+
+
+def test_the_exposition_announces_each_series_with_its_type_and_meaning() -> None:
+    text = exposed(Metrics())
+    types = dict(re.findall(r"^# TYPE (rcnn_\S+) (\w+)$", text, re.MULTILINE))
+    assert types == {name: kind for name, (kind, _) in CONTRACT.items()}
+    assert dict(re.findall(r"^# HELP (rcnn_\S+) (.+)$", text, re.MULTILINE)).keys() == CONTRACT.keys()
+
+
+def test_values_come_out_as_they_went_in() -> None:
+    metrics = Metrics()
+    metrics.requests.labels("/detect", "200").inc()
+    metrics.batch_size.observe(4)
+    metrics.model_info.labels("shapes", "small", "torch", "fp32", "cpu", "3b1f").set(1)
+    lines = exposed(metrics).splitlines()
+    assert 'rcnn_requests_total{route="/detect",status="200"} 1.0' in lines
+    assert 'rcnn_batch_size_bucket{le="3.0"} 0.0' in lines
+    assert 'rcnn_batch_size_bucket{le="4.0"} 1.0' in lines
+    facts = 'architecture="small",device="cpu",engine="torch",name="shapes",precision="fp32",version="3b1f"'
+    assert f"rcnn_model_info{{{facts}}} 1.0" in lines
+
+
+def test_process_metrics_are_on_the_given_registry() -> None:
+    registry = CollectorRegistry()
+    metrics = Metrics(registry)
+    assert metrics.registry is registry
+    names = {family.name for family in text_string_to_metric_families(exposed(metrics))}
+    assert {"process_resident_memory_bytes", "python_info", "python_gc_collections"} <= names
+
+
+def test_two_services_in_a_process_share_nothing() -> None:
+    one, other = Metrics(), Metrics()
+    one.cancelled.inc()
+    assert "rcnn_cancelled_total 1.0" in exposed(one)
+    assert "rcnn_cancelled_total 0.0" in exposed(other)
+    assert not any(family.name.startswith("rcnn_") for family in REGISTRY.collect())
+
+
+def test_no_created_series_is_exposed() -> None:
+    metrics = Metrics()
+    metrics.requests.labels("/detect", "200").inc()
+    assert "_created" not in exposed(metrics)
+
+
+@pytest.mark.parametrize("name", [name for name, (kind, _) in CONTRACT.items() if kind == "histogram"])
+def test_buckets_rise(name: str) -> None:
+    metrics = Metrics()
+    metrics.request_duration.labels("/detect").observe(1)
+    metrics.stage_duration.labels("dense").observe(1)
+    metrics.priority_wait.labels("1").observe(1)
+    edges = [
+        float(edge) for edge in re.findall(rf'^{name}_bucket{{.*le="([^"]+)"', exposed(metrics), re.MULTILINE)
+    ]
+    assert edges == sorted(set(edges))
+    assert edges[-1] == float("inf")
+
+
+def test_the_table_has_a_line_for_each_series() -> None:
+    lines = metrics_markdown().splitlines()[2:]
+    assert [re.split(r"[`{]", line)[1] for line in lines] == [one.name for one in Metrics().series]
+    assert "| `rcnn_requests_total{route,status}` | counter |" in metrics_markdown()
+    assert all(line.count("|") == 4 for line in lines)

@@ -1,0 +1,254 @@
+"""Around every request: its id, its log line, its metrics, the bound on bodies, and the last resort."""
+
+import asyncio
+import json
+import logging
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from app.telemetry.logs import JsonFormatter, configure_logging, request_id
+from app.telemetry.metrics import Metrics
+from app.transport.middleware import BodyLimit, RequestContext
+from tests.conftest import Caller, Serve, Served, eventually
+from tests.support.fakes import picture
+
+AS_PNG = {"Content-Type": "image/png"}
+
+
+def access_lines(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [record for record in caplog.records if record.name == "app.access"]
+
+
+# id, log line, metrics
+
+
+@pytest.mark.parametrize("sent", ["a", "A-Za.z0_9", "x" * 128])
+async def test_a_request_keeps_its_own_id(served: Served, sent: str) -> None:
+    response = await served.client.get("/nowhere", headers={"X-Request-ID": sent})
+    assert (response.headers["x-request-id"], response.json()["request_id"]) == (sent, sent)
+
+
+async def test_a_request_without_an_id_gets_a_new_one(served: Served) -> None:
+    given = {(await served.client.get("/health/live")).headers["x-request-id"] for _ in range(20)}
+    assert len(given) == 20
+    assert all(len(one) == 32 for one in given)
+
+
+async def test_every_request_has_one_line_with_its_template(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        await served.client.get("/web/app.js?secret=1")
+        await served.client.post("/nowhere/at/all", content=b"x")
+        await served.client.get("/detect")
+    lines = [record.getMessage() for record in access_lines(caplog)]
+    assert [line.rpartition(" ")[0].rpartition(" ")[0] for line in lines] == [
+        "GET /web/{name} 200",
+        "POST unmatched 404",
+        "GET /detect 405",
+    ]
+
+
+async def test_probes_are_logged_only_when_they_tell_something(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        for path in ("/health", "/health/live", "/health/ready", "/metrics"):
+            await served.client.get(path)
+        assert access_lines(caplog) == []
+        served.app.state.service.drain()
+        await served.client.get("/health/ready")
+    assert access_lines(caplog)[0].getMessage().startswith("GET /health/ready 503 ")
+
+
+async def test_requests_are_counted_by_template_and_status(served: Served) -> None:
+    for path in ("/web/app.js", "/web/style.css", "/web/none.js", "/nowhere/1", "/nowhere/2"):
+        await served.client.get(path)
+    assert await served.metric("rcnn_requests_total", route="/web/{name}", status="200") == 2
+    assert await served.metric("rcnn_requests_total", route="/web/{name}", status="404") == 1
+    assert await served.metric("rcnn_requests_total", route="unmatched", status="404") == 2
+    assert await served.metric("rcnn_request_duration_seconds_count", route="/web/{name}") == 3
+    assert await served.metric("rcnn_rejected_total", code="not_found") == 3
+
+
+# logs
+
+
+@pytest.fixture
+def root_logger() -> Any:
+    """The root logger, put back as it was."""
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+    levels = {
+        name: logging.getLogger(name).level for name in ("uvicorn", "httpx", "httpcore", "PIL", "asyncio")
+    }
+    yield root
+    root.handlers[:], root.level = before
+    for name, level in levels.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def test_json_logs_are_one_object_a_line(
+    root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("info", "json")
+    token = request_id.set("mine")
+    logging.getLogger("a.b").info("two\nlines of %s", "text", extra={"fields": {"status": 200}})
+    request_id.reset(token)
+    try:
+        raise ValueError("the reason")
+    except ValueError:
+        logging.getLogger("a").exception("it failed")
+    logging.getLogger("a").debug("not this")
+    first, second = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert first == {
+        "time": first["time"],
+        "level": "info",
+        "logger": "a.b",
+        "request_id": "mine",
+        "message": "two\nlines of text",
+        "status": 200,
+    }
+    assert first["time"].endswith("+00:00")
+    assert (second["level"], second["request_id"]) == ("error", "-")
+    assert "the reason" in second["exception"]
+
+
+def test_text_logs_name_the_request(root_logger: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("debug", "text")
+    token = request_id.set("mine")
+    logging.getLogger("a").debug("done")
+    logging.getLogger("httpx").info("chatter")
+    request_id.reset(token)
+    assert capsys.readouterr().err.splitlines()[0].endswith("DEBUG   mine a: done")
+
+
+def test_a_record_made_elsewhere_can_be_formatted() -> None:
+    record = logging.LogRecord("a", logging.INFO, __file__, 1, "hello", None, None)
+    assert json.loads(JsonFormatter().format(record))["request_id"] == "-"
+
+
+# the bound on bodies
+
+
+async def test_a_body_may_be_as_large_as_the_bound_and_no_larger(serve: Serve) -> None:
+    image = picture()
+    padded = image + b"\0" * (5000 - len(image))
+    async with serve(max_body_bytes=5000) as served:
+        assert (await served.client.post("/detect", content=padded, headers=AS_PNG)).status_code == 200
+        refused = await served.client.post("/detect", content=padded + b"\0", headers=AS_PNG)
+        assert (refused.status_code, refused.json()["code"]) == (413, "body_too_large")
+        assert await served.metric("rcnn_rejected_total", code="body_too_large") == 1
+
+
+async def test_a_declared_length_is_refused_before_a_byte_is_read(serve: Serve) -> None:
+    async with serve(max_body_bytes=5000) as served:
+        caller = Caller(served.app, "/detect", AS_PNG | {"Content-Length": "5001"})
+        await caller.answered()
+        assert (caller.status, caller.problem["code"]) == (413, "body_too_large")
+
+
+@pytest.mark.parametrize("declared", ["10", "0", "-1", "many", ""])
+async def test_a_declared_length_is_not_believed(serve: Serve, declared: str) -> None:
+    async with serve(max_body_bytes=5000) as served:
+        caller = Caller(served.app, "/detect", AS_PNG | {"Content-Length": declared})
+        for _ in range(6):
+            caller.send(b"\0" * 1000, more=True)
+        await caller.answered()
+        assert (caller.status, caller.problem["code"]) == (413, "body_too_large")
+
+
+async def test_all_bodies_together_are_bounded(serve: Serve) -> None:
+    """Bodies that arrive slowly hold no permit yet; their bytes count all the same."""
+    async with serve(max_body_bytes=1 << 20, max_queue_bytes=1 << 20) as served:
+        first = Caller(served.app, "/detect", AS_PNG)
+        first.send(b"\0" * 900_000, more=True)
+        await eventually(lambda: first.read_all, "the first body is there but for its end")
+        second = Caller(served.app, "/detect", AS_PNG)
+        second.send(b"\0" * 200_000)
+        await second.answered()
+        assert (second.status, second.problem["code"]) == (429, "overloaded")
+        assert int(second.headers["retry-after"]) >= 1
+        first.leave()
+        await first.ended()
+        third = await served.client.post("/detect", content=picture(), headers=AS_PNG)
+        assert third.status_code == 200
+
+
+# the last resort
+
+
+def guarded(app: FastAPI) -> httpx.AsyncClient:
+    app.add_middleware(RequestContext, metrics=Metrics())
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app, raise_app_exceptions=True), base_url="http://test"
+    )
+
+
+async def test_what_nobody_caught_becomes_a_problem_without_its_text(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    app = FastAPI()
+
+    @app.get("/broken")
+    async def broken() -> None:
+        raise RuntimeError("SECRET")
+
+    async with guarded(app) as client:
+        response = await client.get("/broken", headers={"X-Request-ID": "mine"})
+    assert (response.status_code, response.json()["code"]) == (500, "internal")
+    assert response.headers["content-type"] == "application/problem+json"
+    assert "SECRET" not in response.text
+    assert "mine" in response.json()["detail"]
+    assert [record for record in caplog.records if record.exc_info and "SECRET" in str(record.exc_info[1])]
+
+
+async def test_an_answer_that_breaks_off_is_not_made_to_look_whole() -> None:
+    async def pieces() -> Any:
+        yield b"a"
+        raise RuntimeError("SECRET")
+
+    app = FastAPI()
+
+    @app.get("/broken")
+    async def broken() -> StreamingResponse:
+        return StreamingResponse(pieces())
+
+    async with guarded(app) as client:
+        with pytest.raises(RuntimeError, match="SECRET"):
+            await client.get("/broken")
+
+
+async def test_what_is_not_http_passes_through() -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+
+    async def nothing(*_: Any) -> Any:
+        raise AssertionError("not to be called")
+
+    metrics = Metrics()
+    stack = RequestContext(BodyLimit(app, metrics, 1, 1), metrics)
+    await stack({"type": "lifespan"}, nothing, nothing)
+    assert seen == ["lifespan"]
+
+
+async def test_ids_do_not_mix_between_requests(served: Served) -> None:
+    names = [f"r{index}" for index in range(20)]
+    calls = [
+        served.client.post("/detect", content=picture(), headers=AS_PNG | {"X-Request-ID": name})
+        for name in names
+    ]
+    answers = await asyncio.gather(*calls)
+    assert [answer.json()["request_id"] for answer in answers] == names
+
+
+async def test_a_refused_method_is_told_all_methods_of_the_path(served: Served) -> None:
+    response = await served.client.patch("/")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, POST")

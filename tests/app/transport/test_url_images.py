@@ -1,0 +1,198 @@
+"""Fetching an image by its address: what is public, what is pinned, what is bounded."""
+
+import asyncio
+from collections.abc import Callable
+
+import httpx
+import pytest
+
+from app.errors import BodyTooLarge, InvalidImage, InvalidParameter
+from app.transport.url_images import AT_ONCE, Fetcher, is_public, resolve_host
+from tests.support.protocols import in_pieces
+
+PUBLIC = "93.184.216.34"
+
+PUBLIC_ONES = (PUBLIC, "8.8.8.8", "2606:4700:4700::1111")
+OTHERS = (
+    *("127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),  # noqa: S104  # an address to refuse
+    *("192.0.0.8", "198.18.0.1", "192.0.2.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"),
+    *("::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fec0::1", "ff02::1", "2001:db8::1"),
+    *("::ffff:127.0.0.1", "::ffff:8.8.8.8", "::127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::"),
+    *("2001:0:4136:e378:8000:63bf:3fff:fdd2", "localhost", ""),
+)
+
+
+@pytest.mark.parametrize("address", PUBLIC_ONES)
+def test_these_addresses_are_public(address: str) -> None:
+    assert is_public(address)
+
+
+@pytest.mark.parametrize("address", OTHERS)
+def test_these_addresses_are_not(address: str) -> None:
+    assert not is_public(address)
+
+
+Answer = Callable[[httpx.Request], httpx.Response]
+
+
+class Net:
+    """Hosts and what they answer, in place of the network; it notes who is asked for what."""
+
+    def __init__(
+        self, *turns: list[str], answer: Answer = lambda request: httpx.Response(200, content=in_pieces(b"x"))
+    ):
+        self._turns = list(turns) or [[PUBLIC]]
+        self._answer = answer
+        self.names: list[tuple[str, int]] = []
+        self.requests: list[httpx.Request] = []
+
+    def fetcher(self, max_bytes: int = 1000) -> Fetcher:
+        return Fetcher(max_bytes, self._resolve, httpx.MockTransport(self._handle))
+
+    async def _resolve(self, host: str, port: int) -> list[str]:
+        self.names.append((host, port))
+        return self._turns.pop(0) if len(self._turns) > 1 else self._turns[0]
+
+    def _handle(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        return self._answer(request)
+
+
+@pytest.mark.parametrize(
+    ("address", "name", "host_header"),
+    [
+        ("http://example.com/a.png", ("example.com", 80), "example.com"),
+        ("https://EXAMPLE.com/a.png", ("example.com", 443), "example.com"),
+        ("http://example.com:81/a.png", ("example.com", 81), "example.com:81"),
+        ("https://bücher.example/a.png", ("xn--bcher-kva.example", 443), "xn--bcher-kva.example"),
+    ],
+)
+async def test_the_connection_goes_to_the_address_that_was_checked(
+    address: str, name: tuple[str, int], host_header: str
+) -> None:
+    net = Net()
+    assert await net.fetcher().fetch(address) == b"x"
+    [request] = net.requests
+    assert net.names == [name]
+    assert (request.url.host, request.url.path) == (PUBLIC, "/a.png")
+    assert request.headers["host"] == host_header
+    assert request.extensions["sni_hostname"] == host_header.partition(":")[0]
+
+
+async def test_a_name_that_changes_its_mind_gains_nothing() -> None:
+    net = Net([PUBLIC], ["127.0.0.1"])
+    fetcher = net.fetcher()
+    await fetcher.fetch("http://rebind.example/")
+    assert [request.url.host for request in net.requests] == [PUBLIC]  # and was asked for once
+    with pytest.raises(InvalidParameter):
+        await fetcher.fetch("http://rebind.example/")
+    assert len(net.requests) == 1
+
+
+@pytest.mark.parametrize("found", [[], ["10.0.0.1"], [PUBLIC, "10.0.0.1"], ["::1", PUBLIC]])
+async def test_every_address_of_the_host_must_be_public(found: list[str]) -> None:
+    net = Net(found)
+    with pytest.raises(InvalidParameter, match="not public"):
+        await net.fetcher().fetch("http://example.com/")
+    assert net.requests == []
+
+
+async def test_an_unknown_host_reads_as_one_that_is_not_public() -> None:
+    async def unknown(host: str, port: int) -> list[str]:
+        raise OSError("no such name in internal.example")
+
+    with pytest.raises(InvalidParameter) as caught:
+        await Fetcher(1000, unknown).fetch("http://example.com/")
+    assert "internal" not in caught.value.detail
+    assert "not public" in caught.value.detail
+
+
+NO_ADDRESS = (
+    *("", "example.com/a.png", "//example.com/", "http://", "http:///a", "http://a:b@example.com/"),
+    *("file:///etc/passwd", "ftp://example.com/", "gopher://example.com/", "data:image/png;base64,AA=="),
+    *(
+        "http://example.com:0/",
+        "http://example.com:99999/",
+        "http://[::1/",
+        "http://xn--a/",
+        "http://xn--/",
+        "http://\x00/",
+        "http://a@127.0.0.1/",
+    ),
+)
+
+
+@pytest.mark.parametrize("address", NO_ADDRESS)
+async def test_other_addresses_are_refused_before_anything_is_asked(address: str) -> None:
+    net = Net()
+    with pytest.raises(InvalidParameter):
+        await net.fetcher().fetch(address)
+    assert (net.names, net.requests) == ([], [])
+
+
+@pytest.mark.parametrize("status", [301, 302, 307, 308, 204, 404, 500])
+async def test_neither_redirects_nor_errors_are_followed(status: int) -> None:
+    net = Net(answer=lambda request: httpx.Response(status, headers={"Location": "http://127.0.0.1/"}))
+    with pytest.raises(InvalidImage, match=str(status)):
+        await net.fetcher().fetch("http://example.com/")
+    assert len(net.requests) == 1
+
+
+async def test_bytes_are_counted_as_they_come() -> None:
+    sent = 0
+
+    async def endless() -> object:
+        nonlocal sent
+        while True:
+            sent += 100
+            yield b"x" * 100
+
+    net = Net(answer=lambda request: httpx.Response(200, content=endless()))
+    with pytest.raises(BodyTooLarge, match="1000 bytes"):
+        await net.fetcher(max_bytes=1000).fetch("http://example.com/")
+    assert sent == 1100
+    exact = Net(answer=lambda request: httpx.Response(200, content=in_pieces(b"x" * 1000)))
+    assert len(await exact.fetcher(max_bytes=1000).fetch("http://example.com/")) == 1000
+
+
+async def test_what_is_compressed_is_not_unpacked() -> None:
+    packed = httpx.Response(200, content=in_pieces(b"\x1f\x8b"), headers={"Content-Encoding": "gzip"})
+    net = Net(answer=lambda request: packed)
+    assert await net.fetcher().fetch("http://example.com/") == b"\x1f\x8b"
+    assert net.requests[0].headers["accept-encoding"] == "identity"
+
+
+async def test_a_connection_that_fails_says_nothing_of_the_network() -> None:
+    def fail(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("SECRET host refused")
+
+    with pytest.raises(InvalidImage) as caught:
+        await Net(answer=fail).fetcher().fetch("http://example.com/")
+    assert "SECRET" not in caught.value.detail
+
+
+async def test_few_fetches_run_at_once() -> None:
+    running, most = 0, 0
+    gate = asyncio.Event()
+
+    async def resolve(host: str, port: int) -> list[str]:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await gate.wait()
+        running -= 1
+        return [PUBLIC]
+
+    fetcher = Fetcher(
+        10, resolve, httpx.MockTransport(lambda request: httpx.Response(200, content=in_pieces(b"x")))
+    )
+    tasks = [asyncio.create_task(fetcher.fetch("http://example.com/")) for _ in range(3 * AT_ONCE)]
+    while running < AT_ONCE:  # noqa: ASYNC110  # what a test waits for has no event
+        await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(*tasks)
+    assert most == AT_ONCE
+
+
+async def test_the_system_knows_this_machine() -> None:
+    assert set(await resolve_host("localhost", 80)) & {"127.0.0.1", "::1"}

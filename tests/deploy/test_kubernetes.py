@@ -1,0 +1,286 @@
+"""The manifests fit Kubernetes' schemas, each other, the image and the product; a pod stops as they say."""
+
+import re
+import signal
+import socket
+import time
+import tomllib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import kubernetes_validate
+import pytest
+
+from app.main import LAST_CALLS_SECONDS
+from app.server import LAST_ANSWERS_SECONDS
+from app.settings.settings import PREFIX, Settings
+from app.telemetry.metrics import Metrics
+from models.zoo.catalogue import catalogue
+from tests.conftest import ROOT, Program, Serve
+from tests.deploy.test_deploy import image_environment, last_stage, read_yaml
+from tests.process.test_lifecycle import Start, detect, in_flight, until
+from tests.support.fakes import picture
+from tests.support.kubernetes import FOLDER, RENDERED, Document, of_kind, pod, rendered, written
+
+OLDEST, NEWEST = "1.29", "1.37"
+OTHERS = {"ScaledObject", "PodMonitor", "ServingRuntime", "InferenceService"}  # operators' own kinds
+MARGIN = 5  # seconds, for a machine that is slow just then
+DEPLOYED = ("base", "overlays/gpu", "overlays/keda", "overlays/production")
+SECRET = {"secretKeyRef": {"name": "rcnn-serve-keys", "key": "RCNN_API_KEYS"}}
+
+
+def name_of(document: Document) -> str:
+    return f"{document['kind']}/{document['metadata']['name']}"
+
+
+# --- schemas
+
+
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+@pytest.mark.parametrize("document", [one for one in written() if one["kind"] not in OTHERS], ids=name_of)
+def test_every_object_as_written_fits_the_schema(document: Document, version: str) -> None:
+    kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_every_object_as_rendered_fits_the_schema(name: str) -> None:
+    documents = rendered(name)
+    assert len({name_of(one) for one in documents}) == len(documents)
+    for document in documents:
+        if document["kind"] not in OTHERS:
+            kubernetes_validate.validate(document, NEWEST, strict=True)
+
+
+def test_a_misspelt_field_is_noticed() -> None:
+    deployment = next(one for one in written() if one["kind"] == "Deployment")
+    deployment["spec"]["template"]["spec"]["terminationGracePeriod"] = 50
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, NEWEST, strict=True)
+
+
+def test_every_kustomization_is_rendered_or_part_of_one() -> None:
+    texts = {path.parent: path.read_text() for path in FOLDER.rglob("kustomization.yaml")}
+    for folder in texts:
+        name = str(folder.relative_to(FOLDER))
+        assert name in RENDERED or any(f"../../{name}" in text for text in texts.values()), name
+
+
+# --- the pod: who it is, what it may, what it is told
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_the_pod_has_no_rights(name: str) -> None:
+    own, container = pod(name).spec, pod(name).container
+    secured = own["securityContext"] | container["securityContext"]
+    assert secured["runAsNonRoot"] is True
+    assert str(secured["runAsUser"]) == last_stage()["USER"]
+    assert secured["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+    assert container["securityContext"]["allowPrivilegeEscalation"] is False
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert own["automountServiceAccountToken"] is False
+    assert own["enableServiceLinks"] is False
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_what_the_image_writes_to_is_a_volume(name: str) -> None:
+    volumes = pod(name).volumes()
+    image = image_environment()
+    assert set(volumes) == {image["RCNN_CACHE_DIR"], image["HOME"]}
+    shared = name == "overlays/production"
+    kinds = {path: set(volume) - {"name"} for path, volume in volumes.items()}
+    assert kinds[image["HOME"]] == {"emptyDir"}
+    assert kinds[image["RCNN_CACHE_DIR"]] == {"persistentVolumeClaim" if shared else "emptyDir"}
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_the_pods_variables_are_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read as the program would read them; what the cluster fills in has the shape of its source."""
+    this = pod(name)
+    threads = int(this.container["resources"]["requests"]["cpu"])
+    for source, value in this.sources.items():
+        assert value == SECRET or value["resourceFieldRef"]["resource"] == "requests.cpu", source
+        monkeypatch.setenv(source, "a-key" if value == SECRET else str(threads))
+    image = {key: value for key, value in image_environment().items() if key.startswith(PREFIX)}
+    for key, setting in {**image, **this.settings}.items():
+        monkeypatch.setenv(key, setting)
+    settings = Settings()
+    assert settings.port == port_of(name)
+    assert settings.inference_threads == settings.decode_threads == threads
+    assert settings.model in catalogue(None)
+    assert bool(settings.api_keys) == (name == "overlays/production")
+    assert (settings.device == "cuda") == ("nvidia.com/gpu" in this.container["resources"]["limits"])
+    assert settings.timeout_ms / 1000 <= settings.drain_seconds  # else who is let in may not be answered
+
+
+def port_of(name: str) -> int:
+    [port] = pod(name).container["ports"]
+    return int(port["containerPort"])
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_the_image_is_this_version_of_the_composes(name: str) -> None:
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    image = read_yaml("docker-compose.yml")["services"]["app"]["image"]
+    assert pod(name).container["image"] == f"{image}:{version}"
+
+
+# --- the objects around it
+
+
+@pytest.mark.parametrize("name", DEPLOYED)
+def test_everything_selects_the_pods(name: str) -> None:
+    documents = rendered(name)
+    deployment = of_kind(documents, "Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    policy = of_kind(documents, "NetworkPolicy")["spec"]
+    service = of_kind(documents, "Service")["spec"]
+    assert deployment["spec"]["selector"] == {"matchLabels": labels} == policy["podSelector"]
+    assert of_kind(documents, "PodDisruptionBudget")["spec"]["selector"] == {"matchLabels": labels}
+    assert service["selector"] == labels
+    ports = {service["ports"][0]["targetPort"], policy["ingress"][0]["ports"][0]["port"]}
+    ports |= {pod(name).container[f"{probe}Probe"]["httpGet"]["port"] for probe in PROBES}
+    assert ports == {"http"} == {port["name"] for port in pod(name).container["ports"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "scaler"),
+    [("base", "HorizontalPodAutoscaler"), ("overlays/gpu", None), ("overlays/keda", "ScaledObject")],
+)
+def test_one_autoscaler_alone_says_how_many(name: str, scaler: str | None) -> None:
+    documents = rendered(name)
+    kinds = {one["kind"] for one in documents} & {"HorizontalPodAutoscaler", "ScaledObject"}
+    assert kinds == ({scaler} if scaler else set())
+    deployment = of_kind(documents, "Deployment")
+    assert ("replicas" in deployment["spec"]) == (scaler is None)
+    if scaler:
+        target = of_kind(documents, scaler)["spec"]["scaleTargetRef"]
+        assert target["name"] == deployment["metadata"]["name"]
+
+
+def series_names() -> set[str]:
+    parts = {"histogram": ("_bucket", "_sum", "_count"), "gauge": ("",), "counter": ("",)}
+    return {one.name + part for one in Metrics().series for part in parts[one.kind]}
+
+
+def test_keda_asks_for_series_that_exist_by_the_label_that_the_pod_monitor_gives() -> None:
+    documents = rendered("overlays/keda")
+    triggers = of_kind(documents, "ScaledObject")["spec"]["triggers"]
+    asked = {name for one in triggers for name in re.findall(r"rcnn_\w+", one["metadata"]["query"])}
+    assert asked == {
+        *("rcnn_queue_depth", "rcnn_predicted_wait_seconds", "rcnn_batch_duration_seconds_sum"),
+    }
+    assert asked <= series_names()
+    monitor = of_kind(documents, "PodMonitor")["spec"]
+    labels = of_kind(documents, "Deployment")["spec"]["template"]["metadata"]["labels"]
+    assert monitor["selector"]["matchLabels"] == labels
+    assert monitor["podMetricsEndpoints"][0]["port"] == "http"
+    for trigger in triggers:
+        assert float(trigger["metadata"]["threshold"]) > 0
+        assert f'job="{labels[monitor["jobLabel"]]}"' in trigger["metadata"]["query"]
+
+
+def test_kserve_runs_the_card_that_the_inference_service_is_named_after() -> None:
+    documents = rendered("kserve")
+    runtime, service = of_kind(documents, "ServingRuntime"), of_kind(documents, "InferenceService")
+    model = service["spec"]["predictor"]["model"]
+    formats = [one["name"] for one in runtime["spec"]["supportedModelFormats"]]
+    assert model["runtime"] == runtime["metadata"]["name"]
+    assert model["modelFormat"]["name"] in formats
+    assert model["protocolVersion"] in runtime["spec"]["protocolVersions"]
+    assert pod("kserve").container["name"] == "kserve-container"  # which KServe looks for
+    assert pod("kserve").settings["RCNN_MODEL"] == service["metadata"]["name"]
+
+
+# --- probes and grace, on the app and on the real process
+
+PROBES = ("startup", "readiness", "liveness")
+
+
+@pytest.mark.parametrize("name", RENDERED)
+async def test_probes_ask_for_routes_that_answer(name: str, serve: Serve) -> None:
+    this = pod(name)
+    async with serve() as served:
+        answers = {probe: await served.client.get(this.path(probe)) for probe in PROBES}
+        metrics = await served.client.get("/metrics")
+    assert {probe: answer.status_code for probe, answer in answers.items()} == dict.fromkeys(PROBES, 200)
+    assert "rcnn_predicted_wait_seconds 0.0" in metrics.text.splitlines()
+
+
+@pytest.mark.parametrize("name", RENDERED)
+def test_the_grace_period_holds_the_pause_the_drain_and_the_last_answers(name: str) -> None:
+    assert pod(name).spare >= LAST_ANSWERS_SECONDS + LAST_CALLS_SECONDS + MARGIN
+    startup = pod(name).container["startupProbe"]
+    healthcheck = re.search(r"--start-period=(\d+)m", last_stage()["HEALTHCHECK"])
+    assert healthcheck
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= int(healthcheck[1]) * 60
+
+
+def asked(program: Program, probes: dict[str, str]) -> dict[str, int]:
+    return {probe: program.client.get(path).status_code for probe, path in probes.items()}
+
+
+@pytest.mark.parametrize("name", ["base", "kserve"])
+def test_a_pod_that_loads_is_alive_and_not_started(name: str, start: Start) -> None:
+    probes = {probe: pod(name).path(probe) for probe in PROBES}
+    program = start("--loading")
+    assert asked(program, probes) == {"startup": 503, "readiness": 503, "liveness": 200}
+    program.process.send_signal(signal.SIGUSR1)
+    program.logged("after the start of the process")
+    assert asked(program, probes) == {"startup": 200, "readiness": 200, "liveness": 200}
+
+
+@pytest.mark.parametrize("name", ["base", "kserve"])
+def test_a_pod_that_is_told_to_go_is_alive_not_ready_and_answers(name: str, start: Start) -> None:
+    this = pod(name)
+    probes = {probe: this.path(probe) for probe in ("readiness", "liveness")}
+    program = start("--seconds", "1.5", drain_seconds=this.settings["RCNN_DRAIN_SECONDS"])
+    program.logged("after the start of the process")
+    with ThreadPoolExecutor(1) as pool:
+        accepted = pool.submit(detect, program)
+        until(lambda: in_flight(program) == 1, "it is accepted")
+        told = time.monotonic()
+        program.terminate()
+        until(lambda: asked(program, probes) == {"readiness": 503, "liveness": 200}, "it is not ready")
+        assert in_flight(program) == 1
+        assert accepted.result().status_code == 200
+    assert program.ended() == 0
+    assert time.monotonic() - told < this.spare  # a drain ends with its last answer
+
+
+@pytest.mark.parametrize("stuck", ["device", "upload"])
+def test_what_outlasts_the_drain_ends_within_the_spare_seconds(stuck: str, start: Start) -> None:
+    """A batch that never ends; a body that never does. From the drain's end it is the same for any drain."""
+    drain = 0.5
+    program = start("--seconds", "60", drain_seconds=str(drain))
+    program.logged("after the start of the process")
+    with ThreadPoolExecutor(1) as pool, socket.create_connection(("127.0.0.1", program.port)) as half:
+        held = hold(program, half, stuck, pool.submit)
+        told = time.monotonic()
+        program.terminate()
+        code = program.ended(drain + pod("base").spare)
+        seconds = time.monotonic() - told
+        assert held is None or held.result().json()["code"] == "draining"
+    assert code == 0
+    assert seconds < drain + pod("base").spare - MARGIN
+
+
+def hold(program: Program, half: socket.socket, stuck: str, submit: Callable[..., Any]) -> Any:
+    """Bring the program into the state; the future of a request that waits, if one does."""
+    if stuck == "device":
+        held = submit(detect, program)
+        until(lambda: in_flight(program) == 1, "it is accepted")
+        return held
+    image = picture()
+    head = f"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(image)}\r\n"
+    half.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
+    assert half.recv(100).startswith(b"HTTP/1.1 100")  # the body is being waited for
+    half.sendall(image[:10])
+    return None
+
+
+def test_the_schemas_of_the_operators_kinds_are_nobody_elses() -> None:
+    """What is left out above is left out for its group, not for its name."""
+    groups = {one["apiVersion"].partition("/")[0] for one in written() if one["kind"] in OTHERS}
+    assert groups == {"keda.sh", "monitoring.coreos.com", "serving.kserve.io"}

@@ -1,0 +1,237 @@
+"""Every architecture by name: it learns, answers as torchvision does, comes back from its file and serves."""
+
+import io
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PillowImage
+from torch import Tensor, nn
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.resnet import Bottleneck
+
+from app.main import create_app
+from app.settings.settings import Settings
+from models.detections import Detections
+from models.detector import Detector, DetectorSpec, Job, load_detector
+from models.engines import EngineChoice, build_engine
+from models.images.decoder import Image
+from models.networks import ARCHITECTURES, build_network
+from models.options import Options
+from models.zoo.cards import read_card
+from models.zoo.weights import save_weights
+from tests.conftest import eventually
+from tests.models.test_parity import theirs, twins
+from tests.support.networks import LABELS
+
+SMALL = (64, 96)  # px; the smallest short side a card may name, as the ResNets are heavy
+LARGER = (96, 144)  # for VGG-16, whose smallest anchor is 128 px
+SHAPES = [(120, 160), (160, 120), (333, 500)]
+PROPOSALS = 40  # per image where both sides can be told so; a ResNet's last stage takes each by itself
+OPTIONS = Options(score_threshold=0.05, nms_threshold=0.5, max_detections=100)
+ROIS = 8  # sampled per training image; the ground truth is one of the proposals they are drawn from
+LOGIT_SPREAD = 3.0
+# The second engine takes one of each kind: conversion is most of its time, and grows with the network.
+CONVERTED = ("vgg16_roi_pool", "resnet50_c4", "resnet50_fpn_v2", "mobilenet_v3_large_320_fpn", "small")
+MATCHED = 0.97  # a few lie on a threshold, on NMS's edge or on RoIPool's grid to within rounding
+RATE = 3e-5  # of AdamW, whose first step is this much in each weight: small enough for 100 layers at random
+
+
+@dataclass(frozen=True, eq=False)
+class Specimen:
+    """An architecture after one training step: the loss before and after, the network, its card on disk."""
+
+    architecture: str
+    network: FasterRCNN
+    before: float
+    after: float
+    card: Path
+
+
+def scene(number: int, shape: tuple[int, int]) -> Image:
+    """Large random tiles: structure that every size of the same picture has, so that norms fit them all."""
+    tiles = np.random.default_rng(number).integers(0, 256, (8, 12, 3), np.uint8)
+    rows, columns = (np.arange(side) * count // side for side, count in zip(shape, tiles.shape, strict=False))
+    return Image(np.ascontiguousarray(tiles[rows][:, columns]), "PNG")
+
+
+def training_images(network: FasterRCNN, first: int = 100) -> list[Tensor]:
+    """Two scenes (3, H, W) in 0..1, of a size that is not changed."""
+    shape = network.transform.min_size[0], network.transform.max_size
+    return [torch.from_numpy(scene(k, shape).pixels).permute(2, 0, 1) / 255 for k in (first, first + 1)]
+
+
+def loss(network: FasterRCNN, first: int = 100) -> Tensor:
+    """The multi-task loss on two images, with the same anchors and dropout drawn each time."""
+    torch.manual_seed(5)
+    images = training_images(network, first)
+    height, width = images[0].shape[1:]
+    part = torch.tensor([[width, height, width, height]])
+    boxes = [torch.tensor([corners]) * part for corners in ([0.1, 0.1, 0.8, 0.8], [0.3, 0.2, 0.9, 0.9])]
+    targets = [{"boxes": box, "labels": torch.tensor([k])} for k, box in enumerate(boxes, start=1)]
+    return torch.stack(list(network(images, targets).values())).sum()
+
+
+def keep_samples(network: FasterRCNN) -> None:
+    """Train on the RoIs of the first pass for ever: with fresh ones the loss would be another function."""
+    choose = network.roi_heads.select_training_samples
+    kept: list[Any] = []
+
+    def choose_once(proposals: list[Tensor], targets: list[dict[str, Tensor]]) -> Any:
+        if not kept:
+            kept.append(choose(proposals, targets))
+        return kept[0]
+
+    network.roi_heads.select_training_samples = choose_once
+
+
+def one_step(network: FasterRCNN) -> tuple[float, float]:
+    """One step of the training's optimizer; the loss before and after."""
+    network.train().roi_heads.fg_bg_sampler.batch_size_per_image = ROIS
+    keep_samples(network)
+    before = loss(network)
+    before.backward()
+    torch.optim.AdamW((p for p in network.parameters() if p.requires_grad), lr=RATE, fused=True).step()
+    network.zero_grad(set_to_none=True)
+    with torch.no_grad():
+        after = loss(network)
+    return before.item(), after.item()
+
+
+def calm(network: FasterRCNN) -> None:
+    """Small residuals, as training makes them: 100 layers of random ones turn 1e-7 of a pixel into 1e-3."""
+    for module in network.modules():
+        if isinstance(module, Bottleneck):
+            nn.init.constant_(module.bn3.weight, 0.3)
+
+
+@torch.no_grad()
+def fit_norms(network: FasterRCNN) -> None:
+    """Norm statistics of four scenes: with those of a random start, deep networks answer nonsense."""
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # the plain mean
+    for first in (200, 202) if norms else ():
+        loss(network, first)
+    network.eval()
+
+
+@torch.no_grad()
+def spread_scores(network: FasterRCNN) -> None:
+    """Scale and centre the class logits until proposals differ: untrained, all score alike."""
+    predictor = network.roi_heads.box_predictor
+    answers: list[tuple[Tensor, Tensor]] = []
+    handle = predictor.register_forward_hook(lambda _, __, answer: answers.append(answer))
+    network(training_images(network))
+    handle.remove()
+    logits, deltas = answers[0]
+    spread = LOGIT_SPREAD / logits.std(dim=0).mean()
+    predictor.cls_score.bias.sub_(logits.mean(dim=0)).mul_(spread)
+    predictor.cls_score.weight.mul_(spread)
+    predictor.bbox_pred.weight.div_(deltas.std())  # a trained network's deltas are of order one
+
+
+@pytest.fixture(scope="module", params=list(ARCHITECTURES))
+def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Specimen]:
+    torch.manual_seed(1)
+    network = build_network(request.param, len(LABELS))
+    short, long = LARGER if request.param.startswith("vgg") else SMALL
+    network.transform.min_size, network.transform.max_size = (short,), long
+    calm(network)
+    before, after = one_step(network)
+    fit_norms(network)
+    spread_scores(network)
+    folder = tmp_path_factory.mktemp(request.param)
+    digest = save_weights(network, folder / "weights.safetensors", half=False)
+    card = folder / "model.toml"
+    card.write_text(
+        f'name = "specimen"\narchitecture = "{request.param}"\nsha256 = "{digest}"\n'
+        f'weights = "file:weights.safetensors"\nlabels = {list(LABELS)}\n'
+        f"score_threshold = {OPTIONS.score_threshold}\nmin_size = {short}\nmax_size = {long}\n"
+    )
+    yield Specimen(request.param, network, before, after, card)
+    shutil.rmtree(folder)  # pytest would keep three runs of it: VGG-16 alone is 550 MB
+
+
+def detector_of(specimen: Specimen, engine_name: str = "torch") -> Detector:
+    # One cache an architecture: it converts once for all tests, and goes with the specimen.
+    choice = EngineChoice(device="cpu", engine=engine_name, cache_dir=cache_of(specimen))
+    engine = build_engine(specimen.network, choice)
+    return Detector(specimen.network, read_card(specimen.card), engine)
+
+
+def cache_of(specimen: Specimen) -> Path:
+    return specimen.card.parent / "cache"
+
+
+def detect(detector: Detector, image: Image) -> Detections:
+    return detector.detect([Job(detector.prepare(image), OPTIONS)])[0]
+
+
+def test_one_training_step_lowers_the_loss(specimen: Specimen) -> None:
+    assert np.isfinite(specimen.before)
+    assert specimen.after < 0.97 * specimen.before
+
+
+def test_answers_equal_torchvisions_forward(specimen: Specimen, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_answers(specimen, "torch", monkeypatch)
+
+
+@pytest.mark.parametrize("specimen", CONVERTED, indirect=True)
+def test_converted_it_answers_the_same(specimen: Specimen, monkeypatch: pytest.MonkeyPatch) -> None:
+    check_answers(specimen, "openvino", monkeypatch)
+
+
+def check_answers(specimen: Specimen, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That it answers as torchvision's own forward does, on each shape."""
+    monkeypatch.setitem(specimen.network.rpn._post_nms_top_n, "testing", PROPOSALS)
+    detector = detector_of(specimen, engine)
+    assert detector.engine_name == engine
+    found, expected, matched = 0, 0, 0
+    for index, shape in enumerate(SHAPES):
+        image = scene(index, shape)
+        ours, answer = detect(detector, image), theirs(specimen.network, image)
+        matched += twins(ours, answer)
+        found, expected = found + len(ours), expected + len(answer)
+    assert found >= 5 * len(SHAPES), "too few detections to tell anything"
+    assert matched >= MATCHED * max(found, expected)
+
+
+def test_saved_and_reloaded_weights_answer_the_same(specimen: Specimen) -> None:
+    spec = DetectorSpec(model=str(specimen.card), cache_dir=cache_of(specimen), device="cpu", engine="torch")
+    detector, reloaded = detector_of(specimen), load_detector(spec)
+    ours, again = (detect(each, scene(0, SHAPES[0])) for each in (detector, reloaded))
+    assert len(ours) > 0
+    np.testing.assert_array_equal(ours.boxes, again.boxes)
+    np.testing.assert_array_equal(ours.labels, again.labels)
+    np.testing.assert_array_equal(ours.scores, again.scores)
+
+
+async def test_it_is_served_by_its_card(specimen: Specimen) -> None:
+    image = scene(0, SHAPES[0])
+    expected = detect(detector_of(specimen), image)
+    file = io.BytesIO()
+    PillowImage.fromarray(image.pixels).save(file, "PNG")
+    settings = Settings(
+        model=str(specimen.card), device="cpu", engine="torch", max_batch=1, cache_dir=cache_of(specimen)
+    )
+    app = create_app(settings)
+    transport = httpx.ASGITransport(app)
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test", timeout=120) as client,
+    ):
+        await eventually(lambda: app.state.service.state == "ok", "the model is loaded", 120)
+        (model,) = [model for model in (await client.get("/models")).json()["models"] if model["loaded"]]
+        answer = (await client.post("/detect", files={"image": file.getvalue()})).json()
+    assert model["name"] == answer["model"] == "specimen"
+    assert answer["labels"] == expected.labels.tolist()
+    np.testing.assert_allclose(answer["boxes"], expected.boxes, atol=0.01)
+    np.testing.assert_allclose(answer["scores"], expected.scores, atol=1e-4)

@@ -1,0 +1,229 @@
+"""The detector through its front door: batches, options, sizes, choices of engine and device."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models.detections import Detections
+from models.detector import Detector, DetectorSpec, Job, load_detector
+from models.engines import EngineChoice, EngineUnavailable, build_engine, build_engines
+from models.images.decoder import Image
+from models.ops.nms import torchvision_nms
+from models.options import Options
+from models.shapes.scenes import draw_scene
+from tests.support.networks import LABELS, random_card, random_detector, random_network
+
+ALL = Options(score_threshold=0.05, nms_threshold=0.5, max_detections=100)
+
+
+@pytest.fixture(scope="module", params=["torch", "openvino"])
+def detector(request: pytest.FixtureRequest) -> Detector:
+    return random_detector(engine=request.param)
+
+
+@pytest.fixture(scope="module")
+def images() -> list[Image]:
+    """Six scenes of one canvas size and different content."""
+    crops = [draw_scene(5, k).pixels[:180, :240] for k in range(40)]
+    return [Image(np.ascontiguousarray(crop), "PNG") for crop in crops if crop.shape == (180, 240, 3)][:6]
+
+
+def detect(detector: Detector, image: Image, options: Options = ALL) -> Detections:
+    return detector.detect([Job(detector.prepare(image), options)])[0]
+
+
+def test_a_batch_answers_as_each_image_alone(detector: Detector, images: list[Image]) -> None:
+    alone = [detect(detector, image) for image in images]
+    together = detector.detect([Job(detector.prepare(image), ALL) for image in images])
+    assert len({len(answer) for answer in alone} | {0}) > 1, "the images must differ to tell anything"
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_array_equal(one.labels, other.labels)
+        np.testing.assert_allclose(one.boxes, other.boxes, atol=0.01)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+
+
+def test_options_belong_to_the_request_not_the_batch(detector: Detector, images: list[Image]) -> None:
+    options = [ALL, Options(0.9, 0.5, 100), Options(0.05, 0.1, 100), Options(0.05, 0.5, 3)]
+    canvas = detector.prepare(images[0])
+    together = detector.detect([Job(canvas, each) for each in options])
+    for each, answer in zip(options, together, strict=True):
+        alone = detect(detector, images[0], each)
+        np.testing.assert_allclose(alone.scores, answer.scores, atol=1e-4)
+    assert len(together[3]) == 3
+    assert len(together[1]) < len(together[0])
+
+
+def test_scores_are_sorted_and_above_the_floor(detector: Detector, images: list[Image]) -> None:
+    answer = detect(detector, images[0], Options(0.2, 0.5, 100))
+    assert len(answer) > 2
+    assert (np.diff(answer.scores) <= 0).all()
+    assert (answer.scores > 0.2).all()
+
+
+def test_boxes_lie_inside_the_image(detector: Detector, images: list[Image]) -> None:
+    answer = detect(detector, images[1])
+    assert (answer.boxes >= 0).all()
+    assert (answer.boxes[:, [0, 2]] <= images[1].width + 1e-3).all()
+    assert (answer.boxes[:, [1, 3]] <= images[1].height + 1e-3).all()
+
+
+def test_only_the_classes_asked_for(detector: Detector, images: list[Image]) -> None:
+    everything = detect(detector, images[0], Options(0.05, 0.5, 1000))
+    wanted = int(everything.labels[0])
+    answer = detect(detector, images[0], Options(0.05, 0.5, 1000, classes=frozenset({wanted})))
+    assert set(answer.labels) == {wanted}
+    assert len(answer) == int((everything.labels == wanted).sum())
+    assert len(detect(detector, images[0], Options(0.05, 0.5, 100, classes=frozenset()))) == 0
+
+
+def overlaps(boxes: np.ndarray) -> np.ndarray:
+    """IoU of each pair of different boxes."""
+    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
+    both = (high - low).clip(0).prod(-1)
+    area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
+    iou = both / (area[:, None] + area[None] - both)
+    np.fill_diagonal(iou, 0)
+    return iou
+
+
+def test_class_agnostic_nms_lets_no_two_boxes_overlap(detector: Detector, images: list[Image]) -> None:
+    per_class = detect(detector, images[0], Options(0.05, 0.3, 1000))
+    agnostic = detect(detector, images[0], Options(0.05, 0.3, 1000, class_agnostic=True))
+    assert overlaps(per_class.boxes).max() > 0.3
+    assert overlaps(agnostic.boxes).max() <= 0.3 + 1e-5
+
+
+def test_nms_threshold_may_be_looser_than_torchvisions(detector: Detector, images: list[Image]) -> None:
+    tight, loose = (detect(detector, images[0], Options(0.05, nms, 1000)) for nms in (0.3, 0.9))
+    assert len(loose) > len(tight)
+
+
+def test_no_jobs_no_answers(detector: Detector) -> None:
+    assert detector.detect([]) == []
+
+
+def test_mixed_canvases_are_refused(detector: Detector, images: list[Image]) -> None:
+    jobs = [Job(detector.prepare(images[0], size), ALL) for size in (None, 256)]
+    with pytest.raises(ValueError, match="share one canvas size"):
+        detector.detect(jobs)
+
+
+def test_size_asks_for_another_short_side(detector: Detector, images: list[Image]) -> None:
+    assert min(detector.prepare(images[0]).content) == 128
+    assert min(detector.prepare(images[0], 192).content) == 192
+    long = Image(np.zeros((100, 1000, 3), np.uint8), "PNG")
+    assert max(detector.prepare(long, 256).content) == 448  # twice the card's 224, as 256 is twice its 128
+
+
+def test_every_stage_is_timed(detector: Detector, images: list[Image]) -> None:
+    seconds: dict[str, float] = {}
+    detector.detect([Job(detector.prepare(images[0]), ALL)], seconds.__setitem__)
+    assert list(seconds) == ["dense", "proposals", "roi_align", "head", "postprocess"]
+    assert all(value > 0 for value in seconds.values())
+
+
+def test_warm_up_finds_a_batch_within_the_cap(detector: Detector) -> None:
+    assert detector.warm_up(1) == 1
+    assert detector.warm_up(4) in (1, 2, 4)
+
+
+class FullDevice:
+    """An engine whose device has no memory left for more than one canvas."""
+
+    name, device, precision = "full", "cpu", "fp32"
+    suppress = staticmethod(torchvision_nms)
+
+    def __init__(self, engine: object) -> None:
+        self._engine = engine
+
+    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
+        pass
+
+    def dense(self, pixels: torch.Tensor) -> object:
+        if len(pixels) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return self._engine.dense(pixels)
+
+    def head(self, pooled: torch.Tensor) -> object:
+        return self._engine.head(pooled)
+
+
+def test_a_full_device_is_a_memory_error_and_bounds_the_warm_up(images: list[Image]) -> None:
+    card, network = random_detector().card, random_network()
+    detector = Detector(network, card, FullDevice(build_engine(network, EngineChoice("cpu"))))
+    canvas = detector.prepare(images[0])
+    with pytest.raises(MemoryError, match="2 canvases"):
+        detector.detect([Job(canvas, ALL)] * 2)
+    assert detector.warm_up(8) == 1
+
+
+def test_the_detector_says_what_it_is(detector: Detector, request: pytest.FixtureRequest) -> None:
+    engine = request.node.callspec.params["detector"]
+    assert (detector.engine_name, detector.device, detector.precision) == (engine, "cpu", "fp32")
+    assert detector.memory_bytes() == {}
+    assert detector.card.labels == LABELS
+    assert detector.fallback_reason is None
+
+
+@pytest.mark.parametrize(
+    ("choice", "message"),
+    [
+        (EngineChoice(engine="tensorrt"), "RCNN_ENGINE to auto, torch or openvino"),
+        (EngineChoice("cpu", "torch", "fp16"), "fp16.*torch engine on cpu.*RCNN_PRECISION to auto, fp32"),
+        (EngineChoice("cpu", "torch", "int8"), "int8.*torch engine on cpu.*RCNN_PRECISION to auto, fp32"),
+        (EngineChoice("cpu", "openvino", "fp16"), "RCNN_PRECISION to auto, bf16 or fp32 or int8"),
+        (EngineChoice("cpu", precision="int8"), "rcnn quantize --model NAME --images DIR"),
+        (EngineChoice(device="cuda:99"), "RCNN_DEVICE to auto, cpu"),
+    ],
+)
+def test_what_cannot_be_had_is_refused_by_name(choice: EngineChoice, message: str) -> None:
+    with pytest.raises(EngineUnavailable, match=message):
+        build_engine(random_network(), choice)
+
+
+def test_nvjpeg_is_refused_where_there_is_no_gpu(tmp_path: Path) -> None:
+    with pytest.raises(EngineUnavailable, match="not on cpu; set RCNN_JPEG to pillow"):
+        load_detector(DetectorSpec("shapes", tmp_path, device="cpu", engine="torch", jpeg="nvjpeg"))
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_devices_of_one_name_share_the_weights_and_answer_alike_at_once(
+    images: list[Image], engine: str
+) -> None:
+    network, card = random_network(), random_card()
+    first, second = build_engines(network, EngineChoice(engine=engine), ["cpu", "cpu"])
+    assert first is not second
+    detectors = [Detector(network, card, one) for one in (first, second)]
+    alone = detect(detectors[0], images[0])
+
+    def often(own: Detector) -> list[Detections]:
+        return [detect(own, images[0]) for _ in range(10)]
+
+    with ThreadPoolExecutor(2) as pool:  # a thread each, as a detector takes one batch at a time
+        answers = [answer for answers in pool.map(often, detectors) for answer in answers]
+    for answer in answers:
+        np.testing.assert_allclose(answer.boxes, alone.boxes, atol=0.01)
+        np.testing.assert_allclose(answer.scores, alone.scores, atol=1e-4)
+    own = [list(weights_of(one)) for one in (first, second)]
+    assert all(a is b for a, b in zip(*own, strict=True))
+
+
+def weights_of(engine: Any) -> Iterator[object]:
+    """What an engine computes with: torch's parameters, or OpenVINO's compiled parts."""
+    for part in (engine._dense, engine._head):
+        yield from part.parameters() if isinstance(part, torch.nn.Module) else [part]
+
+
+def test_threads_are_set_when_asked() -> None:
+    before = torch.get_num_threads()
+    try:
+        build_engine(random_network(), EngineChoice(device="cpu", threads=1))
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)

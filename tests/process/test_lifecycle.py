@@ -1,0 +1,247 @@
+"""The process from start to end, on a real socket: readiness, drain, exit codes, callers who hang up."""
+
+import asyncio
+import json
+import platform
+import re
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from app import server
+from app.main import create_app
+from app.settings.settings import Settings
+from tests.conftest import Program
+from tests.support.fakes import FakeDetector, picture
+
+Start = Callable[..., Program]
+AS_PNG = {"Content-Type": "image/png"}
+
+
+def detect(program: Program, image: bytes = b"") -> httpx.Response:
+    return program.client.post("/detect", content=image or picture(), headers=AS_PNG)
+
+
+def in_flight(program: Program) -> int:
+    return int(metric(program, "rcnn_in_flight"))
+
+
+def metric(program: Program, series: str) -> float:
+    text = program.client.get("/metrics").text
+    found = re.search(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Ask again and again, each time over HTTP, until it is so."""
+    give_up = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < give_up, f"asked in vain whether {what}"
+
+
+def test_the_program_answers_at_once_and_is_ready_later(start: Start) -> None:
+    program = start("--loading")
+    assert program.client.get("/health/live").status_code == 200
+    assert program.client.get("/health/ready").json()["status"] == "loading"
+    assert detect(program).json()["code"] == "loading"
+    program.terminate()
+    assert program.ended(10) == 0  # although the model still loads, which nothing can interrupt
+
+
+def test_the_program_says_when_it_is_ready_and_what_it_serves(start: Start) -> None:
+    program = start()
+    seconds = program.logged(r"ready (\d+\.\d) s after the start of the process: fake on cpu")[1]
+    assert 0 < float(seconds) < 30
+    response = detect(program)
+    assert (response.status_code, response.json()["labels"]) == (200, [1, 2])
+    assert "server" not in response.headers
+    program.terminate()
+    assert program.ended() == 0
+    assert "stopped" in program.log
+    assert "Traceback" not in program.log
+
+
+def test_logs_can_be_read_by_machines(start: Start) -> None:
+    program = start(log_format="json")
+    program.logged('"message": "ready')
+    sent = program.client.get("/labels", headers={"X-Request-ID": "mine"})
+    program.terminate()
+    assert program.ended() == 0
+    lines = [json.loads(line) for line in program.log.splitlines()]
+    [access] = [line for line in lines if line["logger"] == "app.access" and line.get("route") == "/labels"]
+    assert (access["request_id"], access["status"], access["method"]) == ("mine", sent.status_code, "GET")
+
+
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_under_load_loses_no_accepted_request(start: Start, told: signal.Signals) -> None:
+    """Some of them are on the device as it comes, some in the queue, some not even decoded."""
+    program = start("--seconds", "0.5", "--decode-seconds", "0.3", max_batch="1", decode_threads="1")
+    program.logged("ready")
+    with ThreadPoolExecutor(8) as pool:
+        sent = [pool.submit(detect, program, picture(50 + index, 40)) for index in range(8)]
+        until(lambda: in_flight(program) == 8, "all are accepted")
+        program.process.send_signal(told)
+        answers = [one.result() for one in sent]
+    assert [answer.status_code for answer in answers] == [200] * 8
+    assert [answer.json()["image"]["width"] for answer in answers] == [50 + index for index in range(8)]
+    assert program.ended() == 0
+    assert "Traceback" not in program.log
+
+
+def test_a_stopping_program_still_answers_and_refuses_new_work(start: Start) -> None:
+    program = start("--seconds", "1.5", max_batch="1")
+    program.logged("ready")
+    with ThreadPoolExecutor(1) as pool:
+        accepted = pool.submit(detect, program)
+        until(lambda: in_flight(program) == 1, "it is accepted")
+        program.terminate()
+        program.logged("stopping")
+        refused = detect(program)
+        ready = program.client.get("/health/ready")
+        assert accepted.result().status_code == 200
+    assert (refused.status_code, refused.json()["code"]) == (503, "draining")
+    assert int(refused.headers["retry-after"]) >= 1
+    assert (ready.status_code, ready.json()["status"]) == (503, "draining")
+    assert program.ended() == 0
+
+
+def test_work_that_outlasts_the_drain_is_refused_and_the_program_ends(start: Start) -> None:
+    program = start("--seconds", "20", max_batch="1", drain_seconds="0.3")
+    program.logged("ready")
+    with ThreadPoolExecutor(2) as pool:
+        sent = [pool.submit(detect, program) for _ in range(2)]
+        until(lambda: in_flight(program) == 2, "both are accepted")
+        program.terminate()
+        answers = [one.result() for one in sent]
+    assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(503, "draining")}
+    assert program.ended(10) == 0
+
+
+def test_a_second_signal_stops_at_once(start: Start) -> None:
+    program = start("--seconds", "20", max_batch="1")
+    program.logged("ready")
+    with ThreadPoolExecutor(1) as pool:
+        sent = pool.submit(detect, program)
+        until(lambda: in_flight(program) == 1, "it is accepted")
+        program.terminate()
+        program.logged("stopping")
+        program.terminate()
+        assert program.ended(10) == 1
+        assert sent.exception() is not None or sent.result().status_code >= 500
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_program(start: Start) -> None:
+    program = start("--unloadable")
+    assert program.ended() == 1
+    assert "the model cannot be loaded: no such card" in program.log
+    assert "Traceback" not in program.log
+
+
+def test_a_port_in_use_ends_the_program_with_advice(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        program = start(port=str(taken.getsockname()[1]))
+        assert program.ended() == 1
+    assert "RCNN_PORT" in program.log
+    assert "Traceback" not in program.log
+
+
+def test_a_caller_who_hangs_up_in_the_queue_never_reaches_the_detector(start: Start) -> None:
+    program = start("--seconds", "3", max_batch="1", log_level="debug")
+    program.logged("ready")
+    image = picture()
+    request = (
+        b"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: %d\r\n\r\n"
+        % len(image)
+    )
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(detect, program)
+        until(lambda: in_flight(program) == 1, "the first is accepted")
+        with socket.create_connection(("127.0.0.1", program.port), timeout=30) as second:
+            second.sendall(request + image)
+            until(lambda: in_flight(program) == 2, "the second is accepted")
+        until(lambda: metric(program, "rcnn_cancelled_total") == 1, "the second is counted as gone")
+        assert first.result().status_code == 200
+    assert metric(program, "rcnn_batch_size_sum") == 1
+    assert metric(program, 'rcnn_requests_total{route="/detect",status="499"}') == 1
+    program.terminate()
+    assert program.ended() == 0
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nX-Slow: "])
+async def test_a_connection_without_a_request_is_closed_after_a_while(
+    monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(server, "HEAD_SECONDS", 0.5)
+    config = uvicorn.Config(create_app(Settings(), FakeDetector()), log_config=None)
+    state = ServerState()
+    listener = await asyncio.get_running_loop().create_server(
+        lambda: server.BoundedHttp(config, state, {}), "127.0.0.1", 0
+    )
+    async with listener, asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+        writer.write(sent)
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+        monkeypatch.setattr(server, "HEAD_SECONDS", 20)
+        reader, writer = await asyncio.open_connection(*listener.sockets[0].getsockname())
+        writer.write(b"GET /health/live HTTP/1.1\r\nConnection: close\r\n\r\n")
+        assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
+        writer.close()
+        await writer.wait_closed()
+
+
+def test_connections_are_kept_for_the_next_request(start: Start) -> None:
+    program = start()
+    program.logged("ready")
+    ours = set()
+    for _ in range(3):
+        assert detect(program).status_code == 200
+        with program.client.stream("GET", "/health/live") as response:
+            ours.add(response.extensions["network_stream"].get_extra_info("client_addr"))
+            response.read()
+    assert len(ours) == 1
+
+
+def test_many_clients_are_served_at_once(start: Start) -> None:
+    program = start("--seconds", "0.05", max_batch="8")
+    program.logged("ready")
+    barrier = threading.Barrier(24)
+
+    def at_once(index: int) -> int:
+        barrier.wait(30)
+        return int(detect(program, picture(50 + index, 40 + index)).json()["image"]["width"])
+
+    with ThreadPoolExecutor(24) as pool:
+        assert sorted(pool.map(at_once, range(24))) == [50 + index for index in range(24)]
+    program.terminate()
+    assert program.ended() == 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives threads heaps of their own")
+def test_the_threads_share_one_heap(start: Start) -> None:
+    program = start(decode_threads="4")
+    program.logged("ready")
+    with ThreadPoolExecutor(4) as pool:
+        assert {answer.status_code for answer in pool.map(detect, [program] * 8)} == {200}
+    maps = Path(f"/proc/{program.process.pid}/maps").read_text()
+    assert heaps_of_threads(maps) == 0
+
+
+def heaps_of_threads(maps: str) -> int:
+    """How many there are in a process's memory map: 64 MB each, aligned to it, part in use, the rest not."""
+    found = [re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) 0+ 00:00 0\s*$", line) for line in maps.splitlines()]
+    spans = [(int(one[1], 16), int(one[2], 16), one[3]) for one in found if one]
+    return sum(
+        start % 2**26 == 0 and access == "rw-p" and (end, start + 2**26, "---p") in spans
+        for start, end, access in spans
+    )
