@@ -136,6 +136,9 @@ class DeadlineExceeded(ServiceError):
     status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
 
 
+RETRY_SECONDS = 2.0  # when to ask again for a service that is loading, draining or failing
+
+
 class Retryable(ServiceError):
     """The same request may succeed later: never raised itself, its children are."""
 

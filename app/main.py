@@ -18,10 +18,10 @@ from app.routes import detect, docs, health, live, models, page, stream
 from app.serving.admission import Admission
 from app.serving.interfaces import Detector
 from app.serving.loading import free, load_all
-from app.serving.model import Inferred, Job
-from app.serving.model_registry import Model
+from app.serving.model import InferenceResult, Job
+from app.serving.model_registry import ModelRegistry
 from app.serving.service import DetectionService
-from app.serving.streams import Places
+from app.serving.streams import StreamSlots
 from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.telemetry.tracing import Tracer
@@ -46,7 +46,7 @@ GUARDED = (
     *(models.router, huggingface.router, kserve.router),
     *(http.router, http_repository.index, torchserve.predictions),
 )
-SPOKEN = (
+DIALECTS = (
     (deepstack.router, deepstack.DIALECT),
     (huggingface.router, huggingface.DIALECT),
     (kserve.router, kserve.DIALECT),
@@ -75,7 +75,7 @@ def create_app(
     tracer = tracer or _tracer(settings)
     metrics = Metrics()
     service = _service(settings, metrics, _model(settings, metrics, detector, loader))
-    dialects = base.Dialects(SPOKEN)
+    dialects = base.Dialects(DIALECTS)
     app = FastAPI(
         title="rcnn-serve",
         description=DESCRIPTION,
@@ -88,7 +88,7 @@ def create_app(
     app.state.service = service
     app.state.tracer = tracer
     app.state.fetcher = Fetcher(settings.max_body_bytes)
-    app.state.places = Places(settings.max_streams, metrics)
+    app.state.places = StreamSlots(settings.max_streams, metrics)
     app.add_middleware(
         BodyLimit,
         metrics=metrics,
@@ -130,7 +130,7 @@ def _tracer(settings: Settings) -> Tracer | None:
     return connect(settings.otlp_endpoint)
 
 
-async def _listen_for_calls(service: DetectionService, places: Places, tracer: Tracer | None) -> Any:
+async def _listen_for_calls(service: DetectionService, places: StreamSlots, tracer: Tracer | None) -> Any:
     """The gRPC server, where the settings ask for one; raises OSError where its port is taken."""
     settings = service.settings
     if not settings.grpc_port:
@@ -146,21 +146,21 @@ def _model(
     metrics: Metrics,
     detector: Detector | None,
     loader: Callable[[str], Detector] | None,
-) -> Model:
+) -> ModelRegistry:
     """The model of the settings, or what stands in for it on each device."""
     if not (loader or detector):
-        return Model(partial(load_all, settings), metrics, free)
+        return ModelRegistry(partial(load_all, settings), metrics, free)
     one = loader or (lambda _: cast(Detector, detector))
-    return Model(lambda name: [one(name)] * len(settings.devices), metrics)
+    return ModelRegistry(lambda name: [one(name)] * len(settings.devices), metrics)
 
 
-def _service(settings: Settings, metrics: Metrics, model: Model) -> DetectionService:
+def _service(settings: Settings, metrics: Metrics, model: ModelRegistry) -> DetectionService:
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
     limits = BatchLimits(settings.max_batch, settings.batch_wait_ms / 1000)
     numbers = range(len(settings.devices))
     devices = [Device(partial(model.run, device=n), partial(model.check, n)) for n in numbers]
-    batcher: Batcher[Job, Inferred] = Batcher(devices, limits, _events(metrics, admission))
-    admission.share(len(devices))
+    batcher: Batcher[Job, InferenceResult] = Batcher(devices, limits, _events(metrics, admission))
+    admission.set_device_count(len(devices))
     service = DetectionService(settings, metrics, model, admission, batcher)
     metrics.queue_depth.set_function(lambda: batcher.depth)
     metrics.queue_bytes.set_function(lambda: admission.bytes)
@@ -188,5 +188,5 @@ def _events(metrics: Metrics, admission: Admission) -> BatchEvents:
         cancelled=metrics.cancelled.inc,
         expired=metrics.deadline_exceeded.inc,
         shed=lambda priority: metrics.by_priority.labels(priority=priority, outcome="shed").inc(),
-        working=admission.share,
+        working=admission.set_device_count,
     )

@@ -128,7 +128,7 @@ class Server(uvicorn.Server):
             self._told_ready = True
             age = _process_age() - (time.monotonic() - self._service.ready_at)
             logger.info(
-                "ready %.1f s after the start of the process: %s", age, self._service.model.current.summary()
+                "ready %.1f s after the start of the process: %s", age, self._service.ready_model().summary()
             )
         return False
 

@@ -15,13 +15,13 @@ from models.engines import EngineChoice, EngineUnavailable, build_engines
 from models.engines.protocol import Engine
 from models.images.decoder import DecodeJpeg, Image
 from models.ops.roi_align import roi_align, roi_align_config
-from models.ops.scratch import Room
+from models.ops.scratch import ScratchBuffer
 from models.options import Options
 from models.pipeline.canvas import Canvas
-from models.pipeline.device_upload import Upload
+from models.pipeline.device_upload import DeviceUpload
 from models.pipeline.postprocess import Candidates, collect, select
 from models.pipeline.proposals import ProposalConfig, Proposer, proposal_config
-from models.pipeline.stage_timer import Observe, Stages
+from models.pipeline.stage_timer import Observe, StageTimer
 from models.pipeline.warm_up import useful_batch
 from models.zoo.cards import Card
 from models.zoo.loading import load_network
@@ -82,8 +82,8 @@ class Detector:
         self.proposal_config = proposal_config(network)
         self._propose = Proposer(self.proposal_config, engine.suppress)
         self._roi_align = roi_align_config(network)
-        self._room = Room()
-        self._upload = Upload(torch.device(engine.device))
+        self._room = ScratchBuffer()
+        self._upload = DeviceUpload(torch.device(engine.device))
         self._coder = network.roi_heads.box_coder
 
     @property
@@ -121,7 +121,7 @@ class Detector:
     @torch.inference_mode()
     def _detect(self, jobs: Sequence[Job], observe: Observe) -> list[Detections]:
         canvas = jobs[0].canvas.key
-        stages = Stages(torch.device(self.device), observe)
+        stages = StageTimer(torch.device(self.device), observe)
         with stages("dense"):
             dense = self._engine.dense(self._stack(jobs))
         with stages("proposals"):

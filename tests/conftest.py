@@ -63,7 +63,7 @@ class Served:
         await eventually(lambda: self.app.state.service.state == "ok", "the service is ready")
 
 
-class Caller:
+class AsgiRequest:
     """One request on the app's own ASGI interface: it may send slowly, and leave whenever it likes."""
 
     def __init__(self, app: FastAPI, url: str, headers: dict[str, str]) -> None:

@@ -1,6 +1,6 @@
 """Batches: callers submit an item each, a loop a device groups them, its thread runs them. No torch, no HTTP.
 
-    submit ─► WaitingRoom (priority, key, urgency) ─► loops: a batch whenever a device is free ─► Device
+    submit ─► BatchScheduler (priority, key, urgency) ─► loops: a batch whenever a device is free ─► Device
       ▲                                                                                             │
       └────────── exactly one outcome each: Answered, or an exception as a value ◄──────────────────┘
 
@@ -18,16 +18,16 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from app.batching.device import WORKING, Condition, Device
-from app.batching.item import HIGHEST, Answered, Caller, Closed, Expired, Shed, Waiter
-from app.batching.scheduler import LATE, BatchLimits, WaitingRoom
-from app.batching.worker import Ran
+from app.batching.device import WORKING, Device, DeviceStatus
+from app.batching.item import HIGHEST, Closed, Completed, Expired, QueueItem, RequestHandle, Shed
+from app.batching.scheduler import LATE, BatchLimits, BatchScheduler
+from app.batching.worker import RunResult
 
 T = TypeVar("T")
 R = TypeVar("R")
 logger = logging.getLogger(__name__)
-FAR_TOO_LONG = 20  # times the longest batch so far, after which a call hangs
-ALONE = 6  # times that for the last device that works: nobody could take its batch over
+HANG_FACTOR = 20  # times the longest batch so far, after which a call hangs
+LAST_DEVICE_HANG_FACTOR = 6  # times that for the last device that works: nobody could take its batch over
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,8 @@ class BatchEvents:
     retried: Callable[[str], None]  # a failed batch is run again in parts; the reason: "memory" or "error"
     cancelled: Callable[[], None]  # a caller went away before its item reached the device
     expired: Callable[[], None]  # a deadline passed, in the queue or on the device
-    shed: Callable[[int], None] = lambda priority: (
-        None
-    )  # one of this priority left the queue for a higher one
+    # one of this priority left the queue for a higher one
+    shed: Callable[[int], None] = lambda priority: None
     working: Callable[[int], None] = lambda devices: None  # so many devices work now
 
 
@@ -59,7 +58,7 @@ class Batcher(Generic[T, R]):
         self._hang_seconds = limits.hang_seconds
         self._events = events
         self._clock = clock
-        self._room: WaitingRoom[T, R] = WaitingRoom(limits, clock)
+        self._room: BatchScheduler[T, R] = BatchScheduler(limits, clock)
         self._abandoned = 0
         self._longest = 0.0
         self._tasks: list[asyncio.Task[None]] = []
@@ -70,7 +69,7 @@ class Batcher(Generic[T, R]):
         return len(self._room)
 
     @property
-    def conditions(self) -> list[Condition]:
+    def conditions(self) -> list[DeviceStatus]:
         """How each device fares."""
         return [device.condition for device in self._devices]
 
@@ -85,7 +84,7 @@ class Batcher(Generic[T, R]):
         """Most items in a batch now; a batch that does not fit into memory lowers it."""
         return self._room.max_batch
 
-    def limit(self, max_batch: int) -> None:
+    def set_max_batch(self, max_batch: int) -> None:
         """Set the most items in a batch; at least 1."""
         self._room.max_batch = max(1, max_batch)
 
@@ -96,27 +95,27 @@ class Batcher(Generic[T, R]):
         for device in self._devices:
             device.start(self._clock)
             task = asyncio.create_task(self._loop(device), name="batcher")
-            task.add_done_callback(partial(self._ended, device))
+            task.add_done_callback(partial(self._on_loop_end, device))
             self._tasks.append(task)
 
     async def submit(
-        self, item: T, key: Hashable, deadline: float, caller: Caller | None = None
-    ) -> Answered[R]:
+        self, item: T, key: Hashable, deadline: float, caller: RequestHandle | None = None
+    ) -> Completed[R]:
         """Answer an item by its deadline (on the clock); raises Expired, Closed, Shed, or what `run` did."""
         if self._room.closing or not self.alive:
             raise Closed("the batcher takes no items: it is closing or does not run")
-        caller = caller or Caller()
+        caller = caller or RequestHandle()
         outcome = await self._outcome(item, key, deadline, caller)
-        if isinstance(outcome, Answered):
+        if isinstance(outcome, Completed):
             return outcome
-        if caller.first():  # whatever the outcome is, the caller has had its end
+        if caller.mark_finished():  # whatever the outcome is, the caller has had its end
             self._count(outcome, caller)
         try:
             raise outcome
         finally:
             del outcome  # an error's traceback holds this frame: held by it in turn, the item would stay
 
-    def _count(self, outcome: Exception, caller: Caller) -> None:
+    def _count(self, outcome: Exception, caller: RequestHandle) -> None:
         if isinstance(outcome, Expired):
             self._events.expired()
         elif isinstance(outcome, Shed):
@@ -147,17 +146,17 @@ class Batcher(Generic[T, R]):
         return self._abandoned == 0
 
     async def _outcome(
-        self, item: T, key: Hashable, deadline: float, caller: Caller
-    ) -> Answered[R] | Exception:
+        self, item: T, key: Hashable, deadline: float, caller: RequestHandle
+    ) -> Completed[R] | Exception:
         """Queue a caller and wait for what becomes of it; it leaves the queue whatever that is."""
         loop, now = asyncio.get_running_loop(), self._clock()
-        waiter: Waiter[T, R] = Waiter(item, key, deadline, now, loop.create_future())
+        waiter: QueueItem[T, R] = QueueItem(item, key, deadline, now, loop.create_future())
         self._room.push(waiter, caller.priority)
         timer = loop.call_later(deadline - now, waiter.answer, Expired(LATE))
         try:
             return await waiter.future
         except asyncio.CancelledError:
-            if not waiter.reached_device and caller.first():
+            if not waiter.dispatched and caller.mark_finished():
                 self._events.cancelled()
             raise
         finally:
@@ -181,18 +180,18 @@ class Batcher(Generic[T, R]):
     def _owes(self) -> bool:
         return any(device.owed for device in self._devices)
 
-    async def _serve(self, batch: list[Waiter[T, R]], device: Device[T, R]) -> None:
+    async def _serve(self, batch: list[QueueItem[T, R]], device: Device[T, R]) -> None:
         """Run a batch; a part that fails is run again in halves, until the culprits alone have failed.
 
         Before that the device is asked whether the fault is its own: its check, once for each batch.
         """
         parts, sound = [batch], False
         while parts:
-            part = [waiter for waiter in parts.pop() if waiter.holder is device and self._room.wanted(waiter)]
+            part = [waiter for waiter in parts.pop() if waiter.device is device and self._room.wanted(waiter)]
             if not part:
                 continue
             outcome = await self._run(part, device)
-            if isinstance(outcome, Ran):
+            if isinstance(outcome, RunResult):
                 self._answer(part, outcome)
                 continue
             if not sound and not isinstance(outcome, MemoryError):  # an item may be too large for any device
@@ -201,70 +200,74 @@ class Batcher(Generic[T, R]):
                     return
             if len(part) > 1:
                 parts += self._split(part, outcome, whole=len(part) == len(batch))
-            elif part[0].holder is device:
+            elif part[0].device is device:
                 part[0].answer(outcome)
 
-    async def _run(self, part: list[Waiter[T, R]], device: Device[T, R]) -> Ran[R] | Exception:
+    async def _run(self, part: list[QueueItem[T, R]], device: Device[T, R]) -> RunResult[R] | Exception:
         """Run the items on the device; if that takes far too long, others take them over meanwhile."""
         for waiter in part:
-            waiter.reached_device = True
-        patience = self._patience()
+            waiter.dispatched = True
+        patience = self._hang_timeout()
         outcome = await device.call(
-            [waiter.item for waiter in part], patience, partial(self._suspect, device)
+            [waiter.item for waiter in part], patience, partial(self._mark_stuck, device)
         )
         if not device.works:
             self._set(device, WORKING)
-        elif isinstance(outcome, Ran):
+        elif isinstance(outcome, RunResult):
             self._longest = max(self._longest, outcome.seconds)
         return outcome
 
-    def _patience(self) -> float:
+    def _hang_timeout(self) -> float:
         """Seconds after which a call that begins now hangs."""
         alone = sum(device.works for device in self._devices) == 1
-        return max(self._hang_seconds, FAR_TOO_LONG * self._longest) * (ALONE if alone else 1)
+        return max(self._hang_seconds, HANG_FACTOR * self._longest) * (
+            LAST_DEVICE_HANG_FACTOR if alone else 1
+        )
 
-    def _suspect(self, device: Device[T, R]) -> None:
+    def _mark_stuck(self, device: Device[T, R]) -> None:
         self._set(
-            device, Condition("stuck", "a batch has not come back from it; it works again when it does")
+            device, DeviceStatus("stuck", "a batch has not come back from it; it works again when it does")
         )
         if self.alive:
-            self._hand_back(device, None)
+            self._requeue(device, None)
 
     async def _check(self, device: Device[T, R], error: Exception) -> bool:
         """Whether a device on which a batch failed is sound; else it is out, and others take the batch."""
-        fault = await device.fault(self._patience())
+        fault = await device.fault(self._hang_timeout())
         if fault is None:
             return True
         logger.error("a device is taken out: %s; before, a batch failed: %r", fault, error)
         self._set(
-            device, Condition("dead", f"a batch failed with {type(error).__name__}, {fault}; see the log")
+            device, DeviceStatus("dead", f"a batch failed with {type(error).__name__}, {fault}; see the log")
         )
-        self._hand_back(device, error)
+        self._requeue(device, error)
         return False
 
-    def _set(self, device: Device[T, R], condition: Condition) -> None:
+    def _set(self, device: Device[T, R], condition: DeviceStatus) -> None:
         device.condition = condition
         number = self._devices.index(device)
         logger.warning("device %d is %s: %s", number, condition.state, condition.reason or "it is back")
         self._events.working(sum(one.works for one in self._devices))
 
-    def _hand_back(self, device: Device[T, R], error: Exception | None) -> None:
+    def _requeue(self, device: Device[T, R], error: Exception | None) -> None:
         """Queue what a device owes for another one; but only once, for an item may be what kills devices."""
         for waiter in device.owed:
-            if not waiter.moved:
-                waiter.moved, waiter.holder = True, None
+            if not waiter.requeued:
+                waiter.requeued, waiter.device = True, None
                 self._room.push(waiter, HIGHEST)
             elif error is not None:
                 waiter.answer(error)
 
-    def _answer(self, part: list[Waiter[T, R]], ran: Ran[R]) -> None:
+    def _answer(self, part: list[QueueItem[T, R]], ran: RunResult[R]) -> None:
         for waiter, result in zip(part, ran.results, strict=True):
-            waiter.answer(Answered(result, ran.began - waiter.arrived, ran.seconds))
+            waiter.answer(Completed(result, ran.began - waiter.arrived, ran.seconds))
         if ran.seconds <= self._longest:  # from one that hung nobody should learn how long batches take
             self._room.last_seconds = ran.seconds
             self._events.batch_done(len(part), ran.seconds)
 
-    def _split(self, part: list[Waiter[T, R]], error: Exception, *, whole: bool) -> list[list[Waiter[T, R]]]:
+    def _split(
+        self, part: list[QueueItem[T, R]], error: Exception, *, whole: bool
+    ) -> list[list[QueueItem[T, R]]]:
         """The parts of a failed batch that are run next, the most urgent last.
 
         A whole batch that does not fit halves the cap for good, its parts do not: where one item never fits,
@@ -272,7 +275,7 @@ class Batcher(Generic[T, R]):
         """
         memory = isinstance(error, MemoryError)
         if memory and whole:
-            self.limit(self._room.max_batch // 2)
+            self.set_max_batch(self._room.max_batch // 2)
         logger.warning(
             "a batch of %d failed and is run in parts, the cap is %d: %r",
             len(part),
@@ -283,11 +286,11 @@ class Batcher(Generic[T, R]):
         step = len(part) // 2
         return [part[start : start + step] for start in reversed(range(0, len(part), step))]
 
-    def _ended(self, device: Device[T, R], task: "asyncio.Task[None]") -> None:
+    def _on_loop_end(self, device: Device[T, R], task: "asyncio.Task[None]") -> None:
         """A loop is over: whoever still waits for it hears so; the reason is logged unless it was planned."""
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.critical("the batching loop has died", exc_info=error)
-            self._set(device, Condition("dead", "its loop has died; the log has the reason"))
+            self._set(device, DeviceStatus("dead", "its loop has died; the log has the reason"))
         rest = device.owed
         if all(one.done() for one in self._tasks):
             rest += self._room.drain()

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
-from app.batching.item import Waiter
-from app.batching.worker import Ran, Worker
+from app.batching.item import QueueItem
+from app.batching.worker import RunResult, Worker
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -20,14 +20,14 @@ STATES: tuple[DeviceState, ...] = ("working", "stuck", "dead")
 
 
 @dataclass(frozen=True)
-class Condition:
+class DeviceStatus:
     """How a device fares, and why it does not work; None while it does."""
 
     state: DeviceState
     reason: str | None = None
 
 
-WORKING = Condition("working")
+WORKING = DeviceStatus("working")
 
 
 @dataclass(eq=False)
@@ -39,8 +39,8 @@ class Device(Generic[T, R]):
 
     run: Callable[[list[T]], list[R]]
     check: Callable[[], object] | None = None
-    condition: Condition = WORKING
-    batch: list[Waiter[T, R]] = field(default_factory=list)
+    condition: DeviceStatus = WORKING
+    batch: list[QueueItem[T, R]] = field(default_factory=list)
     busy: bool = False  # a call is under way, whether or not anybody waits for it
     _worker: Worker[T, R] | None = None
 
@@ -50,21 +50,23 @@ class Device(Generic[T, R]):
         return self.condition.state == "working"
 
     @property
-    def owed(self) -> list[Waiter[T, R]]:
+    def owed(self) -> list[QueueItem[T, R]]:
         """Who waits for its answer."""
-        return [waiter for waiter in self.batch if waiter.holder is self and not waiter.future.done()]
+        return [waiter for waiter in self.batch if waiter.device is self and not waiter.future.done()]
 
-    def take(self, batch: list[Waiter[T, R]]) -> None:
+    def take(self, batch: list[QueueItem[T, R]]) -> None:
         """Owe each of a batch an answer from now on."""
         self.batch = batch
         for waiter in batch:
-            waiter.holder = self
+            waiter.device = self
 
     def start(self, clock: Callable[[], float]) -> None:
         """Start the thread."""
         self._worker = Worker(self.run, clock)
 
-    async def call(self, items: list[T], patience: float, late: Callable[[], None]) -> Ran[R] | Exception:
+    async def call(
+        self, items: list[T], patience: float, late: Callable[[], None]
+    ) -> RunResult[R] | Exception:
         """Run the items: their results, or what went wrong; `late` is called if it takes longer."""
         if self._worker is None:
             raise RuntimeError("a device runs only once it is started")
@@ -92,7 +94,7 @@ class Device(Generic[T, R]):
         finally:
             checker.stop()
         self.busy = False
-        return None if isinstance(outcome, Ran) else f"its check with {type(outcome).__name__}"
+        return None if isinstance(outcome, RunResult) else f"its check with {type(outcome).__name__}"
 
     def stop(self) -> None:
         """Let the thread end after the call that it is in, if any."""

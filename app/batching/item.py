@@ -10,13 +10,13 @@ LOWEST, NORMAL, HIGHEST = 0, 1, 2
 
 
 @dataclass(eq=False)
-class Caller:
+class RequestHandle:
     """One request. Of its several items only the first end is counted: that it left, or that it was late."""
 
     ended: bool = False
     priority: int = NORMAL
 
-    def first(self) -> bool:
+    def mark_finished(self) -> bool:
         """Whether this is the first end; from now on there has been one."""
         first, self.ended = not self.ended, True
         return first
@@ -39,7 +39,7 @@ class Shed(RuntimeError):
 
 
 @dataclass(frozen=True)
-class Answered(Generic[R]):
+class Completed(Generic[R]):
     """A result; seconds from `submit` to the beginning of the batch that gave it; seconds that batch ran."""
 
     result: R
@@ -48,20 +48,20 @@ class Answered(Generic[R]):
 
 
 @dataclass(eq=False)
-class Waiter(Generic[T, R]):
+class QueueItem(Generic[T, R]):
     """One item of a caller, and the future that takes its one outcome."""
 
     item: T
     key: Hashable
     deadline: float
     arrived: float
-    future: "asyncio.Future[Answered[R] | Exception]"
+    future: "asyncio.Future[Completed[R] | Exception]"
     ticket: int = -1  # its place in the queue
-    holder: object | None = None  # the device that owes it an answer; None while it is in the queue
-    reached_device: bool = False
-    moved: bool = False  # to another device, from one that was taken out
+    device: object | None = None  # the device that owes it an answer; None while it is in the queue
+    dispatched: bool = False
+    requeued: bool = False  # to another device, from one that was taken out
 
-    def answer(self, outcome: Answered[R] | Exception) -> None:
+    def answer(self, outcome: Completed[R] | Exception) -> None:
         """Give the outcome, unless the caller has one already or has gone: the first is the only one."""
         if not self.future.done():
             self.future.set_result(outcome)

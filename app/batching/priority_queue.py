@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from app.batching.item import HIGHEST, LOWEST
 
 W = TypeVar("W")
-Place = tuple[float, int]  # (deadline, ticket): the earlier deadline first, then the earlier arrival
+Position = tuple[float, int]  # (deadline, ticket): the earlier deadline first, then the earlier arrival
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class GroupedQueue(Generic[W]):
     """
 
     def __init__(self) -> None:
-        self._entries: dict[Place, _Entry[W]] = {}
-        self._urgent: list[Place] = []
-        self._groups: dict[Hashable, list[Place]] = {}
+        self._entries: dict[Position, _Entry[W]] = {}
+        self._urgent: list[Position] = []
+        self._groups: dict[Hashable, list[Position]] = {}
         self._sizes: Counter[Hashable] = Counter()
         self._tickets = itertools.count()
         self._stale = 0
@@ -36,7 +36,7 @@ class GroupedQueue(Generic[W]):
     def __len__(self) -> int:
         return len(self._entries)
 
-    def push(self, waiter: W, key: Hashable, deadline: float) -> Place:
+    def push(self, waiter: W, key: Hashable, deadline: float) -> Position:
         """Add a waiter; `discard` takes the place returned."""
         place = (deadline, next(self._tickets))
         heapq.heappush(self._groups.setdefault(key, []), place)
@@ -67,7 +67,7 @@ class GroupedQueue(Generic[W]):
                 return waiter
         return None
 
-    def discard(self, place: Place) -> W | None:
+    def discard(self, place: Position) -> W | None:
         """Take out who is at this place; None when it has left already."""
         entry = self._entries.pop(place, None)
         if entry is None:
@@ -104,7 +104,7 @@ class _RankedEntry(Generic[W]):
     deadline: float
     priority: int  # as given
     level: int  # as reached by waiting
-    place: Place  # in that level's queue
+    place: Position  # in that level's queue
     share: float  # seconds after which a level is gained
 
 

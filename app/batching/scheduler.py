@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from app.batching.item import Expired, Shed, Waiter
+from app.batching.item import Expired, QueueItem, Shed
 from app.batching.priority_queue import RankedQueue
 
 T = TypeVar("T")
@@ -25,7 +25,7 @@ class BatchLimits:
     hang_seconds: float = 10.0  # no call is taken to hang before
 
 
-class WaitingRoom(Generic[T, R]):
+class BatchScheduler(Generic[T, R]):
     """One for all devices: each free one takes the next batch out of it."""
 
     def __init__(self, limits: BatchLimits, clock: Callable[[], float]) -> None:
@@ -34,19 +34,19 @@ class WaitingRoom(Generic[T, R]):
         self.closing = False
         self._wait_seconds = limits.wait_seconds
         self._clock = clock
-        self._queue: RankedQueue[Waiter[T, R]] = RankedQueue(clock)
+        self._queue: RankedQueue[QueueItem[T, R]] = RankedQueue(clock)
         self._changed = asyncio.Event()
         self._held_until = math.inf
 
     def __len__(self) -> int:
         return len(self._queue)
 
-    def push(self, waiter: Waiter[T, R], priority: int) -> None:
+    def push(self, waiter: QueueItem[T, R], priority: int) -> None:
         """Let an item wait."""
         waiter.ticket = self._queue.push(waiter, waiter.key, waiter.deadline, priority)
         self._changed.set()
 
-    def discard(self, waiter: Waiter[T, R]) -> None:
+    def discard(self, waiter: QueueItem[T, R]) -> None:
         """Let an item leave, if it is still here."""
         self._queue.discard(waiter.ticket)
 
@@ -57,7 +57,7 @@ class WaitingRoom(Generic[T, R]):
             waiter.answer(Shed("the place in the queue went to a request of a higher priority"))
         return waiter is not None
 
-    def drain(self) -> list[Waiter[T, R]]:
+    def drain(self) -> list[QueueItem[T, R]]:
         """Take everybody out who still waits for an answer."""
         return [waiter for waiter in self._queue.drain() if not waiter.future.done()]
 
@@ -65,7 +65,7 @@ class WaitingRoom(Generic[T, R]):
         """Let the devices look again: something has changed."""
         self._changed.set()
 
-    async def next_batch(self, owed: Callable[[], bool]) -> list[Waiter[T, R]] | None:
+    async def next_batch(self, owed: Callable[[], bool]) -> list[QueueItem[T, R]] | None:
         """Wait until a batch should begin, and form it only then; None once closing and empty.
 
         But not while anything is `owed` by a device: it may still come back.
@@ -86,13 +86,13 @@ class WaitingRoom(Generic[T, R]):
             del head, key, waiter  # a loop that waits holds no items
             await self._change(hold)
 
-    def wanted(self, waiter: Waiter[T, R]) -> bool:
+    def wanted(self, waiter: QueueItem[T, R]) -> bool:
         """Whether the caller still waits; one whose time is up hears it now, should its timer be late."""
         if waiter.deadline <= self._clock():
             waiter.answer(Expired(LATE))
         return not waiter.future.done()
 
-    def _latest_begin(self, head: Waiter[T, R]) -> float:
+    def _latest_begin(self, head: QueueItem[T, R]) -> float:
         """Until when a batch may be held for company: at most half of what its deadline can spare."""
         now = self._clock()
         spare = head.deadline - now - self.last_seconds
@@ -105,10 +105,10 @@ class WaitingRoom(Generic[T, R]):
             async with asyncio.timeout(seconds):
                 await self._changed.wait()
 
-    def _form(self, key: Hashable) -> list[Waiter[T, R]]:
+    def _form(self, key: Hashable) -> list[QueueItem[T, R]]:
         """Up to `max_batch` of a group, the first ones, without callers who have gone or are late."""
         self._held_until = math.inf
-        batch: list[Waiter[T, R]] = []
+        batch: list[QueueItem[T, R]] = []
         while len(batch) < self.max_batch and (waiter := self._queue.pop(key)) is not None:
             if self.wanted(waiter):
                 batch.append(waiter)

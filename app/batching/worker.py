@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Ran(Generic[R]):
+class RunResult(Generic[R]):
     """A call that went well: one result for each item, and when it began and ended (on the clock)."""
 
     results: list[R]
@@ -37,13 +37,15 @@ class Worker(Generic[T, R]):
     def __init__(self, run: Callable[[list[T]], list[R]], clock: Callable[[], float]) -> None:
         self._run = run
         self._clock = clock
-        self._jobs: SimpleQueue[tuple[list[T], asyncio.Future[Ran[R] | Exception]] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[list[T], asyncio.Future[RunResult[R] | Exception]] | None] = (
+            SimpleQueue()
+        )
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
         self._thread.start()
 
-    async def call(self, items: list[T]) -> Ran[R] | Exception:
+    async def call(self, items: list[T]) -> RunResult[R] | Exception:
         """Run the items on the thread: their results, or what went wrong."""
-        future: asyncio.Future[Ran[R] | Exception] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[RunResult[R] | Exception] = asyncio.get_running_loop().create_future()
         self._jobs.put((items, future))
         return await future
 
@@ -67,7 +69,7 @@ class Worker(Generic[T, R]):
                 future.get_loop().call_soon_threadsafe(_settle, future, self._attempt(items))
             del job, items, future  # an idle thread keeps no item, and what an error holds keeps no future
 
-    def _attempt(self, items: list[T]) -> Ran[R] | Exception:
+    def _attempt(self, items: list[T]) -> RunResult[R] | Exception:
         count = len(items)
         try:
             began = self._clock()
@@ -75,13 +77,13 @@ class Worker(Generic[T, R]):
             ended = self._clock()
             if len(results) != count:
                 raise RuntimeError(f"run gave {len(results)} results for {count} items; one each is due")
-            return Ran(results, began, ended)
+            return RunResult(results, began, ended)
         except BaseException as error:  # noqa: BLE001 - SystemExit too is the answer of this batch, not our end
             _clear_frames(error)
             return error if isinstance(error, Exception) else RuntimeError(f"run raised {error!r}")
 
 
-def _settle(future: "asyncio.Future[Ran[R] | Exception]", outcome: Ran[R] | Exception) -> None:
+def _settle(future: "asyncio.Future[RunResult[R] | Exception]", outcome: RunResult[R] | Exception) -> None:
     if not future.done():
         future.set_result(outcome)
 

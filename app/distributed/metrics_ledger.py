@@ -6,7 +6,7 @@ HEARTBEAT_SECONDS = 10.0  # a replica that waits in vain asks again: one that di
 PATIENCE_SECONDS = 2.0  # for the slowest page of a scrape; who is later is left out of it
 
 
-class Ledger:
+class MetricsLedger:
     """One for all replicas; it keeps nothing from one scrape to the next."""
 
     def __init__(self) -> None:

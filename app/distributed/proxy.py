@@ -14,7 +14,7 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import BodyTooLarge, DeadlineExceeded, Failing, Loading, Overloaded, ServiceError
-from app.main import SPOKEN
+from app.main import DIALECTS
 from app.protocols.base import Dialects
 from app.settings.settings import Settings
 from app.telemetry.logs import chosen_id, request_id
@@ -33,24 +33,24 @@ GONE: Message = {"type": "http.disconnect"}
 
 def middlewares() -> list[Middleware]:
     """What Ray's proxy puts around itself."""
-    return [Middleware(Door, settings=Settings())]
+    return [Middleware(ProxyMiddleware, settings=Settings())]
 
 
-class Door:
+class ProxyMiddleware:
     """Takes every request to the replicas; what Ray itself would answer becomes a problem of ours."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
         self._settings = settings
         self._metrics = Metrics()
-        self._dialects = Dialects(SPOKEN)
+        self._dialects = Dialects(DIALECTS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection."""
         if scope["type"] not in ("http", "websocket") or scope["path"].startswith(RAYS_OWN):
             await self._app(scope, receive, send)
             return
-        passage = Passage(scope, receive, send, self._settings)
+        passage = ProxiedRequest(scope, receive, send, self._settings)
         await self._app(passage.scope, passage.receive, passage.send)
         refusal = passage.verdict
         if refusal is not None and scope["type"] == "http":
@@ -62,7 +62,7 @@ class Door:
             request_id.reset(token)
 
 
-class Passage:
+class ProxiedRequest:
     """One request on its way through the door."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Settings) -> None:

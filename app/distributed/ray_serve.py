@@ -9,7 +9,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from app.distributed.arguments import LAST_ANSWERS_SECONDS, Arguments
-from app.distributed.metrics_ledger import Ledger
+from app.distributed.metrics_ledger import MetricsLedger
 from app.distributed.proxy import CALLBACK, LATER_SECONDS
 from app.distributed.replica import Replica
 from app.serving.interfaces import Detector
@@ -45,7 +45,7 @@ def build_of(kind: "type[RayReplica]", arguments: Arguments, *given: Any) -> "Ap
         os.environ.setdefault(name, value)
     from ray import serve
 
-    ledger = serve.deployment(Ledger, name="Ledger", **_ledger_options()).bind()
+    ledger = serve.deployment(MetricsLedger, name="MetricsLedger", **_ledger_options()).bind()
     replica = serve.deployment(serve.ingress()(kind), name="Replica", **options(arguments, settings))
     return replica.bind(settings, ledger, *given)
 

@@ -10,13 +10,13 @@ from starlette.types import Scope
 
 from app.errors import PROBLEMS, Dialect
 from app.serving.request import DetectParams, DrawnFormat, Outcome, Source
-from app.transport.body import unless_gone
-from app.transport.context import begin, service_of
-from app.transport.query import door_priority, header_priority
+from app.transport.body import cancel_on_disconnect
+from app.transport.context import pin_model, service_of
+from app.transport.query import header_priority, requested_priority
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class ParsedRequest:
     """What a request of a protocol comes down to: images, options for all of them, perhaps a drawing."""
 
     images: Sequence[Source]
@@ -24,13 +24,13 @@ class Asked:
     draw: DrawnFormat | None = None
 
 
-A = TypeVar("A", bound=Asked)
+A = TypeVar("A", bound=ParsedRequest)
 
 Read = Callable[[float], Awaitable[A]]
 """Reads a request's body within so many seconds."""
 
 
-async def detect_all(
+async def run_detection(
     request: Request, read: Read[A], name: str | None = None, version: str = ""
 ) -> tuple[A, list[Outcome]]:
     """What was asked, and the outcomes for its images, in order; raises the first image's error if one fails.
@@ -38,14 +38,14 @@ async def detect_all(
     As in /detect: nothing is read while there is no room, and a client that leaves ends the work.
     """
     service = service_of(request)
-    await service.wait_at_door(request.state.started, door_priority(request))
-    model = begin(request)
+    await service.wait_for_capacity(request.state.started, requested_priority(request))
+    model = pin_model(request)
     model.refuse_other(name, version)
     started, priority = request.state.started, header_priority(request)
     asked = await read(service.plan(DetectParams(), started).seconds_left())
     params = asked.params if asked.params.priority is not None else replace(asked.params, priority=priority)
     plan = service.plan(params, started, asked.draw, model)
-    return asked, await unless_gone(request, service.detect_all(asked.images, plan))
+    return asked, await cancel_on_disconnect(request, service.pipeline.detect_all(asked.images, plan))
 
 
 class Dialects:

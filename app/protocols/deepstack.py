@@ -9,14 +9,14 @@ from pydantic_core import to_json
 
 from app import version
 from app.errors import Dialect, InvalidParameter, ServiceError
-from app.protocols.base import Asked, detect_all
+from app.protocols.base import ParsedRequest, run_detection
 from app.schemas.options import Fraction
 from app.serving.model import LoadedModel
 from app.serving.request import DetectParams, Outcome
 from app.settings.settings import Settings
 from app.transport.access import check_key, offered_keys
 from app.transport.body import MULTIPART, media_type_of, read_form
-from app.transport.context import begun_with, service_of
+from app.transport.context import pinned_model, service_of
 from app.transport.openapi import EVERYWHERE, FILE, OF_DETECTION, protocol
 from app.transport.responses import names, pixel_boxes, respond, scores
 
@@ -106,8 +106,8 @@ async def custom_list(request: Request) -> dict[str, Any]:
     if service.settings.api_keys and media_type_of(request)[0] == MULTIPART:
         form_key = _keys((await read_form(request, FORM_SECONDS, IMAGE)).fields)
     check_key(service, [*offered_keys(request), *form_key], ALSO)
-    loaded = service.model.loaded
-    return {"success": True, "models": [loaded.card.name] if loaded else [], "code": 200}
+    serving = service.models.serving
+    return {"success": True, "models": [serving.name] if serving else [], "code": 200}
 
 
 @router.post(
@@ -143,21 +143,21 @@ async def update_available() -> dict[str, Any]:
 
 async def _detect(request: Request, name: str | None) -> Response:
     service = service_of(request)
-    _, [outcome] = await detect_all(request, partial(_read, request), name)
+    _, [outcome] = await run_detection(request, partial(_read, request), name)
     return respond(to_json(_answer(outcome, service.settings)), "application/json", outcome.timings)
 
 
-async def _read(request: Request, seconds: float) -> Asked:
+async def _read(request: Request, seconds: float) -> ParsedRequest:
     service = service_of(request)
     form = await read_form(request, seconds, IMAGE)
     check_key(service, [*offered_keys(request), *_keys(form.fields)], ALSO)
     params = DetectParams(
         score_threshold=_min_confidence(form.fields),
         max_detections=service.settings.deepstack_max_predictions or None,
-        classes=_kept_classes(begun_with(request), service.settings),
+        classes=_kept_classes(pinned_model(request), service.settings),
         upscale=service.settings.deepstack_upscale,
     )
-    return Asked([form.image(*IMAGE)], params)
+    return ParsedRequest([form.image(*IMAGE)], params)
 
 
 def _keys(fields: dict[str, str]) -> list[str]:

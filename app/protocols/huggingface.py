@@ -13,10 +13,10 @@ from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import Dialect, ServiceError, UnsupportedMediaType
-from app.protocols.base import Asked, detect_all
+from app.protocols.base import ParsedRequest, run_detection
 from app.schemas.options import Fraction
 from app.serving.request import DetectParams, Outcome
-from app.transport.body import MULTIPART, before, decode_base64, media_type_of, parse_json, said
+from app.transport.body import MULTIPART, decode_base64, media_type_of, parse_json, read_within, said
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, json_body, protocol
 from app.transport.responses import names, pixel_boxes, respond, scores
 
@@ -79,25 +79,25 @@ async def model(request: Request, name: str) -> Response:
 
 
 async def _detect(request: Request, name: str | None) -> Response:
-    _, [outcome] = await detect_all(request, partial(_read, request), name)
+    _, [outcome] = await run_detection(request, partial(_read, request), name)
     return respond(to_json(_answer(outcome)), "application/json", outcome.timings)
 
 
-async def _read(request: Request, seconds: float) -> Asked:
+async def _read(request: Request, seconds: float) -> ParsedRequest:
     """The body is what it looks like: before 0.31 the client says no Content-Type, with JSON neither."""
     media_type, _ = media_type_of(request)
     if media_type == MULTIPART:
         raise UnsupportedMediaType(f"{said(media_type)}; send the image file as the body, or {SHOWN}")
-    body = await before(seconds, request.body())
+    body = await read_within(seconds, request.body())
     if media_type != "application/json" and body.lstrip()[:1] != b"{":
-        return Asked([body])
+        return ParsedRequest([body])
     return await run_in_threadpool(_of_json, body)
 
 
-def _of_json(body: bytes) -> Asked:
+def _of_json(body: bytes) -> ParsedRequest:
     given = parse_json(body, Inputs, SHOWN)
     threshold = given.parameters.threshold if given.parameters else None
-    return Asked([decode_base64(given.inputs, "inputs")], DetectParams(score_threshold=threshold))
+    return ParsedRequest([decode_base64(given.inputs, "inputs")], DetectParams(score_threshold=threshold))
 
 
 def _answer(outcome: Outcome) -> list[dict[str, Any]]:

@@ -11,11 +11,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from app.errors import Dialect, InvalidParameter, ServiceError
-from app.protocols.base import Asked, detect_all
+from app.protocols.base import ParsedRequest, run_detection
 from app.schemas.options import DetectOptions
 from app.serving.request import MAX_IMAGES, params_of
 from app.transport import openapi_examples
-from app.transport.body import before, decode_base64, media_type_of, parse_json
+from app.transport.body import decode_base64, media_type_of, parse_json, read_within
 from app.transport.context import service_of
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, json_body, protocol
 from app.transport.responses import to_wire
@@ -41,7 +41,7 @@ class Predict(BaseModel):
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked(Asked):
+class _Asked(ParsedRequest):
     options: DetectOptions = field(default_factory=DetectOptions)
 
 
@@ -74,7 +74,7 @@ register_url_convertor("model", _Name())
 )
 async def predict(request: Request, name: str) -> Response:
     """A prediction for each instance, in order, as POST /detect answers; one that fails fails them all."""
-    asked, outcomes = await detect_all(request, partial(_read, request), name)
+    asked, outcomes = await run_detection(request, partial(_read, request), name)
     answer = {"predictions": [to_wire(outcome, asked.options) for outcome in outcomes]}
     return Response(to_json(answer), media_type="application/json")
 
@@ -84,8 +84,8 @@ async def predict(request: Request, name: str) -> Response:
 )
 async def models(request: Request) -> dict[str, list[str]]:
     """The name of the loaded model, or none yet."""
-    loaded = service_of(request).model.loaded
-    return {"models": [loaded.card.name] if loaded else []}
+    serving = service_of(request).models.serving
+    return {"models": [serving.name] if serving else []}
 
 
 @router.get(
@@ -102,14 +102,14 @@ async def ready(request: Request, name: str) -> dict[str, Any]:
     """200 when the model takes work; 503 while it loads, drains or fails."""
     service = service_of(request)
     service.refuse_early()
-    service.model.current.refuse_other(name)
+    service.ready_model().refuse_other(name)
     return {"name": name, "ready": True}
 
 
 async def _read(request: Request, seconds: float) -> _Asked:
     """Whatever Content-Type the client gives: they are not agreed on one."""
     media_type_of(request)  # that the body is not compressed
-    return await run_in_threadpool(_of_json, await before(seconds, request.body()))
+    return await run_in_threadpool(_of_json, await read_within(seconds, request.body()))
 
 
 def _of_json(body: bytes) -> _Asked:

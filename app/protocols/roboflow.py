@@ -13,12 +13,12 @@ from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import DeadlineExceeded, Dialect, InvalidParameter, ServiceError
-from app.protocols.base import Asked, detect_all
+from app.protocols.base import ParsedRequest, run_detection
 from app.schemas.options import Count, Fraction
 from app.serving.request import MAX_IMAGES, DetectParams, Outcome
 from app.transport.access import check_key, offered_keys
-from app.transport.body import before, decode_base64, media_type_of, parse_json, unless_gone
-from app.transport.context import begun_with, service_of
+from app.transport.body import cancel_on_disconnect, decode_base64, media_type_of, parse_json, read_within
+from app.transport.context import pinned_model, service_of
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, json_body, protocol
 from app.transport.responses import PIXEL_DECIMALS, names, rounded, scores
 from app.transport.url_images import Fetcher
@@ -55,7 +55,7 @@ class Inference(BaseModel):
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked(Asked):
+class _Asked(ParsedRequest):
     several: bool = False
 
 
@@ -104,7 +104,7 @@ router = APIRouter(tags=["Roboflow"])
 async def infer(request: Request, api_key: Annotated[str | None, Query()] = None) -> Response:
     """One image, or a list of them answered by a list; pixels of the image, class ids as of /labels."""
     keys = [*offered_keys(request), *([api_key] if api_key else [])]
-    asked, outcomes = await detect_all(request, partial(_read, request, keys))
+    asked, outcomes = await run_detection(request, partial(_read, request, keys))
     answers = [_answer(outcome) for outcome in outcomes]
     return Response(to_json(answers if asked.several else answers[0]), media_type="application/json")
 
@@ -114,17 +114,17 @@ async def registry(request: Request, api_key: Annotated[str | None, Query()] = N
     """The name of the loaded model, or none yet: what `inference_sdk` asks before it sends an image."""
     service = service_of(request)
     check_key(service, [*offered_keys(request), *([api_key] if api_key else [])], ALSO)
-    loaded = service.model.loaded
-    known = [{"model_id": loaded.card.name, "task_type": "object-detection"}] if loaded else []
+    serving = service.models.serving
+    known = [{"model_id": serving.name, "task_type": "object-detection"}] if serving else []
     return {"models": known}
 
 
 async def _read(request: Request, keys: list[str], seconds: float) -> _Asked:
     media_type_of(request)  # that the body is not compressed
     until = asyncio.get_running_loop().time() + seconds
-    given = await run_in_threadpool(parse_json, await before(seconds, request.body()), Inference, SHOWN)
+    given = await run_in_threadpool(parse_json, await read_within(seconds, request.body()), Inference, SHOWN)
     check_key(service_of(request), [*keys, *([given.api_key] if given.api_key else [])], ALSO)
-    begun_with(request).refuse_other(given.model_id)
+    pinned_model(request).refuse_other(given.model_id)
     several = isinstance(given.image, list)
     images = given.image if isinstance(given.image, list) else [given.image]
     contents = [await _content(request, one, until) for one in images]
@@ -141,7 +141,7 @@ async def _content(request: Request, image: Image, until: float) -> bytes:
     fetcher = cast(Fetcher, request.app.state.fetcher)
     try:
         async with asyncio.timeout_at(until):
-            return await unless_gone(request, fetcher.fetch(image.value))
+            return await cancel_on_disconnect(request, fetcher.fetch(image.value))
     except TimeoutError as error:
         raise DeadlineExceeded(
             "the image did not come from its address within the request's time; send it in base64"

@@ -9,11 +9,10 @@ from pydantic import AliasChoices, BaseModel, Field
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
-from app.errors import Dialect, NotFound, ServiceError
-from app.protocols.base import Asked, detect_all
+from app.errors import RETRY_SECONDS, Dialect, NotFound, ServiceError
+from app.protocols.base import ParsedRequest, run_detection
 from app.serving.request import Outcome
-from app.serving.service import RETRY_SECONDS
-from app.transport.body import MULTIPART, before, decode_base64, media_type_of, parse_json, read_form
+from app.transport.body import MULTIPART, decode_base64, media_type_of, parse_json, read_form, read_within
 from app.transport.context import service_of
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, json_body, protocol
 from app.transport.responses import PIXEL_DECIMALS, names, respond, rounded, scores
@@ -88,7 +87,7 @@ async def ping(request: Request) -> Response:
 )
 async def predict(request: Request, name: str) -> Response:
     """The image as the body, as the file `data` of a form, or in JSON; answers name to box, and score."""
-    _, [outcome] = await detect_all(request, partial(_read, request), name)
+    _, [outcome] = await run_detection(request, partial(_read, request), name)
     return respond(to_json(_answer(outcome)), "application/json", outcome.timings)
 
 
@@ -113,16 +112,18 @@ async def predict_version(request: Request, name: str, version: str) -> Response
     return await predict(request, name)
 
 
-async def _read(request: Request, seconds: float) -> Asked:
+async def _read(request: Request, seconds: float) -> ParsedRequest:
     media_type, _ = media_type_of(request)
     if media_type == MULTIPART:
-        return Asked([(await read_form(request, seconds, IMAGE)).image(*IMAGE)])
-    body = await before(seconds, request.body())
-    return await run_in_threadpool(_of_json, body) if media_type == "application/json" else Asked([body])
+        return ParsedRequest([(await read_form(request, seconds, IMAGE)).image(*IMAGE)])
+    body = await read_within(seconds, request.body())
+    return (
+        await run_in_threadpool(_of_json, body) if media_type == "application/json" else ParsedRequest([body])
+    )
 
 
-def _of_json(body: bytes) -> Asked:
-    return Asked([decode_base64(parse_json(body, Data, '{"data": "<base64>"}').data, "data")])
+def _of_json(body: bytes) -> ParsedRequest:
+    return ParsedRequest([decode_base64(parse_json(body, Data, '{"data": "<base64>"}').data, "data")])
 
 
 def _answer(outcome: Outcome) -> list[dict[str, Any]]:

@@ -15,8 +15,8 @@ from app.serving.service import DetectionService
 from app.telemetry.logs import request_id
 from app.transport import openapi_examples
 from app.transport.access import Guarded
-from app.transport.body import read_image, read_images, unless_gone
-from app.transport.context import begin, service_of
+from app.transport.body import cancel_on_disconnect, read_image, read_images
+from app.transport.context import pin_model, service_of
 from app.transport.openapi import (
     DETECTIONS,
     EVERYWHERE,
@@ -26,7 +26,7 @@ from app.transport.openapi import (
     problems,
     query_parameters,
 )
-from app.transport.query import PARAMETER, door_priority, read_query
+from app.transport.query import PARAMETER, read_query, requested_priority
 from app.transport.responses import (
     preferred_format,
     respond,
@@ -47,13 +47,13 @@ logger = logging.getLogger(__name__)
 async def detect(request: Request) -> Response:
     """One image as multipart part `image`, as raw body or as base64 in JSON; answered in JSON, or drawn."""
     service = service_of(request)
-    await service.wait_at_door(request.state.started, door_priority(request))
+    await service.wait_for_capacity(request.state.started, requested_priority(request))
     query = read_query(request, DetectQuery)
     answer = query.format or preferred_format(request.headers.get("accept"))
     draw = answer if answer == "png" or answer == "jpeg" else None
-    plan = service.plan(params_of(query), request.state.started, draw, begin(request))
+    plan = service.plan(params_of(query), request.state.started, draw, pin_model(request))
     data = await read_image(request, plan.seconds_left())
-    outcome = await unless_gone(request, service.detect(data, plan))
+    outcome = await cancel_on_disconnect(request, service.pipeline.detect(data, plan))
     if draw is not None:
         return respond(outcome.drawn or b"", f"image/{draw}", outcome.timings)
     if answer in EXPORTS:
@@ -77,12 +77,12 @@ async def detect(request: Request) -> Response:
 async def detect_batch(request: Request) -> Response:
     """Up to 32 parts `image`, one set of options; an image that fails does so alone, as `{"error": …}`."""
     service = service_of(request)
-    await service.wait_at_door(request.state.started, door_priority(request))
+    await service.wait_for_capacity(request.state.started, requested_priority(request))
     query = read_query(request, DetectOptions)
-    plan = service.plan(params_of(query), request.state.started, model=begin(request))
+    plan = service.plan(params_of(query), request.state.started, model=pin_model(request))
     parts = await read_images(request, plan.seconds_left(), MAX_IMAGES)
-    work = asyncio.gather(*(service.detect(data, plan) for data in parts), return_exceptions=True)
-    results = [_result(outcome, query, service) for outcome in await unless_gone(request, work)]
+    work = asyncio.gather(*(service.pipeline.detect(data, plan) for data in parts), return_exceptions=True)
+    results = [_result(outcome, query, service) for outcome in await cancel_on_disconnect(request, work)]
     return Response(to_json(BatchResponse.model_construct(results=results)), media_type="application/json")
 
 

@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request, Response
 from pydantic_core import to_json
 
 from app import version
+from app.errors import RETRY_SECONDS
 from app.schemas.status import Alive, DeviceHealth, Health, Readiness
-from app.serving.service import RETRY_SECONDS
 from app.transport import openapi_examples
 from app.transport.context import service_of
 from app.transport.openapi_examples import shown
@@ -31,7 +31,8 @@ router = APIRouter(tags=["operation"])
 async def health(request: Request) -> Response:
     """200 when the service takes work, else 503; the same document in both."""
     service = service_of(request)
-    detector = service.model.loaded
+    serving = service.models.serving
+    detector = serving.detector if serving else None
     answer = Health(
         status=service.status,
         model=detector.card.name if detector else None,

@@ -21,7 +21,7 @@ from app.errors import BodyTooLarge, Draining, InvalidParameter, ServiceError, p
 from app.schemas.options import DetectOptions
 from app.serving.request import Outcome, params_of
 from app.serving.service import DetectionService
-from app.serving.streams import FATAL, Newest, outcome_of
+from app.serving.streams import FATAL, LatestFrame, outcome_of
 from app.telemetry.logs import request_id
 from app.transport.access import SUBPROTOCOL, check_origin, require_socket_key
 from app.transport.context import places_of, service_of
@@ -72,7 +72,7 @@ class _Session:
         self._socket = socket
         self._service = service
         self._query = query
-        self._frames: Newest[_Sent] = Newest()
+        self._frames: LatestFrame[_Sent] = LatestFrame()
         self._received = 0
         self._counter = service.metrics.stream_frames
 
@@ -134,7 +134,9 @@ class _Session:
         """A frame is taken when the door is open and the one before is answered: the newest that there is."""
         while True:
             await self._frames.wait()
-            refusal = await outcome_of(self._service.wait_at_door(time.monotonic(), self._query.priority))
+            refusal = await outcome_of(
+                self._service.wait_for_capacity(time.monotonic(), self._query.priority)
+            )
             frame = self._frames.take()
             outcome = await outcome_of(self._detect(frame)) if refusal is None else refusal
             taken = await self._send(self._answer(frame, outcome))
@@ -148,7 +150,7 @@ class _Session:
         most = self._service.settings.max_body_bytes
         if len(frame.data) > most:
             raise BodyTooLarge(f"the frame has more than the {most} bytes allowed; send a smaller one")
-        return await self._service.detect(
+        return await self._service.pipeline.detect(
             frame.data, self._service.plan(params_of(self._query), frame.arrived)
         )
 

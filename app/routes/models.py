@@ -18,17 +18,17 @@ router = APIRouter(tags=["catalogue"])
 def models(request: Request) -> ModelList:
     """Every model card this server knows, and which one is loaded."""
     service = service_of(request)
-    detector = service.model.loaded
-    loaded = detector.card.name if detector else None
+    serving = service.models.serving
+    loaded = serving.name if serving else None
     cards = catalogue(
         service.settings.model_dir
     )  # read afresh, in Starlette's thread pool: this is no async def
-    if detector:
-        cards[detector.card.name] = detector.card  # a card given by its path is in no folder
+    if serving:
+        cards[serving.name] = serving.card  # a card given by its path is in no folder
     entries = [
         ModelEntry(loaded=name == loaded, **card.model_dump(mode="json")) for name, card in cards.items()
     ]
-    version = detector.version if detector else None
+    version = serving.version if serving else None
     loading = service.swap.loading
     return ModelList(loaded=loaded, loaded_version=version, loading=loading, models=entries)
 
@@ -41,9 +41,7 @@ def models(request: Request) -> ModelList:
 async def labels(request: Request) -> dict[int, str]:
     """Id to name for the loaded model; without the background and the gaps in COCO's numbering."""
     service = service_of(request)
-    if service.model.loaded is None:
-        service.refuse_early()
-    return dict(service.model.current.labels)
+    return dict(service.ready_model().labels)
 
 
 LOADED = {

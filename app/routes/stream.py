@@ -15,13 +15,13 @@ from app.schemas.options import StreamFormat, StreamQuery
 from app.schemas.responses import FailedFrame, Problem, StreamEnd
 from app.serving.request import Outcome, params_of
 from app.serving.service import DetectionService
-from app.serving.streams import Answer, End, Order, detect_frames
+from app.serving.streams import EndOfStream, FrameResult, StreamSpec, detect_frames
 from app.telemetry.logs import request_id
 from app.transport.access import Guarded
-from app.transport.body import read_image, unless_gone
+from app.transport.body import cancel_on_disconnect, read_image
 from app.transport.context import places_of, service_of
 from app.transport.openapi import EVERYWHERE, FRAMES, OF_DETECTION, VIDEO_BODY, problems, query_parameters
-from app.transport.query import PARAMETER, door_priority, read_query
+from app.transport.query import PARAMETER, read_query, requested_priority
 from app.transport.responses import preferred, to_wire
 
 router = APIRouter(tags=["detection"], route_class=Guarded)
@@ -44,7 +44,7 @@ KINDS: dict[StreamFormat, str] = {
 async def detect_stream(request: Request) -> Response:
     """One file as for /detect; a line of JSON a frame, or the drawn frames, each as soon as it is there."""
     service = service_of(request)
-    await service.wait_at_door(request.state.started, door_priority(request))
+    await service.wait_for_capacity(request.state.started, requested_priority(request))
     query = read_query(request, StreamQuery)
     kind = query.format or preferred(request.headers.get("accept"), KINDS)
     plan = service.plan(params_of(query), request.state.started)
@@ -53,20 +53,20 @@ async def detect_stream(request: Request) -> Response:
         stack.enter_context(places_of(request).one(ROUTE))
         data = await read_image(request, plan.seconds_left(), ("image/", "video/"))
         answers = detect_frames(service, data, order)
-        first = await unless_gone(request, anext(answers))
-        if isinstance(first, Answer) and isinstance(first.outcome, ServiceError):
+        first = await cancel_on_disconnect(request, anext(answers))
+        if isinstance(first, FrameResult) and isinstance(first.outcome, ServiceError):
             raise first.outcome  # nothing is sent yet: it can still be the answer itself
         write = _Lines(service, query) if kind == "ndjson" else _Pictures(service, kind)
         response = _Streamed(request, write, first, answers, stack.pop_all())
     return response  # noqa: RET504  # in the block, mypy would take it that an ExitStack may swallow errors
 
 
-def _order(query: StreamQuery, kind: StreamFormat, service: DetectionService) -> Order:
+def _order(query: StreamQuery, kind: StreamFormat, service: DetectionService) -> StreamSpec:
     most = service.settings.stream_max_frames
     if query.max_frames is not None and query.max_frames > most:
         raise InvalidParameter(f"max_frames={query.max_frames}: this server answers at most {most} frames")
     draw = None if kind == "ndjson" else kind
-    return Order(params_of(query), query.every, query.max_frames or most, draw)
+    return StreamSpec(params_of(query), query.every, query.max_frames or most, draw)
 
 
 class _Lines:
@@ -79,12 +79,12 @@ class _Lines:
         self._query = query
         self._frames = 0
 
-    def __call__(self, answer: Answer | End) -> bytes:
+    def __call__(self, answer: FrameResult | EndOfStream) -> bytes:
         """The bytes of an answer."""
         return to_json(self._line(answer)) + b"\n"
 
-    def _line(self, answer: Answer | End) -> Any:
-        if isinstance(answer, End):
+    def _line(self, answer: FrameResult | EndOfStream) -> Any:
+        if isinstance(answer, EndOfStream):
             return StreamEnd(end=answer.reason, frames=self._frames)
         self._frames += 1
         if isinstance(answer.outcome, Outcome):
@@ -101,9 +101,9 @@ class _Pictures:
     def __init__(self, service: DetectionService, kind: StreamFormat) -> None:
         self._kind = kind
 
-    def __call__(self, answer: Answer | End) -> bytes:
+    def __call__(self, answer: FrameResult | EndOfStream) -> bytes:
         """The bytes of an answer."""
-        if isinstance(answer, End):
+        if isinstance(answer, EndOfStream):
             return f"--{BOUNDARY}--\r\n".encode()
         if isinstance(answer.outcome, Outcome):
             model = answer.outcome.model
@@ -127,8 +127,8 @@ class _Streamed(Response):
         self,
         request: Request,
         write: _Lines | _Pictures,
-        first: Answer | End,
-        answers: AsyncGenerator[Answer | End, None],
+        first: FrameResult | EndOfStream,
+        answers: AsyncGenerator[FrameResult | EndOfStream, None],
         held: ExitStack,
     ) -> None:
         self.status_code, self.background = 200, None
@@ -143,17 +143,17 @@ class _Streamed(Response):
         """Send until the end, or until the client has gone or takes nothing any more."""
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            answer: Answer | End | None = self._first
+            answer: FrameResult | EndOfStream | None = self._first
             while answer is not None:
                 await self._take(answer, send)
-                answer = await unless_gone(self._request, anext(self._answers, None))
+                answer = await cancel_on_disconnect(self._request, anext(self._answers, None))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._held.close()
             await self._answers.aclose()
 
-    async def _take(self, answer: Answer | End, send: Send) -> None:
-        if isinstance(answer, Answer):
+    async def _take(self, answer: FrameResult | EndOfStream, send: Send) -> None:
+        if isinstance(answer, FrameResult):
             self._count(answer)
         message = {"type": "http.response.body", "body": self._write(answer), "more_body": True}
         try:
@@ -162,7 +162,7 @@ class _Streamed(Response):
         except TimeoutError as error:
             raise ClientDisconnect from error  # it holds a place and takes nothing
 
-    def _count(self, answer: Answer) -> None:
+    def _count(self, answer: FrameResult) -> None:
         failed = isinstance(answer.outcome, ServiceError)
         frames = self._service.metrics.stream_frames
         frames.labels(route=ROUTE, outcome="failed" if failed else "answered").inc()

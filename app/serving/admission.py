@@ -21,16 +21,20 @@ from typing import Self
 from app.batching.item import HIGHEST, NORMAL
 from app.errors import Draining, Overloaded
 
-DOOR_SECONDS = 0.5  # a refused client that asks again at once costs a core; one that waits costs a socket
-DOOR_PLACES = 4  # who may wait at the door, for each place inside, of the same priority or a higher one
+ADMISSION_WAIT_SECONDS = (
+    0.5  # a refused client that asks again at once costs a core; one that waits costs a socket
+)
+ADMISSION_WAIT_SLOTS = (
+    4  # who may wait at the door, for each place inside, of the same priority or a higher one
+)
 LEAST_DOOR_PLACES = 256  # … and at any door: the crowd before a short queue is no smaller
 
 _NEWEST_WEIGHT = 0.2  # of the newest batch in the moving average: about the last ten count
 
 
-def door_places(max_queue: int) -> int:
+def admission_wait_slots(max_queue: int) -> int:
     """How many may wait at the door of a queue of that length."""
-    return max(DOOR_PLACES * max_queue, LEAST_DOOR_PLACES)
+    return max(ADMISSION_WAIT_SLOTS * max_queue, LEAST_DOOR_PLACES)
 
 
 class Permit:
@@ -51,11 +55,11 @@ class Permit:
             self._nbytes += nbytes
             self._places += places
 
-    def give_place_back(self) -> None:
+    def release_slot(self) -> None:
         """One image less to answer; the last place stays until the release."""
         if not self._released and self._places > 1:
             self._places -= 1
-            self._admission._give_places_back(1, self._priority)
+            self._admission._release_slots(1, self._priority)
 
     def release(self) -> None:
         """Give the places and the bytes back."""
@@ -127,7 +131,7 @@ class Admission:
         """Seconds per image, of all devices together."""
         return (self._seconds_per_image or 0.0) / self._devices
 
-    def share(self, devices: int) -> None:
+    def set_device_count(self, devices: int) -> None:
         """Expect so many devices to share the work from now on; at least one."""
         self._devices = max(1, devices)
 
@@ -155,7 +159,7 @@ class Admission:
             return 0.0
         return (sum(self._taken[priority:]) + images) * self._pace + self._seconds_per_batch
 
-    def refuse_if_full(self, deadline: float = math.inf, priority: int = NORMAL) -> None:
+    def check_capacity(self, deadline: float = math.inf, priority: int = NORMAL) -> None:
         """Raise Draining or Overloaded before a body is read that `admit` would refuse anyway."""
         if self._draining:
             raise Draining("the service is stopping; send the request to another instance, or later")
@@ -167,15 +171,15 @@ class Admission:
             work = f"about {self._predicted(1, priority):.1f} s of work wait"
             raise self.overloaded(f"{work}, which is more than the request's time")
 
-    async def wait_for_room(
-        self, deadline: float = math.inf, seconds: float = DOOR_SECONDS, priority: int = NORMAL
+    async def wait_for_capacity(
+        self, deadline: float = math.inf, seconds: float = ADMISSION_WAIT_SECONDS, priority: int = NORMAL
     ) -> None:
-        """Wait while there is no place or no time left; then as `refuse_if_full`.
+        """Wait while there is no place or no time left; then as `check_capacity`.
 
         The higher priority goes first, then who came first. Nothing is held for who waits: the body is not
         read yet, and the place may go to somebody else.
         """
-        crowded = sum(map(len, self._at_door[priority:])) >= door_places(self._max_queue)
+        crowded = sum(map(len, self._at_door[priority:])) >= admission_wait_slots(self._max_queue)
         full = self.full or self._too_late(deadline, priority)
         if full and not self._draining and not crowded:
             place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -185,14 +189,14 @@ class Admission:
             finally:
                 with contextlib.suppress(ValueError):  # it was called in
                     self._at_door[priority].remove(place)
-        self.refuse_if_full(deadline, priority)
+        self.check_capacity(deadline, priority)
 
     def admit(self, nbytes: int, deadline: float, priority: int = NORMAL) -> Permit:
         """Let a request in that holds so many bytes and must be answered by `deadline` (on the clock).
 
         Raises Draining, or Overloaded with the seconds after which it is worth asking again.
         """
-        self.refuse_if_full(deadline, priority)
+        self.check_capacity(deadline, priority)
         if self._depth and self._bytes + nbytes > self._max_queue_bytes:
             raise self._too_many_bytes()
         self._depth += 1
@@ -210,7 +214,7 @@ class Admission:
         known = self._seconds_per_image
         self._seconds_per_image = newest if known is None else known + weight * (newest - known)
 
-    def relearn(self) -> None:
+    def reset_estimates(self) -> None:
         """Another model runs: what is known holds until the next batch, and no longer."""
         self._stale = True
 
@@ -235,9 +239,9 @@ class Admission:
         self._bytes -= nbytes
         if self._depth == 0:
             self._empty.set()
-        self._give_places_back(places, priority)
+        self._release_slots(places, priority)
 
-    def _give_places_back(self, places: int, priority: int) -> None:
+    def _release_slots(self, places: int, priority: int) -> None:
         self._taken[priority] -= places
         for _ in range(min(places, self._max_queue - self._places)):
             self._call_in()

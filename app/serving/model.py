@@ -14,7 +14,7 @@ from app.telemetry import tracing
 from models.detections import Detections
 from models.images.decoder import Image
 from models.options import Options
-from models.tiling.tiles import Sight, Tile, Tiling, tiles_of
+from models.tiling.tiles import ResizeLimits, Tile, Tiling, tiles_of
 from models.zoo.cards import Card
 from models.zoo.classes import Classes, UnknownClass
 
@@ -100,7 +100,9 @@ class LoadedModel:
     def tiles(self, size: tuple[int, int], short: int | None, tiling: Tiling) -> tuple[Tile, ...]:
         """The tiles of an image of that (width, height), seen at `short` px; raises TooManyTiles."""
         seen = short or self.card.min_size
-        return tiles_of(size, tiling, Sight(seen, round(self.card.max_size * seen / self.card.min_size)))
+        return tiles_of(
+            size, tiling, ResizeLimits(seen, round(self.card.max_size * seen / self.card.min_size))
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,7 +121,7 @@ class Job:
 
 
 @dataclass(frozen=True, eq=False)
-class Inferred:
+class InferenceResult:
     """Detections of one image, the seconds that its batch spent on postprocessing, and that batch's span."""
 
     detections: Detections

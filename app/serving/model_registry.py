@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from weakref import WeakSet
 
-from app.batching.worker import Ran, Worker
+from app.batching.worker import RunResult, Worker
 from app.serving.interfaces import Canvas, Detector
-from app.serving.model import Inferred, Job, LoadedModel
+from app.serving.model import InferenceResult, Job, LoadedModel
 from app.telemetry import tracing
 from app.telemetry.metrics import Metrics
 from models.zoo.classes import Classes
 
 
-class Model:
+class ModelRegistry:
     """The model that serves, which arrives later and may be replaced."""
 
     def __init__(
@@ -37,35 +37,13 @@ class Model:
 
     @property
     def serving(self) -> LoadedModel | None:
-        """What new requests are answered by, or None while it loads or when it could not be loaded."""
+        """The model that answers new requests; None while it loads or where it could not be loaded."""
         return self._serving
 
     @property
     def loading(self) -> bool:
         """Whether a thread is still loading one, waited for or not."""
         return any(loader.alive for loader in self._loaders)
-
-    @property
-    def current(self) -> LoadedModel:
-        """The same; asking before it is there is a mistake of the caller."""
-        if self._serving is None:
-            raise RuntimeError("the model is not loaded")
-        return self._serving
-
-    @property
-    def loaded(self) -> Detector | None:
-        """Its detector, or None."""
-        return self._serving.detector if self._serving else None
-
-    @property
-    def detector(self) -> Detector:
-        """The first device's detector; asking before it is there is a mistake of the caller."""
-        return self.current.detector
-
-    @property
-    def devices(self) -> tuple[str, ...]:
-        """Where the model runs: cpu, cuda:0, …; none before it is there."""
-        return self._serving.devices if self._serving else ()
 
     async def load(self, model: str, max_batch: int) -> LoadedModel | Exception:
         """Load and warm up for batches of up to `max_batch`, beside whatever serves; or why that failed.
@@ -80,7 +58,7 @@ class Model:
             outcome = await loader.call([model])
         finally:
             loader.stop()
-        return outcome.results[0] if isinstance(outcome, Ran) else outcome
+        return outcome.results[0] if isinstance(outcome, RunResult) else outcome
 
     def _load_one(self, model: str, max_batch: int) -> LoadedModel:
         detectors = tuple(self._load(model))
@@ -113,9 +91,11 @@ class Model:
 
     def check(self, device: int = 0) -> None:
         """Raise if a device cannot even do what it did at its warm-up."""
-        self.current.detectors[device].warm_up(1)
+        if self._serving is None:
+            raise RuntimeError("no model is loaded")
+        self._serving.detectors[device].warm_up(1)
 
-    def run(self, jobs: list[Job], device: int = 0) -> list[Inferred]:
+    def run(self, jobs: list[Job], device: int = 0) -> list[InferenceResult]:
         """One batch of one model on a device, timed by stage; called by the batcher, on its thread."""
         stages: defaultdict[str, float] = defaultdict(float)
 
@@ -130,7 +110,7 @@ class Model:
                 batch.describe(_described(jobs))
             found = jobs[0].model.detectors[device].detect(jobs, observe)
         self._metrics.padding_ratio.observe(_padding_ratio([job.canvas for job in jobs]))
-        return [Inferred(detections, stages["postprocess"], batch) for detections in found]
+        return [InferenceResult(detections, stages["postprocess"], batch) for detections in found]
 
 
 def _described(jobs: Sequence[Job]) -> tracing.Attributes:

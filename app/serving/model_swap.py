@@ -17,8 +17,8 @@ from pathlib import Path
 from app.batching.batcher import Batcher
 from app.errors import Conflict, Draining, LoadFailed, NotFound, ServiceError
 from app.serving.admission import Admission
-from app.serving.model import Inferred, Job, LoadedModel
-from app.serving.model_registry import Model
+from app.serving.model import InferenceResult, Job, LoadedModel
+from app.serving.model_registry import ModelRegistry
 from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
 from models.zoo.cards import Card, read_card
@@ -47,7 +47,7 @@ class Identity:
 
 
 @dataclass(frozen=True)
-class Swapped:
+class SwapResult:
     """What serves now, what did before, and how many seconds the load and the warm-up took."""
 
     now: Identity
@@ -55,24 +55,24 @@ class Swapped:
     seconds: float
 
 
-class Swap:
+class ModelSwapper:
     """Replaces the model that serves; all of it is called on the event loop's thread."""
 
     def __init__(
         self,
         settings: Settings,
         metrics: Metrics,
-        model: Model,
+        models: ModelRegistry,
         admission: Admission,
-        batcher: Batcher[Job, Inferred],
+        batcher: Batcher[Job, InferenceResult],
     ) -> None:
         self._settings = settings
         self._metrics = metrics
-        self._model = model
+        self._models = models
         self._admission = admission
         self._batcher = batcher
-        self._task: asyncio.Task[Swapped | ServiceError] | None = None
-        self._farewell: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[SwapResult | ServiceError] | None = None
+        self._release_task: asyncio.Task[None] | None = None
         self._loading: str | None = None
         metrics.model_loading.set_function(lambda: self.loading is not None)
 
@@ -81,16 +81,21 @@ class Swap:
         """The name of the model that is being loaded beside the one that serves."""
         return self._loading
 
+    def _current(self) -> LoadedModel:
+        if self._models.serving is None:
+            raise RuntimeError("no model serves: there is none to replace")
+        return self._models.serving
+
     def known(self) -> dict[str, Card]:
         """The cards that may be loaded, by name, read afresh; of the serving one its own."""
         cards = catalogue(self._settings.model_dir)
         if self._settings.model.endswith(".toml"):
             own = read_card(Path(self._settings.model))
             cards[own.name] = own
-        current = self._model.current.card
+        current = self._current().card
         return cards | {current.name: current}
 
-    def begin(self, name: str) -> "asyncio.Task[Swapped | ServiceError]":
+    def begin(self, name: str) -> "asyncio.Task[SwapResult | ServiceError]":
         """Begin to load a model of that name, whoever waits; raises Conflict while another loads."""
         if self._task is not None and not self._task.done():
             raise Conflict(f"{self._loading} is being loaded; one at a time: ask again when that is done")
@@ -98,7 +103,7 @@ class Swap:
         self._task = asyncio.create_task(self._replace(name), name="swap")
         return self._task
 
-    async def load(self, name: str) -> Swapped:
+    async def load(self, name: str) -> SwapResult:
         """Serve the model of that name; raises NotFound, Conflict, LoadFailed, Draining."""
         task = self.begin(name)
         await asyncio.wait({task})  # which goes on if this caller does not
@@ -111,12 +116,12 @@ class Swap:
 
     def stop(self) -> None:
         """Take no other model any more; one that is being loaded goes on, on its thread, for nobody."""
-        for task in (self._task, self._farewell):
+        for task in (self._task, self._release_task):
             if task is not None:
                 task.cancel()
 
-    async def _replace(self, name: str) -> Swapped | ServiceError:
-        before = Identity.of(self._model.current)
+    async def _replace(self, name: str) -> SwapResult | ServiceError:
+        before = Identity.of(self._current())
         try:
             swapped = await self._load_and_switch(name)
         except ServiceError as error:
@@ -128,23 +133,23 @@ class Swap:
         self._metrics.model_swaps.labels(outcome="switched").inc()
         return swapped
 
-    async def _load_and_switch(self, name: str) -> Swapped:
-        started, before = time.monotonic(), Identity.of(self._model.current)
+    async def _load_and_switch(self, name: str) -> SwapResult:
+        started, before = time.monotonic(), Identity.of(self._current())
         source = await asyncio.to_thread(self._source, name)
-        if self._farewell is not None:
-            await asyncio.wait({self._farewell})
+        if self._release_task is not None:
+            await asyncio.wait({self._release_task})
         logger.info("loading %s; %s serves until it is ready", name, before)
         cap = self._batcher.max_batch
-        loaded = await self._model.load(source, self._settings.max_batch)
+        loaded = await self._models.load(source, self._settings.max_batch)
         if isinstance(loaded, Exception):
-            self._batcher.limit(cap)  # two models in memory may have halved it
+            self._batcher.set_max_batch(cap)  # two models in memory may have halved it
             raise _failure(name, loaded)
         if loaded.name != name:
             raise LoadFailed(f"the card of {name} names itself {loaded.name} now; load that name, or undo it")
         if self._admission.draining:
             raise _stopping()
         self._switch(loaded)
-        return Swapped(Identity.of(loaded), before, time.monotonic() - started)
+        return SwapResult(Identity.of(loaded), before, time.monotonic() - started)
 
     def _source(self, name: str) -> str:
         """The path of the card to load; a name is looked up and never a path itself. Raises NotFound."""
@@ -157,16 +162,18 @@ class Swap:
         return str(cards[name].path or name)
 
     def _switch(self, loaded: LoadedModel) -> None:
-        old, gone = self._model.current, asyncio.Event()
-        weakref.finalize(old, _tell, asyncio.get_running_loop(), gone).atexit = False
+        old, gone = self._current(), asyncio.Event()
+        weakref.finalize(old, _notify_released, asyncio.get_running_loop(), gone).atexit = False
         logger.info("switched to %s; %s answers what it has begun", loaded.summary(), Identity.of(old))
-        self._model.switch(loaded)
+        self._models.switch(loaded)
         cap = min(self._batcher.max_batch, loaded.best_batch)
-        self._batcher.limit(cap)
-        self._admission.relearn()
-        self._farewell = asyncio.create_task(self._see_off(Identity.of(old), gone, (cap, loaded.best_batch)))
+        self._batcher.set_max_batch(cap)
+        self._admission.reset_estimates()
+        self._release_task = asyncio.create_task(
+            self._release_old(Identity.of(old), gone, (cap, loaded.best_batch))
+        )
 
-    async def _see_off(self, old: Identity, gone: asyncio.Event, caps: tuple[int, int]) -> None:
+    async def _release_old(self, old: Identity, gone: asyncio.Event, caps: tuple[int, int]) -> None:
         """Wait until nothing holds the old model; then the new one may have its own cap and figures."""
         switched = time.monotonic()
         patience = self._settings.timeout_ms / 1000 + GRACE_SECONDS
@@ -177,12 +184,12 @@ class Swap:
             if not gone.is_set():
                 gc.collect()
         if self._batcher.max_batch == caps[0]:  # else it did not fit into memory
-            self._batcher.limit(caps[1])
-        self._admission.relearn()
+            self._batcher.set_max_batch(caps[1])
+        self._admission.reset_estimates()
         if not gone.is_set():
             logger.warning("%s is still held %.0f s after the switch", old, time.monotonic() - switched)
             return
-        await asyncio.to_thread(self._model.free)
+        await asyncio.to_thread(self._models.free)
         logger.info("%s has gone, %.1f s after the switch", old, time.monotonic() - switched)
 
 
@@ -190,7 +197,7 @@ def _stopping() -> Draining:
     return Draining("the service is stopping; load the model on another instance")
 
 
-def _tell(loop: asyncio.AbstractEventLoop, gone: asyncio.Event) -> None:
+def _notify_released(loop: asyncio.AbstractEventLoop, gone: asyncio.Event) -> None:
     """From whichever thread let the model go."""
     with contextlib.suppress(RuntimeError):  # the event loop has closed: nobody waits any more
         loop.call_soon_threadsafe(gone.set)

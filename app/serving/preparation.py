@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar
 
-from app.batching.item import Caller
+from app.batching.item import RequestHandle
 from app.errors import DeadlineExceeded, ImageTooLarge, InvalidParameter, from_image_error
 from app.serving.interfaces import Canvas
 from app.serving.request import Plan, Source
@@ -26,11 +26,11 @@ from models.tiling.tiles import Tile, TooManyTiles, cut
 P = ParamSpec("P")
 R = TypeVar("R")
 
-GIVEN_WAY = 10  # steps of niceness that a decoding thread has above the others
+DECODE_NICENESS = 10  # steps of niceness that a decoding thread has above the others
 
 
 @dataclass(frozen=True, eq=False)
-class Ready:
+class PreparedImage:
     """A decoded and prepared image; `size` is (width, height), `seconds` what that took.
 
     The canvas is that of the whole image. Where there are tiles, `first` is the first one's, as large as each
@@ -62,13 +62,13 @@ class Preparation:
         self._metrics = metrics
         self._limits = decoder.Limits(max_pixels=settings.max_pixels)
         threads = settings.decode_threads or os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(threads, "decode", _give_way)
+        self._pool = ThreadPoolExecutor(threads, "decode", _lower_priority)
 
     def close(self) -> None:
         """Begin nothing new; what runs is not waited for."""
         self._pool.shutdown(wait=False)
 
-    async def prepare(self, data: Source, plan: Plan, caller: Caller) -> Ready:
+    async def prepare(self, data: Source, plan: Plan, caller: RequestHandle) -> PreparedImage:
         """Decode, resize and pad; raises ServiceError."""
         try:
             ready = await self.run(plan, caller, self._prepare, data, plan)
@@ -77,13 +77,13 @@ class Preparation:
         except TooManyTiles as error:
             raise InvalidParameter(f"tile={plan.tiling.side if plan.tiling else None}: {error}") from error
         except asyncio.CancelledError:
-            if caller.first():
+            if caller.mark_finished():
                 self._metrics.cancelled.inc()
             raise
         self._metrics.stage_duration.labels(stage="decode").observe(ready.seconds)
         return ready
 
-    def _prepare(self, data: Source, plan: Plan) -> Ready:
+    def _prepare(self, data: Source, plan: Plan) -> PreparedImage:
         started = time.monotonic()
         image, tiles = self._read(data, plan)
         prepare = plan.model.prepare
@@ -91,7 +91,7 @@ class Preparation:
         first = prepare(cut(image, tiles[0]), plan.size, plan.upscale) if tiles else None
         seconds = time.monotonic() - started
         kept = self._kept(image, data, plan) if plan.draw or tiles else None
-        return Ready((image.width, image.height), canvas, kept, seconds, tiles, first)
+        return PreparedImage((image.width, image.height), canvas, kept, seconds, tiles, first)
 
     def _read(self, data: Source, plan: Plan) -> tuple[Image, tuple[Tile, ...]]:
         """The image and the tiles to cut it into, which need all of its pixels; else a draft of it may do."""
@@ -107,7 +107,7 @@ class Preparation:
         """All pixels, for the drawing or the tiles. Without either they go: nothing that waits holds more."""
         return decoder.read(data, self._limits) if image.draft and plan.draw else image
 
-    async def tile(self, ready: Ready, tile: Tile, plan: Plan, caller: Caller) -> Canvas:
+    async def tile(self, ready: PreparedImage, tile: Tile, plan: Plan, caller: RequestHandle) -> Canvas:
         """The canvas of one tile of an image."""
         if ready.first is not None and tile is ready.tiles[0]:
             return ready.first
@@ -118,7 +118,9 @@ class Preparation:
     def _cut(self, image: Image, tile: Tile, plan: Plan) -> Canvas:
         return plan.model.prepare(cut(image, tile), plan.size, plan.upscale)
 
-    async def draw(self, ready: Ready, found: Detections, plan: Plan, caller: Caller) -> bytes | None:
+    async def draw(
+        self, ready: PreparedImage, found: Detections, plan: Plan, caller: RequestHandle
+    ) -> bytes | None:
         """The image with its detections on it as a file, if the plan asks for one."""
         if ready.image is None or plan.draw is None:
             return None
@@ -126,7 +128,7 @@ class Preparation:
         return await self.run(plan, caller, drawing.encode, ready.image, found, labels, plan.draw)
 
     async def run(
-        self, plan: Plan, caller: Caller, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+        self, plan: Plan, caller: RequestHandle, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Work on a thread, within the plan's time; raises DeadlineExceeded."""
         loop = asyncio.get_running_loop()
@@ -134,12 +136,12 @@ class Preparation:
             async with asyncio.timeout(plan.seconds_left()):
                 return await loop.run_in_executor(self._pool, partial(work, *args, **kwargs))
         except TimeoutError as error:
-            if caller.first():
+            if caller.mark_finished():
                 self._metrics.deadline_exceeded.inc()
             raise late() from error
 
 
-def _give_way() -> None:
+def _lower_priority() -> None:
     """Let the device's threads go first: one decoder in their midst holds all of them up.
 
     On two cores that gave a seventh more images a second. Decoding has the time in which one of them is idle.
@@ -148,7 +150,7 @@ def _give_way() -> None:
         with contextlib.suppress(OSError):
             thread = threading.get_native_id()
             niceness = os.getpriority(os.PRIO_PROCESS, thread)
-            os.setpriority(os.PRIO_PROCESS, thread, min(19, niceness + GIVEN_WAY))
+            os.setpriority(os.PRIO_PROCESS, thread, min(19, niceness + DECODE_NICENESS))
 
 
 def late() -> DeadlineExceeded:

@@ -1,35 +1,28 @@
-"""The story of one image: admitted, decoded, prepared, batched, answered. Knows neither HTTP nor torch."""
+"""The life cycle of the service: load, take requests, drain, close. Knows neither HTTP nor torch."""
 
 import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Literal, ParamSpec, TypeVar
 
 from app.batching.batcher import Batcher
-from app.batching.device import Condition
-from app.batching.item import NORMAL, Answered, Caller, Closed, Expired, Shed
-from app.errors import Draining, Failing, Loading, Overloaded, ServiceError
-from app.serving.admission import Admission, Permit
-from app.serving.interfaces import Canvas
-from app.serving.model import Inferred, Job, LoadedModel
-from app.serving.model_registry import Model
-from app.serving.model_swap import Swap, Swapped
-from app.serving.pipeline import end_wait, timings_of
-from app.serving.preparation import Preparation, Ready, late, too_large
-from app.serving.request import DetectParams, DrawnFormat, Outcome, Plan, Source, plan_of
-from app.serving.tiling import BATCHES, Steps, infer_tiles
+from app.batching.device import DeviceStatus
+from app.batching.item import NORMAL, RequestHandle
+from app.errors import RETRY_SECONDS, Draining, Failing, Loading, ServiceError
+from app.serving.admission import Admission
+from app.serving.model import InferenceResult, Job, LoadedModel
+from app.serving.model_registry import ModelRegistry
+from app.serving.model_swap import ModelSwapper, SwapResult
+from app.serving.pipeline import Pipeline, count_refusals
+from app.serving.preparation import Preparation
+from app.serving.request import DetectParams, DrawnFormat, Plan, plan_of
 from app.settings.settings import Settings
-from app.telemetry import tracing
 from app.telemetry.metrics import Metrics
-from models.options import Options
 
 State = Literal["loading", "ok", "draining", "failing"]
 Status = State | Literal["degraded"]
-
-RETRY_SECONDS = 2.0  # when to ask again for a service that is loading, draining or failing
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -37,23 +30,24 @@ logger = logging.getLogger(__name__)
 
 
 class DetectionService:
-    """Takes images and answers detections; one per process."""
+    """Takes requests while it can; `pipeline` answers them."""
 
     def __init__(
         self,
         settings: Settings,
         metrics: Metrics,
-        model: Model,
+        models: ModelRegistry,
         admission: Admission,
-        batcher: Batcher[Job, Inferred],
+        batcher: Batcher[Job, InferenceResult],
     ) -> None:
         self.settings = settings
         self.metrics = metrics
-        self.model = model
+        self.models = models
         self._admission = admission
         self._batcher = batcher
         self._preparation = Preparation(settings, metrics)
-        self.swap = Swap(settings, metrics, model, admission, batcher)
+        self.pipeline = Pipeline(metrics, admission, batcher, self._preparation, self._refusal)
+        self.swap = ModelSwapper(settings, metrics, models, admission, batcher)
         self._startup: asyncio.Task[None] | None = None
         self._born = time.monotonic()
         self._stop_by = math.inf
@@ -76,9 +70,9 @@ class DetectionService:
         return "degraded" if out and self.state == "ok" else self.state
 
     @property
-    def devices(self) -> list[tuple[str, Condition]]:
+    def devices(self) -> list[tuple[str, DeviceStatus]]:
         """Each device that the model was loaded on, and how it fares."""
-        names = self.model.devices  # none before loading
+        names = self.models.serving.devices if self.models.serving else ()
         return list(zip(names, self._batcher.conditions, strict=False))
 
     @property
@@ -112,21 +106,21 @@ class DetectionService:
             await asyncio.wait({self._startup})
 
     async def _become_ready(self) -> None:
-        loaded = await self.model.load(self.settings.model, self.settings.max_batch)
+        loaded = await self.models.load(self.settings.model, self.settings.max_batch)
         if isinstance(loaded, Exception):
             # A ValueError (a card, weights, a device) or OSError says it all; anything else needs its trace.
             told = isinstance(loaded, ValueError | OSError)
             logger.error("the model cannot be loaded: %s", loaded, exc_info=None if told else loaded)
             return
-        self.model.switch(loaded)
-        self._batcher.limit(loaded.best_batch)
+        self.models.switch(loaded)
+        self._batcher.set_max_batch(loaded.best_batch)
         await self._batcher.start()
         self.ready_at = time.monotonic()
 
     @property
     def failed_to_load(self) -> bool:
         """Whether there is no model and none will come."""
-        return self._startup is not None and self._startup.done() and self.model.loaded is None
+        return self._startup is not None and self._startup.done() and self.models.serving is None
 
     @property
     def drain_seconds_left(self) -> float:
@@ -146,11 +140,11 @@ class DetectionService:
             self._startup.cancel()
         finished = await self._batcher.close(self.drain_seconds_left)
         self._preparation.close()
-        self.settled = finished and not self.model.loading
+        self.settled = finished and not self.models.loading
 
     # another model
 
-    async def load_model(self, name: str) -> Swapped:
+    async def load_model(self, name: str) -> SwapResult:
         """Serve the model of that name instead, once it is warm; raises ServiceError, and nothing changes."""
         if (refusal := self._refusal()) is not None:
             raise refusal
@@ -161,9 +155,15 @@ class DetectionService:
         try:
             if (refusal := self._refusal()) is not None:
                 raise refusal
-            self.swap.begin(self.model.current.name)
+            self.swap.begin(self.ready_model().name)
         except ServiceError as error:
             logger.warning("nothing is loaded again: %s", error.detail)
+
+    def ready_model(self) -> LoadedModel:
+        """The model that serves; raises Loading or Failing where there is none."""
+        if self.models.serving is None:
+            raise self._refusal() or Loading("the model is being loaded; ask again soon", RETRY_SECONDS)
+        return self.models.serving
 
     # the way in
 
@@ -172,9 +172,9 @@ class DetectionService:
         refusal = self._refusal()
         if refusal is not None:
             raise refusal
-        self._admission.refuse_if_full()
+        self._admission.check_capacity()
 
-    async def wait_at_door(self, started: float, asked: int | None = None) -> None:
+    async def wait_for_capacity(self, started: float, asked: int | None = None) -> None:
         """As `refuse_early`, but where only room is missing a moment later: nothing is read or held yet.
 
         Where no place is free, the newest of the lowest priority in the queue gives its own up for a higher.
@@ -185,17 +185,10 @@ class DetectionService:
             raise refusal
         if self._admission.full:
             self._batcher.shed(priority)
-        with self._counted(priority):
-            await self._admission.wait_for_room(started + self.settings.timeout_ms / 1000, priority=priority)
-
-    @contextmanager
-    def _counted(self, priority: int) -> Iterator[None]:
-        """Count a refusal for want of room or time."""
-        try:
-            yield
-        except Overloaded:
-            self.metrics.by_priority.labels(priority=priority, outcome="refused").inc()
-            raise
+        with count_refusals(self.metrics, priority):
+            await self._admission.wait_for_capacity(
+                started + self.settings.timeout_ms / 1000, priority=priority
+            )
 
     def _refusal(self) -> ServiceError | None:
         match self.state:
@@ -207,7 +200,7 @@ class DetectionService:
                 return Draining(
                     "the service is stopping; send the request to another instance", RETRY_SECONDS
                 )
-            case "failing" if self.model.loaded is None:
+            case "failing" if self.models.serving is None:
                 return Failing(
                     "the model could not be loaded; the service's log has the reason", RETRY_SECONDS
                 )
@@ -225,74 +218,8 @@ class DetectionService:
 
         `model`: the one that the request began with, where that was before; else the one that serves.
         """
-        return plan_of(params, model or self.model.current, self.settings, started, draw)
-
-    # one image
-
-    async def detect_all(self, sources: Sequence[Source], plan: Plan) -> list[Outcome]:
-        """As `detect`, of several images in their order; if some fail, raises the first one's error."""
-        work = (self.detect(source, plan) for source in sources)
-        outcomes = []
-        for outcome in await asyncio.gather(*work, return_exceptions=True):
-            if isinstance(outcome, BaseException):
-                raise outcome
-            outcomes.append(outcome)
-        return outcomes
-
-    async def detect(self, data: Source, plan: Plan) -> Outcome:
-        """Detect objects in an image; every way to fail that is not a bug is a ServiceError."""
-        held = len(data) if isinstance(data, bytes) else data.nbytes
-        caller = Caller(priority=plan.priority)
-        with self._counted(plan.priority):
-            permit = self._admission.admit(held, plan.deadline, plan.priority)
-        self.metrics.by_priority.labels(priority=plan.priority, outcome="accepted").inc()
-        with permit:
-            with tracing.span("decode"):
-                ready = await self._preparation.prepare(data, plan, caller)
-            permit.grow(ready.nbytes(self._tiles_at_once), len(ready.tiles))
-            answered = await self._answer(ready, plan, caller, permit)
-            found = answered.result.detections
-            drawn = await self._preparation.draw(ready, found, plan, caller)
-        self.metrics.count_detections(plan.model.name, len(found))
-        return Outcome(plan.model, ready.size, found, timings_of(ready, answered, plan), drawn)
-
-    async def _answer(self, ready: Ready, plan: Plan, caller: Caller, permit: Permit) -> Answered[Inferred]:
-        """Through the queue: the image as one job, or where it is cut into tiles one for each of them."""
-        if not ready.tiles:
-            return await self._infer(ready.canvas, plan.options, plan, caller)
-        steps = Steps(
-            prepare=lambda tile: self._preparation.tile(ready, tile, plan, caller),
-            infer=lambda canvas, options: self._infer(canvas, options, plan, caller),
-            merge=lambda work: self._preparation.run(plan, caller, work),
-            done=permit.give_place_back,
-        )
-        return await infer_tiles(ready.canvas, ready.tiles, plan.options, steps, self._tiles_at_once)
+        return plan_of(params, model or self.ready_model(), self.settings, started, draw)
 
     async def on_thread(self, plan: Plan, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run what would hold up the event loop on a decoding thread; raises DeadlineExceeded."""
-        return await self._preparation.run(plan, Caller(), work, *args, **kwargs)
-
-    @property
-    def _tiles_at_once(self) -> int:
-        return BATCHES * self._batcher.max_batch
-
-    async def _infer(
-        self, canvas: Canvas, options: Options, plan: Plan, caller: Caller
-    ) -> Answered[Inferred]:
-        job = Job(canvas, options, plan.model, tracing.current.get())
-        try:
-            with tracing.span("queue") as waiting:
-                answered = await self._batcher.submit(job, job.key, plan.deadline, caller)
-                if waiting is not None:
-                    end_wait(waiting, answered)
-        except Expired as error:
-            raise late() from error
-        except Shed as error:
-            raise self._admission.overloaded(str(error)) from error
-        except Closed as error:
-            raise self._refusal() or Draining("the service is stopping", RETRY_SECONDS) from error
-        except MemoryError as error:
-            raise too_large(canvas) from error
-        self.metrics.stage_duration.labels(stage="queue").observe(answered.queued)
-        self.metrics.priority_wait.labels(priority=caller.priority).observe(answered.queued)
-        return answered
+        return await self._preparation.run(plan, RequestHandle(), work, *args, **kwargs)

@@ -36,7 +36,7 @@ RETRY_SECONDS = 5.0  # after which a place may be free: nobody knows how long a 
 logger = logging.getLogger(__name__)
 
 
-class Places:
+class StreamSlots:
     """The streams that are open, of so many that may be."""
 
     def __init__(self, at_most: int, metrics: Metrics) -> None:
@@ -60,7 +60,7 @@ class Places:
             self._metrics.streams.labels(route=route).dec()
 
 
-class Newest(Generic[T]):
+class LatestFrame(Generic[T]):
     """A place for one: whoever comes while another waits takes its place."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Newest(Generic[T]):
 
 
 @dataclass(frozen=True)
-class Order:
+class StreamSpec:
     """What is to be done with the frames of a file: every `every`-th, `at_most` of them."""
 
     params: DetectParams
@@ -100,7 +100,7 @@ class Order:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class FrameResult:
     """What came of one frame; `index` counts the skipped ones too."""
 
     index: int
@@ -109,15 +109,15 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class End:
+class EndOfStream:
     """Why there are no more answers."""
 
     reason: Literal["complete", "max_frames", "error"]
 
 
 async def detect_frames(
-    service: DetectionService, data: bytes, order: Order
-) -> AsyncGenerator[Answer | End, None]:
+    service: DetectionService, data: bytes, order: StreamSpec
+) -> AsyncGenerator[FrameResult | EndOfStream, None]:
     """The answers of a file's frames, each frame decoded when the one before has been taken; then an End."""
     frames = read_frames(data, Limits(service.settings.max_pixels), order.every)
     index = answered = 0
@@ -125,16 +125,16 @@ async def detect_frames(
         plan = service.plan(order.params, time.monotonic(), order.draw)
         found = await outcome_of(_next(service, frames, plan))
         if isinstance(found, ServiceError):
-            yield Answer(index, None, found)
-            yield End("error")
+            yield FrameResult(index, None, found)
+            yield EndOfStream("error")
             return
         if found is None or answered == order.at_most:
-            yield End("complete" if found is None else "max_frames")
+            yield EndOfStream("complete" if found is None else "max_frames")
             return
         outcome = await outcome_of(_detect(service, found, plan))
-        yield Answer(found.index, found.seconds, outcome)
+        yield FrameResult(found.index, found.seconds, outcome)
         if isinstance(outcome, FATAL):
-            yield End("error")
+            yield EndOfStream("error")
             return
         index, answered = found.index + order.every, answered + 1
 
@@ -162,7 +162,7 @@ async def _detect(service: DetectionService, frame: Frame, plan: Plan) -> Outcom
     """As the service does; a frame for which there is no place waits for one while it has time."""
     while True:
         try:
-            return await service.detect(frame.pixels, plan)
+            return await service.pipeline.detect(frame.pixels, plan)
         except Overloaded as error:
             pause = error.retry_after or 1.0
             if pause >= plan.seconds_left():

@@ -5,60 +5,54 @@ memory. The first that fails, or the request's end, takes all the others out of 
 """
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 
-from app.batching.item import Answered
+from app.batching.item import Completed
 from app.serving.interfaces import Canvas
-from app.serving.model import Inferred
+from app.serving.model import InferenceResult
+from app.serving.preparation import PreparedImage
 from models.detections import Detections
 from models.options import Options
 from models.tiling.tiles import Tile, merge, tile_options
 
 BATCHES = 2  # whose tiles are prepared at once: one that runs, one that is next
 
-
-@dataclass(frozen=True)
-class Steps:
-    """What becomes of a tile: its canvas is made, then inferred; `done` follows each of them."""
-
-    prepare: Callable[[Tile], Awaitable[Canvas]]
-    infer: Callable[[Canvas, Options], Awaitable[Answered[Inferred]]]
-    merge: Callable[[Callable[[], Detections]], Awaitable[Detections]]  # on a thread
-    done: Callable[[], None]
+Infer = Callable[[Canvas, Options], Awaitable[Completed[InferenceResult]]]
 
 
 async def infer_tiles(
-    whole: Canvas, tiles: Sequence[Tile], options: Options, steps: Steps, at_once: int
-) -> Answered[Inferred]:
-    """One answer from the whole image and its tiles, `at_once` of them at a time; raises the first error.
+    prepared: PreparedImage,
+    options: Options,
+    cut: Callable[[int], Awaitable[Canvas]],
+    infer: Infer,
+    at_once: int,
+) -> list[Completed[InferenceResult]]:
+    """Results of the whole image, then of each tile, `at_once` of them at a time; raises the first error.
 
-    Its times: until the first one ran, and from then to the merged answer.
+    `cut` makes the canvas of a tile by its index.
     """
-    started = time.monotonic()
-    asked = tile_options(options)
-    room = asyncio.Semaphore(at_once)
+    per_tile = tile_options(options)
+    free = asyncio.Semaphore(at_once)
 
-    async def infer(canvas: Canvas) -> Answered[Inferred]:
-        answered = await steps.infer(canvas, asked)
-        steps.done()
-        return answered
+    async def infer_tile(index: int) -> Completed[InferenceResult]:
+        async with free:
+            return await infer(await cut(index), per_tile)
 
-    async def infer_tile(tile: Tile) -> Answered[Inferred]:
-        async with room:
-            return await infer(await steps.prepare(tile))
+    async def infer_whole() -> Completed[InferenceResult]:
+        return await infer(prepared.canvas, per_tile)
 
     try:
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(infer(whole))]
-            tasks += [group.create_task(infer_tile(tile)) for tile in tiles]
+            tasks = [group.create_task(infer_whole())]
+            tasks += [group.create_task(infer_tile(index)) for index in range(len(prepared.tiles))]
     except ExceptionGroup as failed:
         raise failed.exceptions[0] from failed
-    first, *others = [task.result() for task in tasks]
-    parts = [answered.result.detections for answered in others]
-    inferred = time.monotonic()
-    found = await steps.merge(lambda: merge(first.result.detections, parts, tiles, options))
-    ended = time.monotonic()
-    queued = min(first.queued, *(answered.queued for answered in others))
-    return Answered(Inferred(found, ended - inferred), queued, ended - started - queued)
+    return [task.result() for task in tasks]
+
+
+def merge_tiles(
+    parts: Sequence[Completed[InferenceResult]], tiles: Sequence[Tile], options: Options
+) -> Detections:
+    """The detections of the whole image and of its tiles as one answer."""
+    whole, *found = [part.result.detections for part in parts]
+    return merge(whole, found, tiles, options)

@@ -32,11 +32,11 @@ async def read_image(request: Request, seconds: float, kinds: tuple[str, ...] = 
     """The one file of the request, sent as its Content-Type says; waits at most `seconds` for the body."""
     media_type, options = media_type_of(request)
     if media_type == MULTIPART:
-        return (await before(seconds, _image_parts(request, options, at_most=1)))[0]
+        return (await read_within(seconds, _image_parts(request, options, at_most=1)))[0]
     if media_type == "application/json":
-        return await run_in_threadpool(_image_of_json, await before(seconds, request.body()))
+        return await run_in_threadpool(_image_of_json, await read_within(seconds, request.body()))
     if media_type.startswith(kinds) or media_type == "application/octet-stream":
-        return await before(seconds, request.body())
+        return await read_within(seconds, request.body())
     raise UnsupportedMediaType(f"{said(media_type)}; send {MEDIA_TYPES}")
 
 
@@ -45,7 +45,7 @@ async def read_images(request: Request, seconds: float, at_most: int) -> list[by
     media_type, options = media_type_of(request)
     if media_type != MULTIPART:
         raise UnsupportedMediaType(f"{said(media_type)}; send {MULTIPART} with 1 to {at_most} parts `image`")
-    return await before(seconds, _image_parts(request, options, at_most))
+    return await read_within(seconds, _image_parts(request, options, at_most))
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ async def read_form(request: Request, seconds: float, image_names: tuple[str, ..
     media_type, options = media_type_of(request)
     if media_type != MULTIPART:
         raise UnsupportedMediaType(f"{said(media_type)}; send {MULTIPART} with a file `{image_names[0]}`")
-    parts = await before(seconds, read_parts(request, options, _admit_any))
+    parts = await read_within(seconds, read_parts(request, options, _admit_any))
     is_file = [part.filename is not None or part.name in image_names for part in parts]
     return Form(
         {
@@ -88,7 +88,7 @@ def _admit_any(name: str, already: int) -> None:
         )
 
 
-async def unless_gone(request: Request, work: Awaitable[R]) -> R:
+async def cancel_on_disconnect(request: Request, work: Awaitable[R]) -> R:
     """Await `work`, with the body read; cancel it and raise ClientDisconnect as soon as the client leaves."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))
@@ -109,7 +109,7 @@ async def _disconnected(request: Request) -> None:
         pass
 
 
-async def before(seconds: float, body: Awaitable[R]) -> R:
+async def read_within(seconds: float, body: Awaitable[R]) -> R:
     """The request's body, if it arrives within so many seconds; raises DeadlineExceeded."""
     try:
         async with asyncio.timeout(seconds):

@@ -6,7 +6,7 @@ from starlette.requests import HTTPConnection
 
 from app.serving.model import LoadedModel
 from app.serving.service import DetectionService
-from app.serving.streams import Places
+from app.serving.streams import StreamSlots
 
 
 def service_of(request: HTTPConnection) -> DetectionService:
@@ -14,17 +14,17 @@ def service_of(request: HTTPConnection) -> DetectionService:
     return cast(DetectionService, request.app.state.service)
 
 
-def begin(request: HTTPConnection) -> LoadedModel:
+def pin_model(request: HTTPConnection) -> LoadedModel:
     """The model that answers this request wholly, whatever serves later; its answer's headers name it."""
-    request.state.model = model = service_of(request).model.current
+    request.state.model = model = service_of(request).ready_model()
     return model
 
 
-def begun_with(request: HTTPConnection) -> LoadedModel:
+def pinned_model(request: HTTPConnection) -> LoadedModel:
     """The model of a request that has begun."""
     return cast(LoadedModel, request.state.model)
 
 
-def places_of(request: HTTPConnection) -> Places:
+def places_of(request: HTTPConnection) -> StreamSlots:
     """The places for streams that `create_app` built."""
-    return cast(Places, request.app.state.places)
+    return cast(StreamSlots, request.app.state.places)

@@ -33,7 +33,7 @@ def header_priority(request: HTTPConnection) -> int | None:
     return number
 
 
-def door_priority(request: HTTPConnection) -> int:
+def requested_priority(request: HTTPConnection) -> int:
     """With which a request waits at the door: what its head says, before anybody has checked it."""
     said = request.query_params.get("priority") or request.headers.get(HEADER, "")
     return _KNOWN.get(said.strip(), NORMAL)

@@ -12,7 +12,7 @@ import httpx
 from rcnn_client import exchange
 from rcnn_client.concurrency import bar, check, in_order, in_order_async
 from rcnn_client.errors import ClientError, Unreachable
-from rcnn_client.exchange import Options, Patience, Picture, Reply, Send, Talk, Which
+from rcnn_client.exchange import FrameSelection, Options, Picture, Reply, RetryPolicy, Send, Talk
 from rcnn_client.result import Frame, Result
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class Client:
 
         429 and 503 are tried again when Retry-After says, a lost connection after a growing pause.
         """
-        self._patience = Patience(timeout, retries, deadline)
+        self._patience = RetryPolicy(timeout, retries, deadline)
         self._http = httpx.Client(
             base_url=exchange.checked(url),
             headers=exchange.headers(api_key),
@@ -75,7 +75,7 @@ class Client:
         A frame that fails alone has its error; raises ClientError, OSError. Who leaves it ends it.
         """
         request = exchange.frames(
-            self._http, exchange.content(file), options, Which(every=every, max_frames=max_frames)
+            self._http, exchange.content(file), options, FrameSelection(every=every, max_frames=max_frames)
         )
         begun = exchange.ask(request, exchange.read_stream, self._patience, time.monotonic, stream=True)
         with closing(self._hold(begun, self._closed)) as response:
@@ -167,7 +167,7 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """As of `Client`."""
-        self._patience = Patience(timeout, retries, deadline)
+        self._patience = RetryPolicy(timeout, retries, deadline)
         self._http = httpx.AsyncClient(
             base_url=exchange.checked(url),
             headers=exchange.headers(api_key),
@@ -206,7 +206,9 @@ class AsyncClient:
     ) -> AsyncGenerator[Frame, None]:
         """As of `Client`; who leaves it before its end closes it (`contextlib.aclosing`)."""
         content = await asyncio.to_thread(exchange.content, file)
-        request = exchange.frames(self._http, content, options, Which(every=every, max_frames=max_frames))
+        request = exchange.frames(
+            self._http, content, options, FrameSelection(every=every, max_frames=max_frames)
+        )
         begun = exchange.ask(request, exchange.read_stream, self._patience, time.monotonic, stream=True)
         async with aclosing(await self._hold(begun)) as response:
             try:

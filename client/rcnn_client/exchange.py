@@ -57,7 +57,7 @@ class Options(TypedDict, total=False):
     tile_overlap: float | None
 
 
-class Which(TypedDict):
+class FrameSelection(TypedDict):
     """Of a file's frames, each `every`-th, and at most so many."""
 
     every: int
@@ -65,7 +65,7 @@ class Which(TypedDict):
 
 
 @dataclass(frozen=True)
-class Patience:
+class RetryPolicy:
     """How long to go on: seconds a try, tries after the first, seconds for all of them with their pauses."""
 
     timeout: float
@@ -105,7 +105,7 @@ Talk = Generator[Send | Sleep, Reply, T]
 def ask(
     request: httpx.Request,
     read: Callable[[httpx.Response], T],
-    patience: Patience,
+    patience: RetryPolicy,
     clock: Callable[[], float],
     stream: bool = False,
 ) -> Talk[T]:
@@ -166,7 +166,7 @@ def detection(http: httpx.Client | httpx.AsyncClient, image: bytes, options: Opt
 
 
 def frames(
-    http: httpx.Client | httpx.AsyncClient, file: bytes, options: Options, which: Which
+    http: httpx.Client | httpx.AsyncClient, file: bytes, options: Options, which: FrameSelection
 ) -> httpx.Request:
     """The request of a detection in each of a file's frames."""
     return _post(http, "detect/stream", file, "application/x-ndjson", {**options, **which})

@@ -11,7 +11,7 @@ from models.engines.conversion import Parts
 from models.engines.openvino_import import ov
 from models.engines.openvino_nms import OpenVINONMS
 from models.engines.protocol import DenseOutput
-from models.ops.scratch import Room
+from models.ops.scratch import ScratchBuffer
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: what is not quantized stays fp32
 KNOWN_SHAPES = 1024  # of batches; canvas keys times batch sizes
@@ -67,7 +67,7 @@ class _Reusing:
     def __init__(self, model: ov.CompiledModel) -> None:
         self._model = model
         self._request = model.create_infer_request()
-        self._rooms = [Room() for _ in model.outputs]
+        self._rooms = [ScratchBuffer() for _ in model.outputs]
         self._shapes: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
 
     def __call__(self, tensor: Tensor) -> Sequence[Tensor]:

@@ -130,11 +130,11 @@ def decode(
 
 def open_picture(data: bytes, limits: Limits) -> ImageFile:
     """An encoded image with its header checked, nothing decoded yet. Raises as `decode` does."""
-    _hush_pillow()
+    _silence_pillow_warnings()
     header = _read_header(data)
     for size in header.sizes:
         check_size(size, limits)
-    with blaming_the_data(header.format):
+    with decoder_errors(header.format):
         return _OPENERS[header.format](BytesIO(without_exif(data) if header.format == "AVIF" else data))
 
 
@@ -147,10 +147,10 @@ def render(
     """The image that an opened picture stands at, or what is decoded of it. Raises as `decode` does."""
     size, format = picture.size, str(picture.format)
     check_size(size, limits)
-    with blaming_the_data(format):
+    with decoder_errors(format):
         scale = begin_draft(picture, canvas_limits) if canvas_limits and decoded is None else 1
     _check_tiles(picture)
-    with blaming_the_data(format):
+    with decoder_errors(format):
         if decoded is None:
             picture.load()
         orientation = orientation_of(picture)  # of a loaded TIFF there is none left
@@ -193,7 +193,7 @@ def _read_header(data: bytes) -> Header:
 
 
 @contextmanager
-def blaming_the_data(format: str) -> Iterator[None]:
+def decoder_errors(format: str) -> Iterator[None]:
     """Turn what Pillow raises into an ImageError that shows nothing of Pillow."""
     try:
         yield
@@ -228,7 +228,7 @@ def _check_tiles(picture: ImageFile) -> None:
         raise InvalidImage(f"the image has strips or tiles that overlap; {_ADVICE}")
 
 
-def _hush_pillow() -> None:
+def _silence_pillow_warnings() -> None:
     """Ignore Pillow's warnings of odd metadata, for good: ignoring them for a while is not thread-safe."""
     if _HUSH not in warnings.filters:
         with _hush_lock:

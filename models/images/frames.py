@@ -22,8 +22,8 @@ from models.images.decoder import (
     InvalidImage,
     Limits,
     Pixels,
-    blaming_the_data,
     check_size,
+    decoder_errors,
     open_picture,
     render,
 )
@@ -152,7 +152,7 @@ def _turn_to(picture: ImageFile, index: int, pages: Iterator[Any] | None, limits
             check_size(size, limits)
     except HeaderError as error:
         raise InvalidImage(f"page {index + 1} has {error}; save the document again") from error
-    with blaming_the_data(str(picture.format)):
+    with decoder_errors(str(picture.format)):
         try:
             picture.seek(index)
         except EOFError:

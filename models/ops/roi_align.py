@@ -19,7 +19,7 @@ from torchvision.ops import roi_align as torchvision_roi_align
 from torchvision.ops import roi_pool as torchvision_roi_pool
 from torchvision.ops.poolers import LevelMapper
 
-from models.ops.scratch import Room
+from models.ops.scratch import ScratchBuffer
 
 AT_ONCE = 2**21  # floats that a CPU kernel makes at a time: 8 MB, for which the C library reuses its memory
 
@@ -57,7 +57,7 @@ def roi_align(
     proposals: Sequence[Tensor],
     canvas: tuple[int, int],
     config: RoIAlignConfig,
-    room: Room | None = None,
+    room: ScratchBuffer | None = None,
 ) -> Tensor:
     """Pool each proposal from its level: (R, C, side, side), images' proposals one after another.
 

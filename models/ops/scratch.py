@@ -12,7 +12,7 @@ from torch import Tensor
 KEPT = 2**26  # floats, 256 MB; more is not held between batches
 
 
-class Room:
+class ScratchBuffer:
     """float32 tensors on the CPU in memory that it keeps; one is valid until the next is asked for."""
 
     def __init__(self) -> None:

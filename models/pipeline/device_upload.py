@@ -15,7 +15,7 @@ from models.images.decoder import Image
 from models.pipeline.canvas import Canvas, prepare
 
 
-class Upload:
+class DeviceUpload:
     """Makes canvases for a device, on any thread, and batches of them on the thread that computes."""
 
     def __init__(self, device: torch.device) -> None:

@@ -9,7 +9,7 @@ import torch
 Observe = Callable[[str, float], None]
 
 
-class Stages:
+class StageTimer:
     """Times the stages of one batch and reports them at its end, in order, in seconds.
 
     A CUDA device works on after its launches return. There marks go along with the work, and are read when

@@ -9,7 +9,7 @@ from models.detections import Detections
 from models.detector import Detector, Job
 from models.images.decoder import Image
 from models.options import Options
-from models.tiling.tiles import Sight, Tile, Tiling, cut, merge, tile_options, tiles_of
+from models.tiling.tiles import ResizeLimits, Tile, Tiling, cut, merge, tile_options, tiles_of
 
 
 def tiles_for(detector: Detector, image: Image, tiling: Tiling, size: int | None = None) -> tuple[Tile, ...]:
@@ -17,7 +17,7 @@ def tiles_for(detector: Detector, image: Image, tiling: Tiling, size: int | None
 
     `size`: px of the short side at which images and tiles are seen, as of `detector.prepare`.
     """
-    return tiles_of((image.width, image.height), tiling, Sight(*detector.card.canvas_limits(size)))
+    return tiles_of((image.width, image.height), tiling, ResizeLimits(*detector.card.canvas_limits(size)))
 
 
 def detect_tiled(

@@ -47,7 +47,7 @@ class Tiling:
 
 
 @dataclass(frozen=True)
-class Sight:
+class ResizeLimits:
     """How the network sees an image: short side in px, and what the long side may have at most."""
 
     min_size: int
@@ -73,7 +73,7 @@ class Tile:
         return self.left, self.top, self.left + self.width, self.top + self.height
 
 
-def tiles_of(size: tuple[int, int], tiling: Tiling, sight: Sight) -> tuple[Tile, ...]:
+def tiles_of(size: tuple[int, int], tiling: Tiling, sight: ResizeLimits) -> tuple[Tile, ...]:
     """The tiles of an image of that (width, height), row by row; none where it needs no more than one.
 
     `auto` takes the side at which the network sees every pixel, a larger one where those would be too many;

@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from models.datasets import AnnotatedImage, DatasetError
 from models.images.decoder import ImageError, Limits, decode
 from models.training.augment import Augmentation, Sample, augment, mosaic, to_sample, turned
-from models.training.distributed import ALONE, Place
+from models.training.distributed import SINGLE_PROCESS, ProcessRank
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +37,7 @@ class BatchPlan:
     seed: int
     augmentation: Augmentation
     whole_from: int | None = None
-    place: Place = ALONE  # several processes share each batch out
+    place: ProcessRank = SINGLE_PROCESS  # several processes share each batch out
 
     def change(self, number: int) -> Augmentation:
         """What may be done to the images of that batch."""

@@ -9,7 +9,7 @@ from torch import distributed, nn
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessRank:
     """Which of how many processes this is; the first one alone validates, logs and writes."""
 
     rank: int = 0
@@ -21,21 +21,21 @@ class Place:
         return self.rank == 0
 
 
-ALONE = Place()
+SINGLE_PROCESS = ProcessRank()
 
 
-def place() -> Place:
+def place() -> ProcessRank:
     """This process among those that train together."""
     if not (distributed.is_available() and distributed.is_initialized()):
-        return ALONE
-    return Place(distributed.get_rank(), distributed.get_world_size())
+        return SINGLE_PROCESS
+    return ProcessRank(distributed.get_rank(), distributed.get_world_size())
 
 
 @contextmanager
-def joined() -> Iterator[Place]:
+def joined() -> Iterator[ProcessRank]:
     """Meet the other processes where torchrun has started several; part from them at the end."""
     if not (distributed.is_available() and distributed.is_torchelastic_launched()):
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
     try:

@@ -92,7 +92,7 @@ def _open(
     if arguments.url is not None:
         with open_service(arguments.url, arguments.api_key) as client:
             try:
-                client.refuse_nobody()
+                client.check_reachable()
             except ClientError as error:
                 raise CommandFailed(error) from error
             yield client, arguments.in_flight, client.close

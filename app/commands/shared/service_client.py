@@ -25,7 +25,7 @@ class ServiceClient(Client):
         except ValueError as error:
             raise NotAnAnswer(f"{response.url} answered, but not in JSON; is it rcnn-serve?") from error
 
-    def refuse_nobody(self) -> None:
+    def check_reachable(self) -> None:
         """Raise Unreachable at once where nobody answers: patience does not mend a wrong address."""
         try:
             self.get("health/live")

@@ -7,12 +7,12 @@ from fastapi import APIRouter, Header, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
-from app.errors import Dialect, ServiceError
-from app.protocols.base import detect_all
+from app.errors import RETRY_SECONDS, Dialect, ServiceError
+from app.protocols.base import run_detection
 from app.protocols.openinference.http_body import (
     LENGTH,
     Inference,
-    InferenceAsked,
+    ParsedInference,
     read_inference,
     write_answer,
 )
@@ -23,8 +23,8 @@ from app.protocols.openinference.inference import (
     outputs,
     server_metadata,
 )
-from app.serving.service import RETRY_SECONDS, DetectionService
-from app.transport.body import before
+from app.serving.service import DetectionService
+from app.transport.body import read_within
 from app.transport.compression import compressed, read_body
 from app.transport.context import service_of
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, json_body, protocol
@@ -166,7 +166,7 @@ async def infer_version(
 async def _infer(request: Request, name: str, version: str, json_bytes: str | None) -> Response:
     service = service_of(request)
     check_model(service, name, version)
-    asked, outcomes = await detect_all(request, partial(_read, request, json_bytes), name, version)
+    asked, outcomes = await run_detection(request, partial(_read, request, json_bytes), name, version)
     found = outputs(outcomes, asked.options)
     body, length = await run_in_threadpool(write_answer, asked, found, outcomes[0].model)
     body, headers = await run_in_threadpool(compressed, body, request.headers.get("accept-encoding"))
@@ -182,7 +182,7 @@ def _readiness(service: DetectionService, answer: dict[str, Any]) -> Response:
     return JSONResponse({"error": service.reason}, 503, headers | {"Retry-After": str(int(RETRY_SECONDS))})
 
 
-async def _read(request: Request, json_bytes: str | None, seconds: float) -> InferenceAsked:
-    body = await before(seconds, read_body(request))
+async def _read(request: Request, json_bytes: str | None, seconds: float) -> ParsedInference:
+    body = await read_within(seconds, read_body(request))
     longest = service_of(request).settings.timeout_ms
     return await run_in_threadpool(read_inference, body, json_bytes, longest)

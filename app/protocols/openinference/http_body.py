@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
 from app.errors import InvalidParameter
-from app.protocols.base import Asked
+from app.protocols.base import ParsedRequest
 from app.protocols.openinference.inference import Parameters, plan_params, read_parameters, wanted
 from app.protocols.openinference.tensors import DATATYPES, IMAGE, IMAGES, Array, Tensor, raw, read_images
 from app.serving.model import LoadedModel
@@ -70,23 +70,23 @@ class Inference(BaseModel):
 
 
 @dataclass(frozen=True, eq=False)
-class InferenceAsked(Asked):
+class ParsedInference(ParsedRequest):
     """What a request asks for, and how it wants the answer."""
 
     given: Inference = field(default_factory=lambda: Inference(inputs=[]))
     options: Parameters = field(default_factory=Parameters)
 
 
-def read_inference(body: bytes, json_bytes: str | None, longest: int) -> InferenceAsked:
+def read_inference(body: bytes, json_bytes: str | None, longest: int) -> ParsedInference:
     """What a body asks for; `json_bytes` is the header of that name, `longest` the most milliseconds."""
     if json_bytes is not None and json_bytes.strip() == "0":  # "raw binary": the body is the one input
-        return InferenceAsked([body], plan_params(Parameters(), longest))
+        return ParsedInference([body], plan_params(Parameters(), longest))
     end = _json_end(body, json_bytes)
     given = parse_json(body[:end], Inference, SHOWN)
     options = read_parameters(given.parameters)
     wanted([one.name for one in given.outputs])
     images = read_images(_tensors(given, body[end:]))
-    return InferenceAsked(images, plan_params(options, longest), given=given, options=options)
+    return ParsedInference(images, plan_params(options, longest), given=given, options=options)
 
 
 def _json_end(body: bytes, json_bytes: str | None) -> int:
@@ -132,7 +132,7 @@ def _flat(data: list[Any]) -> list[str]:
 
 
 def write_answer(
-    asked: InferenceAsked, found: Mapping[str, Array], model: LoadedModel
+    asked: ParsedInference, found: Mapping[str, Array], model: LoadedModel
 ) -> tuple[bytes, int | None]:
     """The body, and of how many bytes its JSON is if binary data follow it."""
     given, fallback = asked.given, asked.given.parameters.get("binary_data_output", False)

@@ -28,7 +28,7 @@ repository = APIRouter(
 index = APIRouter(tags=["Open Inference Protocol"], prefix="/v2/repository")
 
 
-class Asked(BaseModel):
+class RepositoryRequest(BaseModel):
     """A request of the repository extension."""
 
     ready: bool = Field(default=False, description="Of the index: only what serves.")
@@ -39,7 +39,9 @@ class Asked(BaseModel):
 
 BODY = {
     "required": False,
-    "content": {"application/json": {"schema": Asked.model_json_schema(), "example": {"parameters": {}}}},
+    "content": {
+        "application/json": {"schema": RepositoryRequest.model_json_schema(), "example": {"parameters": {}}}
+    },
 }
 
 
@@ -80,7 +82,7 @@ async def repository_unload(request: Request, name: str) -> dict[str, str]:
     return {}
 
 
-async def _read(request: Request) -> Asked:
+async def _read(request: Request) -> RepositoryRequest:
     """What was asked; an empty body asks for nothing in particular."""
     body = await request.body()
-    return parse_json(body, Asked, '{"parameters": {}}') if body.strip() else Asked()
+    return parse_json(body, RepositoryRequest, '{"parameters": {}}') if body.strip() else RepositoryRequest()

@@ -101,9 +101,7 @@ def outputs(outcomes: Sequence[Outcome], options: DetectOptions) -> dict[str, Ar
 
 def check_model(service: DetectionService, name: str, wanted_version: str = "") -> None:
     """Raise NotFound for a model or a version that is not here, Retryable while there is none yet."""
-    if service.model.loaded is None:
-        service.refuse_early()
-    service.model.current.refuse_other(name, wanted_version)
+    service.ready_model().refuse_other(name, wanted_version)
 
 
 def server_metadata() -> dict[str, Any]:
@@ -114,8 +112,8 @@ def server_metadata() -> dict[str, Any]:
 def model_metadata(service: DetectionService) -> dict[str, Any]:
     """The loaded model's tensors; a request has one of the two inputs."""
     return {
-        "name": service.model.detector.card.name,
-        "versions": list(dict.fromkeys((ANY_VERSION, service.model.current.version))),
+        "name": service.ready_model().name,
+        "versions": list(dict.fromkeys((ANY_VERSION, service.ready_model().version))),
         "platform": _platform(service),
         "inputs": _tensors(INPUTS),
         "outputs": _tensors(OUTPUTS),
@@ -125,7 +123,7 @@ def model_metadata(service: DetectionService) -> dict[str, Any]:
 def model_config(service: DetectionService) -> dict[str, Any]:
     """The same as Triton's model configuration has it: a dimension for the batch goes without saying."""
     return {
-        "name": service.model.detector.card.name,
+        "name": service.ready_model().name,
         "platform": _platform(service),
         "max_batch_size": MAX_IMAGES,
         "input": [{**one, "optional": True} for one in _configured(INPUTS)],
@@ -134,7 +132,7 @@ def model_config(service: DetectionService) -> dict[str, Any]:
 
 
 def _platform(service: DetectionService) -> str:
-    return f"rcnn_serve_{service.model.detector.engine_name}"
+    return f"rcnn_serve_{service.ready_model().detector.engine_name}"
 
 
 def _tensors(described: Mapping[str, tuple[str, tuple[int, ...]]]) -> list[dict[str, Any]]:

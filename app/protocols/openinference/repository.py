@@ -37,7 +37,7 @@ async def unload(service: DetectionService, name: str) -> None:
     """Nothing is left to do for a model that does not serve; the one that does stays. Raises ServiceError."""
     if name not in await _known(service):
         raise NotFound(f"no model {name[:60]!r} here; the repository's index lists them all")
-    if name == service.model.current.name:
+    if name == service.ready_model().name:
         raise Conflict(
             f"{name} is the only model of this server, which is of no use without one; load another in its "
             "place, which unloads it"
@@ -54,7 +54,7 @@ def refuse_parameters(given: Iterable[str], known: Iterable[str] = ()) -> None:
 
 
 async def _known(service: DetectionService) -> list[str]:
-    if service.model.serving is None:
+    if service.models.serving is None:
         service.refuse_early()
     try:
         return list(await asyncio.to_thread(service.swap.known))
@@ -63,7 +63,7 @@ async def _known(service: DetectionService) -> list[str]:
 
 
 def _listed(service: DetectionService, name: str) -> Listed:
-    current = service.model.current
+    current = service.ready_model()
     if name == current.name and service.state == "ok":
         return Listed(name, current.version, READY, "")
     if name == service.swap.loading:

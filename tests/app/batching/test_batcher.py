@@ -15,7 +15,7 @@ import pytest
 
 from app.batching.batcher import Batcher, BatchEvents
 from app.batching.device import Device as OneDevice
-from app.batching.item import Answered, Caller, Closed, Expired
+from app.batching.item import Closed, Completed, Expired, RequestHandle
 from app.batching.scheduler import BatchLimits
 from tests.conftest import eventually
 
@@ -131,7 +131,7 @@ async def plugged_all(batcher: Tests, device: Device, workers: int) -> list["asy
 async def outcomes(tasks: list["asyncio.Task[Any]"]) -> list[Any]:
     """The result or the exception of each task."""
     found = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10)
-    return [one.result if isinstance(one, Answered) else one for one in found]
+    return [one.result if isinstance(one, Completed) else one for one in found]
 
 
 def batcher_threads() -> list[threading.Thread]:
@@ -179,11 +179,11 @@ async def test_the_cap_can_be_set_while_running() -> None:
     async with running(device, max_batch=8) as batcher:
         plug = await plugged(batcher, device)
         tasks = await queued(batcher, *(batcher.submit(n, "k", FAR) for n in range(5)))
-        batcher.limit(2)
+        batcher.set_max_batch(2)
         assert batcher.max_batch == 2
         device.open()
         await outcomes([plug, *tasks])
-        batcher.limit(0)
+        batcher.set_max_batch(0)
         assert batcher.max_batch == 1
     assert device.batches[1:] == [[0, 1], [2, 3], [4]]
 
@@ -202,7 +202,7 @@ async def test_times_are_told_to_the_caller_and_to_the_events() -> None:
         clock.now += 1
         [second] = await queued(batcher, batcher.submit("b", "k", clock.now + 99))
         device.open()
-        assert [await first, await second] == [Answered("a", 0, 4), Answered("b", 3, 3)]
+        assert [await first, await second] == [Completed("a", 0, 4), Completed("b", 3, 3)]
     assert told.batches == [(1, 4), (1, 3)]
 
 
@@ -784,7 +784,7 @@ async def test_through_a_storm_everybody_gets_exactly_one_answer(seed: int, work
             hurry = dice.random() < 0.2
             deadline = asyncio.get_running_loop().time() + (dice.random() * 0.01 if hurry else 30)
             try:
-                caller = Caller(priority=dice.randrange(3))
+                caller = RequestHandle(priority=dice.randrange(3))
                 answered = await batcher.submit(item, item[1], deadline, caller)
             except Poison as error:
                 return "poison" if item[2] and error.args == ([number],) else "another's poison"

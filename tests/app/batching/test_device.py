@@ -11,7 +11,7 @@ import pytest
 
 from app.batching.batcher import Batcher
 from app.batching.device import Device
-from app.batching.item import HIGHEST, LOWEST, Answered, Caller, Closed, Shed
+from app.batching.item import HIGHEST, LOWEST, Closed, Completed, RequestHandle, Shed
 from app.batching.scheduler import BatchLimits
 from tests.app.batching.test_batcher import FAR, Told
 from tests.conftest import eventually
@@ -93,7 +93,7 @@ async def plugged(batcher: Tests, *gpus: Gpu) -> list["asyncio.Task[Any]"]:
 async def outcomes(tasks: list["asyncio.Task[Any]"]) -> list[Any]:
     """The item that was answered, or the exception, of each task."""
     found = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
-    return [one.result[0] if isinstance(one, Answered) else one for one in found]
+    return [one.result[0] if isinstance(one, Completed) else one for one in found]
 
 
 def states(batcher: Tests) -> list[str]:
@@ -222,11 +222,11 @@ async def test_the_newest_of_the_lowest_priority_is_shed_from_the_queue_and_from
     [gpu] = held(1)
     living = Living()
     async with running(gpu, living=living) as batcher:
-        low = Caller(priority=LOWEST)
+        low = RequestHandle(priority=LOWEST)
         [plug] = begun(batcher.submit("plug", "plug", FAR, low))
         await eventually(lambda: bool(gpu.batches), "it runs")
         assert batcher.shed(HIGHEST) is False  # what is on a device stays
-        tasks = begun(*(batcher.submit(n, "k", FAR, Caller(priority=n % 2)) for n in range(4)))
+        tasks = begun(*(batcher.submit(n, "k", FAR, RequestHandle(priority=n % 2)) for n in range(4)))
         await eventually(lambda: batcher.depth == 4, "four wait")
         assert batcher.shed(LOWEST) is False
         assert [batcher.shed(1) for _ in range(3)] == [True, True, False]

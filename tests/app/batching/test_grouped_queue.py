@@ -4,7 +4,7 @@ import heapq
 import random
 import tracemalloc
 
-from app.batching.priority_queue import GroupedQueue, Place
+from app.batching.priority_queue import GroupedQueue, Position
 
 
 class Counted(float):
@@ -77,8 +77,8 @@ def test_a_storm_of_gone_callers_leaves_no_memory_behind() -> None:
 
 def test_it_agrees_with_a_plain_search_through_any_order_of_events() -> None:
     dice = random.Random(4)  # noqa: S311 - a test needs a seed, not a secret
-    queue: GroupedQueue[Place] = GroupedQueue()
-    plain: dict[Place, int] = {}
+    queue: GroupedQueue[Position] = GroupedQueue()
+    plain: dict[Position, int] = {}
     for number in range(20_000):
         event = dice.random()
         if event < 0.5:

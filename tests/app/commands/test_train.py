@@ -22,7 +22,7 @@ from models.options import Options
 from models.shapes.scenes import draw_scene
 from models.training.augment import Augmentation
 from models.training.batches import BatchPlan, FolderBatches, batches_per_epoch
-from models.training.distributed import Place
+from models.training.distributed import ProcessRank
 from models.training.validation import EVEN, NMS_THRESHOLDS, assess_network
 from models.zoo.cards import read_card
 from models.zoo.loading import load_network
@@ -181,7 +181,7 @@ def test_processes_share_a_batch_out(data: Path) -> None:
     images = read_dataset(data, "train").images
     plan = BatchPlan(3, 1, Augmentation(mirror=False))
     whole = next(iter(FolderBatches(images, plan)))
-    parts = [next(iter(FolderBatches(images, replace(plan, place=Place(k, 2))))) for k in range(2)]
+    parts = [next(iter(FolderBatches(images, replace(plan, place=ProcessRank(k, 2))))) for k in range(2)]
     assert [len(part.images) for part in parts] == [2, 1]
     shared = [parts[0].images[0], parts[1].images[0], parts[0].images[1]]
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(whole.images, shared, strict=True))

@@ -13,8 +13,8 @@ from pydantic import ValidationError
 from starlette.types import Message, Receive, Scope, Send
 
 from app.distributed.arguments import LAST_ANSWERS_SECONDS, Arguments
-from app.distributed.metrics_ledger import Ledger
-from app.distributed.proxy import Door
+from app.distributed.metrics_ledger import MetricsLedger
+from app.distributed.proxy import ProxyMiddleware
 from app.distributed.ray_serve import build, options
 from app.distributed.replica import Replica, replica_app
 from app.main import create_app
@@ -112,7 +112,7 @@ async def never(scope: Scope, receive: Receive, send: Send) -> None:
 
 async def through(rays: Rays, url: str = "/detect", **asked: Any) -> httpx.Response:
     settings = Settings(timeout_ms=asked.pop("timeout_ms", 30_000), max_body_bytes=1024)
-    transport = httpx.ASGITransport(Door(rays, settings))
+    transport = httpx.ASGITransport(ProxyMiddleware(rays, settings))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         return await client.post(url, **asked)
 
@@ -205,7 +205,7 @@ async def test_a_client_that_left_is_told_nothing() -> None:
         sent.append(message)
 
     scope = {"type": "http", "path": "/detect", "method": "POST", "headers": [], "query_string": b""}
-    await Door(never, Settings())(scope, gone, send)
+    await ProxyMiddleware(never, Settings())(scope, gone, send)
     assert sent == []
 
 
@@ -215,7 +215,7 @@ async def test_a_client_that_left_is_told_nothing() -> None:
 class Near:
     """The ledger without Ray between."""
 
-    def __init__(self, ledger: Ledger, name: str) -> None:
+    def __init__(self, ledger: MetricsLedger, name: str) -> None:
         self._ledger, self._name = ledger, name
         self.away = False
 
@@ -235,7 +235,7 @@ class Near:
 class Running:
     """A replica with a fake detector, and a client of it."""
 
-    def __init__(self, ledger: Ledger, name: str, **settings: Any) -> None:
+    def __init__(self, ledger: MetricsLedger, name: str, **settings: Any) -> None:
         self.near = Near(ledger, name)
         self.app = replica_app(create_app(Settings(**settings), FakeDetector()), name, self.near)
         transport = httpx.ASGITransport(self.app)
@@ -253,7 +253,7 @@ class Running:
 
 
 async def test_one_scrape_has_every_replica() -> None:
-    ledger = Ledger()
+    ledger = MetricsLedger()
     async with Running(ledger, "a") as a, Running(ledger, "b") as b:
         await eventually(lambda: len(ledger._waiting) == 2, "both replicas wait at the ledger")
         for replica, requests in ((a, 1), (b, 2)):
@@ -275,7 +275,7 @@ async def test_one_scrape_has_every_replica() -> None:
 
 
 async def test_a_replica_without_the_ledger_tells_its_own() -> None:
-    ledger = Ledger()
+    ledger = MetricsLedger()
     async with Running(ledger, "a") as a:
         a.near.away = True
         page = await a.client.get("/metrics")
@@ -284,7 +284,7 @@ async def test_a_replica_without_the_ledger_tells_its_own() -> None:
 
 async def test_a_replica_that_died_holds_up_no_scrape_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.distributed.metrics_ledger.PATIENCE_SECONDS", 0.05)
-    ledger = Ledger()
+    ledger = MetricsLedger()
     dead = asyncio.create_task(ledger.turn("dead", None))
     await eventually(lambda: "dead" in ledger._waiting, "it waits")
     assert await ledger.scrape() == {}
@@ -293,7 +293,7 @@ async def test_a_replica_that_died_holds_up_no_scrape_for_long(monkeypatch: pyte
 
 
 async def test_a_deadline_runs_from_the_door() -> None:
-    async with Running(Ledger(), "a") as a:
+    async with Running(MetricsLedger(), "a") as a:
         late = {**PNG, "X-Request-Start": f"t={time.time() - 20}"}
         response = await a.client.post("/detect?timeout_ms=10000", content=picture(), headers=late)
         assert response.json()["code"] == "deadline_exceeded"
@@ -305,7 +305,7 @@ async def test_a_deadline_runs_from_the_door() -> None:
 
 
 async def test_health_is_readiness_and_waits_for_the_model() -> None:
-    replica = Replica(Settings(model="shapes", engine="torch"), "a", Near(Ledger(), "a"))
+    replica = Replica(Settings(model="shapes", engine="torch"), "a", Near(MetricsLedger(), "a"))
     async with replica.application.router.lifespan_context(replica.application):
         assert replica.service.state == "loading"
         await replica.check_health()
@@ -313,7 +313,7 @@ async def test_health_is_readiness_and_waits_for_the_model() -> None:
 
 
 async def test_health_says_why_there_is_no_model() -> None:
-    replica = Replica(Settings(model="no-such"), "a", Near(Ledger(), "a"))
+    replica = Replica(Settings(model="no-such"), "a", Near(MetricsLedger(), "a"))
     async with replica.application.router.lifespan_context(replica.application):
         with pytest.raises(RuntimeError, match="could not be loaded"):
             await replica.check_health()

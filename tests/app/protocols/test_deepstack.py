@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from app import version
-from tests.conftest import Caller, Serve, Served
+from tests.conftest import AsgiRequest, Serve, Served
 from tests.support.fakes import FakeDetector, picture
 from tests.support.protocols import PNG, detected, multipart, whole
 
@@ -123,7 +123,7 @@ async def test_what_is_no_form_is_refused(served: Served, media_type: str) -> No
 
 async def test_a_form_that_breaks_off_is_refused(served: Served) -> None:
     content, media_type = multipart(image=("image", PNG))
-    caller = Caller(served.app, DETECTION, {"Content-Type": media_type})
+    caller = AsgiRequest(served.app, DETECTION, {"Content-Type": media_type})
     caller.send(content[:-20])
     await caller.answered()
     assert (caller.status, caller.answer["success"]) == (422, False)

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Caller, Serve, Served, eventually
+from tests.conftest import AsgiRequest, Serve, Served, eventually
 from tests.support.fakes import FakeDetector, picture
 from tests.support.protocols import PNG, PROTOCOLS, Protocol, detected, whole
 
@@ -72,7 +72,9 @@ async def test_a_body_that_says_it_is_too_large_is_refused_unread(serve: Serve, 
     async with serve(max_body_bytes=2000) as served:
         content, media_type = protocol.body(bytes(2001))
         length = str(len(content))
-        caller = Caller(served.app, protocol.path, {"Content-Type": media_type, "Content-Length": length})
+        caller = AsgiRequest(
+            served.app, protocol.path, {"Content-Type": media_type, "Content-Length": length}
+        )
         await caller.answered()
         assert caller.status == 413
         assert "2000 bytes" in protocol.error(caller.answer, 413)
@@ -83,7 +85,7 @@ async def test_a_body_that_says_it_is_too_large_is_refused_unread(serve: Serve, 
 async def test_a_body_that_grows_too_large_is_refused(serve: Serve, protocol: Protocol) -> None:
     async with serve(max_body_bytes=2000) as served:
         content, media_type = protocol.body(bytes(2001))
-        caller = Caller(served.app, protocol.path, {"Content-Type": media_type})
+        caller = AsgiRequest(served.app, protocol.path, {"Content-Type": media_type})
         caller.send(content, more=True)
         await caller.answered()
         assert caller.status == 413
@@ -162,7 +164,7 @@ async def test_before_the_model_is_ready_requests_are_told_to_come_back(
 async def test_a_full_service_refuses_before_it_reads(serve: Serve, protocol: Protocol) -> None:
     async with serve(max_queue=1) as served:
         first = await hold(served)
-        caller = Caller(served.app, protocol.path, {"Content-Type": protocol.body(PNG)[1]})
+        caller = AsgiRequest(served.app, protocol.path, {"Content-Type": protocol.body(PNG)[1]})
         await caller.answered()  # although it has sent nothing of its body
         assert caller.status == 429
         protocol.error(caller.answer, 429)
@@ -183,7 +185,7 @@ async def test_a_request_whose_time_runs_out_gets_504(serve: Serve, protocol: Pr
 async def test_a_body_that_does_not_arrive_in_time_gets_504(serve: Serve, protocol: Protocol) -> None:
     async with serve(timeout_ms=50) as served:
         content, media_type = protocol.body(PNG)
-        caller = Caller(served.app, protocol.path, {"Content-Type": media_type})
+        caller = AsgiRequest(served.app, protocol.path, {"Content-Type": media_type})
         caller.send(content[:-10], more=True)
         await caller.answered()
         assert caller.status == 504
@@ -196,7 +198,7 @@ async def test_a_caller_who_leaves_the_queue_never_reaches_the_detector(
 ) -> None:
     first = await hold(served)
     content, media_type = protocol.body(picture(31, 33))
-    caller = Caller(served.app, protocol.path, {"Content-Type": media_type})
+    caller = AsgiRequest(served.app, protocol.path, {"Content-Type": media_type})
     caller.send(content)
     await eventually(lambda: served.app.state.service.queue_depth == 1, "the second request waits")
     caller.leave()

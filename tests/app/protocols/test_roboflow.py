@@ -13,7 +13,7 @@ from PIL import Image as pillow
 from supervision import Detections
 
 from app.transport.url_images import Fetcher
-from tests.conftest import Caller, Serve, Served
+from tests.conftest import AsgiRequest, Serve, Served
 from tests.support.fakes import FakeDetector, picture
 from tests.support.protocols import PNG, TEXT, as_json, detected, in_pieces
 
@@ -275,7 +275,7 @@ async def test_a_client_who_leaves_ends_the_fetch(serve: Serve) -> None:
     async with serve(roboflow_urls=True) as served:
         served.app.state.fetcher = Fetcher(10_000, resolve)
         content, media_type = as_json({"image": {"type": "url", "value": "http://example.com/"}})
-        caller = Caller(served.app, INFER, {"Content-Type": media_type})
+        caller = AsgiRequest(served.app, INFER, {"Content-Type": media_type})
         caller.send(content)
         await asyncio.wait_for(began.wait(), 20)
         caller.leave()

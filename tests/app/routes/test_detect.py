@@ -16,7 +16,7 @@ import pytest
 from PIL import Image as pillow
 
 from app.serving.request import DetectParams
-from tests.conftest import Caller, Serve, Served, eventually
+from tests.conftest import AsgiRequest, Serve, Served, eventually
 from tests.support.fakes import CARD, FINDS, FakeDetector, picture
 
 PNG = picture(64, 48)
@@ -308,7 +308,7 @@ async def test_time_runs_out_while_an_image_waits_to_be_decoded(serve: Serve) ->
 
 
 async def test_a_body_that_does_not_arrive_in_time_gets_504(served: Served) -> None:
-    caller = Caller(served.app, "/detect?timeout_ms=30", AS_PNG)
+    caller = AsgiRequest(served.app, "/detect?timeout_ms=30", AS_PNG)
     caller.send(PNG[:10], more=True)
     await caller.answered()
     assert (caller.status, caller.problem["code"]) == (504, "deadline_exceeded")
@@ -317,7 +317,7 @@ async def test_a_body_that_does_not_arrive_in_time_gets_504(served: Served) -> N
 async def test_a_full_service_refuses_before_it_reads(serve: Serve) -> None:
     async with serve(max_queue=1) as served:
         first = await hold(served)
-        caller = Caller(served.app, "/detect", AS_PNG)
+        caller = AsgiRequest(served.app, "/detect", AS_PNG)
         await caller.answered()  # although it has sent nothing of its body
         assert (caller.status, caller.problem["code"]) == (429, "overloaded")
         assert int(caller.headers["retry-after"]) >= 1
@@ -331,7 +331,7 @@ async def test_before_the_model_is_ready_requests_are_told_to_come_back(serve: S
     detector = FakeDetector()
     detector.warm.clear()
     async with serve(detector, ready=False) as served:
-        caller = Caller(served.app, "/detect", AS_PNG)
+        caller = AsgiRequest(served.app, "/detect", AS_PNG)
         await caller.answered()
         assert (caller.status, caller.problem["code"]) == (503, "loading")
         assert int(caller.headers["retry-after"]) >= 1
@@ -345,7 +345,7 @@ async def test_before_the_model_is_ready_requests_are_told_to_come_back(serve: S
 
 async def test_a_caller_who_leaves_the_queue_never_reaches_the_detector(served: Served) -> None:
     first = await hold(served)
-    caller = Caller(served.app, "/detect", AS_PNG)
+    caller = AsgiRequest(served.app, "/detect", AS_PNG)
     caller.send(picture(31, 33))
     await eventually(lambda: served.app.state.service.queue_depth == 1, "the second request waits")
     caller.leave()
@@ -366,7 +366,7 @@ async def test_a_caller_who_leaves_before_decoding_is_not_decoded(serve: Serve) 
         served.detector.decode.clear()
         first = asyncio.create_task(detect(served))
         await eventually(lambda: len(served.detector.prepared) == 1, "the decoder is busy")
-        caller = Caller(served.app, "/detect", AS_PNG)
+        caller = AsgiRequest(served.app, "/detect", AS_PNG)
         caller.send(picture(31, 33))
         await eventually(lambda: caller.read_all, "the second request is read")
         caller.leave()
@@ -379,7 +379,7 @@ async def test_a_caller_who_leaves_before_decoding_is_not_decoded(serve: Serve) 
 
 
 async def test_a_caller_who_leaves_within_the_body_is_forgotten(served: Served) -> None:
-    caller = Caller(served.app, "/detect", AS_PNG)
+    caller = AsgiRequest(served.app, "/detect", AS_PNG)
     caller.send(PNG[:10], more=True)
     caller.leave()
     await caller.ended()

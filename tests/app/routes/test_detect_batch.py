@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from app.serving.request import MAX_IMAGES
-from tests.conftest import Caller, Serve, Served, eventually
+from tests.conftest import AsgiRequest, Serve, Served, eventually
 from tests.support.fakes import FakeDetector, picture
 
 Part = tuple[str, bytes]
@@ -89,7 +89,7 @@ async def test_a_full_service_refuses_the_whole_before_it_reads(serve: Serve) ->
         served.detector.free.clear()
         task = asyncio.create_task(batch(served, parts(picture())))
         await eventually(lambda: len(served.detector.batches) == 1, "a batch is on the device")
-        caller = Caller(served.app, "/detect/batch", {"Content-Type": "multipart/form-data; boundary=B"})
+        caller = AsgiRequest(served.app, "/detect/batch", {"Content-Type": "multipart/form-data; boundary=B"})
         await caller.answered()
         assert (caller.status, caller.problem["code"]) == (429, "overloaded")
         served.detector.free.set()
@@ -120,7 +120,7 @@ async def test_a_caller_who_leaves_takes_all_images_out_of_the_queue(served: Ser
     request = httpx.Request(
         "POST", "http://test/", files=parts(picture(31, 33), picture(32, 33), picture(33, 33))
     )
-    caller = Caller(served.app, "/detect/batch", {"Content-Type": request.headers["Content-Type"]})
+    caller = AsgiRequest(served.app, "/detect/batch", {"Content-Type": request.headers["Content-Type"]})
     caller.send(request.read())
     await eventually(lambda: served.app.state.service.queue_depth == 3, "three images wait")
     caller.leave()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from app.serving.streams import Newest
+from app.serving.streams import LatestFrame
 from tests.conftest import Serve, Served, eventually
 from tests.support.fakes import FakeDetector, picture
 from tests.support.moving import Socket
@@ -100,7 +100,7 @@ async def test_latency_does_not_grow(serve: Serve) -> None:
 
 
 async def test_one_place_holds_the_newest() -> None:
-    newest: Newest[str] = Newest()
+    newest: LatestFrame[str] = LatestFrame()
     assert [newest.put(one) for one in ("a", "b", "c")] == [False, True, True]
     await newest.wait()
     assert (newest.take(), newest.dropped) == ("c", 2)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from models.images.decoder import Limits, decode
-from tests.conftest import Caller, Serve, Served, eventually
+from tests.conftest import AsgiRequest, Serve, Served, eventually
 from tests.support.fakes import FakeDetector, picture
 from tests.support.moving import animation, video
 
@@ -113,7 +113,7 @@ async def test_multipart_and_base64_bodies(served: Served) -> None:
     assert len(lines(answer.text)) == 6
 
 
-class Slow(Caller):
+class Slow(AsgiRequest):
     """A caller that takes a piece of the answer when it likes."""
 
     def __init__(self, *args: Any) -> None:

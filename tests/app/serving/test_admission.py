@@ -8,7 +8,7 @@ import pytest
 
 from app.batching.item import HIGHEST, LOWEST, NORMAL
 from app.errors import Draining, Overloaded
-from app.serving.admission import LEAST_DOOR_PLACES, Admission, Permit, door_places
+from app.serving.admission import LEAST_DOOR_PLACES, Admission, Permit, admission_wait_slots
 
 LATE = 1e9
 
@@ -61,9 +61,9 @@ def test_no_more_than_max_queue_are_inside() -> None:
     with pytest.raises(Overloaded, match="2 requests wait, 2 may"):
         admission.admit(0, LATE)
     with pytest.raises(Overloaded):
-        admission.refuse_if_full()
+        admission.check_capacity()
     permits[0].release()
-    admission.refuse_if_full()
+    admission.check_capacity()
     with admission.admit(0, LATE):
         assert admission.depth == 2
 
@@ -80,7 +80,7 @@ def test_no_more_than_max_queue_bytes_are_held() -> None:
     permit.grow(100)
     assert admission.bytes == 1000
     with pytest.raises(Overloaded, match="1000 bytes"):
-        admission.refuse_if_full()
+        admission.check_capacity()
     permit.grow(-400)
     assert admission.bytes == 600
 
@@ -90,7 +90,7 @@ def test_a_request_that_is_alone_is_never_refused_for_bytes() -> None:
     with admission.admit(5000, LATE) as permit:
         permit.grow(5000)
         with pytest.raises(Overloaded):
-            admission.refuse_if_full()
+            admission.check_capacity()
     assert admission.bytes == 0
 
 
@@ -121,14 +121,14 @@ async def test_who_has_no_time_waits_at_the_door_too() -> None:
     for _ in range(60):
         admission.observe(1, 1.0)
     inside = admission.admit(0, LATE)
-    waiting = asyncio.ensure_future(admission.wait_for_room(clock.now + 2.5, seconds=60))
+    waiting = asyncio.ensure_future(admission.wait_for_capacity(clock.now + 2.5, seconds=60))
     await asyncio.sleep(0)
     assert not waiting.done()
     inside.release()
     await waiting
     inside = admission.admit(0, LATE)
     with pytest.raises(Overloaded, match="more than the request's time"):
-        await admission.wait_for_room(clock.now + 2.5, seconds=0.001)
+        await admission.wait_for_capacity(clock.now + 2.5, seconds=0.001)
     inside.release()
 
 
@@ -173,7 +173,7 @@ def test_another_models_first_batch_is_believed_at_once() -> None:
     for _ in range(3):
         admission.observe(2, 8.0)
     assert admission.predicted_wait == pytest.approx(8.0)
-    admission.relearn()
+    admission.reset_estimates()
     assert admission.predicted_wait == pytest.approx(8.0)
     admission.observe(2, 1.0)
     assert admission.predicted_wait == pytest.approx(1.0)
@@ -189,7 +189,7 @@ def test_a_full_queue_says_when_it_will_be_empty(seconds: float, retry_after: st
     admission.observe(1, seconds)
     permits = [admission.admit(0, LATE) for _ in range(2)]
     with pytest.raises(Overloaded, match=f"try again in {retry_after} s") as caught:
-        admission.refuse_if_full()
+        admission.check_capacity()
     assert caught.value.headers() == {"Retry-After": retry_after}
     assert len(permits) == 2
 
@@ -199,7 +199,7 @@ async def test_draining_refuses_newcomers_and_waits_for_those_inside() -> None:
     with admission.admit(0, LATE) as permit:
         admission.drain()
         assert admission.draining
-        for refused in (admission.refuse_if_full, lambda: admission.admit(0, LATE)):
+        for refused in (admission.check_capacity, lambda: admission.admit(0, LATE)):
             with pytest.raises(Draining):
                 refused()
         empty = asyncio.create_task(admission.wait_empty())
@@ -243,7 +243,7 @@ def test_the_figures_stay_true_through_any_order_of_events() -> None:
 async def test_who_waits_at_the_door_enters_when_a_place_is_free() -> None:
     admission = door(max_queue=1)
     inside = admission.admit(0, LATE)
-    first, second = (asyncio.ensure_future(admission.wait_for_room(seconds=60)) for _ in range(2))
+    first, second = (asyncio.ensure_future(admission.wait_for_capacity(seconds=60)) for _ in range(2))
     await asyncio.sleep(0)  # both are at the door
     inside.release()
     await first
@@ -255,20 +255,22 @@ async def test_who_waits_at_the_door_enters_when_a_place_is_free() -> None:
 async def test_the_wait_at_the_door_ends_with_a_refusal() -> None:
     admission = door(max_queue=1)
     with admission.admit(0, LATE), pytest.raises(Overloaded):
-        await admission.wait_for_room(seconds=0.001)
-    await admission.wait_for_room(seconds=0)  # an empty house refuses nobody
+        await admission.wait_for_capacity(seconds=0.001)
+    await admission.wait_for_capacity(seconds=0)  # an empty house refuses nobody
 
 
 async def test_only_so_many_wait_at_the_door() -> None:
     admission = door(max_queue=1)
     inside = admission.admit(0, LATE)
-    waiting = [asyncio.ensure_future(admission.wait_for_room(seconds=60)) for _ in range(LEAST_DOOR_PLACES)]
+    waiting = [
+        asyncio.ensure_future(admission.wait_for_capacity(seconds=60)) for _ in range(LEAST_DOOR_PLACES)
+    ]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
-        await admission.wait_for_room(seconds=60)  # at once, or the test would take a minute
+        await admission.wait_for_capacity(seconds=60)  # at once, or the test would take a minute
     waiting[0].cancel()
     await asyncio.wait(waiting[:1])
-    late = asyncio.ensure_future(admission.wait_for_room(seconds=60))
+    late = asyncio.ensure_future(admission.wait_for_capacity(seconds=60))
     for one in [*waiting[1:], late]:
         inside.release()
         await one
@@ -277,13 +279,13 @@ async def test_only_so_many_wait_at_the_door() -> None:
 
 
 def test_a_longer_queue_has_a_larger_door_and_none_a_small_one() -> None:
-    assert [door_places(length) for length in (1, 8, 64, 100)] == [256, 256, 256, 400]
+    assert [admission_wait_slots(length) for length in (1, 8, 64, 100)] == [256, 256, 256, 400]
 
 
 async def test_draining_sends_home_who_waits_at_the_door() -> None:
     admission = door(max_queue=1)
     admission.admit(0, LATE)
-    waiting = asyncio.ensure_future(admission.wait_for_room(seconds=60))
+    waiting = asyncio.ensure_future(admission.wait_for_capacity(seconds=60))
     await asyncio.sleep(0)
     admission.drain()
     with pytest.raises(Draining):
@@ -295,7 +297,7 @@ async def test_the_higher_priority_enters_first_from_the_door() -> None:
     inside = admission.admit(0, LATE)
     waiting = {}
     for priority in (LOWEST, NORMAL, HIGHEST):
-        waiting[priority] = asyncio.ensure_future(admission.wait_for_room(seconds=60, priority=priority))
+        waiting[priority] = asyncio.ensure_future(admission.wait_for_capacity(seconds=60, priority=priority))
         await asyncio.sleep(0)  # it is at the door
     for priority in (HIGHEST, NORMAL, LOWEST):
         assert not waiting[priority].done()
@@ -310,13 +312,13 @@ async def test_a_crowd_of_a_low_priority_leaves_room_at_the_door_for_a_higher_on
     admission = door(max_queue=1)
     inside = admission.admit(0, LATE)
     crowd = [
-        asyncio.ensure_future(admission.wait_for_room(seconds=60, priority=LOWEST))
+        asyncio.ensure_future(admission.wait_for_capacity(seconds=60, priority=LOWEST))
         for _ in range(LEAST_DOOR_PLACES)
     ]
     await asyncio.sleep(0)
     with pytest.raises(Overloaded):
-        await admission.wait_for_room(seconds=60, priority=LOWEST)
-    high = asyncio.ensure_future(admission.wait_for_room(seconds=60, priority=HIGHEST))
+        await admission.wait_for_capacity(seconds=60, priority=LOWEST)
+    high = asyncio.ensure_future(admission.wait_for_capacity(seconds=60, priority=HIGHEST))
     await asyncio.sleep(0)
     assert not high.done()
     inside.release()
@@ -333,11 +335,11 @@ def test_a_deadline_is_held_against_the_work_of_its_own_priority_and_higher_ones
     permits = [admission.admit(0, LATE, priority) for priority in (LOWEST, LOWEST, NORMAL, HIGHEST)]
     for priority, seconds in ((HIGHEST, 3), (NORMAL, 4), (LOWEST, 6)):  # with itself and its batch
         with pytest.raises(Overloaded, match="more than the request's time"):
-            admission.refuse_if_full(clock.now + seconds - 0.1, priority)
-        admission.refuse_if_full(clock.now + seconds + 0.1, priority)
+            admission.check_capacity(clock.now + seconds - 0.1, priority)
+        admission.check_capacity(clock.now + seconds + 0.1, priority)
     assert admission.predicted_wait == pytest.approx(4)
     permits[0].grow(0, 2)
-    permits[0].give_place_back()
+    permits[0].release_slot()
     assert admission.predicted_wait == pytest.approx(5)
     for permit in permits:
         permit.release()
@@ -349,10 +351,10 @@ def test_devices_share_the_work() -> None:
     admission = door(max_queue=9, clock=clock)
     for _ in range(60):
         admission.observe(2, 2.0)
-    admission.share(2)
+    admission.set_device_count(2)
     permits = [admission.admit(0, LATE) for _ in range(3)]
     assert admission.predicted_wait == pytest.approx(1.5)
     assert admission.predicted_answer == pytest.approx(1.5 + 0.5 + 2.0, abs=0.01)
-    admission.share(0)  # none works: the service refuses everybody itself
+    admission.set_device_count(0)  # none works: the service refuses everybody itself
     assert admission.predicted_wait == pytest.approx(3)
     assert len(permits) == 3

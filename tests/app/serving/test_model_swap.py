@@ -16,7 +16,7 @@ import pytest
 from app.main import create_app
 from app.serving.model_swap import COLLECT_SECONDS
 from app.settings.settings import Settings
-from tests.conftest import Caller, Serve, Served, eventually
+from tests.conftest import AsgiRequest, Serve, Served, eventually
 from tests.support.fakes import CARD, FakeDetector, picture
 
 ADMIN = {"X-API-Key": "chief"}
@@ -146,7 +146,7 @@ async def test_a_body_that_arrives_after_the_switch_is_the_old_models(
 ) -> None:
     old, new = fake(OLD, "aaa"), fake(NEW, "bbb")
     async with two(serve, old, new, deepstack_drop_labels="kite") as (served, _):
-        caller = Caller(served.app, url, {"Content-Type": media_type})
+        caller = AsgiRequest(served.app, url, {"Content-Type": media_type})
         caller.send(body[:50], more=True)
         await eventually(lambda: caller.read_all, "the server waits for the rest")
         assert (await load(served)).status_code == 200
@@ -162,7 +162,7 @@ async def test_traffic_goes_on_and_health_says_what_loads(serve: Serve) -> None:
     async with two(serve, fake(OLD, "aaa"), new) as (served, _):
         new.warm.clear()
         loading = asyncio.ensure_future(load(served))
-        await eventually(lambda: served.app.state.service.model.loaded is not None, "the service is ready")
+        await eventually(lambda: served.app.state.service.models.serving is not None, "the service is ready")
         service = served.app.state.service
         await eventually(lambda: service.swap.loading == NEW, "the new one loads")
         assert made_by(await detect(served)) == (OLD, "aaa")
@@ -314,7 +314,7 @@ async def test_a_load_whose_client_left_goes_on(serve: Serve) -> None:
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)
         new.warm.set()
-        await eventually(lambda: served.app.state.service.model.current.name == NEW, "it serves")
+        await eventually(lambda: served.app.state.service.ready_model().name == NEW, "it serves")
 
 
 async def test_nothing_is_loaded_into_a_service_that_stops(serve: Serve) -> None:
@@ -327,7 +327,7 @@ async def test_nothing_is_loaded_into_a_service_that_stops(serve: Serve) -> None
         new.warm.set()
         assert ((await loading).status_code, (await loading).json()["code"]) == (503, "draining")
         assert (await load(served)).json()["code"] == "draining"
-        assert served.app.state.service.model.current.name == OLD
+        assert served.app.state.service.ready_model().name == OLD
 
 
 async def test_a_load_that_a_stop_cuts_off_is_told_so(serve: Serve) -> None:
@@ -343,7 +343,7 @@ async def test_a_load_that_a_stop_cuts_off_is_told_so(serve: Serve) -> None:
         await service.close()  # as the server's lifespan does once more
         assert not service.settled, "a thread is in the model as long as it is"
         new.warm.set()
-        await eventually(lambda: not service.model.loading, "the thread ends")
+        await eventually(lambda: not service.models.loading, "the thread ends")
         await service.close()
         assert service.settled
 
@@ -354,12 +354,12 @@ async def test_a_start_that_a_stop_cuts_off_is_not_settled() -> None:
     app = create_app(Settings(), detector)
     service = app.state.service
     async with app.router.lifespan_context(app):
-        await eventually(lambda: service.model.loading, "its thread runs")
+        await eventually(lambda: service.models.loading, "its thread runs")
         await service.close()
         assert not service.settled
     assert not service.settled, "closed twice, and the thread still warms the model up"
     detector.warm.set()
-    await eventually(lambda: not service.model.loading, "the thread ends")
+    await eventually(lambda: not service.models.loading, "the thread ends")
 
 
 INDEX = "/v2/repository/index"

@@ -27,7 +27,7 @@ from app.telemetry.metrics import STAGES
 from app.telemetry.otlp import OtelTracer
 from tests.app.protocols.openinference.test_grpc import calls
 from tests.app.protocols.openinference.test_grpc import request as call_request
-from tests.conftest import ROOT, Caller, Program, Serve, Served, eventually
+from tests.conftest import ROOT, AsgiRequest, Program, Serve, Served, eventually
 from tests.support.fakes import FakeDetector, picture
 from tests.support.networks import random_detector
 from tests.support.protocols import PNG
@@ -204,7 +204,7 @@ async def test_who_leaves_is_an_error(serve: Serve, collected: Collected) -> Non
     detector = FakeDetector()
     async with serve(detector, tracer=collected.tracer) as served:
         detector.free.clear()
-        caller = Caller(served.app, "/detect", HEADERS)
+        caller = AsgiRequest(served.app, "/detect", HEADERS)
         caller.send(PNG)
         await eventually(lambda: len(detector.batches) == 1, "it is on the device")
         caller.leave()

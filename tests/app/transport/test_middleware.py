@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from app.telemetry.logs import JsonFormatter, configure_logging, request_id
 from app.telemetry.metrics import Metrics
 from app.transport.middleware import BodyLimit, RequestContext
-from tests.conftest import Caller, Serve, Served, eventually
+from tests.conftest import AsgiRequest, Serve, Served, eventually
 from tests.support.fakes import picture
 
 AS_PNG = {"Content-Type": "image/png"}
@@ -148,7 +148,7 @@ async def test_a_body_may_be_as_large_as_the_bound_and_no_larger(serve: Serve) -
 
 async def test_a_declared_length_is_refused_before_a_byte_is_read(serve: Serve) -> None:
     async with serve(max_body_bytes=5000) as served:
-        caller = Caller(served.app, "/detect", AS_PNG | {"Content-Length": "5001"})
+        caller = AsgiRequest(served.app, "/detect", AS_PNG | {"Content-Length": "5001"})
         await caller.answered()
         assert (caller.status, caller.problem["code"]) == (413, "body_too_large")
 
@@ -156,7 +156,7 @@ async def test_a_declared_length_is_refused_before_a_byte_is_read(serve: Serve) 
 @pytest.mark.parametrize("declared", ["10", "0", "-1", "many", ""])
 async def test_a_declared_length_is_not_believed(serve: Serve, declared: str) -> None:
     async with serve(max_body_bytes=5000) as served:
-        caller = Caller(served.app, "/detect", AS_PNG | {"Content-Length": declared})
+        caller = AsgiRequest(served.app, "/detect", AS_PNG | {"Content-Length": declared})
         for _ in range(6):
             caller.send(b"\0" * 1000, more=True)
         await caller.answered()
@@ -166,10 +166,10 @@ async def test_a_declared_length_is_not_believed(serve: Serve, declared: str) ->
 async def test_all_bodies_together_are_bounded(serve: Serve) -> None:
     """Bodies that arrive slowly hold no permit yet; their bytes count all the same."""
     async with serve(max_body_bytes=1 << 20, max_queue_bytes=1 << 20) as served:
-        first = Caller(served.app, "/detect", AS_PNG)
+        first = AsgiRequest(served.app, "/detect", AS_PNG)
         first.send(b"\0" * 900_000, more=True)
         await eventually(lambda: first.read_all, "the first body is there but for its end")
-        second = Caller(served.app, "/detect", AS_PNG)
+        second = AsgiRequest(served.app, "/detect", AS_PNG)
         second.send(b"\0" * 200_000)
         await second.answered()
         assert (second.status, second.problem["code"]) == (429, "overloaded")

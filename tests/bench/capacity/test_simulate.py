@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from app.serving.admission import DOOR_SECONDS
+from app.serving.admission import ADMISSION_WAIT_SECONDS
 from app.settings.settings import Settings
 from bench.capacity import simulate
 from bench.capacity.fleet import Fleet, Outcome, Rules
@@ -118,13 +118,13 @@ def test_overload_is_refused_and_who_is_inside_is_answered_in_time() -> None:
     assert set(outcome.statuses) == {200, 429}
     assert outcome.statuses.total() == pytest.approx(4000, rel=0.1)
     assert len(outcome.latencies) / max(outcome.finished) == pytest.approx(FIXED.capacity, rel=0.01)
-    assert max(outcome.latencies) <= 8 * SECOND + DOOR_SECONDS + 1e-9
+    assert max(outcome.latencies) <= 8 * SECOND + ADMISSION_WAIT_SECONDS + 1e-9
 
 
 def test_a_queue_in_front_of_the_replicas_holds_who_their_own_door_refuses() -> None:
     due = [number * 0.05 for number in range(60)]  # twice the capacity
-    own = Fleet(FIXED, replace(ALONE, max_queue=4, door_places=4), 1).run(due)
-    front = Fleet(FIXED, replace(ALONE, max_queue=4, door_places=40, door_seconds=1e6), 1).run(due)
+    own = Fleet(FIXED, replace(ALONE, max_queue=4, admission_wait_slots=4), 1).run(due)
+    front = Fleet(FIXED, replace(ALONE, max_queue=4, admission_wait_slots=40, door_seconds=1e6), 1).run(due)
     assert own.statuses[429] > 0
     assert front.statuses == {200: 60}
     assert max(front.latencies) > max(own.latencies)

@@ -5,7 +5,7 @@ import torch
 from torchvision.ops import MultiScaleRoIAlign, roi_pool
 
 from models.ops.roi_align import RoIAlignConfig, roi_align
-from models.ops.scratch import KEPT, Room
+from models.ops.scratch import KEPT, ScratchBuffer
 
 CANVAS = (256, 320)
 
@@ -74,7 +74,7 @@ def test_no_proposals_pool_to_nothing(quantised: bool) -> None:
 def test_a_room_changes_nothing_but_where_the_answer_lies() -> None:
     maps = features((4, 8, 16, 32), channels=96)
     config = RoIAlignConfig((0, 1, 2, 3), 7, 2, 224, 4)
-    room = Room()
+    room = ScratchBuffer()
     for count in (900, 5, 600):  # more than are pooled at once, fewer, and more
         proposals = [boxes(count, 1), boxes(25, 2)]
         names = [str(k) for k in range(4)]
@@ -96,7 +96,7 @@ def test_proposals_of_one_level_pool_as_among_others() -> None:
 
 
 def test_a_room_is_taken_from_the_same_memory_and_large_ones_are_not_held() -> None:
-    room = Room()
+    room = ScratchBuffer()
     first = room(4, 5)
     assert room(2, 3).data_ptr() == first.data_ptr()
     assert room(0, 3).shape == (0, 3)

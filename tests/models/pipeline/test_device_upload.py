@@ -9,7 +9,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models.images.decoder import Image
 from models.pipeline.canvas import prepare
-from models.pipeline.device_upload import Upload
+from models.pipeline.device_upload import DeviceUpload
 
 
 def image(height: int, width: int) -> Image:
@@ -17,7 +17,7 @@ def image(height: int, width: int) -> Image:
 
 
 def test_on_a_cpu_nothing_is_sent() -> None:
-    upload = Upload(torch.device("cpu"))
+    upload = DeviceUpload(torch.device("cpu"))
     canvas, same = upload.prepare(image(60, 90), 128, 224), prepare(image(60, 90), 128, 224)
     assert torch.equal(canvas.pixels, same.pixels)
     assert canvas.ready is None

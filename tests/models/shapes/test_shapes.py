@@ -31,7 +31,9 @@ async def app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[F
     app = create_app(Settings(model="shapes", device=request.param, cache_dir=tmp_path, max_queue=64))
     async with app.router.lifespan_context(app):
         await eventually(lambda: app.state.service.state == "ok", "the model is loaded", 120)
-        app.state.service._batcher.limit(8)  # whatever the warm-up found: on a busy machine that may be 1
+        app.state.service._batcher.set_max_batch(
+            8
+        )  # whatever the warm-up found: on a busy machine that may be 1
         yield app
 
 
@@ -90,7 +92,7 @@ class Held:
     def __init__(self, app: FastAPI, monkeypatch: pytest.MonkeyPatch) -> None:
         self.go = threading.Event()
         self.jobs: list[Any] = []
-        for detector in app.state.service.model.current.detectors:
+        for detector in app.state.service.ready_model().detectors:
             monkeypatch.setattr(detector, "detect", self._later(detector.detect))
 
     def _later(self, detect: Callable[..., Any]) -> Callable[..., Any]:

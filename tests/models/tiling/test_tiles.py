@@ -25,14 +25,14 @@ from models.detector import Job
 from models.images.decoder import Image
 from models.options import Options
 from models.tiling.tiled_detect import detect_tiled
-from models.tiling.tiles import MOST_TILES, Sight, Tiling, TooManyTiles, merge, tiles_of
-from tests.conftest import Caller, Serve, Served, eventually
+from models.tiling.tiles import MOST_TILES, ResizeLimits, Tiling, TooManyTiles, merge, tiles_of
+from tests.conftest import AsgiRequest, Serve, Served, eventually
 from tests.support.fakes import CARD, FakeCanvas, FakeDetector
 from tests.support.networks import random_detector
 
 PNG = {"Content-Type": "image/png"}
 LEAST_SEEN = 8  # canvas px: what is smaller is not seen by the detector below
-SIGHT = Sight(CARD.min_size, CARD.max_size)
+SIGHT = ResizeLimits(CARD.min_size, CARD.max_size)
 LATE = 1e9
 
 
@@ -361,10 +361,10 @@ def test_the_predicted_wait_counts_the_tiles_and_falls_with_each() -> None:
     with pytest.raises(Overloaded):
         admission.admit(0, deadline=10.0)
     for _ in range(20):
-        permit.give_place_back()
+        permit.release_slot()
     assert admission.predicted_wait == 2.0  # the last place goes with the permit
     permit.release()
-    permit.give_place_back()
+    permit.release_slot()
     other.release()
     assert (admission.depth, admission.bytes, admission.predicted_wait) == (0, 0, 0.0)
 
@@ -373,21 +373,21 @@ async def test_who_waits_at_the_door_comes_in_once_enough_tiles_are_done() -> No
     admission = Admission(5, 1000)
     permit = admission.admit(0, LATE)
     permit.grow(0, places=7)
-    waiting = asyncio.ensure_future(admission.wait_for_room(seconds=60))
+    waiting = asyncio.ensure_future(admission.wait_for_capacity(seconds=60))
     for _ in range(3):
-        permit.give_place_back()
+        permit.release_slot()
         await asyncio.sleep(0)
     assert not waiting.done()
-    permit.give_place_back()
+    permit.release_slot()
     await asyncio.wait_for(waiting, 20)
 
 
 # how it ends
 
 
-async def started(served: Served, query: str) -> Caller:
+async def started(served: Served, query: str) -> AsgiRequest:
     """A request with tiles whose first batch is on the device."""
-    caller = Caller(served.app, f"/detect?{query}", PNG)
+    caller = AsgiRequest(served.app, f"/detect?{query}", PNG)
     caller.send(draw((900, 700), grid((900, 700))[:5]))
     service = served.app.state.service
     await eventually(lambda: service.queue_depth > 3 and len(served.detector.batches) == 1, "tiles wait")
@@ -476,7 +476,7 @@ def test_tiles_cover_the_image_alike_and_overlap() -> None:
 
 
 def test_auto_cuts_only_where_the_network_would_see_too_little() -> None:
-    coco = Sight(800, 1333)
+    coco = ResizeLimits(800, 1333)
     assert tiles_of((640, 480), Tiling(), coco) == ()
     assert tiles_of((1920, 1080), Tiling(), coco) == ()
     twelve = tiles_of((4000, 3000), Tiling(), coco)

@@ -24,62 +24,62 @@ from app.serving.service import DetectionService
 
 
 @dataclass(frozen=True)
-class Caller:
+class CallContext:
     """A call apart from its message: when it began (monotonic), and how many seconds its client waits."""
 
     started: float
     patience: float | None
 
 
-Method = Callable[[DetectionService, Any, Caller], Awaitable[Any]]
+Method = Callable[[DetectionService, Any, CallContext], Awaitable[Any]]
 
 
-async def server_live(service: DetectionService, request: Any, caller: Caller) -> Any:
+async def server_live(service: DetectionService, request: Any, caller: CallContext) -> Any:
     """True whenever the event loop turns."""
     return messages().ServerLiveResponse(live=True)
 
 
-async def server_ready(service: DetectionService, request: Any, caller: Caller) -> Any:
+async def server_ready(service: DetectionService, request: Any, caller: CallContext) -> Any:
     """Whether work is taken."""
     return messages().ServerReadyResponse(ready=service.state == "ok")
 
 
-async def model_ready(service: DetectionService, request: Any, caller: Caller) -> Any:
+async def model_ready(service: DetectionService, request: Any, caller: CallContext) -> Any:
     """Whether the model takes work; not while it loads. NotFound for another one."""
-    if service.model.loaded is not None:
+    if service.models.serving is not None:
         check_model(service, request.name, request.version)
     return messages().ModelReadyResponse(ready=service.state == "ok")
 
 
-async def server_metadata_of(service: DetectionService, request: Any, caller: Caller) -> Any:
+async def server_metadata_of(service: DetectionService, request: Any, caller: CallContext) -> Any:
     """Name, version and extensions."""
     return messages().ServerMetadataResponse(**server_metadata())
 
 
-async def model_metadata_of(service: DetectionService, request: Any, caller: Caller) -> Any:
+async def model_metadata_of(service: DetectionService, request: Any, caller: CallContext) -> Any:
     """The model's inputs and outputs."""
     check_model(service, request.name, request.version)
     return messages().ModelMetadataResponse(**model_metadata(service))
 
 
-async def model_config_of(service: DetectionService, request: Any, caller: Caller) -> Any:
+async def model_config_of(service: DetectionService, request: Any, caller: CallContext) -> Any:
     """The same, as Triton's model configuration."""
     check_model(service, request.name, request.version)
     return messages().ModelConfigResponse(config=model_config(service))
 
 
-async def model_infer(service: DetectionService, request: Any, caller: Caller) -> Any:
+async def model_infer(service: DetectionService, request: Any, caller: CallContext) -> Any:
     """Detect; the call's own deadline counts, and with the call the queued work is cancelled."""
     parameters = _parameters(request.parameters)
-    await service.wait_at_door(caller.started, known_priority(parameters.get("priority")))
+    await service.wait_for_capacity(caller.started, known_priority(parameters.get("priority")))
     check_model(service, request.model_name, request.model_version)
     options = read_parameters(parameters)
     names = wanted([_output(one) for one in request.outputs])
     longest = service.settings.timeout_ms
     patience = longest if caller.patience is None else min(longest, caller.patience * 1000)
-    model = service.model.current
+    model = service.ready_model()
     plan = service.plan(plan_params(options, patience), caller.started, model=model)
-    found = outputs(await service.detect_all(_images(request), plan), options)
+    found = outputs(await service.pipeline.detect_all(_images(request), plan), options)
     response = messages().ModelInferResponse(
         model_name=model.name, model_version=model.version, id=request.id
     )
@@ -90,19 +90,19 @@ async def model_infer(service: DetectionService, request: Any, caller: Caller) -
     return response
 
 
-async def repository_index(service: DetectionService, request: Any, caller: Caller) -> Any:
+async def repository_index(service: DetectionService, request: Any, caller: CallContext) -> Any:
     """Every model that may be loaded."""
     rows = await repository.index(service, request.ready)
     return messages().RepositoryIndexResponse(models=[vars(row) for row in rows])
 
 
-async def repository_load(service: DetectionService, request: Any, caller: Caller) -> Any:
+async def repository_load(service: DetectionService, request: Any, caller: CallContext) -> Any:
     """Serve another model; it goes on where the call's deadline passes."""
     await repository.load(service, request.model_name, request.parameters)
     return messages().RepositoryModelLoadResponse()
 
 
-async def repository_unload(service: DetectionService, request: Any, caller: Caller) -> Any:
+async def repository_unload(service: DetectionService, request: Any, caller: CallContext) -> Any:
     """Nothing to do for a model that does not serve; the one that does stays."""
     repository.refuse_parameters(request.parameters, ("unload_dependents",))
     await repository.unload(service, request.model_name)

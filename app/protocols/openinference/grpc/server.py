@@ -10,10 +10,10 @@ import grpc
 
 from app.errors import Internal, ServiceError
 from app.protocols.openinference.grpc.messages import SERVICE, messages
-from app.protocols.openinference.grpc.methods import ADMIN, METHODS, OPEN, Caller, Method
+from app.protocols.openinference.grpc.methods import ADMIN, METHODS, OPEN, CallContext, Method
 from app.protocols.openinference.grpc.stream import STREAM, answers
 from app.serving.service import DetectionService
-from app.serving.streams import Places
+from app.serving.streams import StreamSlots
 from app.telemetry import tracing
 from app.telemetry.logs import chosen_id, request_id
 from app.transport.access import check_admin, check_key
@@ -41,7 +41,7 @@ access = logging.getLogger("app.access")
 
 async def listen(
     service: DetectionService,
-    places: Places,
+    places: StreamSlots,
     host: str,
     port: int,
     tracer: tracing.Tracer | None = None,
@@ -81,7 +81,7 @@ def _handler(service: DetectionService, name: str, method: Method, tracer: traci
     )
 
 
-def _stream_handler(service: DetectionService, places: Places) -> Any:
+def _stream_handler(service: DetectionService, places: StreamSlots) -> Any:
     async def answer(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         async with _call(service, STREAM, context, None):
             with places.one(f"/{SERVICE}/{STREAM}"):
@@ -100,7 +100,7 @@ def _answering(
 ) -> Callable[[Any, Any], Awaitable[Any]]:
     async def answer(request: Any, context: Any) -> Any:
         async with _call(service, name, context, tracer) as started:
-            return await method(service, request, Caller(started, context.time_remaining()))
+            return await method(service, request, CallContext(started, context.time_remaining()))
 
     return answer
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.errors import ServiceError
 from app.protocols.openinference.grpc.messages import SERVICE, messages
-from app.protocols.openinference.grpc.methods import Caller, model_infer
+from app.protocols.openinference.grpc.methods import CallContext, model_infer
 from app.serving.service import DetectionService
 from app.serving.streams import FATAL, outcome_of
 
@@ -23,7 +23,7 @@ async def answers(
     `patience`: how many seconds the caller still waits for the call.
     """
     while (request := await _next(requests)) is not None:
-        outcome = await outcome_of(model_infer(service, request, Caller(time.monotonic(), patience())))
+        outcome = await outcome_of(model_infer(service, request, CallContext(time.monotonic(), patience())))
         failed = isinstance(outcome, ServiceError)
         frames = service.metrics.stream_frames
         frames.labels(route=f"/{SERVICE}/{STREAM}", outcome="failed" if failed else "answered").inc()

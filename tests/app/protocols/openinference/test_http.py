@@ -11,7 +11,7 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.conftest import Caller, Serve, Served, eventually
+from tests.conftest import AsgiRequest, Serve, Served, eventually
 from tests.support.fakes import FakeDetector, picture
 from tests.support.protocols import FOUND, KITE, PNG, TEXT, openinference_objects, tensor
 
@@ -290,7 +290,7 @@ async def test_what_a_body_inflates_to_counts_for_all_of_them(serve: Serve) -> N
     async with serve(max_queue_bytes=1 << 20, max_body_bytes=1 << 20) as served:
         half = gzip.compress(bytes(600_000))
         headers = {"Content-Encoding": "gzip", "Content-Length": str(len(half) + 1)}
-        callers = [Caller(served.app, INFER, headers) for _ in range(2)]
+        callers = [AsgiRequest(served.app, INFER, headers) for _ in range(2)]
         for caller in callers:
             caller.send(half, more=True)
         await eventually(lambda: {one.status for one in callers} == {429, None}, "one of them is refused")
