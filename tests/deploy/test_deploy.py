@@ -275,7 +275,8 @@ def needs_install(folder: Path) -> bool:
 
 
 def test_make_installs_again_only_when_the_dependencies_changed(tmp_path: Path) -> None:
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for name in ("Makefile", "pyproject.toml", "client/pyproject.toml", "constraints.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
         os.utime(tmp_path / name, (1000, 1000))
     assert needs_install(tmp_path)
@@ -288,7 +289,8 @@ def test_make_installs_again_only_when_the_dependencies_changed(tmp_path: Path) 
 
 
 def test_make_names_the_python_it_needs(tmp_path: Path) -> None:
-    for name in ("Makefile", "pyproject.toml", "constraints.txt"):
+    for name in ("Makefile", "pyproject.toml", "client/pyproject.toml", "constraints.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copyfile(ROOT / name, tmp_path / name)
     old = tmp_path / "old-python"
     pretend = "import sys; sys.version_info = (3, 9, 2); exec(sys.argv[2])"
