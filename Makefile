@@ -11,9 +11,15 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 PIP_FLAGS ?= $(if $(CI),--quiet --quiet)
 PYTEST_FLAGS ?=
+# Two workers, a file each at a time: module fixtures are made once. One thread a worker, as there are as many cores.
+WORKERS ?= 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+PARALLEL := -n $(WORKERS) --dist loadfile
+# What test-fast leaves out: see the markers in pyproject.toml.
+SLOW := gpu or ray or slow or network or process or browser or bench
 SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
 
-.PHONY: help install serve check format test test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model cuda clean
+.PHONY: help install serve check format test test-fast coverage test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model cuda clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -40,8 +46,14 @@ format: install ## let ruff lay out the code and repair what it can
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
 
-test: check ## check, then every test that needs neither a GPU nor Ray, with branch coverage
-	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_FLAGS)
+test: install ## every test that needs neither a GPU nor Ray; T=tests/app/batching runs one room or file
+	@$(PYTEST) $(if $(T),$(T),$(PARALLEL)) $(PYTEST_FLAGS)
+
+test-fast: install ## the tests that need no torch network, process, browser or benchmark
+	@$(PYTEST) $(PARALLEL) -m 'not ($(SLOW))' $(PYTEST_FLAGS)
+
+coverage: install ## as test, with branch coverage
+	@$(PYTEST) $(PARALLEL) --cov --cov-report=term-missing:skip-covered $(PYTEST_FLAGS)
 
 test-gpu: cuda ## the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu $(PYTEST_FLAGS)

@@ -18,8 +18,9 @@ from PIL import Image as pillow
 from pydantic import SecretStr
 
 from rcnn_client import AsyncClient, Client, NotAnAnswer, Refused, Result, Unreachable
-from tests.conftest import ROOT, Program, Serve, Served
 from tests.support.fakes import FakeDetector, picture
+from tests.support.process import Program
+from tests.support.served import ROOT, Serve, Served
 
 Answer = Callable[[httpx.Request], httpx.Response]
 ANSWER = {

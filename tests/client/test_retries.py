@@ -23,8 +23,8 @@ from rcnn_client.clients import LIMITS, Outcome
 from rcnn_client.errors import retry_after
 from rcnn_client.exchange import pause
 from tests.client.test_client import ANSWER, busy, client_of
-from tests.conftest import Program
 from tests.support.fakes import FINDS, picture
+from tests.support.process import Program
 
 IMAGES, IN_FLIGHT, RESTART_AT = 200, 16, 60
 

@@ -13,10 +13,11 @@ import pytest
 import yaml
 from PIL import Image as pillow
 
-from tests.conftest import ROOT, Program
 from tests.deploy.test_deploy import exported_series
 from tests.support import prometheus
+from tests.support.process import Program
 from tests.support.prometheus import Prometheus
+from tests.support.served import ROOT
 
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "docker/grafana/dashboards/rcnn-serve.json").read_text())
 JOB = yaml.safe_load((ROOT / "docker/prometheus/prometheus.yml").read_text())["scrape_configs"][0]["job_name"]

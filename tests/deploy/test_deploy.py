@@ -22,7 +22,19 @@ from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
-TARGETS = ("install", "serve", "check", "test", "bench", "demo-model", "test-gpu", "bench-gpu", "test-ray")
+TARGETS = (
+    "install",
+    "serve",
+    "check",
+    "test",
+    "test-fast",
+    "coverage",
+    "bench",
+    "demo-model",
+    "test-gpu",
+    "bench-gpu",
+    "test-ray",
+)
 
 
 def read_yaml(name: str) -> Any:
@@ -329,4 +341,4 @@ def test_ci_runs_the_same_commands() -> None:
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
     assert "set -euo pipefail" in script.read_text()
-    assert script.read_text().rstrip().endswith("make check test")
+    assert script.read_text().rstrip().endswith("make check coverage")

@@ -17,11 +17,12 @@ from app.server import LAST_ANSWERS_SECONDS
 from app.settings.settings import PREFIX, Settings
 from app.telemetry.metrics import Metrics
 from models.zoo.catalogue import catalogue
-from tests.conftest import ROOT, Program, Serve
 from tests.deploy.test_deploy import image_environment, last_stage, read_yaml
 from tests.process.test_lifecycle import Start, detect, in_flight, until
 from tests.support.fakes import picture
 from tests.support.kubernetes import FOLDER, RENDERED, Document, of_kind, pod, rendered, written
+from tests.support.process import Program
+from tests.support.served import ROOT, Serve
 
 OLDEST, NEWEST = "1.29", "1.37"
 OTHERS = {"ScaledObject", "PodMonitor", "ServingRuntime", "InferenceService"}  # operators' own kinds

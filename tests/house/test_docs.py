@@ -10,8 +10,8 @@ from app.errors import errors_markdown
 from app.settings.table import settings_markdown
 from app.telemetry.metrics import metrics_markdown
 from models.zoo.catalogue import catalogue
-from tests.conftest import ROOT
 from tests.models.shapes.test_shapes import iou
+from tests.support.served import ROOT
 
 README = (ROOT / "README.md").read_text()
 TABLES = {"errors": errors_markdown, "settings": settings_markdown, "metrics": metrics_markdown}

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 import pytest
@@ -367,7 +367,9 @@ def violations(sources: list[Source]) -> list[str]:
     return sorted(found)
 
 
+@cache
 def project() -> list[Source]:
+    """Every Python file of the project, parsed once."""
     folders = ("app", "client", "models", "bench", "tests")
     paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     return [Source(path.relative_to(ROOT).as_posix(), path.read_text()) for path in paths]

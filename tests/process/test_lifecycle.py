@@ -20,8 +20,8 @@ from uvicorn.server import ServerState
 from app import server
 from app.main import create_app
 from app.settings.settings import Settings
-from tests.conftest import Program
 from tests.support.fakes import FakeDetector, picture
+from tests.support.process import Program
 
 Start = Callable[..., Program]
 AS_PNG = {"Content-Type": "image/png"}

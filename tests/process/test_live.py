@@ -10,8 +10,8 @@ from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
 from app.server import FRAGMENTS
-from tests.conftest import Program
 from tests.support.fakes import picture
+from tests.support.process import Program
 
 
 def opened(program: Program, query: str = "", **options: Any) -> ClientConnection:

@@ -19,8 +19,9 @@ import tritonclient.grpc
 import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
-from tests.conftest import ROOT, Program
 from tests.support.fakes import picture
+from tests.support.process import Program
+from tests.support.served import ROOT
 
 CONNECTIONS = 16
 SWAPS = 4

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.conftest import ROOT
+from tests.support.served import ROOT
 
 FOLDER = ROOT / "docker/kubernetes"
 RENDERED = ("base", "overlays/gpu", "overlays/keda", "overlays/production", "kserve")

@@ -8,8 +8,8 @@ from typing import Any
 
 import httpx
 
-from tests.conftest import Served
 from tests.support.fakes import CARD, picture
+from tests.support.served import Served
 
 PNG = picture(64, 48)
 TEXT = base64.b64encode(PNG).decode()

@@ -17,7 +17,7 @@ from app.batching.batcher import Batcher, BatchEvents
 from app.batching.device import Device as OneDevice
 from app.batching.item import Closed, Completed, Expired, RequestHandle
 from app.batching.scheduler import BatchLimits
-from tests.conftest import eventually
+from tests.support.served import eventually
 
 FAR = 1e9
 Tests = Batcher[Any, Any]

@@ -14,7 +14,7 @@ from app.batching.device import Device
 from app.batching.item import HIGHEST, LOWEST, Closed, Completed, RequestHandle, Shed
 from app.batching.scheduler import BatchLimits
 from tests.app.batching.test_batcher import FAR, Told
-from tests.conftest import eventually
+from tests.support.served import eventually
 
 Tests = Batcher[Any, Any]
 

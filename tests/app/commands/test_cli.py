@@ -25,9 +25,10 @@ from app.settings.settings import Settings
 from app.settings.table import settings_markdown, settings_table
 from models.zoo.catalogue import catalogue
 from models.zoo.weights import save_weights
-from tests.conftest import ROOT, Program, eventually
 from tests.support.fakes import picture
 from tests.support.networks import LABELS, random_network
+from tests.support.process import Program
+from tests.support.served import ROOT, eventually
 
 RCNN = (sys.executable, "-c", "from app.cli import main; main()")
 CARD = """

@@ -22,8 +22,9 @@ from PIL import Image as pillow
 from pycocotools.coco import COCO
 
 from app import cli
-from tests.conftest import ROOT, Program
 from tests.support.fakes import picture
+from tests.support.process import Program
+from tests.support.served import ROOT
 
 RCNN = (sys.executable, "-c", "from app.cli import main; main()", "detect")
 SQUARE, DISC = (8.0, 12.0, 32.0, 36.0), (16.0, 12.0, 64.0, 24.0)  # in a picture of 64 x 48

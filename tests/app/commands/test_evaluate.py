@@ -22,7 +22,8 @@ from pycocotools.cocoeval import COCOeval
 from app import cli
 from models.evaluation.coco import NUMBERS, RECALLS
 from models.shapes.scenes import LABELS, Scene, draw_large_scene, draw_scene
-from tests.conftest import ROOT, Program
+from tests.support.process import Program
+from tests.support.served import ROOT
 
 COUNT, SEED = 8, 2
 FORMATS = ("coco", "voc", "yolo")

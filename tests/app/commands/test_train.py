@@ -26,7 +26,7 @@ from models.training.distributed import ProcessRank
 from models.training.validation import EVEN, NMS_THRESHOLDS, assess_network
 from models.zoo.cards import read_card
 from models.zoo.loading import load_network
-from tests.conftest import ROOT
+from tests.support.served import ROOT
 
 
 def write_coco(root: Path, split: str, seed: int, count: int) -> None:

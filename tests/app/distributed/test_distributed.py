@@ -19,8 +19,8 @@ from app.distributed.ray_serve import build, options
 from app.distributed.replica import Replica, replica_app
 from app.main import create_app
 from app.settings.settings import Settings
-from tests.conftest import ROOT, eventually
 from tests.support.fakes import FakeDetector, picture
+from tests.support.served import ROOT, eventually
 
 PNG = {"Content-Type": "image/png"}
 Rays = Callable[[Scope, Receive, Send], Awaitable[None]]

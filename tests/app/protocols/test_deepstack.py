@@ -6,9 +6,10 @@ import httpx
 import pytest
 
 from app import version
-from tests.conftest import AsgiRequest, Serve, Served
+from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import FakeDetector, picture
 from tests.support.protocols import PNG, detected, multipart, whole
+from tests.support.served import Serve, Served
 
 DETECTION = "/v1/vision/detection"
 FRAME = picture(320, 320, "JPEG")

@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import AsgiRequest, Serve, Served, eventually
+from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import FakeDetector, picture
 from tests.support.protocols import PNG, PROTOCOLS, Protocol, detected, whole
+from tests.support.served import Serve, Served, eventually
 
 every_protocol = pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=PROTOCOLS)
 

@@ -8,9 +8,10 @@ import httpx
 import huggingface_hub
 import pytest
 
-from tests.conftest import Program, Served
 from tests.support.fakes import picture
+from tests.support.process import Program
 from tests.support.protocols import PNG, TEXT, detected, huggingface_objects, whole
+from tests.support.served import Served
 
 
 def payload(image: bytes, threshold: float | None) -> bytes:

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Serve, Served
 from tests.support.fakes import FakeDetector, picture
 from tests.support.protocols import PNG, TEXT, detected
+from tests.support.served import Serve, Served
 
 PREDICT = "/v1/models/fake:predict"
 

@@ -13,9 +13,10 @@ from PIL import Image as pillow
 from supervision import Detections
 
 from app.transport.url_images import Fetcher
-from tests.conftest import AsgiRequest, Serve, Served
+from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import FakeDetector, picture
 from tests.support.protocols import PNG, TEXT, as_json, detected, in_pieces
+from tests.support.served import Serve, Served
 
 INFER = "/infer/object_detection"
 IMAGE = {"type": "base64", "value": TEXT}

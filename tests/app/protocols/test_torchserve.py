@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import Serve, Served
 from tests.support.fakes import FakeDetector
 from tests.support.protocols import PNG, TEXT, detected, torchserve_objects
+from tests.support.served import Serve, Served
 
 ANSWER = [
     {"Square": [8.0, 12.0, 32.0, 36.0], "score": 0.9375},

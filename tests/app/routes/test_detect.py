@@ -16,8 +16,9 @@ import pytest
 from PIL import Image as pillow
 
 from app.serving.request import DetectParams
-from tests.conftest import AsgiRequest, Serve, Served, eventually
+from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import CARD, FINDS, FakeDetector, picture
+from tests.support.served import Serve, Served, eventually
 
 PNG = picture(64, 48)
 AS_PNG = {"Content-Type": "image/png"}

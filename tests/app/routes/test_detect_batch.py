@@ -7,8 +7,9 @@ import httpx
 import pytest
 
 from app.serving.request import MAX_IMAGES
-from tests.conftest import AsgiRequest, Serve, Served, eventually
+from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import FakeDetector, picture
+from tests.support.served import Serve, Served, eventually
 
 Part = tuple[str, bytes]
 

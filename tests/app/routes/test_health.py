@@ -20,8 +20,8 @@ from app.schemas.options import DetectQuery
 from app.settings.settings import Settings
 from app.transport import openapi_examples
 from models.detections import Detections
-from tests.conftest import ROOT, Serve, Served, eventually
 from tests.support.fakes import CARD, FakeDetector, picture
+from tests.support.served import ROOT, Serve, Served, eventually
 
 HEALTH_KEYS = [
     *("status", "model", "model_version", "loading", "device", "devices", "engine", "precision", "version"),

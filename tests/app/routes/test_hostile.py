@@ -12,8 +12,8 @@ import httpx
 import pytest
 from PIL import Image as pillow
 
-from tests.conftest import Program
 from tests.support.fakes import picture
+from tests.support.process import Program
 
 PNG, JPEG, GIF = picture(), picture(format="JPEG"), picture(format="GIF")
 BMP, TIFF, WEBP = picture(format="BMP"), picture(format="TIFF"), picture(format="WEBP")

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from app.serving.streams import LatestFrame
-from tests.conftest import Serve, Served, eventually
 from tests.support.fakes import FakeDetector, picture
 from tests.support.moving import Socket
+from tests.support.served import Serve, Served, eventually
 
 SIZES = [(64 + 2 * step, 48) for step in range(12)]  # of frames, to tell them apart on the device
 FRAMES = [picture(*size) for size in SIZES]

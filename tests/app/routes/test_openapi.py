@@ -4,7 +4,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import ROOT, Program
+from tests.support.process import Program
+from tests.support.served import ROOT
 
 RUN = "import sys; from schemathesis.cli import schemathesis; sys.exit(schemathesis())"
 

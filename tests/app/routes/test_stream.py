@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from models.images.decoder import Limits, decode
-from tests.conftest import AsgiRequest, Serve, Served, eventually
+from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import FakeDetector, picture
 from tests.support.moving import animation, video
+from tests.support.served import Serve, Served, eventually
 
 GIF = {"Content-Type": "image/gif"}
 MP4 = {"Content-Type": "video/mp4"}

@@ -16,9 +16,9 @@ from models.datasets.coco import read_coco
 from models.datasets.raw import Source
 from models.datasets.voc import read_voc
 from models.datasets.yolo import read_yolo
-from tests.conftest import Served
 from tests.support.fakes import picture
 from tests.support.protocols import PNG, detected
+from tests.support.served import Served
 
 WIDE = picture(640, 480)
 MEDIA_TYPES = {

@@ -16,8 +16,9 @@ import pytest
 from app.main import create_app
 from app.serving.model_swap import COLLECT_SECONDS
 from app.settings.settings import Settings
-from tests.conftest import AsgiRequest, Serve, Served, eventually
+from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import CARD, FakeDetector, picture
+from tests.support.served import Serve, Served, eventually
 
 ADMIN = {"X-API-Key": "chief"}
 PNG = {"Content-Type": "image/png"}

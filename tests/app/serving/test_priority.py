@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.conftest import Serve, Served, eventually
 from tests.support.fakes import FakeDetector, picture
+from tests.support.served import Serve, Served, eventually
 
 PNG = {"content-type": "image/png"}
 WIDTHS = {"low": 200, "normal": 264, "high": 328}  # each a canvas of its own

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.detections import Detections
-from tests.conftest import Serve, Served, eventually
 from tests.support.fakes import FakeDetector, picture
+from tests.support.served import Serve, Served, eventually
 
 
 @dataclass

@@ -27,10 +27,12 @@ from app.telemetry.metrics import STAGES
 from app.telemetry.otlp import OtelTracer
 from tests.app.protocols.openinference.test_grpc import calls
 from tests.app.protocols.openinference.test_grpc import request as call_request
-from tests.conftest import ROOT, AsgiRequest, Program, Serve, Served, eventually
+from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import FakeDetector, picture
 from tests.support.networks import random_detector
+from tests.support.process import Program
 from tests.support.protocols import PNG
+from tests.support.served import ROOT, Serve, Served, eventually
 
 CALL = "inference.GRPCInferenceService/ModelInfer"
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"

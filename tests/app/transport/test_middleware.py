@@ -14,8 +14,9 @@ from starlette.types import Receive, Scope, Send
 from app.telemetry.logs import JsonFormatter, configure_logging, request_id
 from app.telemetry.metrics import Metrics
 from app.transport.middleware import BodyLimit, RequestContext
-from tests.conftest import AsgiRequest, Serve, Served, eventually
+from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import picture
+from tests.support.served import Serve, Served, eventually
 
 AS_PNG = {"Content-Type": "image/png"}
 

@@ -31,9 +31,9 @@ from bench.harness.load import Plan, figures, percentile
 from bench.harness.recorded import Batch, Recorded, read
 from bench.harness.stand_in import StandIn
 from bench.harness.times import ServiceTimes, read_times, stretched, write_times
-from tests.conftest import ROOT, Serve
 from tests.process.test_lifecycle import AS_PNG
 from tests.support.fakes import FakeDetector, picture
+from tests.support.served import ROOT, Serve
 
 SECOND = 0.1
 FIXED = ServiceTimes({1: [SECOND]}, [0.0])

@@ -34,7 +34,7 @@ from models.shapes.scenes import LABELS, Scene, draw_scene
 from models.zoo.cards import Card
 from models.zoo.loading import load_network
 from tests.app.commands.test_evaluate import write_coco, write_voc
-from tests.conftest import ROOT
+from tests.support.served import ROOT
 
 SEED, COUNT = 2, 8
 CHECKS = {"recall", "suppression", "coordinates", "anchors", "balance", "localisation"}

@@ -16,8 +16,8 @@ from torch import Tensor
 from models.detector import DetectorSpec, load_detector
 from models.engines import EngineChoice, EngineUnavailable, build_engine
 from models.engines.protocol import Engine
-from tests.conftest import ROOT
 from tests.support.networks import random_network
+from tests.support.served import ROOT
 
 SHAPES = [(1, 64, 96), (3, 128, 64), (1, 320, 448)]
 CHANNELS, SIDE, CLASSES = 96, 7, 5  # of the small network

@@ -15,8 +15,8 @@ from models.images.decoder import ImageTooLarge, InvalidImage, Limits, decode, r
 from models.images.jpeg_draft import DRAFT_MARGIN, Draft
 from models.pipeline.canvas import prepare, resized
 from models.shapes.scenes import LABELS
-from tests.conftest import Served
 from tests.support.fakes import CARD, picture
+from tests.support.served import Served
 
 LIMITS = Limits(20_000_000)
 CANVAS = (64, 128)  # limits of the short and the long side, px

@@ -26,9 +26,9 @@ from models.networks import ARCHITECTURES, build_network
 from models.options import Options
 from models.zoo.cards import read_card
 from models.zoo.weights import save_weights
-from tests.conftest import eventually
 from tests.models.test_parity import theirs, twins
 from tests.support.networks import LABELS
+from tests.support.served import eventually
 
 SMALL = (64, 96)  # px; the smallest short side a card may name, as the ResNets are heavy
 LARGER = (96, 144)  # for VGG-16, whose smallest anchor is 128 px

@@ -25,8 +25,8 @@ from models.zoo.catalogue import find_card
 from models.zoo.quantized import QuantizedError, find_quantized, read_manifest
 from models.zoo.weights import save_weights
 from tests.app.commands.test_train import write_coco
-from tests.conftest import ROOT
 from tests.support.networks import LABELS, random_network
+from tests.support.served import ROOT
 
 IMAGES = 4
 

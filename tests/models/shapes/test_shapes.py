@@ -20,7 +20,7 @@ from app.settings.settings import Settings
 from models.detector import DetectorSpec, load_detector
 from models.shapes.evaluate import evaluate_scenes
 from models.shapes.scenes import draw_scene
-from tests.conftest import ROOT, eventually
+from tests.support.served import ROOT, eventually
 
 SAMPLES = sorted((ROOT / "samples").glob("*.json"))
 

@@ -26,9 +26,10 @@ from models.images.decoder import Image
 from models.options import Options
 from models.tiling.tiled_detect import detect_tiled
 from models.tiling.tiles import MOST_TILES, ResizeLimits, Tiling, TooManyTiles, merge, tiles_of
-from tests.conftest import AsgiRequest, Serve, Served, eventually
+from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import CARD, FakeCanvas, FakeDetector
 from tests.support.networks import random_detector
+from tests.support.served import Serve, Served, eventually
 
 PNG = {"Content-Type": "image/png"}
 LEAST_SEEN = 8  # canvas px: what is smaller is not seen by the detector below

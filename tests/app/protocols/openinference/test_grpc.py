@@ -19,9 +19,10 @@ from app.protocols.openinference.grpc.messages import messages
 from app.protocols.openinference.grpc.server import listen
 from app.settings.settings import Settings
 from app.telemetry.tracing import Tracer
-from tests.conftest import Program, Serve, Served, eventually
 from tests.support.fakes import FakeDetector, picture
+from tests.support.process import Program
 from tests.support.protocols import PNG
+from tests.support.served import Serve, Served, eventually
 
 ROUTE = "/inference.GRPCInferenceService/ModelInfer"
 

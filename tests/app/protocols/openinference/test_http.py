@@ -11,9 +11,10 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.conftest import AsgiRequest, Serve, Served, eventually
+from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import FakeDetector, picture
 from tests.support.protocols import FOUND, KITE, PNG, TEXT, openinference_objects, tensor
+from tests.support.served import Serve, Served, eventually
 
 INFER = "/v2/models/fake/infer"
 LENGTH = "Inference-Header-Content-Length"

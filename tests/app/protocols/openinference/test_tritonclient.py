@@ -13,8 +13,8 @@ import tritonclient.grpc.aio as grpc_aio
 import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
-from tests.conftest import Program
 from tests.support.fakes import picture
+from tests.support.process import Program
 
 SIZES = [(64, 48), (311, 97)]
 FILES = [picture(*size) for size in SIZES]
