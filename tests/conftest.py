@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 from tests.support.process import Program
 from tests.support.served import ROOT, Serve, Served, serve_app
 
-
 # The folder says what a test needs; a file or a test may say more by a mark of its own.
 FOLDERS = {"process": "process", "deploy": "process", "page": "browser", "bench": "bench"}
 
