@@ -1,0 +1,181 @@
+"""The documentation and the static files: /, /samples, /docs and /openapi.json."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app import version
+from app.errors import error_classes
+from app.routes import page
+from app.schemas import responses as answers
+from app.schemas import status
+from app.schemas.exports import EXPORTS, Subject
+from app.schemas.options import DetectQuery
+from app.transport import openapi_examples
+from models.detections import Detections
+from tests.support.fakes import picture
+from tests.support.served import Served
+
+
+async def status_of(served: Served, path: str) -> int:
+    return (await served.client.get(path)).status_code
+
+
+# page and documentation
+
+
+async def test_the_page_and_its_files_are_served_under_a_strict_policy(served: Served) -> None:
+    index = await served.client.get("/")
+    assert index.headers["content-type"] == "text/html; charset=utf-8"
+    policy = index.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    names = re.findall(r'(?:src|href)="web/([^"]+)"', index.text)
+    assert names
+    for name in names:
+        response = await served.client.get(f"/web/{name}")
+        assert response.status_code == 200
+        assert response.headers["x-content-type-options"] == "nosniff"
+        again = await served.client.get(f"/web/{name}", headers={"If-None-Match": response.headers["etag"]})
+        assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_samples_are_listed_and_served(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "b.png").write_bytes(picture())
+    (tmp_path / "a.jpg").write_bytes(picture(format="JPEG"))
+    (tmp_path / "a.json").write_text("{}")
+    (tmp_path / "README.md").write_text("notes")
+    monkeypatch.setattr(page, "SAMPLES", tmp_path)
+    answer = (await served.client.get("/samples")).json()
+    assert answer == {
+        "samples": [
+            {"name": "a.jpg", "url": "/samples/a.jpg", "truth": "/samples/a.json"},
+            {"name": "b.png", "url": "/samples/b.png", "truth": None},
+        ]
+    }
+    image = await served.client.get("/samples/b.png")
+    assert (image.headers["content-type"], image.content) == ("image/png", picture())
+    assert await status_of(served, "/samples/a.json") == 200
+    assert await status_of(served, "/samples/c.png") == 404
+
+
+async def test_without_a_samples_folder_there_are_no_samples(
+    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "SAMPLES", tmp_path / "nowhere")
+    assert (await served.client.get("/samples")).json() == {"samples": []}
+
+
+async def test_the_documentation_comes_from_this_server_alone(served: Served) -> None:
+    docs = await served.client.get("/docs")
+    assert docs.status_code == 200
+    assert "http://" not in docs.text.replace("http://www.w3.org", "")
+    assert "https://" not in docs.text
+    assert "default-src 'none'" in docs.headers["content-security-policy"]
+    for name in re.findall(r'(?:src|href)="(docs/[^"]+)"', docs.text):
+        asset = await served.client.get(f"/{name}")
+        assert (asset.status_code, len(asset.content) > 1000) == (200, True)
+
+
+async def test_openapi_documents_every_option_body_and_error(served: Served) -> None:
+    document = (await served.client.get("/openapi.json")).json()
+    detect = document["paths"]["/detect"]["post"]
+    assert [one["name"] for one in detect["parameters"]] == [*DetectQuery.model_fields, "X-Priority"]
+    assert all(one["description"] for one in detect["parameters"])
+    assert set(detect["requestBody"]["content"]) == {
+        *("multipart/form-data", "image/*", "application/octet-stream", "application/json")
+    }
+    assert set(detect["responses"]["200"]["content"]) == {
+        *("application/json", "image/png", "image/jpeg"),
+        *("application/geo+json", "application/xml", "text/csv", "text/plain"),
+    }
+    documented = {
+        code
+        for response in detect["responses"].values()
+        for code in response["content"].get("application/problem+json", {}).get("examples", {})
+    }
+    elsewhere = {"not_found", "method_not_allowed", "forbidden", "conflict", "load_failed"}
+    elsewhere.add("foreign_origin")  # of web sockets
+    assert documented == {kind.code for kind in error_classes()} - elsewhere
+    assert document["info"]["version"] == version()
+
+
+async def test_openapi_documents_the_headers_of_answers(served: Served) -> None:
+    document = (await served.client.get("/openapi.json")).json()
+    responses = document["paths"]["/detect"]["post"]["responses"]
+    raw = {"Content-Type": "application/octet-stream"}
+    answers = {
+        "200": await served.client.post("/detect", content=picture(), headers=raw),
+        "400": await served.client.post("/detect", content=b"none", headers=raw),
+    }
+    for code, answer in answers.items():
+        assert str(answer.status_code) == code
+        assert set(responses[code]["headers"]) <= {name.title() for name in answer.headers} | {"X-Request-ID"}
+        assert "X-Request-ID" in answer.headers
+    assert set(responses["200"]["headers"]) == {"X-Request-ID", "X-Model", "X-Model-Version"}
+    assert all("Retry-After" in responses[status]["headers"] for status in ("429", "503"))
+    assert "X-Model" not in document["paths"]["/detect/stream"]["post"]["responses"]["200"]["headers"]
+
+
+async def test_openapi_names_the_keys_of_what_may_be_refused_without(served: Served) -> None:
+    document = (await served.client.get("/openapi.json")).json()
+    assert set(document["components"]["securitySchemes"]) == {"HTTPBearer", "APIKeyHeader"}
+    operations = [one for path in document["paths"].values() for one in path.values()]
+    guarded = [one for one in operations if "security" in one]
+    assert guarded == [one for one in operations if "401" in one["responses"]]
+    assert document["paths"]["/detect"]["post"]["security"] == [{"HTTPBearer": []}, {"APIKeyHeader": []}]
+    assert "security" not in document["paths"]["/health"]["get"]
+
+
+BINARY = ("image/", "multipart/", "application/octet-stream", "text/html")
+
+
+async def test_every_answer_in_openapi_has_an_example(served: Served) -> None:
+    document = (await served.client.get("/openapi.json")).json()
+    without = [
+        (path, method, status, media_type)
+        for path, operations in document["paths"].items()
+        for method, operation in operations.items()
+        for status, response in operation["responses"].items()
+        for media_type, content in response.get("content", {}).items()
+        if not media_type.startswith(BINARY) and not {"example", "examples"} & set(content)
+    ]
+    assert without == []
+
+
+async def test_the_examples_of_openapi_are_what_the_service_says(served: Served) -> None:
+    for example, model in (
+        (openapi_examples.DETECTION, answers.DetectResponse),
+        (openapi_examples.BATCH, answers.BatchResponse),
+        (openapi_examples.HEALTH, status.Health),
+        (openapi_examples.UNHEALTHY, status.Health),
+        (openapi_examples.READY, status.Readiness),
+        (openapi_examples.UNREADY, status.Readiness),
+        (openapi_examples.MODELS, status.ModelList),
+        (openapi_examples.SAMPLES, status.SampleList),
+    ):
+        assert model.model_validate(example).model_dump(mode="json") == example
+    found = Detections(
+        np.array(openapi_examples.DETECTION["boxes"], np.float32), np.array([1]), np.array([0.98], np.float32)
+    )
+    subject = Subject("street.jpg", (640, 480), "coco-r50-fpn", {1: "person"})
+    for name in ("yolo", "csv", "voc"):
+        media_type, write = EXPORTS[name]
+        written, shown = write(found, subject), openapi_examples.TEXTS[media_type.partition(";")[0]]
+        if name == "voc":
+            written, shown = (re.sub(r">\s+<", "><", text).strip() for text in (written, shown))
+        assert written == shown
+    assert json.loads(EXPORTS["geojson"][1](found, subject)) == openapi_examples.GEOJSON
+
+
+async def test_every_reference_in_openapi_leads_somewhere(served: Served) -> None:
+    response = await served.client.get("/openapi.json")
+    document = response.json()
+    references = set(re.findall(r'"#/components/schemas/(\w+)"', response.text))
+    assert references
+    assert references <= set(document["components"]["schemas"])

@@ -1,0 +1,102 @@
+"""The Makefile, the tested versions and CI."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+
+
+TARGETS = (
+    "install",
+    "serve",
+    "check",
+    "test",
+    "test-fast",
+    "coverage",
+    "bench",
+    "demo-model",
+    "test-gpu",
+    "bench-gpu",
+    "test-ray",
+)
+
+
+# --- Makefile, versions, CI
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_make_lists_the_target(target: str) -> None:
+    done = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert re.search(rf"^{target} +\S", done.stdout, flags=re.MULTILINE), done.stdout
+
+
+def needs_install(folder: Path) -> bool:
+    done = subprocess.run(["make", "--question", "install"], cwd=folder, capture_output=True, timeout=60)
+    assert done.returncode in (0, 1), done.stderr
+    return done.returncode == 1
+
+
+def test_make_installs_again_only_when_the_dependencies_changed(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "client/pyproject.toml", "constraints.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / name, tmp_path / name)
+        os.utime(tmp_path / name, (1000, 1000))
+    assert needs_install(tmp_path)
+    (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".installed").touch()
+    assert not needs_install(tmp_path)
+    os.utime(tmp_path / ".venv" / ".installed", (2000, 2000))
+    os.utime(tmp_path / "constraints.txt", (3000, 3000))
+    assert needs_install(tmp_path)
+
+
+def test_make_names_the_python_it_needs(tmp_path: Path) -> None:
+    for name in ("Makefile", "pyproject.toml", "client/pyproject.toml", "constraints.txt"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    old = tmp_path / "old-python"
+    pretend = "import sys; sys.version_info = (3, 9, 2); exec(sys.argv[2])"
+    old.write_text(f'#!/bin/sh\nexec "{sys.executable}" -c "{pretend}" "$@"\n')
+    old.chmod(0o755)
+    done = subprocess.run(
+        ["make", "install", f"PYTHON={old}"], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode != 0
+    assert "needs Python 3.11 or newer" in done.stderr
+    assert "is 3.9" in done.stderr
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_the_tested_versions_are_allowed_ones_and_complete() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(text for extra in project["optional-dependencies"].values() for text in extra),
+    ]
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pinned = dict(line.split("==") for line in lines if line and not line.startswith("#"))
+    for requirement in map(Requirement, wanted):
+        name = requirement.name.lower().replace("_", "-")
+        assert name == project["name"] or requirement.specifier.contains(pinned[name]), name
+
+
+@pytest.mark.parametrize("name", ["pyproject.toml", "constraints.txt", "Makefile", ".ci/run", "Dockerfile"])
+def test_where_packages_come_from_is_the_machines_business(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert "index-url" not in text
+    assert "pypi" not in text.lower()
+
+
+def test_ci_runs_the_same_commands() -> None:
+    script = ROOT / ".ci/run"
+    assert os.access(script, os.X_OK)
+    assert "set -euo pipefail" in script.read_text()
+    assert script.read_text().rstrip().endswith("make check coverage")
