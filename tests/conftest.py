@@ -74,7 +74,7 @@ def program() -> Iterator[Program]:
     program.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def browser() -> Iterator["Browser"]:
     """A Chromium."""
     from tests.support.chromium import (

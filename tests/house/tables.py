@@ -1,0 +1,130 @@
+"""What the rules of the house compare with: homes of dependencies, rooms and their imports, old names."""
+
+# A dependency and the files that may import it. What is not here is not a dependency of the product.
+HOMES: dict[str, tuple[str, ...]] = {
+    "torch": ("models/*",),
+    "torchvision": ("models/*",),
+    "safetensors": ("models/zoo/*", "models/training/*", "models/shapes/*"),
+    "faster_coco_eval": ("models/evaluation/*",),
+    "matplotlib": ("models/evaluation/*", "models/diagnosis/*", "models/training/report.py"),
+    "yaml": ("models/datasets/*",),
+    "cv2": ("models/lineage/*",),
+    "openvino": ("models/engines/openvino_import.py",),
+    "av": ("models/images/frames.py",),
+    "nncf": ("models/quantization/*",),
+    "numpy": ("app/*", "models/*", "client/*"),
+    "PIL": ("models/images/*", "models/shapes/*"),
+    "fastapi": ("app/main.py", "app/routes/*", "app/protocols/*", "app/transport/*", "app/distributed/*"),
+    "starlette": ("app/main.py", "app/routes/*", "app/protocols/*", "app/transport/*", "app/distributed/*"),
+    "python_multipart": ("app/transport/*", "app/protocols/*"),
+    "grpc": ("app/protocols/openinference/grpc/*",),
+    "google": ("app/protocols/openinference/grpc/*",),
+    "ray": ("app/distributed/ray_serve.py",),
+    "opentelemetry": ("app/telemetry/*",),
+    "uvicorn": ("app/server.py",),
+    "websockets": ("app/server.py",),
+    "prometheus_client": ("app/telemetry/*",),
+    "pydantic": (
+        "app/settings/*",
+        "app/schemas/*",
+        "app/transport/*",
+        "app/routes/*",
+        "app/protocols/*",
+        "app/commands/*",
+        "app/distributed/arguments.py",
+        "models/zoo/cards.py",
+    ),
+    "pydantic_core": ("app/transport/*", "app/routes/*", "app/protocols/*"),
+    "pydantic_settings": ("app/settings/*",),
+    "typer": ("app/cli.py", "app/commands/*"),
+    "rich": ("app/cli.py", "app/commands/*", "models/training/*", "models/shapes/*", "client/*"),
+    "httpx": ("client/*", "app/transport/url_images.py", "models/zoo/*"),
+    "supervision": ("client/*",),
+}
+
+# Plain values: open to every room but the closed ones.
+VALUES = (
+    "models.detections models.options models.images models.tiling.tiles "
+    "models.zoo.cards models.zoo.classes models.zoo.catalogue"
+)
+CLOSED = (
+    *("app.batching", "app.settings", "app.telemetry", "rcnn_client"),
+    *("models.ops", "models.networks", "models.zoo", "models.engines", "models.runtime"),
+)
+SERVING = "app.batching app.telemetry app.settings app.schemas"
+TRANSPORT = f"app.serving {SERVING}"
+ROUTES = f"app.transport {TRANSPORT}"
+LEARNING = "models.evaluation models.datasets models.detector models.engines models.zoo"
+
+# The rooms and what each may import beside the values; `app` (its version) and app.errors are open to all of
+# app. Inside a room imports are free, but for cycles. A room that is named inside another is one of its own.
+ROWS: dict[str, str] = {
+    # what imports nothing of ours
+    "app.batching app.telemetry app.schemas app.settings app.errors rcnn_client": "",
+    "models.detections models.options models.images models.tiling.tiles": "",
+    "models.ops models.networks models.runtime models.datasets": "",
+    # the service, from the command line down
+    "app.cli": "app.commands",
+    "app.commands": "rcnn_client app.schemas app.settings app.server app.serving.loading models",
+    "app.client": "rcnn_client",
+    "app.server": "app.main app.serving app.telemetry app.settings",
+    "app.distributed": f"app.main app.protocols.base {ROUTES}",
+    "app.main": f"app.routes app.protocols app.serving.loading {ROUTES}",
+    "app.routes app.protocols.base": ROUTES,
+    "app.protocols": f"app.protocols.base {ROUTES}",  # each protocol is a room of its own
+    "app.transport": TRANSPORT,
+    "app.serving": SERVING,
+    "app.serving.loading": "app.settings models.detector models.runtime",
+    # the detector
+    "models.zoo": "models.networks",
+    "models.engines": "models.ops",
+    "models.pipeline": "models.engines.protocol models.ops",
+    "models.detector": "models.pipeline models.engines models.ops models.zoo",
+    "models.tiling": "models.detector",
+    "models.evaluation": "models.datasets models.detector models.tiling models.pipeline models.zoo",
+    "models.diagnosis": "models.evaluation models.datasets models.detector models.pipeline models.zoo",
+    "models.quantization": LEARNING,
+    "models.training": f"{LEARNING} models.networks",
+    "models.shapes": f"models.training models.networks {LEARNING}",
+    "models.lineage": "models.pipeline models.ops models.engines models.networks",
+    # the benchmarks
+    "bench": "app models rcnn_client",
+    "bench.harness": "app models bench.peers",
+    "bench.capacity": "bench.harness app.serving app.errors models",
+    "bench.peers": "models app.settings",
+}
+ARROWS = {room: allowed for rooms, allowed in ROWS.items() for room in rooms.split()}
+OURS = ("app", "models", "bench", "rcnn_client")
+MOST_FILES = 16  # Python files in a folder
+
+# Names that no class, function or attribute of ours has any more, and what the thing is called now.
+OLD_NAMES: dict[str, str] = dict(
+    pair.split()
+    for pair in """
+    Caller RequestHandle, Waiter QueueItem, Answered Completed, Ran RunResult,
+    Inferred InferenceResult, WaitingRoom BatchScheduler, RankedQueue PriorityQueue,
+    GroupedQueue PriorityQueue, Condition DeviceStatus, Ready PreparedImage, Steps infer_tiles,
+    Asked ParsedRequest, SPOKEN DIALECTS, Places StreamSlots, Newest LatestFrame, Order StreamSpec,
+    Answer FrameResult, End EndOfStream, Swap ModelSwapper, Swapped SwapResult, _see_off _release_old,
+    _tell _notify_released, Room ScratchBuffer, Stages StageTimer, Sight ResizeLimits,
+    Upload DeviceUpload, Place ProcessRank, blaming_the_data decoder_errors,
+    _hush_pillow silence_pillow_warnings, Patience RetryPolicy, Which FrameSelection,
+    refuse_nobody check_reachable, Door ProxyMiddleware, Passage ProxiedRequest, Ledger MetricsLedger,
+    FAR_TOO_LONG HANG_FACTOR, ALONE LAST_DEVICE_HANG_FACTOR, GIVEN_WAY DECODE_NICENESS,
+    wait_at_door wait_for_capacity, wait_for_room wait_for_capacity, refuse_if_full check_capacity,
+    give_place_back release_slot, relearn reset_estimates, begun_with pinned_model,
+    unless_gone cancel_on_disconnect, reached_device dispatched, holder device, moved requeued,
+    wake notify, wanted is_pending, owed has_outstanding, _patience _hang_timeout,
+    _suspect _mark_stuck, _hand_back _requeue, _ended _on_loop_end, DetectParams DetectOptions,
+    params_of DetectOptions, rises promotions
+    """.split(",")  # noqa: SIM905  # a table that reads like one
+)
+
+# `except Exception` is a last resort: once in each of these files, where somebody still waits for an answer.
+LAST_RESORTS = (
+    "app/batching/batcher.py",
+    "app/batching/worker.py",
+    "app/transport/middleware.py",
+    "app/protocols/openinference/grpc/server.py",
+    "app/cli.py",
+)
