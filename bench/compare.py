@@ -33,7 +33,7 @@ COLUMNS: Columns = {
     "ratio": "{ratio:.3f}",
     "interval": "{low:.3f} to {high:.3f}",
     "confidence": "{confidence:.1%}",
-    "against the bound": "{verdict}",
+    "no slower than the bound": "{no_slower}",
 }
 
 Times = dict[str, float]
@@ -63,11 +63,11 @@ def row_times(rows: Sequence[Mapping[str, Any]]) -> Times:
 
 
 def compare(before: Sequence[Times], after: Sequence[Times], bound: float) -> list[dict[str, Any]]:
-    """A row for each name that all runs have; `verdict` compares the interval with the bound."""
+    """A row for each name that all runs have; `no_slower` compares the interval with the bound."""
     rows = []
     for name in [name for name in before[0] if all(name in times for times in [*before, *after])]:
         interval = median_interval([new[name] / old[name] for old, new in zip(before, after, strict=True)])
-        within = "within the interval" if interval.low <= bound else "slower"
+        not_proven = "the bound is in the interval" if interval.low <= bound else "no"
         rows.append(
             {
                 "row": name,
@@ -77,7 +77,7 @@ def compare(before: Sequence[Times], after: Sequence[Times], bound: float) -> li
                 "low": interval.low,
                 "high": interval.high,
                 "confidence": interval.confidence,
-                "verdict": "below" if interval.high <= bound else within,
+                "no_slower": "yes" if interval.high <= bound else not_proven,
             }
         )
     return rows
@@ -101,7 +101,7 @@ def main() -> int:
     heading = f"{' '.join(command)}: after over before, {arguments.pairs} pairs, bound {arguments.bound:g}"
     print_table(f"{heading}; {title(machine)}", COLUMNS, rows)
     write_json(arguments.json, machine, command=command, runs=runs, rows=rows)
-    return 1 if any(row["verdict"] == "slower" for row in rows) else 0
+    return 1 if any(row["no_slower"] == "no" for row in rows) else 0
 
 
 if __name__ == "__main__":

@@ -58,12 +58,14 @@ class Photograph:
 
 @dataclass(frozen=True, eq=False)
 class Measurement:
-    """One image decoded with one margin: seconds, draft scale, detections."""
+    """One photograph decoded with one margin: milliseconds, draft scale, detections; its truth and bytes."""
 
-    decode_seconds: float
-    resize_seconds: float
+    decode_ms: float
+    resize_ms: float
     scale: int
     detections: Detections
+    truth: GroundTruth
+    nbytes: int
 
 
 def enlarged(
@@ -106,7 +108,8 @@ def measure(detector: Detector, match: LabelMatch, margin: float, photograph: Ph
     options = Options(FLOOR, detector.card.nms_threshold, MOST_DETECTIONS, match.known)
     detections = match.translate(detector.detect([Job(canvas, options)])[0])
     scale = image.draft.scale if image.draft else 1
-    return Measurement(decoded - started, resized - decoded, scale, detections)
+    times = 1000 * (decoded - started), 1000 * (resized - decoded)
+    return Measurement(*times, scale, detections, photograph.truth, len(photograph.data))
 
 
 def compare(
@@ -114,50 +117,35 @@ def compare(
 ) -> list[dict[str, Any]]:
     """A row a margin, ready for JSON; the first decodes whole images."""
     match = match_labels(labels, detector.card.labels)
-    truths, sizes = [], []
-
-    def noted() -> Iterator[Photograph]:  # keeps the truths, not all of the JPEGs
-        for photograph in photographs:
-            truths.append(photograph.truth)
-            sizes.append(len(photograph.data))
-            yield photograph
-
     variants = {margin: partial(measure, detector, match, margin) for margin in (WHOLE, *margins)}
-    measured = interleaved(variants, noted())
-    rows = []
-    for margin, measurements in measured.items():
-        row = _row(measurements, measured[WHOLE], detector.card.score_threshold)
-        numbers = evaluate(truths, [one.detections for one in measurements], tuple(labels))
-        row |= {"AP": numbers["AP"], "AP50": numbers["AP50"]}
-        rows.append({"margin": margin, "images": len(truths), "megabytes": mean(sizes) / 1e6, **row})
+    measured = interleaved(variants, photographs)
+    threshold = detector.card.score_threshold
+    base = [_above(one.detections, threshold) for one in measured[WHOLE]]
+    rows: list[dict[str, Any]] = []
+    for margin, each in measured.items():
+        scores = evaluate([one.truth for one in each], [one.detections for one in each], tuple(labels))
+        kept = [_above(one.detections, threshold) for one in each]
+        twins = sum(count_twins(one, other) for one, other in zip(base, kept, strict=True))
+        row: dict[str, Any] = {
+            "margin": margin,
+            "images": len(each),
+            "megabytes": mean(one.nbytes for one in each) / 1e6,
+            "scales": sorted({one.scale for one in each}),
+            "decode_ms": median(one.decode_ms for one in each),
+            "resize_ms": median(one.resize_ms for one in each),
+            "AP": scores["AP"],
+            "AP50": scores["AP50"],
+            "agreement": 2 * twins / max(1, sum(map(len, base)) + sum(map(len, kept))),
+        }
+        first = rows[0] if rows else row
+        seconds = [one["decode_ms"] + one["resize_ms"] for one in (first, row)]
+        rows.append(row | {"ratio": seconds[0] / seconds[1]})
     return rows
-
-
-def _row(
-    measurements: Sequence[Measurement], whole: Sequence[Measurement], threshold: float
-) -> dict[str, Any]:
-    """Median times and the agreement with the detections in whole images above the threshold."""
-    decode_ms, resize_ms = _milliseconds(measurements)
-    kept, base = ([_above(one.detections, threshold) for one in each] for each in (measurements, whole))
-    twins = sum(count_twins(one, other) for one, other in zip(base, kept, strict=True))
-    return {
-        "scales": sorted({one.scale for one in measurements}),
-        "decode_ms": decode_ms,
-        "resize_ms": resize_ms,
-        "ratio": sum(_milliseconds(whole)) / (decode_ms + resize_ms),
-        "agreement": 2 * twins / max(1, sum(map(len, base)) + sum(map(len, kept))),
-    }
 
 
 def _above(detections: Detections, threshold: float) -> Detections:
     kept = detections.scores > threshold
     return Detections(detections.boxes[kept], detections.labels[kept], detections.scores[kept])
-
-
-def _milliseconds(measurements: Sequence[Measurement]) -> tuple[float, float]:
-    """Medians: to decode, to resize."""
-    decoding = median(one.decode_seconds for one in measurements)
-    return 1000 * decoding, 1000 * median(one.resize_seconds for one in measurements)
 
 
 def _arguments() -> argparse.Namespace:

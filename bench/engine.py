@@ -7,42 +7,36 @@ with fewer multiplications than are counted (Winograd).
 
 import argparse
 import copy
-import io
 import json
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torchvision
-from PIL import Image as PillowImage
 from torchvision.models.detection import FasterRCNN
 
 from bench.harness import pictures, roofline
 from bench.harness.machine import describe_machine, title
 from bench.harness.measuring import interleaved
 from bench.harness.options import Columns, command_line, print_table, write_json
-from models.detector import Detector, Job
+from bench.peers.model import Eager, Model, Ours
+from models.detector import Detector
 from models.engines import EngineChoice, build_engine
 from models.engines.choice import BESIDE_OPENVINO
 from models.engines.protocol import Engine
 from models.engines.torch_engine import TorchEngine
-from models.images.decoder import Limits, decode
 from models.networks import build_network
-from models.options import Options
 from models.zoo.cards import Card
 from models.zoo.catalogue import find_card
 from models.zoo.loading import load_network
 from models.zoo.quantized import folder_name
 
 MODELS = ("shapes", "blood-cells", "coco-mobilenet-fpn", "coco-r50-fpn")
-LIMITS = Limits(max_pixels=10**7)
 TORCHVISION_FLOOR = 0.05  # the lowest score that torchvision's own forward keeps
 EAGER = "torchvision eager"
 SETTLE_SECONDS = 0.05  # before each run, until the threads of the last one stop spinning
@@ -55,9 +49,6 @@ COLUMNS: Columns = {
     "ratio": "{ratio:.2f}",
     **{stage: f"{{stages_ms[{stage}]:.1f}}" for stage in STAGES},
 }
-
-Observe = Callable[[str, float], None]
-"""Called with the name and seconds of each stage."""
 
 
 @dataclass(frozen=True)
@@ -80,21 +71,23 @@ class BatchTime:
 
 @dataclass(frozen=True)
 class Runner:
-    """One engine on a batch."""
+    """One engine on a batch of JPEGs."""
 
-    run: Callable[[Observe], object]
+    model: Model
+    images: Sequence[bytes]
     threads: int  # of torch: its default, or what our engine chose
-    batch: int
 
     def measure(self, _: int) -> BatchTime:
-        """Run once."""
+        """JPEG bytes to JSON, once."""
         stages: dict[str, float] = {}
         torch.set_num_threads(self.threads)
         time.sleep(SETTLE_SECONDS)
         started = time.perf_counter()
-        self.run(stages.__setitem__)
-        seconds = (time.perf_counter() - started) / self.batch
-        return BatchTime(seconds, {name: stage / self.batch for name, stage in stages.items()})
+        decoded = [self.model.decode(image) for image in self.images]
+        stages["decode"] = time.perf_counter() - started
+        json.dumps(self.model.predict(decoded, stages.__setitem__))
+        seconds, count = time.perf_counter() - started, len(self.images)
+        return BatchTime(seconds / count, {name: stage / count for name, stage in stages.items()})
 
 
 @dataclass(frozen=True)
@@ -155,24 +148,25 @@ def _describe(setup: Setup) -> str:
     return f"{setup.batch} JPEG of 640x480 to JSON, {device}, {versions}"
 
 
-def compare(model: str, setup: Setup) -> ModelComparison:
+def compare(name: str, setup: Setup) -> ModelComparison:
     """torchvision and each available engine, in turns; the first round warms up and does not count."""
-    card, threads, image = find_card(model, None), torch.get_num_threads(), pictures.jpeg()
+    card, threads, image = find_card(name, None), torch.get_num_threads(), pictures.jpeg()
     network = _network(card).to(setup.device)
     network.transform.min_size, network.transform.max_size = (card.min_size,), card.max_size
     images = [image] * setup.batch
-    runners = {EAGER: Runner(partial(_run_eager, network, images, setup.device), threads, setup.batch)}
-    for name, engine in _engines(network, card, setup).items():
+    runners = {EAGER: Runner(Eager(network, setup.device), images, threads)}
+    for label, engine in _engines(network, card, setup).items():
         detector = Detector(network, card, engine)
-        engine.get_ready(setup.batch, _job(detector, image).canvas.key)
-        torch_threads = BESIDE_OPENVINO if engine.name == "openvino" else threads
-        runners[name] = Runner(partial(_run_detector, detector, images), torch_threads, setup.batch)
+        model = Ours(detector, TORCHVISION_FLOOR)
+        job = model.decode(image)
+        engine.get_ready(setup.batch, job.canvas.key)
+        runners[label] = Runner(model, images, BESIDE_OPENVINO if engine.name == "openvino" else threads)
     variants = {name: runner.measure for name, runner in runners.items()}
     times = interleaved(variants, range(1 + setup.rounds))
     torch.set_num_threads(threads)
-    return ModelComparison(
-        {name: taken[1:] for name, taken in times.items()}, _work(network, detector, image)
-    )
+    proposals = detector.regions(job, detector.proposal_config).proposals
+    work = roofline.count(network, job.canvas.key, len(proposals))
+    return ModelComparison({name: taken[1:] for name, taken in times.items()}, work)
 
 
 def _network(card: Card) -> FasterRCNN:
@@ -180,19 +174,6 @@ def _network(card: Card) -> FasterRCNN:
     if card.weights_file and card.weights_file.exists():
         return load_network(card.name, None, Path()).network
     return build_network(card.architecture, len(card.labels)).eval()
-
-
-def _work(network: FasterRCNN, detector: Detector, image: bytes) -> roofline.Work:
-    """Counted for the canvas and the proposals of the image."""
-    job = _job(detector, image)
-    regions = detector.regions(job, detector.proposal_config)
-    return roofline.count(network, job.canvas.key, len(regions.proposals))
-
-
-def _job(detector: Detector, image: bytes) -> Job:
-    card = detector.card
-    options = Options(TORCHVISION_FLOOR, card.nms_threshold, card.max_detections)
-    return Job(detector.prepare(decode(image, LIMITS)), options)
 
 
 def _engines(network: FasterRCNN, card: Card, setup: Setup) -> dict[str, Engine]:
@@ -225,29 +206,6 @@ def _int8(network: FasterRCNN, card: Card) -> Engine:
         image = pictures.write(Path(folder) / "scene.jpg")
         calibration = calibrate(Detector(network, card, recorder), recorder, [image])
     return OpenVINOEngine(quantize(parts, calibration, ()), "int8", 0)
-
-
-@torch.inference_mode()
-def _run_eager(network: FasterRCNN, images: Sequence[bytes], device: str, observe: Observe) -> object:
-    started = time.perf_counter()
-    decoded = [np.array(PillowImage.open(io.BytesIO(image)).convert("RGB")) for image in images]
-    tensors = [torch.from_numpy(pixels).permute(2, 0, 1).to(device).float() / 255 for pixels in decoded]
-    observe("decode", time.perf_counter() - started)
-    return [
-        json.dumps({name: value.cpu().tolist() for name, value in detections.items()})
-        for detections in network(tensors)
-    ]
-
-
-def _run_detector(detector: Detector, images: Sequence[bytes], observe: Observe) -> object:
-    started = time.perf_counter()
-    jobs = [_job(detector, image) for image in images]
-    observe("decode", time.perf_counter() - started)
-    names = ("boxes", "labels", "scores")
-    return [
-        json.dumps({name: getattr(detections, name).tolist() for name in names})
-        for detections in detector.detect(jobs, observe)
-    ]
 
 
 if __name__ == "__main__":

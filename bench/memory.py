@@ -13,7 +13,7 @@ import random
 import statistics
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -88,56 +88,55 @@ def describe_growth(growth: dict[str, float | bool]) -> str:
     return f"second half: {slope:+.1f} MiB per 1000 requests, {grown:+.0f} MiB in all: {steady}"
 
 
-def start_times(model: str, threads: int, warm_starts: int) -> dict[str, float]:
-    """Seconds to ready with an empty cache, then the median of the starts with the cache it filled."""
-    times = []
-    with tempfile.TemporaryDirectory(prefix="bench-") as cache:
-        for _ in range(1 + warm_starts):
-            with serving(model=model, inference_threads=threads, cache_dir=cache) as (_target, server):
-                times.append(server.start_seconds)
-    return {"cold": times[0], "warm": statistics.median(times[1:] or [math.nan])}
-
-
 def measure_all(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Everything, ready for JSON."""
     shapes = enumerate(sizes(arguments.images))
     images = [pictures.write(folder / f"{index}.jpg", size, index) for index, size in shapes]
-    card = cards.find(arguments.model, folder)
-    scenario = Scenario(card, images[0], (CONNECTIONS,), (), math.inf, Path(), arguments.threads)
-    [service, plain] = select_peers([SERVICE, PLAIN])
-    with start_peer(service, "ours", scenario) as (target, server):
+    card, cache = cards.find(arguments.model, folder), folder / "cache"
+    settings = {"model": card, "inference_threads": arguments.threads, "cache_dir": cache}
+    with serving(**settings, timeout_ms=600_000) as (target, server):
         samples = sample_growth(target, server, images, arguments)
+    starts = [server.start_seconds]  # the cache was empty
+    for _ in range(arguments.starts):
+        with serving(**settings) as (_target, server):
+            starts.append(server.start_seconds)
     compared = [one for one in samples if one.requests >= min(arguments.compare, samples[-1].requests)][:1]
-    count = compared[0].requests
-    for engine in plain.engines:
-        with start_peer(plain, engine, scenario) as (target, server):
-            errors = _send(target, images, count)
-            compared.append(Sample(PLAIN, engine, count, server.resident_mebibytes(), errors))
-    starts = start_times(card, arguments.threads, arguments.starts) if arguments.starts else None
+    compared += _compare(
+        Scenario(card, images[0], (), (), math.inf, Path(), arguments.threads), images, compared[0]
+    )
     return {
         "samples": [asdict(one) for one in samples],
         "growth": growth(samples),
         "sizes": [asdict(one) for one in compared],
-        "start_seconds": starts,
+        "start_seconds": {"cold": starts[0], "warm": statistics.median(starts[1:] or [math.nan])},
     }
 
 
+def _compare(scenario: Scenario, images: Sequence[Path], ours: Sample) -> Iterator[Sample]:
+    """The plain app with each engine, after as many requests as ours."""
+    [plain] = select_peers([PLAIN])
+    for engine in plain.engines:
+        with start_peer(plain, engine, scenario) as (target, server):
+            errors = _send(target, images, ours.requests)
+            yield Sample(PLAIN, engine, ours.requests, server.resident_mebibytes(), errors)
+
+
 def print_results(results: dict[str, Any], heading: str) -> None:
-    """Growth, sizes, and the start if it was measured."""
+    """Growth, sizes, and the start."""
     columns = {"requests": "{requests}", "RSS MiB": "{resident_mebibytes:.0f}", "not 200": "{errors}"}
     print_table(heading, columns, results["samples"])
     ours = results["sizes"][0]["resident_mebibytes"]
     rows = [{**one, "ratio": ours / one["resident_mebibytes"]} for one in results["sizes"]]
     columns = {"server": "{server}", "model": "{engine}", **columns, "ours over it": "{ratio:.2f}"}
     print_table("The same load on each", columns, rows)
-    if times := results["start_seconds"]:
-        starts = [{"cache": f"{name} compile cache", "seconds": seconds} for name, seconds in times.items()]
-        print_table("Start to ready", {"": "{cache}", "s": "{seconds:.1f}"}, starts)
+    times = results["start_seconds"].items()
+    starts = [{"cache": f"{name} compile cache", "seconds": seconds} for name, seconds in times]
+    print_table("Start to ready", {"": "{cache}", "s": "{seconds:.1f}"}, starts)
     print(describe_growth(results["growth"]))
 
 
 def main() -> None:
-    """Print up to three tables, and the growth in words."""
+    """Print three tables, and the growth in words."""
     arguments, machine = _arguments(), describe_machine()
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         results = measure_all(arguments, Path(folder))
@@ -153,7 +152,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--every", type=int, default=500, help="requests between two samples of RSS")
     parser.add_argument("--images", type=int, default=40, help="of as many sizes; 5 at least")
     parser.add_argument("--compare", type=int, default=1000, help="requests after which servers are compared")
-    parser.add_argument("--starts", type=int, default=3, help="with a warm cache; 0: leave the start out")
+    parser.add_argument("--starts", type=int, default=3, help="with a warm cache")
     add_threads(parser)
     return parser.parse_args()
 

@@ -89,20 +89,20 @@ def compare(arguments: argparse.Namespace, detector: Detector) -> list[dict[str,
     for scene in scenes:
         height, width = scene.pixels.shape[:2]
         truths.append(GroundTruth(width, height, scene.boxes, scene.labels))
-    seconds = {tile: median(one.seconds for one in found) for tile, found in results.items()}
+    seconds = {tile: median(one.seconds for one in measured) for tile, measured in results.items()}
     return [
         {
             "tile": tile,
-            "jobs": 1 + found[-1].tiles,
-            **evaluate(truths, [one.detections for one in found], detector.card.labels),
+            "jobs": 1 + measured[-1].tiles,
+            **evaluate(truths, [one.detections for one in measured], detector.card.labels),
             "false": sum(
                 false_positives(scene, one.detections, detector.card.score_threshold)
-                for scene, one in zip(scenes, found, strict=True)
+                for scene, one in zip(scenes, measured, strict=True)
             ),
             "seconds": seconds[tile],
             "ratio": seconds[tile] / seconds[WHOLE],
         }
-        for tile, found in results.items()
+        for tile, measured in results.items()
     ]
 
 

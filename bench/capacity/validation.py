@@ -14,16 +14,7 @@ from statistics import fmean, median
 from bench.capacity.fleet import Fleet, FleetConfig, FleetResult
 from bench.harness import pictures
 from bench.harness.arrivals import due_times
-from bench.harness.load import (
-    LoadGenerator,
-    LoadPlan,
-    LoadResult,
-    Tally,
-    Target,
-    combine,
-    measure,
-    summarize,
-)
+from bench.harness.load import LoadGenerator, LoadPlan, LoadResult, Tally, Target, combine, measure, summarize
 from bench.harness.machine import Machine, title
 from bench.harness.options import Columns, print_table, replace_table
 from bench.harness.recorded import BatchRecord, read_records

@@ -12,9 +12,7 @@ from app.serving.admission import ADMISSION_WAIT_SECONDS
 from app.settings.settings import Settings
 from bench.capacity.fleet import Fleet, FleetConfig, FleetResult
 from bench.capacity.scaling import DOWN_SECONDS, DOWN_SHARE, UP_FACTOR, Autoscaler, Gauges, Scaling
-from bench.capacity.validation import (
-    service_times,
-)
+from bench.capacity.validation import service_times
 from bench.harness.arrivals import FLASH_CROWD_FACTOR, due_times, flash_crowd, varying_rate
 from bench.harness.measuring import percentile
 from bench.harness.recorded import BatchRecord
@@ -65,8 +63,8 @@ def test_a_batch_takes_all_queued_requests_when_the_device_becomes_free() -> Non
 
 
 def test_a_batch_on_an_idle_device_has_times_of_its_own() -> None:
-    found = [BatchRecord(1, 0.1, 5.0), BatchRecord(1, 0.2, 0.001), BatchRecord(2, 0.3, 0.002)]
-    times = service_times(found, [0.0])
+    batches = [BatchRecord(1, 0.1, 5.0), BatchRecord(1, 0.2, 0.001), BatchRecord(2, 0.3, 0.002)]
+    times = service_times(batches, [0.0])
     assert times == ServiceTimes({1: [0.201], 2: [0.302]}, [0.0], {1: [0.1]})
     result = Fleet(times, replace(ALONE, max_batch=2), 1).run([0.0, 0.05, 5.0])
     assert list(result.latencies) == pytest.approx([0.1, 0.05 + 0.201, 0.1])

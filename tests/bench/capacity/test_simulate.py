@@ -71,8 +71,8 @@ def test_the_share_of_arrivals_is_taken_out_of_batch_times() -> None:
 
 async def test_a_recording_detector_serves_and_records_its_batches(tmp_path: Path, serve: Serve) -> None:
     path = tmp_path / "batches"
-    with path.open("w", buffering=1) as notebook:
-        async with serve(RecordingDetector(FakeDetector(), notebook)) as served:
+    with path.open("w", buffering=1) as record:
+        async with serve(RecordingDetector(FakeDetector(), record)) as served:
             for _ in range(2):
                 assert (await served.client.post("/detect", content=picture(), headers=AS_PNG)).is_success
     assert [batch.size for batch in read_records(path)] == [1, 1]
@@ -94,7 +94,7 @@ async def test_a_stand_in_takes_measured_times_and_detects_nothing(serve: Serve)
 def test_a_slower_device_has_every_size_of_batch() -> None:
     slower = slowed_down(ServiceTimes({1: [0.1], 4: [0.2, 0.3]}, [0.01]), 5)
     assert slower.outside == [0.01]
-    assert {size: pytest.approx(found) for size, found in slower.batches.items()} == {
+    assert {size: pytest.approx(seconds) for size, seconds in slower.batches.items()} == {
         1: [0.5],
         2: [1.0],
         3: [0.75, 1.125],
