@@ -21,7 +21,7 @@ from statistics import median
 from typing import Any
 
 from bench.harness.machine import describe_machine, title
-from bench.harness.measuring import interleaved, median_interval
+from bench.harness.measuring import CONFIDENCE, MedianInterval, interleaved, median_interval
 from bench.harness.options import Columns, command_line, print_table, write_json
 
 TIMES = ("ms", "p50_ms", "seconds")  # the names of a row's time, by benchmark
@@ -67,7 +67,6 @@ def compare(before: Sequence[Times], after: Sequence[Times], bound: float) -> li
     rows = []
     for name in [name for name in before[0] if all(name in times for times in [*before, *after])]:
         interval = median_interval([new[name] / old[name] for old, new in zip(before, after, strict=True)])
-        not_proven = "the bound is in the interval" if interval.low <= bound else "no"
         rows.append(
             {
                 "row": name,
@@ -77,10 +76,18 @@ def compare(before: Sequence[Times], after: Sequence[Times], bound: float) -> li
                 "low": interval.low,
                 "high": interval.high,
                 "confidence": interval.confidence,
-                "no_slower": "yes" if interval.high <= bound else not_proven,
+                "no_slower": _claim(interval, bound),
             }
         )
     return rows
+
+
+def _claim(interval: MedianInterval, bound: float) -> str:
+    if interval.confidence < CONFIDENCE:
+        return "too few pairs"
+    if interval.high <= bound:
+        return "yes"
+    return "no" if interval.low > bound else "the bound is in the interval"
 
 
 def main() -> int:

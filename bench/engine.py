@@ -8,12 +8,12 @@ with fewer multiplications than are counted (Winograd).
 import argparse
 import copy
 import json
-import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -52,16 +52,6 @@ COLUMNS: Columns = {
 
 
 @dataclass(frozen=True)
-class Setup:
-    """What is measured: on which device, how many rounds, how many images at a time, and whether int8 too."""
-
-    device: str
-    rounds: int
-    batch: int
-    int8: bool
-
-
-@dataclass(frozen=True)
 class BatchTime:
     """Seconds of one batch, and of its stages, an image."""
 
@@ -90,43 +80,17 @@ class Runner:
         return BatchTime(seconds / count, {name: stage / count for name, stage in stages.items()})
 
 
-@dataclass(frozen=True)
-class ModelComparison:
-    """One model: the times of each engine, the first torchvision's, and the arithmetic of an image."""
-
-    times: dict[str, list[BatchTime]]
-    work: roofline.Work
-
-    def rows(self, model: str) -> list[dict[str, Any]]:
-        """A row an engine, ready for JSON."""
-        seconds = {name: statistics.median(t.seconds for t in times) for name, times in self.times.items()}
-        return [
-            {
-                "model": model,
-                "engine": engine,
-                "ms": seconds[engine] * 1000,
-                "images_per_second": 1 / seconds[engine],
-                "ratio": seconds[EAGER] / seconds[engine],
-                "stages_ms": {
-                    name: statistics.median(t.stages[name] for t in times) * 1000 for name in times[0].stages
-                },
-            }
-            for engine, times in self.times.items()
-        ]
-
-
 def main() -> None:
     """Print medians and ratios, and the roofline."""
     arguments, machine = _arguments(), describe_machine()
-    setup = Setup(arguments.device, arguments.rounds, arguments.batch, not arguments.no_int8)
-    peaks, comparisons = [roofline.measure_peaks(setup.device)], {}
+    peaks, rows, works = [roofline.measure_peaks(arguments.device)], [], {}
     for name in arguments.models:
-        comparisons[name] = compare(name, setup)
-        peaks.append(roofline.measure_peaks(setup.device))
+        times, works[name] = compare(name, arguments)
+        rows += list(table_rows(name, times))
+        peaks.append(roofline.measure_peaks(arguments.device))
     best = roofline.best(peaks)
-    rows = [row for name, comparison in comparisons.items() for row in comparison.rows(name)]
-    parts = [part for row in rows for part in roofline.shares(comparisons[row["model"]].work, best, row)]
-    print_table(f"{_describe(setup)}; {title(machine)}", COLUMNS, rows)
+    parts = [part for row in rows for part in roofline.shares(works[row["model"]], best, row)]
+    print_table(f"{_describe(arguments)}; {title(machine)}", COLUMNS, rows)
     print_table(f"Measured peaks: {roofline.describe(best)}", roofline.COLUMNS, parts)
     write_json(arguments.json, machine, rows=rows, peaks_gflops=best, roofline=parts)
 
@@ -141,32 +105,51 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _describe(setup: Setup) -> str:
-    cuda = setup.device.startswith("cuda")
+def _describe(arguments: argparse.Namespace) -> str:
+    cuda = arguments.device.startswith("cuda")
     device = torch.cuda.get_device_name() if cuda else f"{torch.get_num_threads()} threads"
     versions = f"torch {torch.__version__}, torchvision {torchvision.__version__}"
-    return f"{setup.batch} JPEG of 640x480 to JSON, {device}, {versions}"
+    return f"{arguments.batch} JPEG of 640x480 to JSON, {device}, {versions}"
 
 
-def compare(name: str, setup: Setup) -> ModelComparison:
-    """torchvision and each available engine, in turns; the first round warms up and does not count."""
+def table_rows(model: str, times: Mapping[str, Sequence[BatchTime]]) -> Iterator[dict[str, Any]]:
+    """A row an engine, ready for JSON: medians."""
+    seconds = {engine: median(batch.seconds for batch in batches) for engine, batches in times.items()}
+    for engine, batches in times.items():
+        yield {
+            "model": model,
+            "engine": engine,
+            "ms": seconds[engine] * 1000,
+            "images_per_second": 1 / seconds[engine],
+            "ratio": seconds[EAGER] / seconds[engine],
+            "stages_ms": {
+                name: median(batch.stages[name] for batch in batches) * 1000 for name in batches[0].stages
+            },
+        }
+
+
+def compare(name: str, arguments: argparse.Namespace) -> tuple[dict[str, list[BatchTime]], roofline.Work]:
+    """Times of torchvision and each available engine, in turns, and the arithmetic of the image.
+
+    The first round warms up and does not count.
+    """
     card, threads, image = find_card(name, None), torch.get_num_threads(), pictures.jpeg()
-    network = _network(card).to(setup.device)
+    network = _network(card).to(arguments.device)
     network.transform.min_size, network.transform.max_size = (card.min_size,), card.max_size
-    images = [image] * setup.batch
-    runners = {EAGER: Runner(Eager(network, setup.device), images, threads)}
-    for label, engine in _engines(network, card, setup).items():
+    images = [image] * arguments.batch
+    runners = {EAGER: Runner(Eager(network, arguments.device), images, threads)}
+    for label, engine in _engines(network, card, arguments.device, not arguments.no_int8).items():
         detector = Detector(network, card, engine)
         model = Ours(detector, TORCHVISION_FLOOR)
         job = model.decode(image)
-        engine.get_ready(setup.batch, job.canvas.key)
+        engine.get_ready(arguments.batch, job.canvas.key)
         runners[label] = Runner(model, images, BESIDE_OPENVINO if engine.name == "openvino" else threads)
     variants = {name: runner.measure for name, runner in runners.items()}
-    times = interleaved(variants, range(1 + setup.rounds))
+    times = interleaved(variants, range(1 + arguments.rounds))
     torch.set_num_threads(threads)
     proposals = detector.regions(job, detector.proposal_config).proposals
     work = roofline.count(network, job.canvas.key, len(proposals))
-    return ModelComparison({name: taken[1:] for name, taken in times.items()}, work)
+    return {engine: batches[1:] for engine, batches in times.items()}, work
 
 
 def _network(card: Card) -> FasterRCNN:
@@ -176,17 +159,17 @@ def _network(card: Card) -> FasterRCNN:
     return build_network(card.architecture, len(card.labels)).eval()
 
 
-def _engines(network: FasterRCNN, card: Card, setup: Setup) -> dict[str, Engine]:
-    torch_fp32 = build_engine(network, EngineChoice(setup.device, "torch", "fp32"))
+def _engines(network: FasterRCNN, card: Card, device: str, int8: bool) -> dict[str, Engine]:
+    torch_fp32 = build_engine(network, EngineChoice(device, "torch", "fp32"))
     engines: dict[str, Engine] = {"torch fp32": torch_fp32}
-    if setup.device == "cpu":
-        choice = EngineChoice(setup.device, "openvino")
+    if device == "cpu":
+        choice = EngineChoice(device, "openvino")
         engines["openvino fp32"] = build_engine(copy.deepcopy(network), choice)
-        if setup.int8:
+        if int8:
             engines["openvino int8"] = _int8(network, card)
     else:
-        engines["torch fp16, no graphs"] = TorchEngine(network, torch.device(setup.device), "fp16")
-        engines["torch fp16"] = build_engine(network, EngineChoice(setup.device, "torch", "fp16"))
+        engines["torch fp16, no graphs"] = TorchEngine(network, torch.device(device), "fp16")
+        engines["torch fp16"] = build_engine(network, EngineChoice(device, "torch", "fp16"))
     return engines
 
 

@@ -11,7 +11,7 @@ import argparse
 import asyncio
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
@@ -34,23 +34,7 @@ class FrameAnswer:
     device_ms: float  # with decoding
 
 
-@dataclass(frozen=True)
-class LiveResult:
-    """A run in numbers; a device time is decoding and detection of one frame, the median."""
-
-    frames_sent: int
-    answers: int
-    dropped: int
-    device_ms: float
-    p50_ms: float
-    p99_ms: float
-    slowest_ms: float
-    first_half_p50_ms: float
-    second_half_p50_ms: float
-    most_device_times: float  # the worst age over the mean of the frame's own device time and the one before
-
-
-async def film(port: int, image: bytes, arguments: argparse.Namespace) -> LiveResult:
+async def film(port: int, image: bytes, arguments: argparse.Namespace) -> dict[str, float]:
     """Send frames at the rate for so many seconds, and collect the answers."""
     url = f"ws://127.0.0.1:{port}/detect/live?size={arguments.size}"
     async with connect(url, max_size=None, compression=None) as socket:
@@ -83,25 +67,26 @@ async def _collect(socket: ClientConnection, sent: list[float], answers: list[Fr
         answers.append(FrameAnswer(age, times["decode"] + times["inference"] + times["postprocess"]))
 
 
-def summarize(answers: Sequence[FrameAnswer], sent: int) -> LiveResult:
-    """The run without its first answers, which warm up."""
+def summarize(answers: Sequence[FrameAnswer], sent: int) -> dict[str, float]:
+    """The run without its first answers, which warm up.
+
+    `most_device_times` is the worst age over the mean of the frame's own device time and the one before.
+    """
     counted = answers[WARM_UP:]
-    ages = [answer.age_ms for answer in counted]
-    half = len(ages) // 2
-    return LiveResult(
-        frames_sent=sent,
-        answers=len(answers),
-        dropped=sent - len(answers),
-        device_ms=median(answer.device_ms for answer in counted),
-        p50_ms=median(ages),
-        p99_ms=percentile(ages, 0.99),
-        slowest_ms=max(ages),
-        first_half_p50_ms=median(ages[:half]),
-        second_half_p50_ms=median(ages[half:]),
-        most_device_times=max(
-            2 * answer.age_ms / (before.device_ms + answer.device_ms) for before, answer in pairwise(counted)
-        ),
-    )
+    ages, half = [answer.age_ms for answer in counted], len(counted) // 2
+    ratios = [2 * new.age_ms / (old.device_ms + new.device_ms) for old, new in pairwise(counted)]
+    return {
+        "frames_sent": sent,
+        "answers": len(answers),
+        "dropped": sent - len(answers),
+        "device_ms": median(answer.device_ms for answer in counted),
+        "p50_ms": median(ages),
+        "p99_ms": percentile(ages, 0.99),
+        "slowest_ms": max(ages),
+        "first_half_p50_ms": median(ages[:half]),
+        "second_half_p50_ms": median(ages[half:]),
+        "most_device_times": max(ratios),
+    }
 
 
 def main() -> None:
@@ -113,7 +98,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=1000, help="short side that the network sees, in pixels")
     arguments, machine = parser.parse_args(), describe_machine()
     with serving(model=arguments.model) as (target, _):
-        result = asdict(asyncio.run(film(target.port, pictures.jpeg(), arguments)))
+        result = asyncio.run(film(target.port, pictures.jpeg(), arguments))
     heading = f"{arguments.model} at {arguments.size} px, {arguments.rate:g} frames/s; {title(machine)}"
     rows = [{"name": name.replace("_", " "), "value": value} for name, value in result.items()]
     print_table(heading, {"what": "{name}", "value": "{value:.4g}"}, rows)

@@ -13,6 +13,7 @@ those in bench/harness/times.json, which --validate --save measures.
 import argparse
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
 
@@ -26,7 +27,7 @@ from bench.capacity.scenarios import (
     highest_load,
     scaled_traces,
 )
-from bench.capacity.validation import as_json, is_within, report, validate
+from bench.capacity.validation import is_within, report, validate
 from bench.harness.machine import describe_machine
 from bench.harness.options import Columns, Row, command_line, print_table, replace_table, write_json
 from bench.harness.times import TIMES, read_times, write_times
@@ -117,7 +118,7 @@ def _validate(arguments: argparse.Namespace, config: FleetConfig) -> int:
     print(f"ms of a batch by its size: {sizes}; outside of it {1000 * median(times.outside):.0f} ms")
     if arguments.save:
         write_times(arguments.save, times, machine=machine, model=arguments.model)
-    write_json(arguments.json, machine, model=arguments.model, runs=as_json(comparisons))
+    write_json(arguments.json, machine, model=arguments.model, runs=[asdict(one) for one in comparisons])
     return 0 if is_within(comparisons) else 1
 
 

@@ -10,7 +10,7 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from bench.capacity.fleet import FleetConfig
 from bench.capacity.validation import (
     ModelComparison,
     ValidationRound,
-    as_json,
     compare,
     is_within,
     plans,
@@ -92,7 +91,7 @@ def main() -> int:
         comparisons = compare_replicas(pictures.write(Path(folder) / "scene.jpg"), arguments)
     heading = f"{REPLICAS} replicas on Ray and the model"
     report(comparisons, heading, machine, arguments.page, "validated-ray")
-    write_json(arguments.json, machine, runs=as_json(comparisons))
+    write_json(arguments.json, machine, runs=[asdict(one) for one in comparisons])
     return 0 if is_within(comparisons) else 1
 
 

@@ -7,7 +7,7 @@ import asyncio
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean, median
 
@@ -223,8 +223,3 @@ def report(
     print(f"throughput and p99 within {AIM:.0%}: {'yes' if is_within(comparisons) else 'no'}")
     if page:
         page.write_text(replace_table(page.read_text(), name, COLUMNS, rows))
-
-
-def as_json(comparisons: Sequence[ModelComparison]) -> list[dict[str, object]]:
-    """The comparisons for --json."""
-    return [asdict(one) for one in comparisons]

@@ -9,29 +9,22 @@ from bench.harness.load import Target
 from tests.support.answering import BUSY, answering
 
 
-async def test_the_client_keeps_its_connection_and_reads_whole_answers() -> None:
-    async def timed(number: int) -> bytes:
+async def test_the_client_keeps_its_connection_reads_whole_answers_and_accepts_nothing_but_a_200() -> None:
+    async def answer(number: int) -> bytes:
+        if number == 3:
+            return BUSY % b""
         timing = b"Server-Timing: decode;dur=1.5, total;dur=%d" % (10 * number)
         return b"HTTP/1.1 200 OK\r\n%b\r\nContent-Length: 100000\r\n\r\n%b" % (timing, bytes(100_000))
 
-    async with answering(timed) as port:
+    async with answering(answer) as port:
         client = await asyncio.to_thread(latency.BlockingClient, port)
         request = Target(port).request(b"image")
         heads = [await asyncio.to_thread(client.exchange, request) for _ in range(2)]
+        with pytest.raises(RuntimeError, match=r"answered HTTP/1\.1 429"):
+            await asyncio.to_thread(client.exchange, request)
         client.close()
     stages = [latency.stages_ms(head) for head in heads]
     assert stages == [{"decode": 1.5, "total": 10.0}, {"decode": 1.5, "total": 20.0}]
-
-
-async def test_the_client_accepts_nothing_but_a_200() -> None:
-    async def rejecting(number: int) -> bytes:
-        return BUSY % b""
-
-    async with answering(rejecting) as port:
-        client = await asyncio.to_thread(latency.BlockingClient, port)
-        with pytest.raises(RuntimeError, match=r"answered HTTP/1\.1 429"):
-            await asyncio.to_thread(client.exchange, Target(port).request(b"image"))
-        client.close()
 
 
 def test_turns_alternate_and_the_first_requests_of_each_do_not_count() -> None:

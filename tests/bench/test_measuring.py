@@ -75,15 +75,15 @@ def test_two_trees_are_compared_in_pairs(
         (tmp_path / tree / "bench").mkdir(parents=True)
         (tmp_path / tree / "bench" / "engine.py").write_text(BENCHMARK.format(base=base))
     out = tmp_path / "out.json"
-    command = ["--before", str(tmp_path / "before"), "--after", str(tmp_path / "after"), "--pairs", "3"]
+    command = ["--before", str(tmp_path / "before"), "--after", str(tmp_path / "after"), "--pairs", "6"]
     arguments = [*command, "--json", str(out), "--", "engine", "fp32", "int8"]
     monkeypatch.setattr("sys.argv", ["compare", *arguments])
     assert compare.main() == 1
     [row, other] = json.loads(out.read_text())["rows"]
-    assert (row["row"], other["row"], row["before"], row["after"]) == ("fp32", "int8", 101, 111)
-    assert (row["low"], row["ratio"], row["high"]) == pytest.approx((112 / 102, 111 / 101, 1.1))
-    assert (row["no_slower"], row["confidence"]) == ("no", 0.75)
-    assert "1.098 to 1.100" in capsys.readouterr().out
+    assert (row["row"], other["row"], row["before"], row["after"]) == ("fp32", "int8", 102.5, 112.5)
+    assert (row["low"], row["high"]) == pytest.approx((115 / 105, 1.1))
+    assert (row["no_slower"], row["confidence"]) == ("no", 1 - 2 / 64)
+    assert "1.095 to 1.100" in capsys.readouterr().out
     monkeypatch.setattr("sys.argv", ["compare", "--bound", "1.0999", *arguments])
     assert compare.main() == 0
 
@@ -97,5 +97,6 @@ def test_a_row_is_no_slower_only_with_its_whole_interval() -> None:
         ["the bound is in the interval"],
         ["no"],
     ]
+    assert compare.compare(before[:5], after[:5], 1.07)[0]["no_slower"] == "too few pairs"
     with pytest.raises(ValueError, match="a row has none of ms, p50_ms, seconds"):
         compare.row_times([{"load": "1x"}])
