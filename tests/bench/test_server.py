@@ -9,8 +9,8 @@ from bench import overload, server
 from bench.harness import contest, pictures
 from bench.harness.contest import Scenario, ServerResult
 from bench.harness.load import LoadResult
+from bench.harness.processes import ROOT
 from bench.peers.catalogue import PEERS, Peer, failure_note, select_peers
-from tests.conftest import ROOT
 
 RUN = LoadResult(10.0, 100.0, 200.0, 300.0, 50, {}, 0)
 

@@ -15,9 +15,9 @@ from bench.capacity.scaling import DOWN_SECONDS, DOWN_SHARE, UP_FACTOR, Autoscal
 from bench.capacity.validation import service_times
 from bench.harness.arrivals import FLASH_CROWD_FACTOR, due_times, flash_crowd, varying_rate
 from bench.harness.measuring import percentile
+from bench.harness.processes import ROOT
 from bench.harness.recorded import BatchRecord
 from bench.harness.times import ServiceTimes
-from tests.conftest import ROOT
 
 SECOND = 0.1
 FIXED = ServiceTimes({1: [SECOND]}, [0.0])

@@ -27,9 +27,9 @@ from bench.harness.recorded import BatchRecord, RecordingDetector, read_records
 from bench.harness.stand_in import StandInDetector
 from bench.harness.times import ServiceTimes, read_times, slowed_down, write_times
 from tests.conftest import Serve
-from tests.process.test_lifecycle import AS_PNG
 from tests.support.fakes import FakeDetector, picture
 
+RAW = {"Content-Type": "application/octet-stream"}
 SECOND = 0.1
 FIXED = ServiceTimes({1: [SECOND]}, [0.0])
 ALONE = FleetConfig(max_batch=1, max_queue=10_000, timeout=1e6)
@@ -74,7 +74,7 @@ async def test_a_recording_detector_serves_and_records_its_batches(tmp_path: Pat
     with path.open("w", buffering=1) as record:
         async with serve(RecordingDetector(FakeDetector(), record)) as served:
             for _ in range(2):
-                assert (await served.client.post("/detect", content=picture(), headers=AS_PNG)).is_success
+                assert (await served.client.post("/detect", content=picture(), headers=RAW)).is_success
     assert [batch.size for batch in read_records(path)] == [1, 1]
     assert all(0 <= batch.seconds < 10 and batch.idle > 0 for batch in read_records(path))
     assert len(read_records(path, skip=1)) == 1
@@ -83,8 +83,7 @@ async def test_a_recording_detector_serves_and_records_its_batches(tmp_path: Pat
 async def test_a_stand_in_takes_measured_times_and_detects_nothing(serve: Serve) -> None:
     batches = {1: [0.02], 2: [0.03]}
     async with serve(StandInDetector(FakeDetector(), batches)) as served:
-        raw = {"Content-Type": "application/octet-stream"}
-        response = await served.client.post("/detect", content=picture(100, 80), headers=raw)
+        response = await served.client.post("/detect", content=picture(100, 80), headers=RAW)
         assert (response.status_code, response.json()["boxes"]) == (200, [])
         assert response.json()["image"] == {"width": 100, "height": 80}
         assert response.json()["timings_ms"]["inference"] >= 20
