@@ -1,139 +1,108 @@
 """Latency of live frames into a slower device: `python -m bench.live`.
 
-A client sends frames to WS /detect/live at a steady rate, whatever the service does, and each answer's age
-counts from the moment its frame was sent. Whoever queued every frame would fall behind without end; here the
-newest wins, so the age should stay under two device times (the frame's own and that of the one before) and
-the last answers be as young as the first. The service runs as a process of its own; `--size` makes the device
-slower than the camera.
+A client sends frames to WS /detect/live at a steady rate, whatever the service does. The age of an answer
+counts from the moment its frame was sent. A service that queued every frame would fall behind without end;
+this one takes the newest frame, so the age should stay under two device times (the frame's own and that of
+the one before), and the last answers should be as young as the first. `--size` makes the device slower than
+the camera.
 """
 
 import argparse
 import asyncio
 import json
-import statistics
-import tempfile
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import pairwise
-from pathlib import Path
+from statistics import median
 
-from rich.console import Console
-from rich.table import Table
 from websockets.asyncio.client import ClientConnection, connect
 
 from bench.harness import pictures
 from bench.harness.machine import describe_machine, title
-from bench.harness.options import command_line, write_json
-from bench.harness.processes import free_port, running
-from bench.harness.service import environment, ready, serve_command
+from bench.harness.measuring import percentile
+from bench.harness.options import command_line, print_table, write_json
+from bench.harness.service import serving
+
+WARM_UP = 3  # answers
 
 
 @dataclass(frozen=True)
-class Answered:
-    """One answer: milliseconds since its frame was sent, and what the service says of its time."""
+class FrameAnswer:
+    """One answer: milliseconds since its frame was sent, and the service's own time for it."""
 
     age_ms: float
     device_ms: float  # with decoding
 
 
-@dataclass(frozen=True)
-class Figures:
-    """What came of a run; a device time is decoding and detection of one frame, the median."""
-
-    frames_sent: int
-    answers: int
-    dropped: int
-    device_ms: float
-    p50_ms: float
-    p99_ms: float
-    slowest_ms: float
-    first_half_p50_ms: float
-    second_half_p50_ms: float
-    most_device_times: float  # the worst age over the mean of the frame's own device time and the one before
-
-
-async def film(port: int, image: bytes, given: argparse.Namespace) -> Figures:
+async def film(port: int, image: bytes, arguments: argparse.Namespace) -> dict[str, float]:
     """Send frames at the rate for so many seconds, and collect the answers."""
-    url = f"ws://127.0.0.1:{port}/detect/live?size={given.size}"
+    url = f"ws://127.0.0.1:{port}/detect/live?size={arguments.size}"
     async with connect(url, max_size=None, compression=None) as socket:
         sent: list[float] = []
-        found: list[Answered] = []
-        answers = asyncio.create_task(_collect(socket, sent, found))
+        answers: list[FrameAnswer] = []
+        collecting = asyncio.create_task(_collect(socket, sent, answers))
         loop = asyncio.get_running_loop()
-        began = loop.time()
-        for number in range(round(given.seconds * given.rate)):
-            await asyncio.sleep(max(0.0, began + number / given.rate - loop.time()))
+        started = loop.time()
+        for number in range(round(arguments.seconds * arguments.rate)):
+            await asyncio.sleep(max(0.0, started + number / arguments.rate - loop.time()))
             sent.append(loop.time())
             await socket.send(image)
-        await asyncio.wait({answers}, timeout=10 * given.seconds)
-        return figures(found, len(sent), answers.result())
+        await asyncio.wait({collecting}, timeout=10 * arguments.seconds)
+        collecting.result()
+        return summarize(answers, len(sent))
 
 
-async def _collect(socket: ClientConnection, sent: list[float], found: list[Answered]) -> int:
-    """Answers until the newest frame's; how many were dropped."""
+async def _collect(socket: ClientConnection, sent: list[float], answers: list[FrameAnswer]) -> None:
+    """Collect answers until none comes for 5 s."""
     loop = asyncio.get_running_loop()
     while True:
         try:
             answer = json.loads(await asyncio.wait_for(socket.recv(), 5))
         except TimeoutError:
-            return len(sent) - len(found)
+            return
         if "error" in answer:
             raise RuntimeError(answer["error"]["detail"])
-        spent = answer["timings_ms"]
-        found.append(
-            Answered(
-                (loop.time() - sent[answer["frame"]]) * 1e3,
-                spent["decode"] + spent["inference"] + spent["postprocess"],
-            )
-        )
+        times = answer["timings_ms"]
+        age = (loop.time() - sent[answer["frame"]]) * 1e3
+        answers.append(FrameAnswer(age, times["decode"] + times["inference"] + times["postprocess"]))
 
 
-def figures(found: list[Answered], sent: int, dropped: int) -> Figures:
-    """The figures of a run, without its first three answers: they warm up."""
-    rest = found[3:]
-    ages = [one.age_ms for one in rest]
-    half = len(ages) // 2
-    ranked = sorted(ages)
-    return Figures(
-        frames_sent=sent,
-        answers=len(found),
-        dropped=dropped,
-        device_ms=statistics.median(one.device_ms for one in rest),
-        p50_ms=statistics.median(ages),
-        p99_ms=ranked[min(len(ranked) - 1, round(0.99 * len(ranked)))],
-        slowest_ms=ranked[-1],
-        first_half_p50_ms=statistics.median(ages[:half]),
-        second_half_p50_ms=statistics.median(ages[half:]),
-        most_device_times=max(
-            2 * one.age_ms / (before.device_ms + one.device_ms) for before, one in pairwise(rest)
-        ),
-    )
+def summarize(answers: Sequence[FrameAnswer], sent: int) -> dict[str, float]:
+    """The run without its first answers, which warm up.
 
-
-def table(one: Figures, heading: str) -> Table:
-    """The figures, a row each."""
-    shown = Table("what", "value", title=heading)
-    for name, value in asdict(one).items():
-        shown.add_row(name.replace("_", " "), f"{value:.2f}" if value < 10 else f"{value:.0f}")
-    return shown
+    `most_device_times` is the worst age over the mean of the frame's own device time and the one before.
+    """
+    counted = answers[WARM_UP:]
+    ages, half = [answer.age_ms for answer in counted], len(counted) // 2
+    ratios = [2 * new.age_ms / (old.device_ms + new.device_ms) for old, new in pairwise(counted)]
+    return {
+        "frames_sent": sent,
+        "answers": len(answers),
+        "dropped": sent - len(answers),
+        "device_ms": median(answer.device_ms for answer in counted),
+        "p50_ms": median(ages),
+        "p99_ms": percentile(ages, 0.99),
+        "slowest_ms": max(ages),
+        "first_half_p50_ms": median(ages[:half]),
+        "second_half_p50_ms": median(ages[half:]),
+        "most_device_times": max(ratios),
+    }
 
 
 def main() -> None:
-    """Print the figures, and write them where --json says."""
+    """Print the numbers of the run, a row each."""
     parser = command_line(__doc__)
     parser.add_argument("--model", default="shapes", help="name or path of a card")
     parser.add_argument("--rate", type=float, default=30, help="frames a second")
     parser.add_argument("--seconds", type=float, default=20, help="of filming")
     parser.add_argument("--size", type=int, default=1000, help="short side that the network sees, in pixels")
-    given = parser.parse_args()
-    port, machine = free_port(), describe_machine()
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        image = pictures.write(Path(folder) / "scene.jpg").read_bytes()
-        with running(serve_command(), environment(port, model=given.model), lambda: ready(port), 240):
-            found = asyncio.run(film(port, image, given))
-    heading = f"{given.model} at {given.size} px, {given.rate:g} frames/s; {title(machine)}"
-    Console(width=150).print(table(found, heading))
-    everything = {"machine": machine, "arguments": {**vars(given), "json": None}}
-    write_json(given.json, {**everything, "figures": asdict(found)})
+    arguments, machine = parser.parse_args(), describe_machine()
+    with serving(model=arguments.model) as (target, _):
+        result = asyncio.run(film(target.port, pictures.jpeg(), arguments))
+    heading = f"{arguments.model} at {arguments.size} px, {arguments.rate:g} frames/s; {title(machine)}"
+    rows = [{"name": name.replace("_", " "), "value": value} for name, value in result.items()]
+    print_table(heading, {"what": "{name}", "value": "{value:.4g}"}, rows)
+    write_json(arguments.json, machine, arguments={**vars(arguments), "json": None}, figures=result)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Pixels computed over pixels needed for images of many shapes at once: `python -m bench.mix`.
+"""Pixels computed over pixels needed for a mixture of image shapes: `python -m bench.mix`.
 
-Ours: each image on a canvas of its own size, batches of one canvas size. torchvision's: the same images, as
-they come, in batches padded to the largest in each direction by its own GeneralizedRCNNTransform. The last
-column is what the running service says of itself (rcnn_padding_ratio, rcnn_batch_size) after the same images.
+Ours: each image on a canvas of its own size, batches of one canvas size. torchvision's: the same images, in
+the order they come, in batches padded to the largest by its own GeneralizedRCNNTransform. The last column is
+what the service reports (rcnn_padding_ratio, rcnn_batch_size) after the same images.
 """
 
 import argparse
@@ -12,31 +12,32 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from bench.harness import pictures
-from bench.harness.load import Plan, Target, measure
+from bench.harness.load import LoadPlan, measure
 from bench.harness.machine import describe_machine, title
-from bench.harness.options import command_line, write_json
-from bench.harness.processes import free_port, running
+from bench.harness.options import Columns, command_line, print_table, write_json
+from bench.harness.pictures import SHAPES
+from bench.harness.service import serving
 from models.images.decoder import Image
 from models.pipeline.canvas import Canvas, prepare
 from models.zoo.catalogue import find_card
 
-SHAPES = {
-    "landscape": (640, 480),
-    "portrait": (480, 640),
-    "square": (500, 500),
-    "small": (200, 150),
-    "12 MP": (4000, 3000),
-}  # width, height
 MODELS = ("coco-r50-fpn", "shapes")
+COLUMNS: Columns = {
+    "model": "{model}",
+    "ours: computed/needed": "{ours_ratio:.3f}",
+    "waste": "{ours_waste:.1%}",
+    "torchvision: computed/needed": "{torchvision_ratio:.3f}",
+    "its waste": "{torchvision_waste:.1%}",
+    "service: padding, images in a batch": "{served[padding_ratio]:.1%}, {served[batch_size]:.2f}",
+}
 
 
 @dataclass(frozen=True)
@@ -48,21 +49,13 @@ class Pixels:
 
     @property
     def waste(self) -> float:
-        """Share of the computed pixels that nobody needed, 0 to 1."""
+        """Share of the computed pixels that are padding, 0 to 1."""
         return 1 - self.needed / self.computed
 
     @property
     def ratio(self) -> float:
         """Computed over needed; 1 is perfect."""
         return self.computed / self.needed
-
-
-@dataclass(frozen=True)
-class Served:
-    """What the service says after the images: mean padding ratio of a batch, mean images in a batch."""
-
-    padding_ratio: float
-    batch_size: float
 
 
 def ours(canvases: Sequence[Canvas]) -> Pixels:
@@ -72,14 +65,11 @@ def ours(canvases: Sequence[Canvas]) -> Pixels:
 
 
 def theirs(images: Sequence[Image], batch: int, transform: GeneralizedRCNNTransform) -> Pixels:
-    """torchvision's transform on the images in batches, as they come."""
+    """torchvision's transform on the images in batches, in their order."""
     computed = needed = 0
     for start in range(0, len(images), batch):
-        tensors = [
-            torch.from_numpy(one.pixels).permute(2, 0, 1).float() / 255
-            for one in images[start : start + batch]
-        ]
-        padded, _ = transform(tensors)
+        pixels = [image.pixels for image in images[start : start + batch]]
+        padded, _ = transform([torch.from_numpy(one).permute(2, 0, 1).float() / 255 for one in pixels])
         count, _, height, width = padded.tensors.shape
         computed += count * height * width
         needed += sum(height * width for height, width in padded.image_sizes)
@@ -100,43 +90,37 @@ def compare(model: str, count: int, batch: int) -> tuple[Pixels, Pixels]:
     images = [Image(blank[size], "JPEG") for _, size in mixture(count)]
     canvases = {id(one.pixels): prepare(one, card.min_size, card.max_size) for one in images}
     transform = GeneralizedRCNNTransform(card.min_size, card.max_size, [0.0] * 3, [1.0] * 3)
-    mine = ours([canvases[id(one.pixels)] for one in images])
-    return mine, theirs(images, batch, transform)
+    return ours([canvases[id(one.pixels)] for one in images]), theirs(images, batch, transform)
 
 
-def served(model: str, connections: int, seconds: float) -> Served:
-    """Ask the running service for the mixture with several connections, and read its metrics."""
-    from bench.harness.service import environment, ready, serve_command
-
-    port = free_port()
-    settings = environment(port, model=model)
+def served(model: str, connections: int, seconds: float) -> dict[str, float]:
+    """What the service reports after the mixture: mean padding ratio and mean size of its batches."""
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        kinds = {
+        files = {
             name: pictures.write(Path(folder) / f"{index}.jpg", size)
             for index, (name, size) in enumerate(SHAPES.items())
         }
-        images = [kinds[name] for name, _ in mixture(40)]
-        with running(serve_command(), settings, lambda: ready(port), 240):
-            measure(Target(port), images, Plan(connections, seconds))
-            text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
-    return Served(mean(text, "rcnn_padding_ratio"), mean(text, "rcnn_batch_size"))
+        with serving(model=model) as (target, _):
+            measure(target, [files[name] for name, _ in mixture(40)], LoadPlan(connections, seconds))
+            text = httpx.get(f"http://127.0.0.1:{target.port}/metrics").text
+    return {name: histogram_mean(text, f"rcnn_{name}") for name in ("padding_ratio", "batch_size")}
 
 
-def mean(text: str, series: str) -> float:
+def histogram_mean(text: str, series: str) -> float:
     """The mean of a histogram in Prometheus text."""
-    found = dict(re.findall(rf"^{series}_(sum|count) (\S+)", text, re.MULTILINE))
-    return float(found["sum"]) / float(found["count"])
+    parts = dict(re.findall(rf"^{series}_(sum|count) (\S+)", text, re.MULTILINE))
+    return float(parts["sum"]) / float(parts["count"])
 
 
-def rows(given: argparse.Namespace) -> Iterator[dict[str, object]]:
+def measure_models(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A row a model, ready for JSON."""
-    for model in given.models:
-        mine, other = compare(model, given.count, given.batch)
-        row: dict[str, object] = {"model": model, "ours": asdict(mine), "torchvision": asdict(other)}
-        row |= {"ours_waste": mine.waste, "torchvision_waste": other.waste}
-        row |= {"ours_ratio": mine.ratio, "torchvision_ratio": other.ratio}
-        if model in given.serve:
-            row["served"] = asdict(served(model, 2 * given.batch, given.seconds))
+    for model in arguments.models:
+        row: dict[str, Any] = {"model": model}
+        both = compare(model, arguments.count, arguments.batch)
+        for name, pixels in zip(("ours", "torchvision"), both, strict=True):
+            row |= {name: asdict(pixels), f"{name}_waste": pixels.waste, f"{name}_ratio": pixels.ratio}
+        if model in arguments.serve:
+            row["served"] = served(model, 2 * arguments.batch, arguments.seconds)
         yield row
 
 
@@ -147,28 +131,11 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=40, help="images")
     parser.add_argument("--batch", type=int, default=8, help="images in torchvision's batches")
     parser.add_argument("--serve", nargs="*", default=["shapes"], help="models to serve for the last column")
-    parser.add_argument("--seconds", type=float, default=10, help="that the service is asked for")
-    given = parser.parse_args()
-    machine = describe_machine()
-    columns = ("ours: computed/needed", "waste", "torchvision: computed/needed", "waste")
-    heading = f"{', '.join(SHAPES)} in equal parts; {title(machine)}"
-    shown = Table("model", *columns, "service: padding, images in a batch", title=heading)
-    everything = list(rows(given))
-    for row in everything:
-        shown.add_row(*_cells(row))
-    Console(width=150).print(shown)
-    write_json(given.json, {"machine": machine, "rows": everything})
-
-
-def _cells(row: dict[str, object]) -> list[str]:
-    cells = [str(row["model"])]
-    for who in ("ours", "torchvision"):
-        cells += [f"{row[f'{who}_ratio']:.3f}", f"{row[f'{who}_waste']:.1%}"]
-    found = row.get("served")
-    return [
-        *cells,
-        f"{found['padding_ratio']:.1%}, {found['batch_size']:.2f}" if isinstance(found, dict) else "",
-    ]
+    parser.add_argument("--seconds", type=float, default=10, help="of load on the service")
+    arguments, machine = parser.parse_args(), describe_machine()
+    rows = list(measure_models(arguments))
+    print_table(f"{', '.join(SHAPES)} in equal parts; {title(machine)}", COLUMNS, rows)
+    write_json(arguments.json, machine, rows=rows)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
 """Where the time of requests goes, by thread: `python -m bench.profile`.
 
-The service runs under py-spy, which looks at its stacks from outside some hundred times a second and costs
-it little. Threads that wait do not count, nor does what the event loop does beneath Python (sockets). Shares
-are of a thread's own samples: on the event loop everything around the image, in the decode threads file to
-canvas, on the device's thread the batch. `self` is the function alone, `with callees` all that it calls; the
-last table adds self up by package.
+The service runs under py-spy, which samples its stacks from outside some hundred times a second and costs it
+little. Waiting threads do not count, nor does what the event loop does beneath Python (sockets). Shares are
+of a thread's own samples: on the event loop everything around the image, in the decode threads file to
+canvas, on the device's thread the batch. `self` is the function alone, `with callees` includes all that it
+calls; the last table sums self by package.
 """
 
 import argparse
@@ -20,30 +20,27 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from bench.harness import cards, pictures
-from bench.harness.load import Plan, Target, measure
+from bench.harness.load import ENCODINGS, LoadPlan, Target, measure
 from bench.harness.machine import describe_machine, title
-from bench.harness.options import command_line, write_json
-from bench.harness.processes import free_port, members, running
-from bench.harness.service import environment, ready, serve_command
+from bench.harness.options import add_model, add_threads, command_line, print_table, write_json
+from bench.harness.processes import members
+from bench.harness.service import serve_command, serving
 
 THREADS = {"decode": "decode threads", "batcher": "device's thread", "MainThread": "event loop"}
-STARTING = ("_load_and_warm_up", "_find_and_load", "create_app")  # what a request never does
+STARTING = ("_load_and_warm_up", "_find_and_load", "create_app")  # never part of a request
 WAITING = (
     *("_worker (concurrent/futures/thread.py", "Worker._work (app/batching/worker.py"),
     *("Runner.run (asyncio/runners.py", "Condition.wait (threading.py"),
 )  # the innermost function of a thread that has nothing to do
-WRITTEN_SECONDS = 30.0
+WRITE_SECONDS = 30.0
 
 _FRAME = re.compile(r"(?P<function>.+) \((?P<file>.+):\d+\)")
 
 
 @dataclass
-class Share:
-    """Samples of one thread: in all, by function alone, by function with what it calls, by package alone."""
+class ThreadProfile:
+    """Samples of one thread: in all, by function alone, by function with its callees, by package alone."""
 
     samples: int = 0
     alone: Counter[str] = field(default_factory=Counter)
@@ -59,100 +56,103 @@ class Share:
             self.inclusive[frame] += count
 
 
-def read(stacks: Iterable[str]) -> dict[str, Share]:
-    """py-spy's raw output, a stack a line with its count, by kind of thread; no start, nobody who waits."""
-    found: dict[str, Share] = {}
+def parse_stacks(stacks: Iterable[str]) -> dict[str, ThreadProfile]:
+    """py-spy's raw output, a stack a line with its count, by thread; without the start and waiting."""
+    threads: dict[str, ThreadProfile] = {}
     for line in stacks:
         stack, _, count = line.rpartition(" ")
         thread, *frames = stack.split(";")
         name = re.sub(r"^thread \(\w+\): |_\d+$", "", thread)
         idle = not frames or frames[-1].startswith(WAITING) or any(part in stack for part in STARTING)
         if name in THREADS and not idle:
-            found.setdefault(THREADS[name], Share()).add([_without_line(one) for one in frames], int(count))
-    return found
+            profile = threads.setdefault(THREADS[name], ThreadProfile())
+            profile.add([_without_line(frame) for frame in frames], int(count))
+    return threads
 
 
 def package(function: str) -> str:
-    """Whose code a frame is: a room of ours, else the first folder or module of its file."""
+    """The package of a frame: a room of ours, otherwise the first folder or module of its file."""
     parts = function.partition(" (")[2].rstrip(")").split("/")
     depth = 2 if parts[0] in ("app", "models") else 1
     return "/".join(parts[:depth]).removesuffix(".py")
 
 
 def _without_line(frame: str) -> str:
-    """A frame without its line, so that a function is one row."""
-    found = _FRAME.fullmatch(frame)
-    return f"{found['function']} ({found['file']})" if found else frame
+    """A frame without its line number, so that a function is one row."""
+    match = _FRAME.fullmatch(frame)
+    return f"{match['function']} ({match['file']})" if match else frame
 
 
-def record(model: str, given: argparse.Namespace, folder: Path) -> list[str]:
-    """Serve under py-spy, ask, and end the service; the stacks that it wrote then."""
-    port, stacks = free_port(), folder / "stacks.txt"
-    image = pictures.write(folder / "scene.jpg")
-    spy = [_py_spy(), "record", "--format", "raw", "--threads", "--rate", str(given.rate)]
-    command = [*spy, "--output", str(stacks), "--", *serve_command()]
-    settings = environment(port, model=model, inference_threads=str(given.threads))
-    with running(command, {**settings, "RCNN_LOG_LEVEL": "info"}, lambda: ready(port), 240) as server:
-        measure(Target(port, encoding=given.encoding), [image], Plan(given.connections, given.seconds))
+def record(model: str, arguments: argparse.Namespace, folder: Path) -> list[str]:
+    """Serve under py-spy, send the load, and end the service; the stacks that py-spy then writes."""
+    stacks, image = folder / "stacks.txt", pictures.write(folder / "scene.jpg")
+    command = [_py_spy(), "record", "--format", "raw", "--threads", "--rate", str(arguments.rate)]
+    command += ["--output", str(stacks), "--", *serve_command()]
+    settings = {"model": model, "inference_threads": arguments.threads, "log_level": "info"}
+    with serving(command, **settings) as (target, server):
+        target = Target(target.port, encoding=arguments.encoding)
+        measure(target, [image], LoadPlan(arguments.connections, arguments.seconds))
         for pid in members(server.mark):
             if Path(f"/proc/{pid}/comm").read_text().strip() != "py-spy":
                 os.kill(pid, signal.SIGTERM)
-        deadline = time.monotonic() + WRITTEN_SECONDS
-        while not stacks.exists() and time.monotonic() < deadline:
-            time.sleep(0.1)
-        while members(server.mark) and time.monotonic() < deadline:
+        deadline = time.monotonic() + WRITE_SECONDS
+        while (not stacks.exists() or members(server.mark)) and time.monotonic() < deadline:
             time.sleep(0.1)
     return stacks.read_text().splitlines()
 
 
 def _py_spy() -> str:
-    found = shutil.which("py-spy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if found is None:
+    path = shutil.which("py-spy", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if path is None:
         raise SystemExit("py-spy is not installed; make install brings it, or: pip install py-spy")
-    return found
+    return path
 
 
-def tables(found: dict[str, Share], rows: int) -> list[Table]:
+def print_profiles(threads: dict[str, ThreadProfile], rows: int) -> None:
     """A table a thread, the largest costs first, and one of packages."""
-    everything = sum(share.samples for share in found.values())
-    shown = []
-    packages = Table("thread", "package", "self", title="By package", title_justify="left")
-    for thread, share in found.items():
-        heading = f"{thread}: {share.samples / everything:.0%} of all samples"
-        table = Table("function", "self", "with callees", title=heading, title_justify="left")
-        for function, count in share.alone.most_common(rows):
-            both = (count / share.samples, share.inclusive[function] / share.samples)
-            table.add_row(function, *(f"{value:.1%}" for value in both))
-        for name, count in share.packages.most_common(rows):
-            packages.add_row(thread, name, f"{count / share.samples:.1%}")
-        shown.append(table)
-    return [*shown, packages]
+    total = sum(profile.samples for profile in threads.values())
+    packages = []
+    for thread, profile in threads.items():
+        functions = [
+            {
+                "function": function,
+                "self": count / profile.samples,
+                "callees": profile.inclusive[function] / profile.samples,
+            }
+            for function, count in profile.alone.most_common(rows)
+        ]
+        columns = {"function": "{function}", "self": "{self:.1%}", "with callees": "{callees:.1%}"}
+        print_table(f"{thread}: {profile.samples / total:.0%} of all samples", columns, functions)
+        packages += [
+            {"thread": thread, "package": name, "self": count / profile.samples}
+            for name, count in profile.packages.most_common(rows)
+        ]
+    columns = {"thread": "{thread}", "package": "{package}", "self": "{self:.1%}"}
+    print_table("By package", columns, packages)
 
 
 def main() -> None:
     """Print the tables; the JSON has every function."""
-    parser, cores = command_line(__doc__), len(os.sched_getaffinity(0))
-    parser.add_argument("--model", default="shapes", help=f"name or path of a card, or {cards.HEAVY}")
+    parser = command_line(__doc__)
+    add_model(parser)
     parser.add_argument("--connections", type=int, default=4)
     parser.add_argument("--seconds", type=float, default=20)
-    parser.add_argument("--encoding", default="raw", choices=("raw", "multipart", "json"))
+    parser.add_argument("--encoding", default="raw", choices=ENCODINGS)
     parser.add_argument("--rate", type=int, default=250, help="samples a second")
     parser.add_argument("--rows", type=int, default=12, help="of each table")
-    parser.add_argument("--threads", type=int, default=cores, help=f"of the model; {cores}: one a core")
-    given = parser.parse_args()
-    machine = describe_machine()
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        found = read(record(cards.find(given.model, Path(folder)), given, Path(folder)))
-    console = Console(width=150)
-    what = f"{given.model}, {given.encoding}, {given.connections} connections, {given.seconds:g} s"
-    console.print(f"{what}; {title(machine)}")
-    for table in tables(found, given.rows):
-        console.print(table)
-    threads = {
-        name: {"samples": one.samples, "self": one.alone, "with_callees": one.inclusive}
-        for name, one in found.items()
+    add_threads(parser)
+    arguments, machine = parser.parse_args(), describe_machine()
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        folder = Path(name)
+        threads = parse_stacks(record(cards.find(arguments.model, folder), arguments, folder))
+    load = f"{arguments.encoding}, {arguments.connections} connections, {arguments.seconds:g} s"
+    print(f"{arguments.model}, {load}; {title(machine)}")
+    print_profiles(threads, arguments.rows)
+    functions = {
+        name: {"samples": profile.samples, "self": profile.alone, "with_callees": profile.inclusive}
+        for name, profile in threads.items()
     }
-    write_json(given.json, {"machine": machine, "model": given.model, "threads": threads})
+    write_json(arguments.json, machine, model=arguments.model, threads=functions)
 
 
 if __name__ == "__main__":

@@ -1,28 +1,31 @@
 """What tiles gain on small objects and what they cost: `python -m bench.tiles`.
 
 Drawn scenes of 2000 x 1500 px, four in five shapes 12 to 40 px large, the others 100 to 700; AP from a score
-of 0.05 on, at most 100 detections an image, as `rcnn evaluate` counts. "False" are detections from the card's
-threshold on that lie on no object of their class. The time is that of decoded image to detections, median of
-the images, each image asked in every way in turn.
+of 0.05 on, at most 100 detections an image, as `rcnn evaluate` counts. "False" are detections above the
+card's threshold that match no object of their class. The time is from decoded image to detections, median of
+the images; every tile size takes its turn on each image.
 """
 
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from bench.harness.machine import describe_machine, title
-from bench.harness.options import command_line, write_json
+from bench.harness.measuring import interleaved
+from bench.harness.options import Columns, command_line, print_table, write_json
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, load_detector
 from models.evaluation.answers import FLOOR, MOST_DETECTIONS
 from models.evaluation.coco import GroundTruth, evaluate
+from models.evaluation.curves import overlaps
 from models.images.decoder import Image
 from models.options import Options
 from models.shapes.scenes import Scene, draw_large_scene
@@ -30,98 +33,92 @@ from models.tiling.tiled_detect import detect_tiled, tiles_for
 from models.tiling.tiles import LARGEST_SIDE, OVERLAP, Tiling
 
 HELD_OUT_SEED = 2  # training draws from seed 1
+MAX_TILES = 1024
 WHOLE = "none"
-SHOWN = ("AP", "AP50", "AP_small", "AP_medium", "AP_large")
 MATCHING_IOU = 0.5
+COLUMNS: Columns = {
+    "tile": "{tile}",
+    "jobs": "{jobs}",
+    **{name: f"{{{name}:.3f}}" for name in ("AP", "AP50", "AP_small", "AP_medium", "AP_large")},
+    "false": "{false}",
+    "s": "{seconds:.3f}",
+    "ratio": "{ratio:.1f}",
+}
 
 
-@dataclass
-class Way:
-    """One way to ask: a tile of "none", "auto" or px, and what came of it, an entry an image."""
+@dataclass(frozen=True, eq=False)
+class Measurement:
+    """One scene with one tile size."""
 
-    tile: str
-    tiling: Tiling
-    tiles: int = 0
-    answers: list[Detections] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
+    seconds: float
+    tiles: int
+    detections: Detections
 
 
-def ways(tiles: Sequence[str], overlap: float) -> list[Way]:
-    """The whole image first, then each tile's side."""
+def tilings(tiles: Sequence[str], overlap: float) -> dict[str, Tiling]:
+    """By name: the whole image first, then each side of a tile: "auto" or px."""
     sides = {WHOLE: LARGEST_SIDE, "auto": None}
-    named = [WHOLE, *(tile for tile in tiles if tile != WHOLE)]
-    return [Way(tile, Tiling(sides[tile] if tile in sides else int(tile), overlap, 1024)) for tile in named]
+    names = dict.fromkeys([WHOLE, *tiles])
+    return {name: Tiling(sides[name] if name in sides else int(name), overlap, MAX_TILES) for name in names}
 
 
-def ask(detector: Detector, image: Image, asked: Sequence[Way]) -> None:
-    """The image in every way."""
+def measure(detector: Detector, tiling: Tiling, scene: Scene) -> Measurement:
+    """Detect in the scene once."""
     options = Options(FLOOR, detector.card.nms_threshold, MOST_DETECTIONS)
-    for way in asked:
-        started = time.perf_counter()
-        way.answers.append(detect_tiled(detector, image, options, way.tiling))
-        way.seconds.append(time.perf_counter() - started)
-        way.tiles = len(tiles_for(detector, image, way.tiling))
+    image = Image(scene.pixels, "PNG")
+    started = time.perf_counter()
+    detections = detect_tiled(detector, image, options, tiling)
+    return Measurement(time.perf_counter() - started, len(tiles_for(detector, image, tiling)), detections)
 
 
-def false_alarms(scene: Scene, found: Detections, threshold: float) -> int:
-    """Detections that lie on no object of their class."""
-    sure = found.scores >= threshold
-    low = np.maximum(found.boxes[:, None, :2], scene.boxes[:, :2])
-    high = np.minimum(found.boxes[:, None, 2:], scene.boxes[:, 2:])
-    shared = (high - low).clip(min=0).prod(axis=2)
-    areas = (found.boxes[:, 2:] - found.boxes[:, :2]).prod(axis=1)
-    theirs = (scene.boxes[:, 2:] - scene.boxes[:, :2]).prod(axis=1)
-    iou = shared / (areas[:, None] + theirs - shared)
-    hit = ((iou >= MATCHING_IOU) & (found.labels[:, None] == scene.labels)).any(axis=1)
-    return int(np.count_nonzero(sure & ~hit))
+def false_positives(scene: Scene, detections: Detections, threshold: float) -> int:
+    """Detections from the threshold on that overlap no object of their class."""
+    iou = overlaps(detections.boxes, scene.boxes)
+    hit = ((iou >= MATCHING_IOU) & (detections.labels[:, None] == scene.labels)).any(axis=1)
+    return int(np.count_nonzero((detections.scores >= threshold) & ~hit))
 
 
-def rows(given: argparse.Namespace, detector: Detector) -> list[dict[str, object]]:
-    """A row a way, ready for JSON."""
-    asked = ways(given.tiles, given.overlap)
-    scenes = [draw_large_scene(HELD_OUT_SEED, index) for index in range(given.count)]
-    warm_up = [Way(way.tile, way.tiling) for way in asked]
-    ask(detector, Image(scenes[0].pixels, "PNG"), warm_up)
+def compare(arguments: argparse.Namespace, detector: Detector) -> list[dict[str, Any]]:
+    """A row a tile size, ready for JSON."""
+    scenes = [draw_large_scene(HELD_OUT_SEED, index) for index in range(arguments.count)]
+    named = tilings(arguments.tiles, arguments.overlap)
+    variants = {name: partial(measure, detector, tiling) for name, tiling in named.items()}
+    interleaved(variants, islice(scenes, 1))  # warm-up
+    results = interleaved(variants, scenes)
+    truths = []
     for scene in scenes:
-        ask(detector, Image(scene.pixels, "PNG"), asked)
-    truths = [GroundTruth(*scene.pixels.shape[1::-1], scene.boxes, scene.labels) for scene in scenes]
-    base = median(asked[0].seconds)
+        height, width = scene.pixels.shape[:2]
+        truths.append(GroundTruth(width, height, scene.boxes, scene.labels))
+    seconds = {tile: median(one.seconds for one in measured) for tile, measured in results.items()}
     return [
         {
-            "tile": way.tile,
-            "jobs": 1 + way.tiles,
-            **evaluate(truths, way.answers, detector.card.labels),
+            "tile": tile,
+            "jobs": 1 + measured[-1].tiles,
+            **evaluate(truths, [one.detections for one in measured], detector.card.labels),
             "false": sum(
-                false_alarms(scene, found, detector.card.score_threshold)
-                for scene, found in zip(scenes, way.answers, strict=True)
+                false_positives(scene, one.detections, detector.card.score_threshold)
+                for scene, one in zip(scenes, measured, strict=True)
             ),
-            "seconds": median(way.seconds),
-            "ratio": median(way.seconds) / base,
+            "seconds": seconds[tile],
+            "ratio": seconds[tile] / seconds[WHOLE],
         }
-        for way in asked
+        for tile, measured in results.items()
     ]
 
 
 def main() -> None:
-    """Print a row a way to ask."""
+    """Print a row a tile size."""
     parser = command_line(__doc__)
-    parser.add_argument("--model", default="shapes", help="a model's name or the path of its card")
+    parser.add_argument("--model", default="shapes", help="name or path of a card")
     parser.add_argument("--count", type=int, default=20, help="images")
     parser.add_argument("--tiles", nargs="*", default=["auto", "480", "640"], help="auto, or a side in px")
     parser.add_argument("--overlap", type=float, default=OVERLAP, help="share of a tile's side")
-    given = parser.parse_args()
-    spec = DetectorSpec(model=given.model, cache_dir=Path("~/.cache/rcnn-serve").expanduser())
-    detector = load_detector(spec)
-    machine = describe_machine()
-    found = rows(given, detector)
-    heading = f"{given.count} scenes, {detector.card.name} on {detector.engine_name}; {title(machine)}"
-    shown = Table("tile", "jobs", *SHOWN, "false", "s", "ratio", title=heading)
-    for row in found:
-        numbers = [f"{row[name]:.3f}" for name in SHOWN]
-        cells = [str(row["tile"]), str(row["jobs"]), *numbers, str(row["false"])]
-        shown.add_row(*cells, f"{row['seconds']:.3f}", f"{row['ratio']:.1f}")
-    Console(width=150).print(shown)
-    write_json(given.json, {"machine": machine, "spec": asdict(spec) | {"cache_dir": None}, "rows": found})
+    arguments, machine = parser.parse_args(), describe_machine()
+    detector = load_detector(DetectorSpec(arguments.model, Path("~/.cache/rcnn-serve").expanduser()))
+    rows = compare(arguments, detector)
+    scenes = f"{arguments.count} scenes, {detector.card.name} on {detector.engine_name}"
+    print_table(f"{scenes}; {title(machine)}", COLUMNS, rows)
+    write_json(arguments.json, machine, model=arguments.model, rows=rows)
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""The model of a fleet: how many replicas hold a p99, checked against the real service."""
+"""The model of a fleet: how many replicas hold a p99, validated against the real service."""

@@ -1,101 +1,97 @@
-"""The questions that the model answers: how many replicas hold a p99, by which balancer and rule."""
+"""What the model is asked: how many replicas hold a p99, with which balancer and scaling rule."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from bench.capacity.fleet import Fleet, Outcome, Rules
+from bench.capacity.fleet import Fleet, FleetConfig, FleetResult
 from bench.capacity.scaling import Scaling
-from bench.harness.arrivals import CROWD_FACTOR, DAY_SWING, crowd, day, due_times, varying
-from bench.harness.load import percentile
+from bench.harness.arrivals import DAY_SWING, FLASH_CROWD_FACTOR, day, due_times, flash_crowd, varying_rate
+from bench.harness.measuring import percentile
 from bench.harness.times import ServiceTimes
 
 REPLICAS = (1, 2, 10, 100, 1000, 10_000)
 LOADS = (0.3, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
 BALANCERS = ("random", "turns", "two")
-SHARE_LEFT_OUT = 0.2  # of a constant load's time: the fleet begins empty
+SKIPPED_SHARE = 0.2  # of a constant load's time: the fleet starts empty
 SEED = 11
 TRACE_SECONDS = 3600.0
-SMALL_FLEET = 4.0  # devices' work that the traces begin with
-NEVER = math.inf
+SMALL_FLEET = 4  # replicas at the beginning of a trace
+IGNORED = math.inf
 
 RULES = {
-    "busy": Scaling(queue=NEVER, wait=NEVER),
-    "queue": Scaling(busy=NEVER, wait=NEVER),
-    "predicted wait": Scaling(busy=NEVER, queue=NEVER),
+    "busy": Scaling(queue=IGNORED, wait=IGNORED),
+    "queue": Scaling(busy=IGNORED, wait=IGNORED),
+    "predicted wait": Scaling(busy=IGNORED, queue=IGNORED),
     "all three": Scaling(),
 }
 STARTS = (15.0, 60.0, 180.0)  # seconds: weights on the node; on a shared volume; a node to be added first
 
 
 @dataclass(frozen=True)
-class Steady:
-    """A constant load on a fleet: seconds of those answered, and shares of all requests."""
+class ConstantLoad:
+    """A constant load on a fleet: times of answered requests, and shares of all requests."""
 
     replicas: int
     balancer: str
     load: float
     offered: float
     throughput: float
-    p50: float
-    p99: float
+    p50_ms: float
+    p99_ms: float
     goodput: float  # answered within the objective
     refused: float
 
 
 @dataclass(frozen=True)
-class Scaled:
+class ScaledTrace:
     """A trace with an autoscaler; `cost` is the mean of ready replicas over those the mean load needs."""
 
     trace: str
     rule: str
     start_seconds: float
-    p99: float
+    p99_ms: float
     goodput: float
     refused: float
     peak: int
     cost: float
 
 
-def requests_for(replicas: int, most: int) -> int:
-    """Enough for a p99, and for each replica to see its share of a steady state."""
-    return min(most, max(20_000, 200 * replicas))
-
-
-def steady(
-    times: ServiceTimes, rules: Rules, replicas: int, load: float, objective: float, most: int
-) -> Steady:
-    """One constant load, as a share of the devices' capacity."""
+def constant_load(
+    times: ServiceTimes, config: FleetConfig, replicas: int, load: float, objective: float, most: int
+) -> ConstantLoad:
+    """One constant load, as a share of the devices' capacity; `most` bounds its requests."""
     offered = load * times.capacity * replicas
-    seconds = requests_for(replicas, most) / offered
-    outcome = Fleet(times, rules, replicas, seed=SEED).run(due_times(offered, seconds, SEED))
-    begin = SHARE_LEFT_OUT * seconds
-    kept = [latency for due, latency in zip(outcome.due, outcome.latencies, strict=True) if due >= begin]
-    done = sum(begin <= moment <= seconds for moment in outcome.finished) / (seconds - begin)
-    asked = max(1.0, outcome.statuses.total() * (1 - SHARE_LEFT_OUT))
-    return Steady(
-        *(replicas, rules.balancer, load, offered, done),
-        *(percentile(kept, 0.5), percentile(kept, 0.99)),
-        min(1.0, sum(latency <= objective for latency in kept) / asked),
-        1 - outcome.statuses[200] / max(1, outcome.statuses.total()),
+    # enough for a p99, and for each replica to reach a steady state
+    seconds = min(most, max(20_000, 200 * replicas)) / offered
+    result = Fleet(times, config, replicas, seed=SEED).run(due_times(offered, seconds, SEED))
+    start = SKIPPED_SHARE * seconds
+    kept = [latency for due, latency in zip(result.due, result.latencies, strict=True) if due >= start]
+    finished = sum(start <= moment <= seconds for moment in result.finished)
+    requests = max(1.0, result.statuses.total() * (1 - SKIPPED_SHARE))
+    return ConstantLoad(
+        *(replicas, config.balancer, load, offered, finished / (seconds - start)),
+        *(1000 * percentile(kept, 0.5), 1000 * percentile(kept, 0.99)),
+        min(1.0, sum(latency <= objective for latency in kept) / requests),
+        1 - result.statuses[200] / result.requests,
     )
 
 
-def steadies(
-    times: ServiceTimes, rules: Rules, objective: float, sizes: Sequence[int], most: int
-) -> Iterator[Steady]:
-    """Every fleet, balancer and load; a lone replica has nothing to balance."""
+def constant_loads(
+    times: ServiceTimes, config: FleetConfig, objective: float, sizes: Sequence[int], most: int
+) -> Iterator[ConstantLoad]:
+    """Every fleet, balancer and load; a single replica needs no balancer."""
     for replicas in sizes:
         for balancer in BALANCERS if replicas > 1 else BALANCERS[:1]:
-            chosen = replace(rules, balancer=balancer)
             for load in LOADS:
-                yield steady(times, chosen, replicas, load, objective, most)
+                chosen = replace(config, balancer=balancer)
+                yield constant_load(times, chosen, replicas, load, objective, most)
 
 
-def highest_load(found: Sequence[Steady], replicas: int, balancer: str, objective: float) -> float:
-    """The highest load at which that fleet's p99 holds the objective and nobody is refused, or 0."""
-    mine = [one for one in found if (one.replicas, one.balancer) == (replicas, balancer)]
-    held = [one.load for one in mine if one.p99 <= objective and one.refused == 0]
+def highest_load(loads: Sequence[ConstantLoad], replicas: int, balancer: str, objective: float) -> float:
+    """The highest load of that fleet with a p99 within the objective and without refusals, or 0."""
+    fleet = [one for one in loads if (one.replicas, one.balancer) == (replicas, balancer)]
+    held = [one.load for one in fleet if one.p99_ms <= 1000 * objective and one.refused == 0]
     return max(held, default=0.0)
 
 
@@ -103,37 +99,38 @@ def trace(times: ServiceTimes, name: str) -> Iterator[float]:
     """When requests are due: `day` or `crowd`."""
     mean = 0.7 * SMALL_FLEET * times.capacity
     if name == "day":
-        return varying(day(mean, TRACE_SECONDS), mean * (1 + DAY_SWING), TRACE_SECONDS, SEED)
-    return varying(crowd(mean, TRACE_SECONDS), mean * CROWD_FACTOR, TRACE_SECONDS, SEED)
+        return varying_rate(day(mean, TRACE_SECONDS), mean * (1 + DAY_SWING), TRACE_SECONDS, SEED)
+    rate = flash_crowd(mean, TRACE_SECONDS)
+    return varying_rate(rate, mean * FLASH_CROWD_FACTOR, TRACE_SECONDS, SEED)
 
 
-def follow(times: ServiceTimes, rules: Rules, scaling: Scaling, name: str) -> Outcome:
+def run_trace(times: ServiceTimes, config: FleetConfig, scaling: Scaling, name: str) -> FleetResult:
     """A trace from beginning to end, with an autoscaler."""
-    return Fleet(times, rules, int(SMALL_FLEET), scaling, SEED).run(trace(times, name))
+    return Fleet(times, config, SMALL_FLEET, scaling, SEED).run(trace(times, name))
 
 
-def scaled(
-    times: ServiceTimes, rules: Rules, objective: float, names: Sequence[str] = ("day", "crowd")
-) -> Iterator[Scaled]:
-    """Every trace, rule and start; the rule that holds is then tried with every start."""
+def scaled_traces(
+    times: ServiceTimes, config: FleetConfig, objective: float, names: Sequence[str] = ("day", "crowd")
+) -> Iterator[ScaledTrace]:
+    """Every trace and rule; the whole rule then with every start time."""
+    variants = [(rule, STARTS[1]) for rule in RULES] + [("all three", start) for start in STARTS[::2]]
     for name in names:
-        for rule, start in [(rule, STARTS[1]) for rule in RULES] + [
-            ("all three", one) for one in STARTS[::2]
-        ]:
-            outcome = follow(times, rules, replace(RULES[rule], start_seconds=start), name)
-            yield _scaled(outcome, objective, times, (name, rule, start))
+        for rule, start in variants:
+            result = run_trace(times, config, replace(RULES[rule], start_seconds=start), name)
+            yield _scaled(result, objective, times, (name, rule, start))
 
 
-def _scaled(outcome: Outcome, objective: float, times: ServiceTimes, named: tuple[str, str, float]) -> Scaled:
-    everybody = max(1, outcome.statuses.total())
-    in_time = sum(latency <= objective for latency in outcome.latencies)
-    steps = zip(outcome.replicas, outcome.replicas[1:], strict=False)
+def _scaled(
+    result: FleetResult, objective: float, times: ServiceTimes, names: tuple[str, str, float]
+) -> ScaledTrace:
+    in_time = sum(latency <= objective for latency in result.latencies)
+    steps = zip(result.replicas, result.replicas[1:], strict=False)
     paid = sum(count * (until - since) for (since, count), (until, _) in steps)
-    return Scaled(
-        *named,
-        percentile(outcome.latencies, 0.99),
-        in_time / everybody,
-        outcome.statuses[429] / everybody,
-        max(count for _, count in outcome.replicas),
-        paid / (everybody / times.capacity),
+    return ScaledTrace(
+        *names,
+        1000 * percentile(result.latencies, 0.99),
+        in_time / result.requests,
+        result.statuses[429] / result.requests,
+        max(count for _, count in result.replicas),
+        paid / (result.requests / times.capacity),
     )

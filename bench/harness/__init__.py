@@ -1,1 +1,1 @@
-"""What benchmarks share: load generator, processes, cards, options, tables."""
+"""Shared by the benchmarks: measuring loop, load generator, processes, cards, options, tables."""

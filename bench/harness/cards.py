@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-HEAVY = "heavy"  # what it is called on the command lines
+HEAVY = "heavy"  # its name on the command lines
 _HEAVY_CARD = """\
 name = "random-r50-fpn"
 architecture = "resnet50_fpn"
@@ -17,7 +17,7 @@ max_size = 1333
 
 
 def find(model: str, folder: Path) -> str:
-    """What RCNN_MODEL takes: the name itself, or for `heavy` a card that is written into the folder."""
+    """The value for RCNN_MODEL: the name itself, or for `heavy` a card that is written into the folder."""
     if model != HEAVY:
         return model
     path = folder / "random-r50-fpn.toml"

@@ -1,4 +1,4 @@
-"""One server at a time: started, asked in closed and open loop, measured, ended."""
+"""One server at a time, started, loaded in closed and open loop, and ended; the detector without a server."""
 
 import json
 import math
@@ -6,26 +6,26 @@ import os
 import statistics
 import subprocess
 import sys
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO, cast
 
 import httpx
 
-from bench.harness.load import Figures, Plan, Target, measure, percentile
+from bench.harness.load import LoadPlan, LoadResult, Tally, Target, combine, measure, summarize
 from bench.harness.processes import ROOT, NotStarted, Server, free_port, running
+from bench.harness.service import START_TIMEOUT
 from bench.peers.catalogue import Peer
 
-MOST_CONNECTIONS = 64  # of an open loop
-LOOP = "loop"  # no server
-READY_SECONDS = 240.0
+LOOP = "loop"  # the name of the detector without a server
+LOOP_BATCH = 8
 
 
 @dataclass(frozen=True)
-class Course:
-    """What everybody is asked to do: the card, the image, how many at once, how long, how fast."""
+class Scenario:
+    """What every server is measured with: card, image, connections, rates, seconds of each load."""
 
     card: str
     image: Path
@@ -34,120 +34,158 @@ class Course:
     seconds: float
     venvs: Path
     threads: int
+    open_connections: int = 64  # most of an open loop
 
 
 @dataclass(frozen=True)
-class Result:
-    """One run of one server: figures by point ("4" connections, "1.5x" of capacity), or the reason."""
+class ServerResult:
+    """One run of one server: results by load ("4" connections, "1.5x" of capacity), or why there are none."""
 
     server: str
     engine: str
-    points: dict[str, Figures] = field(default_factory=dict)
+    loads: dict[str, LoadResult] = field(default_factory=dict)
     resident_mebibytes: float = math.nan
     start_seconds: float = math.nan
     version: str = ""
     reason: str = ""
 
     @property
+    def closed_loops(self) -> dict[str, LoadResult]:
+        """The loads with a number of connections."""
+        return {name: load for name, load in self.loads.items() if not name.endswith("x")}
+
+    @property
     def capacity(self) -> float:
         """The most images a second of its closed loops."""
-        return max(
-            (run.images_per_second for name, run in self.points.items() if "x" not in name), default=0.0
-        )
+        return max((load.images_per_second for load in self.closed_loops.values()), default=0.0)
 
 
-def run(peer: Peer, engine: str, course: Course) -> Result:
-    """Measure one server; a server that cannot be had or started is a result with its reason."""
-    if reason := peer.missing(course.venvs):
-        return Result(peer.name, engine, reason=reason)
+def measure_peer(peer: Peer, engine: str, scenario: Scenario) -> ServerResult:
+    """Measure one server; if it is not installed or does not start, the result has the reason."""
+    if reason := peer.missing(scenario.venvs):
+        return ServerResult(peer.name, engine, reason=reason)
     try:
-        with up(peer, engine, course) as (target, server):
-            return _ask(peer, engine, course, target, server)
+        with start_peer(peer, engine, scenario) as (target, server):
+            loads = run_loads(target, scenario)
+            resident, start = server.resident_mebibytes(), server.start_seconds
     except NotStarted as error:
-        return Result(peer.name, engine, reason=f"did not start: {error}")
+        return ServerResult(peer.name, engine, reason=f"did not start: {error}")
+    return ServerResult(peer.name, engine, loads, resident, start, _version(peer, scenario.venvs))
 
 
 @contextmanager
-def up(peer: Peer, engine: str, course: Course) -> Iterator[tuple[Target, Server]]:
-    """A server that has detected once, and where to ask it; ended afterwards. Raises NotStarted."""
+def start_peer(peer: Peer, engine: str, scenario: Scenario) -> Iterator[tuple[Target, Server]]:
+    """A server that has answered one detection; ended afterwards. Raises NotStarted."""
     port = free_port()
     target = Target(port, peer.path, peer.encoding)
-    command, environment = peer.command(course.venvs, port), _environment(course, engine, port)
-    with running(command, environment, lambda: _answers(target, course.image), READY_SECONDS) as server:
+    command, environment = peer.command(scenario.venvs, port), _environment(scenario, engine, port)
+    with running(command, environment, lambda: _detects(target, scenario.image), START_TIMEOUT) as server:
         yield target, server
 
 
-def _ask(peer: Peer, engine: str, course: Course, target: Target, server: Server) -> Result:
-    """The closed loops, from few connections to many, then the open ones."""
-    images = [course.image]
-    measure(target, images, Plan(min(4, max(course.connections)), min(1.0, course.seconds)))  # warm-up
-    points = {
-        str(count): measure(target, images, Plan(count, course.seconds)) for count in course.connections
-    }
-    capacity = max(point.images_per_second for point in points.values())
-    for share in course.rates if capacity else ():
-        plan = Plan(MOST_CONNECTIONS, course.seconds, rate=share * capacity)
-        points[f"{share:g}x"] = measure(target, images, plan)
-    version = _version(peer, course.venvs)
-    return Result(peer.name, engine, points, server.resident_mebibytes(), server.start_seconds, version)
+def run_loads(target: Target, scenario: Scenario) -> dict[str, LoadResult]:
+    """The closed loops, from few connections to many, then the open loops."""
+    images, seconds = [scenario.image], scenario.seconds
+    warm_up = LoadPlan(min(4, max(scenario.connections)), min(1.0, seconds))
+    measure(target, images, warm_up)
+    loads = {str(count): measure(target, images, LoadPlan(count, seconds)) for count in scenario.connections}
+    capacity = max(load.images_per_second for load in loads.values())
+    for share in scenario.rates if capacity else ():
+        plan = LoadPlan(scenario.open_connections, seconds, rate=share * capacity)
+        loads[f"{share:g}x"] = measure(target, images, plan)
+    return loads
 
 
-def loop(engine: str, course: Course, batch: int) -> Result:
-    """Decode, model and JSON in a plain loop, alone and in batches: what any server could reach at most."""
-    points = {}
-    for size in sorted({1, batch}):
-        command = [sys.executable, "-m", "bench.peers.plain_loop", str(course.image)]
-        command += [str(course.seconds), str(size)]
-        environment = {**os.environ, **_environment(course, engine, 0)}
-        done = subprocess.run(command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, check=True)  # noqa: S603  # ourselves
-        times = json.loads(done.stdout)
-        p50, p99, slowest = (percentile(times, share) * 1000 for share in (0.5, 0.99, 1.0))
-        rate = size * len(times) / sum(times)
-        points[str(size)] = Figures(rate, p50, p99, slowest, size * len(times), {}, 0)
-    return Result(LOOP, engine, points)
+Calls = Callable[[int, int], list[float]]
+"""Number of calls and images in each → seconds of each call."""
 
 
-def median(results: Sequence[Result]) -> Result:
-    """The results of one server over the rounds, number by number; failed rounds count only if all failed."""
-    good = [result for result in results if result.points] or [results[0]]
-    points = {
-        name: _median_of([result.points[name] for result in good if name in result.points])
-        for name in good[0].points
-    }
-    resident = statistics.median(result.resident_mebibytes for result in good)
-    start = statistics.median(result.start_seconds for result in good)
+@contextmanager
+def direct_calls(image: Path, environment: Mapping[str, str]) -> Iterator[Calls]:
+    """Decode and detect the image as `environment` says (BENCH_MODEL, BENCH_ENGINE, BENCH_THREADS)."""
+    command = [sys.executable, "-m", "bench.peers.direct", str(image)]
+    # A session of its own, as the service has: Linux divides the cores among sessions (autogroups).
+    process = subprocess.Popen(  # noqa: S603  # ourselves
+        command,
+        env={**os.environ, **environment},
+        cwd=ROOT,
+        text=True,
+        bufsize=1,
+        start_new_session=True,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    with process:
+        reader, writer = cast(IO[str], process.stdout), cast(IO[str], process.stdin)
+
+        def call(count: int, batch: int) -> list[float]:
+            writer.write(f"{count} {batch}\n")
+            if not (line := reader.readline()):
+                raise RuntimeError("the process of the direct calls has ended; see its output above")
+            seconds: list[float] = json.loads(line)
+            return seconds
+
+        yield call
+        writer.close()
+
+
+def model_environment(model: str, engine: str, threads: int) -> dict[str, str]:
+    """The variables that bench.peers.model reads."""
+    names = {"BENCH_MODEL": model, "BENCH_ENGINE": engine, "BENCH_THREADS": str(threads)}
+    return {**names, "OMP_NUM_THREADS": str(threads)}
+
+
+def measure_loop(engine: str, scenario: Scenario) -> ServerResult:
+    """Decode and detector in a plain loop, alone and in batches: the most that a server could reach."""
+    environment = model_environment(scenario.card, engine, scenario.threads)
+    with direct_calls(scenario.image, environment) as call:
+        loads = {}
+        for batch in (1, LOOP_BATCH):
+            call(1, batch)  # warm-up
+            tally = Tally()
+            while not tally.finished or tally.finished[-1] < scenario.seconds:
+                [seconds] = call(1, batch)
+                ended = seconds + (tally.finished[-1] if tally.finished else 0.0)
+                for _ in range(batch):
+                    tally.add(200, False, seconds, ended)
+            loads[str(batch)] = summarize(tally, LoadPlan(1, scenario.seconds))
+    return ServerResult(LOOP, engine, loads)
+
+
+def combine_rounds(rounds: Sequence[ServerResult]) -> ServerResult:
+    """The rounds of one server as one result; rounds without a result count only if there are no others."""
+    good = [result for result in rounds if result.loads] or [rounds[0]]
     first = good[0]
-    return Result(first.server, first.engine, points, resident, start, first.version, first.reason)
+    return ServerResult(
+        first.server,
+        first.engine,
+        {
+            name: combine([result.loads[name] for result in good if name in result.loads])
+            for name in first.loads
+        },
+        statistics.median(result.resident_mebibytes for result in good),
+        statistics.median(result.start_seconds for result in good),
+        first.version,
+        first.reason,
+    )
 
 
-def _median_of(runs: Sequence[Figures]) -> Figures:
-    """Medians of the numbers; errors are added up."""
-    numbers = [item.name for item in fields(Figures) if item.name != "errors"]
-    errors: defaultdict[str, int] = defaultdict(int)
-    for one in runs:
-        for status, count in one.errors.items():
-            errors[status] += count
-    middle = {name: statistics.median(getattr(one, name) for one in runs) for name in numbers}
-    return Figures(**middle, errors=dict(errors))
+def _environment(scenario: Scenario, engine: str, port: int) -> dict[str, str]:
+    """The same model and threads for every server, under the names that each reads."""
+    ours = {"RCNN_MODEL": scenario.card, "RCNN_PORT": str(port), "RCNN_TIMEOUT_MS": "600000"}
+    ours |= {"RCNN_INFERENCE_THREADS": str(scenario.threads), "RCNN_LOG_LEVEL": "warning"}
+    theirs = model_environment(scenario.card, engine, scenario.threads) | {"BENCH_PORT": str(port)}
+    theirs["BENCH_FOLDER"] = str(scenario.image.parent)  # removed when the run is over
+    return {**ours, **theirs, "PYTHONPATH": str(ROOT)}
 
 
-def _environment(course: Course, engine: str, port: int) -> dict[str, str]:
-    """The same model and threads for everybody, whichever variables they listen to."""
-    threads = str(course.threads)
-    ours = {"RCNN_MODEL": course.card, "RCNN_PORT": str(port), "RCNN_INFERENCE_THREADS": threads}
-    theirs = {"BENCH_MODEL": course.card, "BENCH_PORT": str(port), "BENCH_THREADS": threads}
-    theirs["BENCH_FOLDER"] = str(course.image.parent)  # it goes when the run is over
-    common = {"OMP_NUM_THREADS": threads, "BENCH_ENGINE": engine, "PYTHONPATH": str(ROOT)}
-    return {**ours, **theirs, **common, "RCNN_TIMEOUT_MS": "600000", "RCNN_LOG_LEVEL": "warning"}
-
-
-def _answers(target: Target, image: Path) -> bool:
+def _detects(target: Target, image: Path) -> bool:
     """Whether the server detects: an answer with boxes, not merely an open port."""
     head, _, body = target.request(image.read_bytes()).partition(b"\r\n\r\n")
     headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
     url = f"http://127.0.0.1:{target.port}{target.path}"
     try:
-        answer = httpx.post(url, content=body, headers=headers, timeout=READY_SECONDS)
+        answer = httpx.post(url, content=body, headers=headers, timeout=START_TIMEOUT)
     except httpx.TransportError:
         return False
     return answer.status_code == 200 and b'"boxes"' in answer.content

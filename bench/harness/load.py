@@ -1,12 +1,11 @@
-"""The load generator, a process: `python -m bench.harness.load --port 8000 --image FILE --connections 4`.
+"""The load generator, in a process of its own: `measure(target, images, plan)`.
 
-Closed loop: each connection asks again as soon as it has its answer. Open loop (`--rate`): requests are due
-at fixed times, or at those of a Poisson process (`--seed`), whatever the server does, and latency counts
-from the time a request was due, not from when a connection was free to send it: a server that stalls cannot
-hide the requests it kept from being sent ("coordinated omission"; wrk2 counts in the same way).
+Closed loop: each connection sends its next request when the last one is answered. Open loop (`rate`):
+requests are due at fixed times, or at those of a Poisson process (`seed`), whatever the server does, and
+latency counts from the time a request was due, not from when a connection was free to send it. Otherwise a
+server that stalls would hide the requests that it delays ("coordinated omission"; wrk2 counts the same way).
 """
 
-import argparse
 import asyncio
 import base64
 import json
@@ -24,14 +23,17 @@ import httptools
 import uvloop
 
 from bench.harness.arrivals import due_times
+from bench.harness.measuring import percentile
+from bench.harness.processes import ROOT
 
-NO_ANSWER, LOST = 0, -1  # in place of a status: nobody answered in time; the connection broke
+TIMED_OUT, CONNECTION_LOST = 0, -1  # in place of a status: no answer in time; the connection broke
 BOUNDARY = "bench-7b1f"
+ENCODINGS = ("raw", "multipart", "json")
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where to ask, and how the image lies in the body: raw, multipart part `image`, base64 in JSON."""
+    """A server's route, and the encoding of the image: raw, multipart part `image`, base64 in JSON."""
 
     port: int
     path: str = "/detect"
@@ -39,39 +41,39 @@ class Target:
 
     def request(self, image: bytes) -> bytes:
         """The bytes of one request."""
-        kind = "image/jpeg"
+        media_type = "image/jpeg"
         if self.encoding == "json":
-            kind, image = "application/json", b'{"image": "%s"}' % base64.b64encode(image)
+            media_type, image = "application/json", b'{"image": "%s"}' % base64.b64encode(image)
         if self.encoding == "multipart":
-            kind = f"multipart/form-data; boundary={BOUNDARY}"
+            media_type = f"multipart/form-data; boundary={BOUNDARY}"
             part = (
                 'Content-Disposition: form-data; name="image"; filename="a.jpg"\r\nContent-Type: image/jpeg'
             )
             image = f"--{BOUNDARY}\r\n{part}\r\n\r\n".encode() + image + f"\r\n--{BOUNDARY}--\r\n".encode()
         return (
             f"POST {self.path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\n"
-            f"Content-Type: {kind}\r\nContent-Length: {len(image)}\r\n\r\n"
+            f"Content-Type: {media_type}\r\nContent-Length: {len(image)}\r\n\r\n"
         ).encode() + image
 
 
 @dataclass(frozen=True)
-class Plan:
-    """How to ask: with `connections` for `seconds`; at `rate` requests a second, or 0 for a closed loop.
+class LoadPlan:
+    """The load: `connections` for `seconds`; at `rate` requests a second, or 0 for a closed loop.
 
-    A closed loop ends earlier when it has asked `requests` times, unless that is 0.
+    A closed loop ends earlier after `requests` requests, unless that is 0.
     """
 
     connections: int
     seconds: float
     rate: float = 0.0
-    patience: float = 600.0  # seconds after which a request that is out counts as not answered
+    timeout: float = 600.0  # seconds after which a request counts as not answered
     requests: int = 0
-    seed: int = 0  # of an open loop's random times; 0: evenly
+    seed: int = 0  # of an open loop's random times; 0: evenly spaced
 
 
 @dataclass
 class Tally:
-    """What came back; latencies are of 200s alone, in seconds."""
+    """The answers of a load; latencies are of 200s alone, in seconds."""
 
     latencies: list[float] = field(default_factory=list)
     finished: list[float] = field(default_factory=list)  # when those 200s came, from the start
@@ -89,8 +91,8 @@ class Tally:
 
 
 @dataclass(frozen=True)
-class Figures:
-    """A run in numbers: milliseconds of answered requests, everything else as errors by status."""
+class LoadResult:
+    """A load in numbers: milliseconds of requests answered by 200; everything else as errors by status."""
 
     images_per_second: float
     p50_ms: float
@@ -100,48 +102,46 @@ class Figures:
     errors: dict[str, int]
     without_retry_after: int
 
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of the values do not pass; nan of none."""
-    if not values:
-        return math.nan
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
+    @property
+    def error_count(self) -> int:
+        """Requests that were not answered by 200."""
+        return sum(self.errors.values())
 
 
-def figures(tally: Tally, plan: Plan) -> Figures:
-    """Rates: until the last answer (closed loop), or of those answered within the time (open loop)."""
+def summarize(tally: Tally, plan: LoadPlan) -> LoadResult:
+    """The rate counts until the last answer (closed loop), or the answers within the time (open loop)."""
     if plan.rate:
         rate = sum(moment <= plan.seconds for moment in tally.finished) / plan.seconds
     else:
         rate = len(tally.finished) / max(tally.finished, default=math.inf)
     p50, p99, slowest = (percentile(tally.latencies, share) * 1000 for share in (0.5, 0.99, 1.0))
     errors = {str(status): count for status, count in sorted(tally.statuses.items()) if status != 200}
-    return Figures(rate, p50, p99, slowest, len(tally.latencies), errors, tally.without_retry_after)
+    return LoadResult(rate, p50, p99, slowest, len(tally.latencies), errors, tally.without_retry_after)
 
 
-def middle(rounds: Sequence[Figures]) -> Figures:
-    """Several rounds of a load as one: medians of rates and times, the slowest answer, all the errors."""
-    errors = sum((Counter(one.errors) for one in rounds), Counter[str]())
-    return Figures(
-        images_per_second=median(one.images_per_second for one in rounds),
-        p50_ms=median(one.p50_ms for one in rounds),
-        p99_ms=median(one.p99_ms for one in rounds),
-        slowest_ms=max(one.slowest_ms for one in rounds),
-        answered=sum(one.answered for one in rounds),
+def combine(rounds: Sequence[LoadResult]) -> LoadResult:
+    """Several rounds of a load as one: medians of rates and times, the slowest answer, sums of the counts."""
+    errors = sum((Counter(result.errors) for result in rounds), Counter[str]())
+    return LoadResult(
+        images_per_second=median(result.images_per_second for result in rounds),
+        p50_ms=median(result.p50_ms for result in rounds),
+        p99_ms=median(result.p99_ms for result in rounds),
+        slowest_ms=max(result.slowest_ms for result in rounds),
+        answered=sum(result.answered for result in rounds),
         errors=dict(errors),
-        without_retry_after=sum(one.without_retry_after for one in rounds),
+        without_retry_after=sum(result.without_retry_after for result in rounds),
     )
 
 
 class Connection(asyncio.Protocol):
-    """One TCP connection: one request at a time, until one side hangs up."""
+    """One TCP connection: one request at a time, until one side closes it."""
 
     def __init__(self) -> None:
         self.alive = False
         self._answer: asyncio.Future[tuple[int, bool]] | None = None
 
     async def exchange(self, request: bytes) -> tuple[int, bool]:
-        """Status, and whether Retry-After was there; LOST when it broke."""
+        """Status, and whether Retry-After was there; CONNECTION_LOST if it broke."""
         self._parser, self._retry_after = httptools.HttpResponseParser(self), False
         self._answer = asyncio.get_running_loop().create_future()
         self._transport.write(request)
@@ -159,52 +159,52 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if not self._parser.should_keep_alive():
             self.close()
-        self._settle(self._parser.get_status_code())
+        self._resolve(self._parser.get_status_code())
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.alive = False
-        self._settle(LOST)
+        self._resolve(CONNECTION_LOST)
 
-    def _settle(self, status: int) -> None:
+    def _resolve(self, status: int) -> None:
         if self._answer and not self._answer.done():
             self._answer.set_result((status, self._retry_after))
 
     def close(self) -> None:
-        """Hang up."""
+        """Close at once."""
         self.alive = False
         self._transport.abort()
 
 
-class Line:
-    """Asks over one connection, which is kept, and made again where the server closed it in between."""
+class Client:
+    """Sends requests over one kept connection, and opens it again if the server closed it."""
 
     def __init__(self, port: int) -> None:
         self._port = port
         self._connection: Connection | None = None
 
-    async def ask(self, request: bytes) -> tuple[int, bool]:
-        """As `Connection.exchange`; a kept connection that broke is tried once more, as clients do."""
+    async def send(self, request: bytes) -> tuple[int, bool]:
+        """As `Connection.exchange`; a kept connection that broke is tried once more, as HTTP clients do."""
         if self._connection and self._connection.alive:
             answer = await self._connection.exchange(request)
-            if answer[0] != LOST:
+            if answer[0] != CONNECTION_LOST:
                 return answer
         loop = asyncio.get_running_loop()
         try:
             _, self._connection = await loop.create_connection(Connection, "127.0.0.1", self._port)
         except OSError:
-            return LOST, False
+            return CONNECTION_LOST, False
         return await self._connection.exchange(request)
 
     def close(self) -> None:
-        """Hang up; the next `ask` connects again."""
+        """Close the connection; the next `send` connects again."""
         if self._connection and self._connection.alive:
             self._connection.close()
 
 
-class Asker:
-    """Asks with the images in turn, and keeps the tally."""
+class LoadGenerator:
+    """Sends the images in turn, as the plan says, and counts the answers."""
 
-    def __init__(self, target: Target, images: Sequence[bytes], plan: Plan) -> None:
+    def __init__(self, target: Target, images: Sequence[bytes], plan: LoadPlan) -> None:
         self.tally = Tally()
         self._target, self._plan = target, plan
         self._requests = [target.request(image) for image in images]
@@ -212,50 +212,47 @@ class Asker:
         self._started = time.perf_counter()
 
     async def run(self) -> Tally:
-        """Everything the plan says; returns when the last request is answered or given up."""
+        """Return when the last request is answered or timed out."""
         self._started = time.perf_counter()
-        await (self._open() if self._plan.rate else self._closed())
+        await (self._open_loop() if self._plan.rate else self._closed_loop())
         return self.tally
 
-    async def _closed(self) -> None:
-        lines = [Line(self._target.port) for _ in range(self._plan.connections)]
-        await asyncio.gather(*map(self._again_and_again, lines))
+    async def _closed_loop(self) -> None:
+        clients = [Client(self._target.port) for _ in range(self._plan.connections)]
+        await asyncio.gather(*map(self._repeat, clients))
 
-    async def _again_and_again(self, line: Line) -> None:
-        while (now := self._now()) < self._plan.seconds and not self._enough:
-            await self._ask(line, now)
-        line.close()
+    async def _repeat(self, client: Client) -> None:
+        most = self._plan.requests or math.inf
+        while (now := self._now()) < self._plan.seconds and self._count < most:
+            await self._send(client, now)
+        client.close()
 
-    @property
-    def _enough(self) -> bool:
-        return 0 < self._plan.requests <= self._count
-
-    async def _open(self) -> None:
-        idle: list[Line] = []
+    async def _open_loop(self) -> None:
+        idle: list[Client] = []
         free = asyncio.Semaphore(self._plan.connections)
         requests = []
         for due in due_times(self._plan.rate, self._plan.seconds, self._plan.seed):
             await asyncio.sleep(due - self._now())
-            requests.append(asyncio.create_task(self._ask_when_free(idle, free, due)))
+            requests.append(asyncio.create_task(self._send_when_free(idle, free, due)))
         await asyncio.gather(*requests)
-        for line in idle:
-            line.close()
+        for client in idle:
+            client.close()
 
-    async def _ask_when_free(self, idle: list[Line], free: asyncio.Semaphore, due: float) -> None:
+    async def _send_when_free(self, idle: list[Client], free: asyncio.Semaphore, due: float) -> None:
         async with free:
-            line = idle.pop() if idle else Line(self._target.port)
-            await self._ask(line, due)
-            idle.append(line)
+            client = idle.pop() if idle else Client(self._target.port)
+            await self._send(client, due)
+            idle.append(client)
 
-    async def _ask(self, line: Line, due: float) -> None:
+    async def _send(self, client: Client, due: float) -> None:
         request = self._requests[self._count % len(self._requests)]
         self._count += 1
         try:
-            async with asyncio.timeout(self._plan.patience):
-                status, retry_after = await line.ask(request)
+            async with asyncio.timeout(self._plan.timeout):
+                status, retry_after = await client.send(request)
         except TimeoutError:
-            line.close()
-            status, retry_after = NO_ANSWER, False
+            client.close()
+            status, retry_after = TIMED_OUT, False
         now = self._now()
         self.tally.add(status, retry_after, now - due, now)
 
@@ -263,36 +260,21 @@ class Asker:
         return time.perf_counter() - self._started
 
 
-def measure(target: Target, images: Sequence[Path], plan: Plan) -> Figures:
+def measure(target: Target, images: Sequence[Path], plan: LoadPlan) -> LoadResult:
     """Run the generator in a process of its own, so that it shares no interpreter with anything."""
-    command = [sys.executable, "-m", "bench.harness.load", "--port", str(target.port), "--path", target.path]
-    command += ["--encoding", target.encoding, "--connections", str(plan.connections)]
-    command += ["--seconds", str(plan.seconds), "--rate", str(plan.rate), "--patience", str(plan.patience)]
-    command += ["--requests", str(plan.requests), "--seed", str(plan.seed)]
-    command += [part for image in images for part in ("--image", str(image))]
-    root = Path(__file__).parents[2]
-    done = subprocess.run(command, cwd=root, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603  # ourselves
-    return Figures(**json.loads(done.stdout))
+    arguments = {"target": asdict(target), "images": list(map(str, images)), "plan": asdict(plan)}
+    command = [sys.executable, "-m", "bench.harness.load", json.dumps(arguments)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)  # noqa: S603  # ourselves
+    return LoadResult(**json.loads(done.stdout))
 
 
 def main() -> None:
-    """Print the figures as one JSON object."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--path", default="/detect")
-    parser.add_argument("--encoding", choices=("raw", "multipart", "json"), default="raw")
-    parser.add_argument("--image", type=Path, action="append", required=True, help="asked for in turn")
-    parser.add_argument("--connections", type=int, default=1, help="open loop: the most there may be")
-    parser.add_argument("--seconds", type=float, default=10)
-    parser.add_argument("--rate", type=float, default=0, help="requests a second; 0: closed loop")
-    parser.add_argument("--patience", type=float, default=600, help="seconds to wait for one answer")
-    parser.add_argument("--requests", type=int, default=0, help="closed loop: the most; 0: until time is up")
-    parser.add_argument("--seed", type=int, default=0, help="open loop: random times; 0: evenly")
-    given = parser.parse_args()
-    plan = Plan(given.connections, given.seconds, given.rate, given.patience, given.requests, given.seed)
-    images = [path.read_bytes() for path in given.image]
-    tally = uvloop.run(Asker(Target(given.port, given.path, given.encoding), images, plan).run())
-    print(json.dumps(asdict(figures(tally, plan))))
+    """Run the load that the argument describes, and print its result; both are JSON."""
+    arguments = json.loads(sys.argv[1])
+    images = [Path(name).read_bytes() for name in arguments["images"]]
+    plan = LoadPlan(**arguments["plan"])
+    tally = uvloop.run(LoadGenerator(Target(**arguments["target"]), images, plan).run())
+    print(json.dumps(asdict(summarize(tally, plan))))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What figures belong to: the machine, the versions and the date."""
+"""What results belong to: the machine, the versions and the date."""
 
 import os
 import platform
@@ -9,22 +9,24 @@ from pathlib import Path
 
 PACKAGES = ("rcnn-serve", "torch", "torchvision", "openvino", "fastapi", "uvicorn")
 
+Machine = dict[str, str | int]
 
-def describe_machine() -> dict[str, str | int]:
-    """CPU, cores, Python, versions of what matters here, and the date: for the JSON files."""
-    found = {name: _version(name) for name in PACKAGES}
+
+def describe_machine() -> Machine:
+    """CPU, cores, Python, versions of the packages that matter, and the date."""
+    versions = {name: _version(name) for name in PACKAGES}
     return {
         "date": date.today().isoformat(),
         "cpu": _cpu(),
         "cores": len(os.sched_getaffinity(0)),
         "system": platform.platform(),
         "python": platform.python_version(),
-        **{name: text for name, text in found.items() if text},
+        **{name: text for name, text in versions.items() if text},
     }
 
 
-def title(machine: dict[str, str | int]) -> str:
-    """One line of it, for a table."""
+def title(machine: Machine) -> str:
+    """The machine in one line, for the title of a table."""
     return f"{machine['cpu']}, {machine['cores']} cores, Python {machine['python']}, {machine['date']}"
 
 
@@ -37,5 +39,5 @@ def _version(package: str) -> str | None:
 
 def _cpu() -> str:
     path = Path("/proc/cpuinfo")
-    found = re.search(r"model name\s*:\s*(.+)", path.read_text()) if path.exists() else None
-    return found[1] if found else platform.machine()
+    match = re.search(r"model name\s*:\s*(.+)", path.read_text()) if path.exists() else None
+    return match[1] if match else platform.machine()

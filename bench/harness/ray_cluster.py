@@ -1,63 +1,35 @@
-"""A real Ray cluster on this machine with replicas of the service, and its callers."""
+"""A real Ray cluster on this machine with replicas of the service."""
 
-import asyncio
+import importlib
 import os
 import shutil
-import socket
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-import httpx
-
 from app.distributed.arguments import Arguments
-
-ROOT = Path(__file__).parents[2]
-
+from bench.harness.processes import ROOT, free_port
 
 OBJECT_STORE_BYTES = 200_000_000
-
-
-REPLICA = "SERVE_REPLICA::default#Replica#"
-
-
-PROCESS = "ray::ServeReplica:default:Replica"
-
+REPLICA = "SERVE_REPLICA::default#Replica#"  # as Ray's actors are named
+PROCESS = "ray::ServeReplica:default:Replica"  # as their processes are named
 
 Build = Callable[[Arguments], Any]
 
 
-@dataclass(frozen=True)
-class Answer:
-    """What a client got: `body` is empty where there was no answer."""
-
-    sent: int  # which image
-    status: int
-    retry_after: str
-    replica: str
-    identity: str
-    body: dict[str, Any]
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
-
-
 @contextmanager
-def cluster(cpus: int = 4, build: Build | None = None, **given: Any) -> Iterator[str]:
-    """Ray with the service on it; the address to ask. Ended, with all that it wrote, at the end."""
+def cluster(cpus: int = 4, build: Build | None = None, **arguments: Any) -> Iterator[str]:
+    """Ray with the service on it: its URL. Ended afterwards, with all files it wrote."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     import ray
     from ray import serve
 
     port, folder = free_port(), tempfile.mkdtemp(prefix="ray-")
-    deploy(build, **given, start=False)  # before Ray starts, as `serve run` does: it says where the door is
+    deploy(
+        build, **arguments, start=False
+    )  # before Ray starts, as `serve run` does: it sets the proxy's variables
     try:
         ray.init(
             address="local",
@@ -69,7 +41,7 @@ def cluster(cpus: int = 4, build: Build | None = None, **given: Any) -> Iterator
             log_to_driver=False,
         )
         serve.start(http_options={"host": "127.0.0.1", "port": port})
-        deploy(build, **given)
+        deploy(build, **arguments)
         yield f"http://127.0.0.1:{port}"
     finally:
         serve.shutdown()
@@ -77,19 +49,24 @@ def cluster(cpus: int = 4, build: Build | None = None, **given: Any) -> Iterator
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def deploy(build: Build | None = None, start: bool = True, **given: Any) -> None:
-    """Run the application with these arguments; what runs is changed to them."""
+def deploy(build: Build | None = None, start: bool = True, **arguments: Any) -> None:
+    """Run the application with these arguments, or change the running one to them."""
     from app.distributed import ray_serve
 
-    application = (build or ray_serve.build)(Arguments(**given))
+    application = (build or ray_serve.build)(Arguments(**arguments))
     if start:
         from ray import serve
 
         serve.run(application)
 
 
+def port_of(url: str) -> int:
+    """The port of a cluster's URL."""
+    return int(url.rpartition(":")[2])
+
+
 def replicas() -> list[str]:
-    """The names of the replicas' actors that live."""
+    """The names of the replicas' living actors."""
     import ray
 
     named = ray.util.list_named_actors(all_namespaces=True)
@@ -97,11 +74,10 @@ def replicas() -> list[str]:
 
 
 def processes() -> list[Any]:
-    """The replicas' processes; Ray is a child of this process, and so are its own."""
-    import psutil  # comes with Ray's venv
-
-    ours = psutil.Process().children(recursive=True)
-    return [one for one in ours if "".join(one.cmdline()[:1]).startswith(PROCESS)]
+    """The replicas' processes, which are descendants of this process."""
+    psutil: Any = importlib.import_module("psutil")  # it is in Ray's venv alone
+    descendants = psutil.Process().children(recursive=True)
+    return [one for one in descendants if "".join(one.cmdline()[:1]).startswith(PROCESS)]
 
 
 def kill_one() -> None:
@@ -110,56 +86,8 @@ def kill_one() -> None:
 
 
 def pin() -> None:
-    """Give each replica a core of its own, for all its threads; what they start later stays there too."""
+    """Give each replica a core of its own, for all threads it has and starts later."""
     cores = sorted(os.sched_getaffinity(0))
     for index, process in enumerate(processes()):
         for thread in process.threads():
             os.sched_setaffinity(thread.id, {cores[index % len(cores)]})
-
-
-class Crowd:
-    """Clients that ask again as soon as they have an answer, until `stop`."""
-
-    def __init__(self, url: str, images: Sequence[bytes], clients: int) -> None:
-        self.answers: list[Answer] = []
-        self._url, self._images, self._clients = url, images, clients
-        self._asked = 0
-        self._stopped = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
-
-    async def __aenter__(self) -> "Crowd":
-        self._client = httpx.AsyncClient(
-            base_url=self._url, timeout=60, limits=httpx.Limits(max_connections=None)
-        )
-        self._tasks = [asyncio.create_task(self._again_and_again()) for _ in range(self._clients)]
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        self._stopped.set()
-        await asyncio.gather(*self._tasks)
-        await self._client.aclose()
-
-    async def _again_and_again(self) -> None:
-        while not self._stopped.is_set():
-            number, self._asked = self._asked, self._asked + 1
-            self.answers.append(await ask(self._client, number, self._images))
-
-
-async def ask(client: httpx.AsyncClient, number: int, images: Sequence[bytes]) -> Answer:
-    """One request, with an id of its own; 0 is the status where there was no answer at all."""
-    headers = {"Content-Type": "image/jpeg", "X-Request-ID": f"n{number}"}
-    response = httpx.Response(0)
-    with suppress(httpx.TransportError):
-        response = await client.post("/detect", content=images[number % len(images)], headers=headers)
-    body: dict[str, Any] = {}
-    with suppress(ValueError):
-        body = response.json() if response.status_code else {}
-    given = response.headers
-    return Answer(
-        number % len(images),
-        response.status_code,
-        given.get("retry-after", ""),
-        given.get("x-replica", ""),
-        given.get("x-request-id", ""),
-        body,
-    )

@@ -1,7 +1,7 @@
-"""The service with a notebook: `python -m bench.harness.recorded FILE` serves and writes down every batch.
+"""The service with a record of its batches: `python -m bench.harness.recorded FILE`.
 
-Everything but the notebook is `rcnn serve`: settings, routes, queue, admission. With --stand-in the device
-takes the times of that file and computes nothing.
+Everything else is `rcnn serve`: settings, routes, queue, admission. With --stand-in the device takes the
+times of that file and computes nothing.
 """
 
 import argparse
@@ -15,18 +15,15 @@ from typing import Any, TextIO
 from app.server import serve
 from app.serving.loading import load
 from app.settings.settings import Settings
-from bench.harness.stand_in import StandIn
-from bench.harness.times import read_times, stretched
+from bench.harness.stand_in import StandInDetector
+from bench.harness.times import read_times, slowed_down
 
 
-class Recorded:
-    """A detector that writes a line for each batch.
+class RecordingDetector:
+    """A detector that writes a line for each batch, in the order of BatchRecord's fields."""
 
-    Images, seconds, seconds of idleness before it, and how many images were prepared while it ran.
-    """
-
-    def __init__(self, detector: Any, notebook: TextIO) -> None:
-        self._detector, self._notebook = detector, notebook
+    def __init__(self, detector: Any, record: TextIO) -> None:
+        self._detector, self._record = detector, record
         self._ended = time.perf_counter()
         self._prepared = 0
 
@@ -34,23 +31,23 @@ class Recorded:
         return getattr(self._detector, name)
 
     def prepare(self, image: Any, size: int | None) -> Any:
-        """As the detector's own."""
+        """As the detector does; counted."""
         canvas = self._detector.prepare(image, size)
         self._prepared += 1
         return canvas
 
     def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> Any:
-        """As the detector's own."""
-        began, before = time.perf_counter(), self._prepared
-        found = self._detector.detect(jobs, observe)
-        idle, self._ended = began - self._ended, time.perf_counter()
-        self._notebook.write(f"{len(jobs)} {self._ended - began:.6f} {idle:.6f} {self._prepared - before}\n")
-        return found
+        """As the detector does; recorded."""
+        started, before = time.perf_counter(), self._prepared
+        results = self._detector.detect(jobs, observe)
+        idle, self._ended = started - self._ended, time.perf_counter()
+        self._record.write(f"{len(jobs)} {self._ended - started:.6f} {idle:.6f} {self._prepared - before}\n")
+        return results
 
 
 @dataclass(frozen=True)
-class Batch:
-    """A line of the notebook: `idle` are the seconds before it, `prepared` the images prepared meanwhile."""
+class BatchRecord:
+    """A batch: images, seconds, `idle` seconds of the device before it, `prepared` images while it ran."""
 
     size: int
     seconds: float
@@ -58,11 +55,11 @@ class Batch:
     prepared: int = 0
 
 
-def read(notebook: Path, skip: int = 0) -> list[Batch]:
+def read_records(path: Path, skip: int = 0) -> list[BatchRecord]:
     """The batches from line `skip` on."""
-    lines = notebook.read_text().splitlines()[skip:]
+    lines = path.read_text().splitlines()[skip:]
     return [
-        Batch(int(size), float(seconds), float(idle), int(prepared))
+        BatchRecord(int(size), float(seconds), float(idle), int(prepared))
         for size, seconds, idle, prepared in map(str.split, lines)
     ]
 
@@ -70,15 +67,16 @@ def read(notebook: Path, skip: int = 0) -> list[Batch]:
 def main() -> int:
     """Serve with the settings of the environment; the exit code is the program's."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("notebook", type=Path)
+    parser.add_argument("record", type=Path)
     parser.add_argument("--stand-in", type=Path, help="service times, as bench.capacity.simulate saved them")
-    parser.add_argument("--slower", type=float, default=1, help="times as slow as those")
-    given, settings = parser.parse_args(), Settings()
+    parser.add_argument("--slower", type=float, default=1, help="factor on those times")
+    arguments, settings = parser.parse_args(), Settings()
     detector: Any = load(settings)
-    if given.stand_in:
-        detector = StandIn(detector, stretched(read_times(given.stand_in), given.slower).batches)
-    with given.notebook.open("w", buffering=1) as notebook:
-        return serve(settings, Recorded(detector, notebook))
+    if arguments.stand_in:
+        times = slowed_down(read_times(arguments.stand_in), arguments.slower)
+        detector = StandInDetector(detector, times.batches)
+    with arguments.record.open("w", buffering=1) as record:
+        return serve(settings, RecordingDetector(detector, record))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,9 @@
-"""The roofline: how much arithmetic an image is, and how much of it this machine can do in a second.
+"""The roofline: the arithmetic of an image, and how much of it this machine can do in a second.
 
-A peak is what the best of several kernels reaches, and each kind of number has one from torch and one from
-OpenVINO, for neither is the faster everywhere: torch's fp32 matmul is MKL's, which on some CPUs takes
-narrower vectors than they have, where OpenVINO's convolution takes the widest; for int8 both have oneDNN
-underneath, and only OpenVINO's has to quantise its input first. A multiplication and an addition are 2 FLOP,
-in int8 as well.
+The peak of a kind of number is that of the faster of two kernels, torch's and OpenVINO's, since neither is
+faster on every CPU: torch's fp32 matmul is MKL's, which uses narrower vectors than some CPUs have, while
+OpenVINO's convolution uses the widest; for int8 both use oneDNN, and only OpenVINO's quantises its input
+first. A multiplication and an addition are 2 FLOP, in int8 as well.
 """
 
 import copy
@@ -19,11 +18,21 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision.models.detection import FasterRCNN
 
+from bench.harness.options import Columns
 from models.engines.parts import DensePart, HeadPart
 
 SIDE = 2048  # of the square matrices: they fill the caches, and take some 20 ms
 MAP = (256, 64, 64)  # channels, height, width of the convolution: a level of a feature pyramid
 REPEATS = 5
+COLUMNS: Columns = {
+    "model": "{model}",
+    "engine": "{engine}",
+    "part": "{part}",
+    "GFLOP an image": "{gflop:.1f}",
+    "ms at peak": "{ms_at_peak:.1f}",
+    "ms": "{ms:.1f}",
+    "of peak": "{share_of_peak:.0%}",
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +44,7 @@ class Work:
 
     @property
     def parts(self) -> dict[str, float]:
-        """By the names of the stages; `image` is both, and little else has arithmetic to speak of."""
+        """By the names of the stages; `image` is both: the other stages have little arithmetic."""
         return {"dense": self.dense, "head": self.head, "image": self.dense + self.head}
 
 
@@ -44,7 +53,7 @@ Peaks = dict[str, dict[str, float]]
 
 
 def count(network: FasterRCNN, canvas: tuple[int, int], rois: int) -> Work:
-    """Count on tensors without memory: nothing is computed. `canvas` is (H, W), `rois` the proposals."""
+    """Count on meta tensors: nothing is computed. `canvas` is (H, W), `rois` the number of proposals."""
     shapes = copy.deepcopy(network).to("meta")
     side = network.roi_heads.box_roi_pool.output_size[0]
     dense = torch.empty(1, 3, *canvas, device="meta")
@@ -59,7 +68,7 @@ def _flop(part: torch.nn.Module, example: torch.Tensor) -> int:
 
 
 def measure_peaks(device: str = "cpu") -> Peaks:
-    """Each kernel's best of some runs, on as many threads as torch has here."""
+    """Each kernel's best of several runs, on torch's current number of threads."""
     peaks: Peaks = {}
     for kind, kernel, flop, run in _kernels(device):
         run()
@@ -68,29 +77,37 @@ def measure_peaks(device: str = "cpu") -> Peaks:
 
 
 def best(runs: list[Peaks]) -> Peaks:
-    """The best of several measurements, kernel by kernel: a peak is what was reached once."""
+    """The best of several measurements, kernel by kernel."""
     first = runs[0]
     return {
-        kind: {kernel: max(one[kind][kernel] for one in runs) for kernel in first[kind]} for kind in first
+        kind: {kernel: max(run[kind][kernel] for run in runs) for kernel in first[kind]} for kind in first
     }
 
 
 def of_kind(peaks: Mapping[str, Mapping[str, float]], kind: str) -> float:
-    """The peak of a kind of number, GFLOP/s; 0 where nothing was measured."""
+    """The peak of a kind of number, GFLOP/s; 0 if nothing was measured."""
     return max(peaks.get(kind, {}).values(), default=0.0)
 
 
-def shares(
-    work: Work, peaks: Peaks, engine: str, milliseconds: Mapping[str, float]
-) -> Iterator[dict[str, Any]]:
-    """A row for each part that was timed: GFLOP, ms, ms at the peak of the engine's numbers, their share."""
-    peak = of_kind(peaks, "int8" if "int8" in engine else "fp32")
+def shares(work: Work, peaks: Peaks, row: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """A row for each timed part of an engine's `row`: GFLOP, ms, ms at the engine's peak, their share."""
+    peak = of_kind(peaks, "int8" if "int8" in row["engine"] else "fp32")
+    times = {**row["stages_ms"], "image": row["ms"]}
     for part, gflop in work.parts.items():
-        if part in milliseconds and peak:
+        if part in times and peak:
             at_peak = gflop / peak * 1000
-            share = at_peak / milliseconds[part]
-            row = {"engine": engine, "part": part, "gflop": gflop, "ms": milliseconds[part]}
-            yield row | {"ms_at_peak": at_peak, "share_of_peak": share}
+            numbers = {"gflop": gflop, "ms": times[part], "ms_at_peak": at_peak}
+            names = {"model": row["model"], "engine": row["engine"], "part": part}
+            yield {**names, **numbers, "share_of_peak": at_peak / times[part]}
+
+
+def describe(peaks: Peaks) -> str:
+    """The peaks and their kernels in one line."""
+    kinds = []
+    for kind, kernels in peaks.items():
+        each = ", ".join(f"{kernel} {reached:.0f}" for kernel, reached in kernels.items())
+        kinds.append(f"{kind} {of_kind(peaks, kind):.0f} GFLOP/s ({each})")
+    return "; ".join(kinds)
 
 
 def _seconds(run: Callable[[], object], device: str) -> float:
@@ -102,7 +119,7 @@ def _seconds(run: Callable[[], object], device: str) -> float:
 
 
 def _kernels(device: str) -> Iterator[tuple[str, str, float, Callable[[], object]]]:
-    """Kind of number, name, FLOP, and what runs it; on a GPU torch alone."""
+    """Kind of number, name, FLOP, and a function that runs it; on a GPU torch alone."""
     flop = 2.0 * SIDE**3
     left, right, out = (torch.rand(SIDE, SIDE, device=device) for _ in range(3))
     yield "fp32", "torch matmul", flop, lambda: torch.mm(left, right, out=out)
@@ -118,7 +135,7 @@ def _kernels(device: str) -> Iterator[tuple[str, str, float, Callable[[], object
 
 
 def _convolution(int8: bool) -> Callable[[], object]:
-    """A 3x3 convolution as the networks have them; of its output only the largest value leaves OpenVINO."""
+    """A 3x3 convolution as in the networks; of its output only the largest value leaves OpenVINO."""
     from models.engines.openvino_import import ov
 
     op = ov.opset13

@@ -1,4 +1,4 @@
-"""Who is measured: this service and its peers, how each is started and asked, and what it needs installed."""
+"""The servers that are measured: how each is started and called, and what it needs installed."""
 
 import sys
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ SERVICE = "rcnn-serve"
 
 @dataclass(frozen=True)
 class Peer:
-    """A server: arguments after `python`, its route, how an image is sent, packages for a venv of its own."""
+    """A server: arguments after `python`, its route, the image's encoding, packages for a venv of its own."""
 
     name: str
     arguments: tuple[str, ...]
@@ -21,16 +21,19 @@ class Peer:
 
     def command(self, venvs: Path, port: int) -> list[str]:
         """The command line that serves at the port."""
-        python = str(python_of(venvs, self.name)) if self.packages else sys.executable
+        python = str(venv_python(venvs, self.name)) if self.packages else sys.executable
         return [python, *(part.replace("{port}", str(port)) for part in self.arguments)]
 
     def missing(self, venvs: Path) -> str | None:
         """Why it cannot be started, or None."""
-        if not self.packages or python_of(venvs, self.name).exists():
+        if not self.packages or venv_python(venvs, self.name).exists():
             return None
         note = failure_note(venvs, self.name)
         return f"not installed: {note.read_text() if note.exists() else 'run make bench-peers'}"
 
+
+_BENTOML = ("-m", "bentoml", "serve", "bench.peers.with_bentoml:Detection", "--port", "{port}")
+_TORCHSERVE = ("torchserve", "torch-model-archiver")
 
 PEERS = (
     Peer(SERVICE, ("-c", "from app.cli import main; main()", "serve"), engines=("ours",)),
@@ -38,35 +41,23 @@ PEERS = (
     Peer("litserve", ("-m", "bench.peers.with_litserve"), "/predict", "json", ("litserve",)),
     Peer("mosec", ("-m", "bench.peers.with_mosec"), "/inference", "raw", ("mosec",)),
     Peer("ray", ("-m", "bench.peers.with_ray"), "/detect", "raw", ("ray[serve]",)),
-    Peer(
-        "bentoml",
-        ("-m", "bentoml", "serve", "bench.peers.with_bentoml:Detection", "--port", "{port}"),
-        "/detect",
-        "multipart",
-        ("bentoml",),
-    ),
-    Peer(
-        "torchserve",
-        ("-m", "bench.peers.with_torchserve"),
-        "/predictions/detect",
-        "raw",
-        ("torchserve", "torch-model-archiver"),
-    ),
+    Peer("bentoml", _BENTOML, "/detect", "multipart", ("bentoml",)),
+    Peer("torchserve", ("-m", "bench.peers.with_torchserve"), "/predictions/detect", "raw", _TORCHSERVE),
 )
 
 
-def python_of(venvs: Path, name: str) -> Path:
+def venv_python(venvs: Path, name: str) -> Path:
     """The interpreter of a peer's venv."""
     return (venvs / name / "bin" / "python").absolute()
 
 
 def failure_note(venvs: Path, name: str) -> Path:
-    """Where the installation leaves the reason why it failed."""
+    """The file with the reason why the installation failed."""
     return venvs / f"{name}.failed.txt"
 
 
-def chosen(names: Sequence[str]) -> list[Peer]:
-    """The peers of these names, in the catalogue's order. Raises SystemExit for one that is not there."""
+def select_peers(names: Sequence[str]) -> list[Peer]:
+    """The peers of these names, in the catalogue's order. Raises SystemExit for an unknown name."""
     known = [peer.name for peer in PEERS]
     unknown = set(names) - set(known)
     if unknown:

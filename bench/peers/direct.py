@@ -1,7 +1,7 @@
-"""No server at all, and at rest until it is told: the base that an added latency is above.
+"""No server at all: what a server's images/s and added latency are compared with.
 
-`python -m bench.peers.direct IMAGE` reads a number a line and prints the seconds of so many calls of decode
-and detector as JSON.
+`python -m bench.peers.direct IMAGE` reads lines `CALLS BATCH` and prints the seconds of each call, decode and
+detector for so many images, as JSON.
 """
 
 import json
@@ -16,13 +16,14 @@ def main() -> None:
     """Until the end of the input; the model is loaded before the first line is read."""
     image, model = Path(sys.argv[1]).read_bytes(), build()
 
-    def call() -> float:
+    def call(batch: int) -> float:
         started = time.perf_counter()
-        model.predict([model.decode(image)])
+        model.predict([model.decode(image) for _ in range(batch)])
         return time.perf_counter() - started
 
     for line in sys.stdin:
-        print(json.dumps([call() for _ in range(int(line))]), flush=True)
+        calls, batch = map(int, line.split())
+        print(json.dumps([call(batch) for _ in range(calls)]), flush=True)
 
 
 if __name__ == "__main__":

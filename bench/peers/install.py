@@ -1,8 +1,8 @@
 """A venv for each peer, which sees the packages of ours: `python -m bench.peers.install --into .venv/peers`.
 
-torch is not installed again: a .pth file leads from each venv to the site-packages of the interpreter that
-runs this, and pip counts what it finds there. What a peer needs in another version goes into its own venv,
-ahead of ours.
+torch is not installed again: a .pth file adds the site-packages of this interpreter to each venv, and pip
+counts what it finds there. A package that a peer needs in another version is installed in its own venv, ahead
+of ours.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import sysconfig
 import venv
 from pathlib import Path
 
-from bench.peers.catalogue import PEERS, Peer, chosen, failure_note, python_of
+from bench.peers.catalogue import PEERS, Peer, failure_note, select_peers, venv_python
 
 
 def install(peer: Peer, venvs: Path) -> str | None:
@@ -24,8 +24,16 @@ def install(peer: Peer, venvs: Path) -> str | None:
     ours = sysconfig.get_path("purelib")
     theirs = Path(sysconfig.get_path("purelib", vars={"base": str(folder), "platbase": str(folder)}))
     (theirs / "ours.pth").write_text(ours + "\n")
-    command = [python_of(venvs, peer.name), "-m", "pip", "install", "--quiet", "--no-input", *peer.packages]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True)  # noqa: S603  # pip
+    command = [
+        str(venv_python(venvs, peer.name)),
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-input",
+        *peer.packages,
+    ]
+    done = subprocess.run([*command, *peer.packages], stderr=subprocess.PIPE, text=True)  # noqa: S603  # pip
     if done.returncode == 0:
         return None
     reason = next((line for line in done.stderr.splitlines() if line.startswith("ERROR:")), "pip failed")
@@ -35,16 +43,16 @@ def install(peer: Peer, venvs: Path) -> str | None:
 
 
 def main() -> None:
-    """Install each peer that is not there yet; one that cannot be had is said, and is no error."""
+    """Install each peer that is not there yet; a failure is printed, and is no error."""
     parser = argparse.ArgumentParser(description=__doc__)
     names = [peer.name for peer in PEERS if peer.packages]
     parser.add_argument("names", nargs="*", default=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--into", type=Path, default=Path(sys.prefix) / "peers", help="folder of the venvs")
-    given = parser.parse_args()
-    given.into.mkdir(parents=True, exist_ok=True)
-    for peer in chosen(given.names):
-        if peer.packages and peer.missing(given.into):
-            print(f"{peer.name}: {install(peer, given.into) or 'installed'}", flush=True)
+    arguments = parser.parse_args()
+    arguments.into.mkdir(parents=True, exist_ok=True)
+    for peer in select_peers(arguments.names):
+        if peer.packages and peer.missing(arguments.into):
+            print(f"{peer.name}: {install(peer, arguments.into) or 'installed'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ class Detection:
     def __init__(self) -> None:
         self.model = build()
 
-    # The dispatcher drops what it thinks would wait longer than max_latency_ms, so there is room.
-    @bentoml.api(batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=600_000)
+    # The dispatcher drops requests that it expects to wait longer than max_latency_ms.
+    @bentoml.api(batchable=True, max_batch_size=MAX_BATCH, max_latency_ms=600_000)  # type: ignore[untyped-decorator]  # BentoML's
     def detect(self, image: list[Path]) -> list[dict[str, Any]]:
         return self.model.predict([self.model.decode(file.read_bytes()) for file in image])

@@ -9,7 +9,7 @@ import litserve
 from bench.peers.model import BATCH_WAIT_MS, MAX_BATCH, Answer, build
 
 
-class Detection(litserve.LitAPI):
+class Detection(litserve.LitAPI):  # type: ignore[misc]  # LitServe is in a venv of its own
     """One worker process; LitServe makes the lists of a batch, `unbatch` takes the answers apart."""
 
     def setup(self, device: str) -> None:

@@ -9,7 +9,7 @@ from mosec import Server, Worker
 from bench.peers.model import BATCH_WAIT_MS, MAX_BATCH, Answer, build
 
 
-class Inference(Worker):
+class Inference(Worker):  # type: ignore[misc]  # mosec is in a venv of its own
     """No stage before it for decoding: its pickled tensors would cost what it saves on few cores."""
 
     def __init__(self) -> None:

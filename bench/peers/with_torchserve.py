@@ -11,14 +11,12 @@ from bench.peers.model import BATCH_WAIT_MS, MAX_BATCH, Answer, build
 
 BIN = Path(sys.prefix) / "bin"
 PORTS = ("inference_address", "management_address", "metrics_address")
-
-
-# The archive holds a file with one class that it defines itself.
+# The archive must hold a file that defines a class itself.
 HANDLER = "from bench.peers import with_torchserve\n\n\nclass Served(with_torchserve.Detection):\n    pass\n"
 
 
 class Detection:
-    """What torch-model-archiver calls a handler: `initialize`, then `handle` for each batch."""
+    """A handler for torch-model-archiver: `initialize`, then `handle` for each batch."""
 
     def initialize(self, context: Any) -> None:
         """Load the model; TorchServe calls it once a worker."""
@@ -31,26 +29,22 @@ class Detection:
 
 
 def main() -> None:
-    """Write the archive and the properties, and become TorchServe."""
+    """Write the archive and the properties, and replace this process by TorchServe."""
     folder = Path(os.environ["BENCH_FOLDER"])
     (folder / "handler.py").write_text(HANDLER)
     (folder / "config.properties").write_text(_properties(int(os.environ["BENCH_PORT"])))
-    archiver = [BIN / "torch-model-archiver", "--model-name", "detect", "--version", "1.0"]
-    archiver += [
-        "--handler",
-        folder / "handler.py",
-        "--export-path",
-        folder,
-        "--archive-format",
-        "no-archive",
-        "--force",  # both engines of one run have the folder
-    ]
-    subprocess.run(archiver, check=True)  # noqa: S603  # its own program, in its own environment
-    command = [BIN / "torchserve", "--foreground", "--disable-token-auth", "--model-store", folder]
-    command += ["--models", "detect=detect", "--ts-config", folder / "config.properties"]
+    archiver = (
+        f"{BIN}/torch-model-archiver --model-name detect --version 1.0 --archive-format no-archive --force"
+    )
+    archiver += (
+        f" --handler {folder}/handler.py --export-path {folder}"  # --force: both engines share the folder
+    )
+    subprocess.run(archiver.split(), check=True)  # noqa: S603  # its own program, in its own environment
+    command = f"{BIN}/torchserve --foreground --disable-token-auth --models detect=detect"
+    command += f" --model-store {folder} --ts-config {folder}/config.properties"
     os.environ |= {"LOG_LOCATION": str(folder), "METRICS_LOCATION": str(folder)}
     os.environ["PATH"] = f"{BIN}:{os.environ['PATH']}"
-    os.execv(command[0], [str(part) for part in command])  # noqa: S606  # the same
+    os.execv(f"{BIN}/torchserve", command.split())  # noqa: S606  # the same
 
 
 def _properties(port: int) -> str:

@@ -13,8 +13,9 @@ from PIL import Image as pillow
 
 from app.main import create_app
 from app.settings.settings import Settings
-from bench.harness.ray_cluster import Answer, Crowd, ask, cluster, deploy, kill_one, replicas
+from bench.harness.ray_cluster import cluster, deploy, kill_one, replicas
 from models.shapes.scenes import draw_scene
+from tests.support.ray_load import ClosedLoop, ReplicaAnswer, send_image
 
 # Ray's own warnings are not ours to mend.
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]
@@ -51,14 +52,14 @@ async def until(condition: Callable[[], bool], what: str, seconds: float = 180) 
         pytest.fail(f"waited {seconds} s in vain: {what}")
 
 
-async def asked(url: str, images: Sequence[bytes], at_once: int = 8) -> list[Answer]:
+async def asked(url: str, images: Sequence[bytes], at_once: int = 8) -> list[ReplicaAnswer]:
     """The answer for each image, so many at a time."""
     free = asyncio.Semaphore(at_once)
     async with httpx.AsyncClient(base_url=url, timeout=120) as client:
 
-        async def one(number: int) -> Answer:
+        async def one(number: int) -> ReplicaAnswer:
             async with free:
-                return await ask(client, number, images)
+                return await send_image(client, number, images)
 
         return await asyncio.gather(*map(one, range(len(images))))
 
@@ -83,7 +84,7 @@ async def test_replicas_answer_as_a_single_server_does(url: str) -> None:
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test", timeout=60)
     async with app.router.lifespan_context(app), client:
         await app.state.service.started()
-        single = [await ask(client, number, images) for number in range(100)]
+        single = [await send_image(client, number, images) for number in range(100)]
     assert sum(len(answer.body["boxes"]) for answer in single) > 100
     wrong = [one.sent for one, other in zip(answers, single, strict=True) if not same(one.body, other.body)]
     assert wrong == []
@@ -113,7 +114,7 @@ async def test_a_deadline_and_a_bad_image_are_told_by_the_replica(url: str) -> N
 
 async def test_a_killed_replica_loses_what_is_inside_it_and_nothing_else(url: str) -> None:
     clients, images = 8, mixed(8)
-    async with Crowd(url, images, clients) as crowd:
+    async with ClosedLoop(url, images, clients) as crowd:
         await until(lambda: len({answer.replica for answer in crowd.answers}) == 2, "both answer")
         before = len(crowd.answers)
         kill_one()
@@ -134,9 +135,9 @@ async def test_replicas_come_and_go_with_the_load_and_no_request_fails(url: str)
     scale = {"upscale_seconds": 1, "downscale_seconds": 2, "window_seconds": 11, "ongoing": 2}
     await asyncio.to_thread(deploy, **SHAPES, replicas=1, max_replicas=2, **scale)
     images = mixed(8)
-    async with Crowd(url, images, 1) as few:
+    async with ClosedLoop(url, images, 1) as few:
         await until(lambda: len(replicas()) == 1, "one is enough for one client")
-        async with Crowd(url, images, 8) as many:
+        async with ClosedLoop(url, images, 8) as many:
             await until(lambda: len(replicas()) == 2, "eight want a second one")
             more = {answer.replica for answer in few.answers + many.answers}
             await until(lambda: bool({a.replica for a in many.answers} - more), "the second one answers")
@@ -150,7 +151,7 @@ async def test_who_finds_one_replica_full_is_answered_by_the_other(url: str) -> 
     """Two places in each, and four may wait before them: up to there nobody sees a 429."""
     await asyncio.to_thread(deploy, **SHAPES, replicas=2, max_queue=2)
     images = mixed(8)
-    async with Crowd(url, images, 4) as crowd:
+    async with ClosedLoop(url, images, 4) as crowd:
         await until(lambda: len(crowd.answers) >= 60, "four clients fill two replicas")
     told = collections.Counter((answer.status, answer.replica) for answer in crowd.answers)
     assert len(told) == 2, told
