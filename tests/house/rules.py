@@ -210,7 +210,8 @@ def old_names(source: Source) -> Iterator[str]:
     for node in ast.walk(source.tree):
         for name in _defined(node):
             if name in OLD_NAMES:
-                yield f"{getattr(node, 'lineno', 1)}: {name} is called {OLD_NAMES[name]} here: one name, one thing"
+                line = getattr(node, "lineno", 1)
+                yield f"{line}: {name} is called {OLD_NAMES[name]} here: one name, one thing"
 
 
 def _defined(node: ast.AST) -> Iterator[str]:
