@@ -1,4 +1,4 @@
-// Takes results away: as JSON, as a curl command, as a drawn picture, as a COCO dataset.
+// Exports the results: JSON, a curl command, a drawn image, a COCO file.
 
 import { asCurl, detect } from "./api.js";
 import { onWait, only } from "./asking.js";
@@ -22,12 +22,12 @@ function download(format, ending, words) {
 export function listenForActions() {
   $("copy-json").addEventListener("click", (event) => {
     copy(JSON.stringify(shownAnswer(), null, 2), event.currentTarget);
-    say("The answer is copied as JSON.");
+    say("The response was copied as JSON.");
   });
   $("copy-curl").addEventListener("click", (event) => {
     copy(asCurl(state.image, shownOptions()), event.currentTarget);
-    say("The request is copied as a curl command.");
+    say("The request was copied as a curl command.");
   });
-  $("download").addEventListener("click", () => download("png", "detections.png", "The drawn picture is downloaded."));
-  $("coco").addEventListener("click", () => download("coco", "coco.json", "The COCO dataset is downloaded."));
+  $("download").addEventListener("click", () => download("png", "detections.png", "The image with its boxes was downloaded."));
+  $("coco").addEventListener("click", () => download("coco", "coco.json", "The COCO file was downloaded."));
 }

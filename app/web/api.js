@@ -1,7 +1,7 @@
-// Speaks to the server: one function a route, failures as Problem, waiting as the server asks.
+// The server's API: one function for each route; failures are Problems; retries honour Retry-After.
 
-const KEY = "rcnn-api-key"; // sessionStorage: gone with the tab
-const TRIES = 10; // at 429 and 503 before giving up; a server that says it is loading is waited for
+const KEY = "rcnn-api-key"; // sessionStorage: removed when the tab is closed
+const TRIES = 10; // at 429 and 503 before it gives up; loading does not count
 
 /** A failed request in the words of RFC 9457; status 0 when the server was not reached. */
 export class Problem extends Error {
@@ -34,8 +34,8 @@ async function send(path, init = {}) {
   } catch (error) {
     if (error.name === "AbortError") throw error;
     throw new Problem({
-      status: 0, code: "unreachable", title: "The server did not answer.",
-      detail: "It may be stopped, or the image may be larger than it takes.",
+      status: 0, code: "unreachable", title: "The server did not respond.",
+      detail: "It may be stopped, or the image may be larger than the server accepts.",
     });
   }
 }
@@ -57,7 +57,7 @@ function countDown(seconds, tick, signal) {
   return new Promise((resolve, reject) => {
     let left = Math.ceil(seconds);
     const stop = (end, value) => { clearInterval(timer); signal.removeEventListener("abort", cancel); end(value); };
-    const cancel = () => stop(reject, new DOMException("Called off", "AbortError"));
+    const cancel = () => stop(reject, new DOMException("Cancelled", "AbortError"));
     const timer = setInterval(() => { left -= 1; left > 0 ? tick(left) : stop(resolve); }, 1000);
     signal.addEventListener("abort", cancel);
     tick(left);

@@ -1,4 +1,4 @@
-// The page: takes an image, asks the server about it, and listens to the controls.
+// The page: reads an image, requests its detections, and handles the controls.
 
 import { fetchSample } from "./api.js";
 import { listenForActions } from "./actions.js";
@@ -11,7 +11,7 @@ import { listenToBoxes, render, view } from "./render.js";
 import { showCardSize, watchServer } from "./server.js";
 import { state, summary } from "./state.js";
 
-const PAUSE = 250; // ms without movement before a slider asks the server
+const PAUSE = 250; // ms without movement before a slider sends a request
 
 const $ = (id) => document.getElementById(id);
 let pause = 0;
@@ -26,7 +26,7 @@ async function choose(image) {
   view.reset();
   $("time").hidden = $("actions").hidden = true;
   $("caption-text").textContent = $("photo").alt = image.name;
-  say(`Looking for objects in ${image.name}.`);
+  say(`Detecting objects in ${image.name}.`);
   render();
   await showPicture(image);
   if (state.image === image) await ask();

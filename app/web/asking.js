@@ -1,4 +1,4 @@
-// Asks the server about the image: one request at a time, the older called off; a problem becomes a notice.
+// Requests detections: one request at a time, a new one cancels the previous; a problem is shown as a notice.
 
 import { Problem, apiKey, detect } from "./api.js";
 import { say, showNotice, showTime } from "./panels.js";
@@ -7,7 +7,7 @@ import { render, take } from "./render.js";
 import { askedOptions, events, state, summary } from "./state.js";
 
 const $ = (id) => document.getElementById(id);
-let running = null; // AbortController of what is asked now
+let running = null; // AbortController of the request in flight
 
 /** Calls off what is asked now. */
 export const callOff = () => running?.abort();
@@ -40,7 +40,7 @@ export async function only(work, { quiet = false } = {}) {
 export function report(error, again) {
   if (!(error instanceof Problem)) throw error;
   if (error.status === 401) return askForKey(again);
-  if (!state.camera && !state.answer && !hasPicture()) showChooser(true); // there is nothing to show of this file
+  if (!state.camera && !state.answer && !hasPicture()) showChooser(true); // this file cannot be displayed
   const curable = error.status === 0 || error.status === 429 || error.status >= 500;
   showNotice({ title: error.title, text: error.detail, button: curable ? "Try again" : null, onButton: again });
   if (curable) events.dispatchEvent(new Event("trouble"));
@@ -83,7 +83,7 @@ async function showServersPicture(signal) {
 let onKey = () => {};
 
 function askForKey(again) {
-  showNotice({ title: "This server asks for an API key.", text: "Enter it, and the request is sent again." });
+  showNotice({ title: "This server requires an API key.", text: "Enter it. The request is then sent again." });
   onKey = again;
   showKey(true);
   $("key").focus();
@@ -95,7 +95,7 @@ export function showKey(wanted) {
   $("key-form").hidden = !wanted;
   $("key-used").hidden = wanted || !apiKey.get();
   $("key-hint").textContent = apiKey.get()
-    ? "The server does not take this key. Enter another one." : "This server asks for a key. It is kept until this tab closes.";
+    ? "The server rejected this key. Enter another one." : "This server requires an API key. It is kept until this tab is closed.";
 }
 
 /** Takes the key that is entered, and forgets it when told to. */
@@ -115,6 +115,6 @@ export function listenForKey() {
     $("key").value = "";
     showKey(true);
     $("key").focus();
-    say("The key is forgotten.");
+    say("The key was removed.");
   });
 }

@@ -1,4 +1,4 @@
-// The camera: its moving picture on the page, and live detection at the rate that the server allows.
+// The camera: its video on the page, and live detection at the rate of the server.
 
 import { detect } from "./api.js";
 import { callOff, onWait, only } from "./asking.js";
@@ -14,8 +14,8 @@ const NEWEST = 0.2; // weight of the newest answer in the rate that is shown
 
 const $ = (id) => document.getElementById(id);
 const REASONS = {
-  NotAllowedError: "The browser was not allowed to use it. Allow the camera for this page, or choose an image.",
-  NotFoundError: "There is no camera. Choose an image instead.",
+  NotAllowedError: "The browser does not allow it. Allow the camera for this page, or choose an image.",
+  NotFoundError: "No camera was found. Choose an image instead.",
   NotReadableError: "Another program may be using it.",
 };
 let stream = null;
@@ -33,7 +33,7 @@ export async function openCamera() {
     const text = REASONS[error.name] ?? error.message;
     return showNotice({ title: "The camera cannot be used", text, button: "Try again", onButton: openCamera });
   }
-  for (const track of stream.getTracks()) track.addEventListener("ended", leave); // unplugged, or forbidden meanwhile
+  for (const track of stream.getTracks()) track.addEventListener("ended", leave); // unplugged, or permission withdrawn
   $("video").srcObject = stream;
   await $("video").play();
   begin();
@@ -49,7 +49,7 @@ function begin() {
   showNotice(null);
   showSize("camera", { width: videoWidth, height: videoHeight });
   $("time").hidden = $("actions").hidden = true;
-  say("The camera is on. What it sees is detected as fast as the server answers.");
+  say("The camera is on. Frames are detected as fast as the server answers.");
   render();
 }
 
@@ -161,7 +161,7 @@ export function listenForCamera(onImage) {
   $("camera-again").addEventListener("click", openCamera);
   $("camera-off").addEventListener("click", leave);
   events.addEventListener("stopped", () => {
-    if (state.camera) showNotice({ title: "Live detection is paused", text: "", waiting: true, button: "Go on", onButton: live });
+    if (state.camera) showNotice({ title: "Live detection is paused", text: "", waiting: true, button: "Resume", onButton: live });
   });
   $("shutter").addEventListener("click", async () => {
     onImage(await grab(`photo-${new Date().toISOString().slice(0, 19).replace(/\D/g, "-")}.jpg`));

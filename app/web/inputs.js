@@ -1,4 +1,4 @@
-// Brings in what a person gives: images picked, pasted or dropped; text to the clipboard; files to the disk.
+// User input and output: images chosen, pasted or dropped; text to the clipboard; files to the disk.
 
 const $ = (id) => document.getElementById(id);
 
@@ -38,7 +38,7 @@ export function listenForImages(onImage) {
 export async function copy(text, button) {
   try {
     await navigator.clipboard.writeText(text);
-  } catch { // no clipboard outside https and localhost: the old way still works there
+  } catch { // no clipboard outside https and localhost; execCommand still works there
     const area = Object.assign(document.createElement("textarea"), { value: text, className: "visually-hidden" });
     document.body.append(area);
     area.select();

@@ -2,7 +2,7 @@
 
 import { Problem, apiKey, query } from "./api.js";
 
-const PATIENCE = 5000; // ms to open it; a proxy that knows no web sockets may just stay silent
+const PATIENCE = 5000; // ms to open it; a proxy without web sockets may never respond
 
 function address(options) {
   const url = new URL(`detect/live?${query(options)}`, document.baseURI);
@@ -48,7 +48,7 @@ export async function openLine(options, { signal, onAnswer, onProblem }) {
   });
   return {
     get open() { return socket.readyState === WebSocket.OPEN; },
-    get busy() { return socket.bufferedAmount > 0; }, // the way there is slower than the camera
+    get busy() { return socket.bufferedAmount > 0; }, // the connection is slower than the camera
     closed: new Promise((resolve) => { socket.addEventListener("close", resolve, { once: true }); }),
     send(blob) {
       if (socket.readyState !== WebSocket.OPEN) return; // it was closed while the frame was being made

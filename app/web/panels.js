@@ -17,7 +17,7 @@ function swatch(label) {
 }
 
 const STATUS_WORDS = {
-  ok: "Ready", loading: "Loading the model…", draining: "Shutting down", failing: "The model cannot serve",
+  ok: "Ready", loading: "Loading the model…", draining: "Shutting down", failing: "The model failed",
   degraded: "Not all devices work",
 };
 
@@ -26,9 +26,9 @@ export function showServing(health) {
   const status = health?.status ?? "unreachable";
   const serves = [health?.model, health?.engine, health?.device, health?.precision].filter(Boolean).join(" · ");
   $("serving").dataset.status = status;
-  $("serving").title = STATUS_WORDS[status] ?? "The server does not answer";
+  $("serving").title = STATUS_WORDS[status] ?? "The server does not respond";
   const swap = health?.loading ? `Loading ${health.loading}…` : null;
-  const words = status === "ok" ? swap : STATUS_WORDS[status] ?? "The server does not answer";
+  const words = status === "ok" ? swap : STATUS_WORDS[status] ?? "The server does not respond";
   $("serving-text").textContent = [words, serves].filter(Boolean).join(" · ");
   $("fallback").hidden = !health?.fallback_reason;
   $("fallback").textContent = health?.fallback_reason ? `Fallback model: ${health.fallback_reason}` : "";
@@ -133,10 +133,10 @@ export function showNotice(notice) {
   $("notice").hidden = notice === null;
   if (notice === null) return;
   const { title, text, button, onButton, left, waiting = false } = notice;
-  if ($("notice-title").textContent !== title) $("notice-title").textContent = title; // said once, not every second
+  if ($("notice-title").textContent !== title) $("notice-title").textContent = title; // announced once, not every second
   if ($("notice-text").textContent !== text) $("notice-text").textContent = text;
   $("notice").classList.toggle("waiting", waiting);
-  $("countdown").textContent = left ? `Trying again in ${left} s` : "";
+  $("countdown").textContent = left ? `Retrying in ${left} s` : "";
   $("notice-button").textContent = button ?? "";
   $("notice-button").hidden = !button;
   $("notice-button").onclick = onButton;

@@ -1,4 +1,4 @@
-// The picture on the stage: the place to choose one, or the one chosen, or what the camera sees.
+// The image area: the file chooser, the chosen image, or the camera's video.
 
 import { view } from "./render.js";
 

@@ -1,4 +1,4 @@
-// Draws the state into the panels and over the image, and ties the list and the boxes to each other.
+// Draws the state into the panels and over the image, and links the list to the boxes.
 
 import { markActive, say, showChips, showList } from "./panels.js";
 import { createStage } from "./stage.js";

@@ -1,4 +1,4 @@
-// Looks after the server: which model serves, what its card begins with, how busy it is, which samples it has.
+// The server's state: its model, the defaults of the card, its load, its samples.
 
 import { Problem, health, loadedCard, samples, traffic } from "./api.js";
 import { report, showKey } from "./asking.js";
@@ -6,12 +6,12 @@ import { showSamples, showServing, showTraffic } from "./panels.js";
 import { render } from "./render.js";
 import { FLOOR, events, state } from "./state.js";
 
-const HEALTH_PAUSE = 2000; // ms between looks at a server that is not ready
-const TRAFFIC_PAUSE = 2000; // ms between looks at the queue
+const HEALTH_PAUSE = 2000; // ms between polls of a server that is not ready
+const TRAFFIC_PAUSE = 2000; // ms between polls of the queue
 const WINDOW = 10_000; // ms over which the throughput is counted
 
 const $ = (id) => document.getElementById(id);
-let looking = 0; // timer of the next look at /health
+let looking = 0; // timer of the next poll of /health
 
 /** Shows which model serves; looks again while it takes no work. */
 async function watchHealth() {
@@ -60,7 +60,7 @@ export function showCardSize() {
 async function watchTraffic(seen = []) {
   if (document.hidden) return setTimeout(watchTraffic, TRAFFIC_PAUSE);
   const now = await traffic();
-  const before = seen.filter(({ at, images }) => now && now.at - at <= WINDOW && images <= now.images); // else it began anew
+  const before = seen.filter(({ at, images }) => now && now.at - at <= WINDOW && images <= now.images); // else the server restarted
   const first = before[0];
   showTraffic(now, first ? ((now.images - first.images) * 1000) / (now.at - first.at) : null);
   return setTimeout(watchTraffic, TRAFFIC_PAUSE, now ? [...before, now] : []);

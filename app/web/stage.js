@@ -1,4 +1,4 @@
-// Draws the boxes over the image, and tells which box lies under the pointer.
+// Draws the boxes over the image, and finds the box under the pointer.
 
 // The same as in the pictures that the server draws (models/images/drawing.py), by label id.
 const PALETTE = [
@@ -7,7 +7,7 @@ const PALETTE = [
   [170, 255, 195], [150, 10, 30], [130, 140, 10], [255, 200, 140], [20, 30, 150], [200, 175, 255],
 ];
 
-const FINGER = 12; // px that a finger may miss a box by
+const FINGER = 12; // px of tolerance around a box for touch
 
 const rgb = (label) => PALETTE[label % PALETTE.length];
 

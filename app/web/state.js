@@ -1,15 +1,15 @@
-// What the page holds and what follows from it: the image, the server's answer, and how much of it is shown.
+// The page's state and what is derived from it: the image, the server's response, the visible detections.
 
-export const FLOOR = 0.05; // asked for once, so that the score slider never needs the server
-export const MOST = 300; // boxes asked for; more than a person reads
+export const FLOOR = 0.05; // requested threshold: the confidence slider filters without a request
+export const MOST = 300; // maximum number of requested boxes
 
 export const state = {
-  image: null, // File asked about, or the camera's newest frame
+  image: null, // the File, or the camera's newest frame
   answer: null, // of POST /detect, in pixels
   score: 0.5,
   nms: 0.5,
   size: null, // null: the short side that the model's card has
-  tile: null, // null: not cut; "auto", or the tiles' side in pixels
+  tile: null, // null: no tiles; "auto", or the tiles' side in pixels
   hidden: new Set(), // names of the classes switched off
   version: null, // of the model that the header names
   pointed: null, // index of the detection under the pointer or the focus
@@ -49,7 +49,7 @@ export const askedOptions = () => ({
 export function shownOptions() {
   const names = countByClass(sure()).map(({ name }) => name);
   const on = names.filter((name) => !state.hidden.has(name));
-  const nothing = names.length > 0 && on.length === 0; // no list of classes says "none"
+  const nothing = names.length > 0 && on.length === 0; // an empty list of classes means all
   return {
     ...askedOptions(),
     score_threshold: nothing ? 1 : state.score,
@@ -68,13 +68,13 @@ export function shownAnswer() {
 export function summary() {
   const visible = shown();
   const parts = countByClass(visible).map(({ name, count }) => `${count} ${name}`);
-  return visible.length === 0 ? "No objects at this score." : `${visible.length} ${visible.length === 1 ? "object" : "objects"}: ${parts.join(", ")}.`;
+  return visible.length === 0 ? "No objects at this confidence." : `${visible.length} ${visible.length === 1 ? "object" : "objects"}: ${parts.join(", ")}.`;
 }
 
 /** Why the list is empty; `looking`: a request is in flight. */
 export function whyEmpty(looking) {
-  if (!state.image) return "Choose an image, and what is found in it is listed here.";
-  if (!state.answer) return looking ? "Looking…" : "No answer for this image.";
-  if (state.answer.boxes.length === 0) return "Nothing found, even at the lowest score.";
-  return "Nothing at this score. Lower the slider, or switch a class on.";
+  if (!state.image) return "Choose an image. Its detections are listed here.";
+  if (!state.answer) return looking ? "Detecting…" : "No response for this image.";
+  if (state.answer.boxes.length === 0) return "No objects found, even at the lowest confidence.";
+  return "No objects at this confidence. Lower the slider or select more classes.";
 }

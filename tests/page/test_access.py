@@ -94,7 +94,7 @@ def test_a_row_that_is_tapped_brings_the_image_into_sight(show: Show) -> None:
 
 def test_a_phone_is_not_told_to_drop_files(show: Show) -> None:
     phone, desk = show(width=390, context=PHONE), show()
-    expect(phone.page.get_by_text("Choose an image, or take one")).to_be_visible()
+    expect(phone.page.get_by_text("Choose an image, or take a photo")).to_be_visible()
     expect(phone.page.get_by_text("Drop or paste an image here")).to_be_hidden()
     expect(desk.page.get_by_text("Drop or paste an image here")).to_be_visible()
 

@@ -38,17 +38,17 @@ def test_the_score_slider_filters_without_asking(show: Show) -> None:
     shown.give(picture(640, 480))
     shown.found("Square 0.94", "disc 0.75")
     expect(shown.page.locator("#count")).to_have_text("2 of 3")
-    shown.page.get_by_label("Score at least").fill("0.2")
+    shown.page.get_by_label("Minimum confidence").fill("0.2")
     shown.found("Square 0.94", "disc 0.75", "kite 0.25")
     check_box(shown.canvas(), KITE, KITE_BOX)
     expect(shown.page.locator("#count")).to_have_text("3")
-    shown.page.get_by_label("Score at least").fill("0.8")
+    shown.page.get_by_label("Minimum confidence").fill("0.8")
     shown.found("Square 0.94")
     assert not drawn(shown.canvas(), DISC).any()
     expect(shown.page.locator("#live")).to_have_text("1 object: 1 Square.")
-    shown.page.get_by_label("Score at least").fill("1")
+    shown.page.get_by_label("Minimum confidence").fill("1")
     shown.found()
-    expect(shown.page.locator("#empty")).to_contain_text("Nothing at this score")
+    expect(shown.page.locator("#empty")).to_contain_text("No objects at this confidence")
     assert shown.asked == [{"score_threshold": "0.05", "nms_threshold": "0.5", "max_detections": "300"}]
 
 
@@ -56,7 +56,7 @@ def test_the_score_slider_filters_without_asking(show: Show) -> None:
     ("label", "option", "values", "before"),
     [
         ("Overlap allowed", "nms_threshold", ("0.4", "0.35", "0.3"), "0.5"),
-        ("Size of the short side", "size", ("256", "480", "800"), None),
+        ("Input size (short side)", "size", ("256", "480", "800"), None),
     ],
 )
 def test_a_slider_asks_once_it_rests(
@@ -85,10 +85,10 @@ def test_the_size_starts_as_the_model_has_it_and_returns_there(show: Show) -> No
     expect(shown.page.locator("#size-value")).to_have_text("128 px")
     shown.give(picture(640, 480))
     shown.found("Square 0.94", "disc 0.75")
-    shown.page.get_by_label("Size of the short side").fill("640")
+    shown.page.get_by_label("Input size (short side)").fill("640")
     expect(shown.page.locator("#size-value")).to_have_text("640 px")
     on_the_device(detector, 2)
-    back = shown.page.get_by_role("button", name="As the model has it")
+    back = shown.page.get_by_role("button", name="Reset to model default")
     back.click()
     on_the_device(detector, 3)
     expect(back).to_be_hidden()
@@ -118,7 +118,7 @@ def test_a_newer_question_calls_off_the_older(show: Show) -> None:
 def test_chips_count_the_classes_and_filter_them(show: Show) -> None:
     shown = show()
     shown.give(picture(640, 480))
-    shown.page.get_by_label("Score at least").fill("0.2")
+    shown.page.get_by_label("Minimum confidence").fill("0.2")
     chips = shown.page.locator(".chip")
     expect(chips).to_have_text(["disc1", "kite1", "Square1"])
     chips.nth(2).click()
@@ -170,7 +170,7 @@ def test_a_row_is_pinned_by_keyboard(show: Show) -> None:
 def test_everything_is_named_and_reached_by_keyboard(show: Show) -> None:
     shown = show()
     shown.page.keyboard.press("Tab")
-    expect(shown.page.get_by_role("link", name="Skip to the objects found")).to_be_focused()
+    expect(shown.page.get_by_role("link", name="Skip to the detections")).to_be_focused()
     for _ in range(4):
         shown.page.keyboard.press("Tab")
     expect(shown.page.locator("#file")).to_be_focused()
@@ -202,7 +202,7 @@ def test_json_and_curl_are_copied_as_shown(show: Show, tmp_path: Path) -> None:
     name = "my 'own' \"picture\".png"
     (tmp_path / name).write_bytes(picture(640, 480))
     shown.give(picture(640, 480), name)
-    shown.page.get_by_label("Score at least").fill("0.2")
+    shown.page.get_by_label("Minimum confidence").fill("0.2")
     shown.page.locator(".chip").nth(0).click()
     shown.found("Square 0.94", "kite 0.25")
     shown.page.get_by_role("button", name="Copy JSON").click()
@@ -226,7 +226,7 @@ def test_json_and_curl_are_copied_as_shown(show: Show, tmp_path: Path) -> None:
 def test_the_drawn_picture_is_downloaded(show: Show, tmp_path: Path) -> None:
     shown = show()
     shown.give(picture(640, 480), "street.scene.png")
-    shown.page.get_by_label("Score at least").fill("0.8")
+    shown.page.get_by_label("Minimum confidence").fill("0.8")
     shown.found("Square 0.94")
     with shown.page.expect_download() as download:
         shown.page.get_by_role("button", name="Download PNG").click()
@@ -246,7 +246,7 @@ def test_the_drawn_picture_is_downloaded(show: Show, tmp_path: Path) -> None:
 def test_the_answer_is_downloaded_as_a_coco_dataset(show: Show) -> None:
     shown = show()
     shown.give(picture(640, 480), "street.scene.png")
-    shown.page.get_by_label("Score at least").fill("0.2")
+    shown.page.get_by_label("Minimum confidence").fill("0.2")
     shown.page.locator(".chip").nth(0).click()
     shown.found("Square 0.94", "kite 0.25")
     with shown.page.expect_download() as download:

@@ -84,7 +84,7 @@ def test_the_sliders_hold_for_the_next_frame(show: Show) -> None:
     detector = FakeDetector()
     shown = show(detector)
     live(shown)
-    shown.page.get_by_label("Score at least").fill("0.8")
+    shown.page.get_by_label("Minimum confidence").fill("0.8")
     shown.found("Square 0.94")
     with shown.sockets[0].expect_event("framesent", lambda sent: '"nms_threshold":0.3' in str(sent)):
         shown.page.get_by_label("Overlap allowed").fill("0.3")
