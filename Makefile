@@ -19,7 +19,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile
 SLOW := gpu or ray or slow or network or process or browser or bench
 SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
 
-.PHONY: help install serve check format test test-fast coverage test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model cuda clean
+.PHONY: help install serve check format test test-fast coverage test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model doc-tables cuda clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -93,6 +93,9 @@ bench-gpu: cuda ## the same on a CUDA device, one image at a time and eight
 
 cuda: install
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "this target needs a CUDA device, and torch sees none here")'
+
+doc-tables: install ## write the tables of errors, settings and metrics into docs/ again
+	@$(BIN)/python -m tests.support.doc_tables
 
 demo-model: install ## train the bundled shapes model again, from scratch, into runs/shapes
 	@$(BIN)/python -m models.shapes.train --out runs/shapes

@@ -1,59 +1,68 @@
-"""The README tells the truth: its tables are generated, its commands exist, its example was answered."""
+"""README and docs/ are true: generated tables, existing commands, files and links, an answered example."""
 
 import json
 import re
 import shlex
+from pathlib import Path
 
 import pytest
 
-from app.errors import errors_markdown
-from app.settings.table import settings_markdown
-from app.telemetry.metrics import metrics_markdown
 from models.zoo.catalogue import catalogue
 from tests.models.shapes.test_shapes import iou
+from tests.support.doc_tables import DOCS, TABLES, marked
 from tests.support.served import ROOT
 
 README = (ROOT / "README.md").read_text()
-TABLES = {"errors": errors_markdown, "settings": settings_markdown, "metrics": metrics_markdown}
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+TEXT = "\n".join(page.read_text() for page in PAGES)
 
 
 @pytest.mark.parametrize("name", list(TABLES))
 def test_tables_are_those_of_the_code(name: str) -> None:
-    found = re.search(rf"<!-- {name} -->\n(.*?)<!-- /{name} -->", README, re.DOTALL)
-    assert found, f"README.md has no table between <!-- {name} --> and <!-- /{name} -->"
-    assert found[1].strip() == TABLES[name]().strip()
+    page, table = TABLES[name]
+    found = marked(name).search((DOCS / page).read_text())
+    assert found, f"docs/{page} has no table between <!-- {name} --> and <!-- /{name} -->"
+    assert found[0].strip() == table().strip(), "python -m tests.support.doc_tables writes it again"
 
 
 def commands() -> list[str]:
-    """Every line that the README asks a reader to type."""
-    lines = [
-        line
-        for block in re.findall(r"```console\n(.*?)```", README, re.DOTALL)
-        for line in block.splitlines()
-    ]
-    return [line.removeprefix("$ ").split("   ")[0] for line in lines if line.startswith("$ ")]
+    """Every line that the pages ask a reader to type."""
+    blocks = re.findall(r"```console\n(.*?)```", TEXT, re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+    return [line.removeprefix("$ ").split("   ")[0] for line in lines]
 
 
-def test_make_targets_of_the_readme_exist() -> None:
+def test_make_targets_of_the_pages_exist() -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = [words[1] for words in map(shlex.split, commands()) if words[0] == "make" and len(words) > 1]
-    targets += re.findall(r"`make ([a-z-]+)`", README)
+    targets += re.findall(r"`make ([a-z-]+)", TEXT)
     assert {"serve", "test", "demo-model"} <= set(targets)
     for target in targets:
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_files_and_modules_of_the_readme_exist() -> None:
-    names = set(re.findall(r"(?:samples|docker|models|tests|bench)/[\w./-]*\w", README))
-    names |= {name.replace(".", "/") + ".py" for name in re.findall(r"-m ((?:models|bench)\.[\w.]+)", README)}
+def test_files_and_modules_of_the_pages_exist() -> None:
+    names = set(re.findall(r"(?<![\w/.-])(?:samples|docker|models|tests|bench|app)/[\w./-]*\w", TEXT))
+    modules = re.findall(r"(?:-m |serve run )((?:models|bench|app)\.[\w.]+)", TEXT)
+    names |= {name.replace(".", "/") for name in modules}
     assert len(names) >= 4
     for name in names:
-        assert (ROOT / name).exists(), name
+        assert (ROOT / name).exists() or (ROOT / f"{name}.py").exists(), name
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_a_page_and_a_heading(page: Path) -> None:
+    for link, anchor in re.findall(r"\]\((?!http)([^)#\s]*)#?([^)\s]*)\)", page.read_text()):
+        target = (page.parent / link).resolve() if link else page
+        assert target.exists(), link
+        headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE) if anchor else []
+        slugs = [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
+        assert not anchor or anchor in slugs, f"{link}#{anchor}"
 
 
 def test_every_model_of_the_zoo_is_listed() -> None:
     for name in catalogue(None):
-        assert f"| `{name}` |" in README
+        assert f"| `{name}` |" in TEXT
 
 
 def test_the_example_answer_is_that_of_the_sample() -> None:
