@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from models.datasets import AnnotatedImage, DatasetError
 from models.images.decoder import ImageError, Limits, decode
-from models.training.augment import Augmentation, Sample, augment, mosaic, to_sample, turned
+from models.training.augment import Augmentation, Sample, augment, mosaic, to_sample, transposed
 from models.training.distributed import SINGLE_PROCESS, ProcessRank
 
 
@@ -37,7 +38,7 @@ class BatchPlan:
     seed: int
     augmentation: Augmentation
     whole_from: int | None = None
-    place: ProcessRank = SINGLE_PROCESS  # several processes share each batch out
+    process: ProcessRank = SINGLE_PROCESS  # several processes share the images of each batch
 
     def change(self, number: int) -> Augmentation:
         """What may be done to the images of that batch."""
@@ -80,20 +81,21 @@ class FolderBatches(IterableDataset[Batch]):
         return [batches[k] for k in rng.permutation(len(batches))]
 
     def _batch(self, number: int, chosen: npt.NDArray[np.int64]) -> Batch:
-        place = self._plan.place
-        rng = np.random.default_rng([self._plan.seed, 1, number, *([place.rank] if place.rank else [])])
-        chosen = chosen[place.rank % len(chosen) :: place.count]
+        process = self._plan.process
+        key = [self._plan.seed, 1, number, *([process.rank] if process.rank else [])]
+        chosen = chosen[process.rank % len(chosen) :: process.count]
         change = self._plan.change(number)
-        samples = [self._sample(int(index), change, rng) for index in chosen]
-        if change.turn and rng.random() < 0.5:  # all of them: a batch keeps one orientation
-            samples = [turned(sample) for sample in samples]
-        return Batch([sample.pixels.div(255) for sample in samples], [_target(sample) for sample in samples])
+        with _seeded(key):
+            samples = [self._sample(index, change) for index in chosen.tolist()]
+            if change.turn and torch.rand(()) < 0.5:  # all of them: a batch keeps one orientation
+                samples = [transposed(sample) for sample in samples]
+        return Batch([_image(sample) for sample in samples], [_target(sample) for sample in samples])
 
-    def _sample(self, index: int, change: Augmentation, rng: np.random.Generator) -> Sample:
-        if rng.random() >= change.mosaic:
-            return augment(self._read(index), change, rng)
-        others = rng.integers(0, len(self._images), 3).tolist()
-        return mosaic([self._read(k) for k in (index, *others)], change, rng)
+    def _sample(self, index: int, change: Augmentation) -> Sample:
+        if torch.rand(()) >= change.mosaic:
+            return augment(self._read(index), change)
+        others = torch.randint(len(self._images), (3,)).tolist()
+        return mosaic([self._read(k) for k in (index, *others)], change)
 
     def _read(self, index: int) -> Sample:
         """The image, or the next one that can be read: a damaged file must not end a long run."""
@@ -123,5 +125,18 @@ def folder_loader(
     )
 
 
+@contextmanager
+def _seeded(key: list[int]) -> Iterator[None]:
+    """Seed torch's generator on the CPU with `key` inside the block; outside it goes on as before."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(np.random.default_rng(key).integers(2**63)))
+        yield
+
+
+def _image(sample: Sample) -> Tensor:
+    pixels: Tensor = sample.pixels.as_subclass(Tensor).float().div(255)
+    return pixels
+
+
 def _target(sample: Sample) -> dict[str, Tensor]:
-    return {"boxes": sample.boxes, "labels": sample.labels}
+    return {"boxes": sample.boxes.as_subclass(Tensor), "labels": sample.labels}

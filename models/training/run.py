@@ -17,7 +17,7 @@ from models.networks import build_network
 from models.training.alternating import STEPS, train_alternating
 from models.training.augment import Augmentation
 from models.training.batches import BatchPlan, batches_per_epoch, folder_loader
-from models.training.distributed import own_device, place
+from models.training.distributed import process_device, process_rank
 from models.training.optimizer import OptimizerName, RateName, TrainingConfig
 from models.training.report import write_report
 from models.training.start import start_from, trained_norms
@@ -97,7 +97,7 @@ def run(recipe: Recipe, data: Data, command: str, progress: Progress) -> Path:
 
     Of several processes (models/training/distributed.py) the first one writes.
     """
-    if place().first:
+    if process_rank().is_first:
         _remember(recipe, data.train.labels)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
@@ -105,9 +105,9 @@ def run(recipe: Recipe, data: Data, command: str, progress: Progress) -> Path:
     network = build_network(recipe.architecture, len(data.train.labels))
     start_from(recipe.start, network, recipe.architecture, recipe.cache_dir)
     network.transform.min_size, network.transform.max_size = sizes(recipe)
-    network = network.to(choose_device(own_device(recipe.device)), memory_format=torch.channels_last)
+    network = network.to(choose_device(process_device(recipe.device)), memory_format=torch.channels_last)
     trained = _train(network, recipe, data, progress)
-    return _finish(trained, recipe, data, command) if place().first else recipe.out / "model.toml"
+    return _finish(trained, recipe, data, command) if process_rank().is_first else recipe.out / "model.toml"
 
 
 def sizes(recipe: Recipe) -> tuple[tuple[int, ...], int]:
@@ -135,7 +135,7 @@ def _train(network: FasterRCNN, recipe: Recipe, data: Data, progress: Progress) 
     per_epoch = batches_per_epoch(data.train.images, recipe.batch_size)
     config = _config(recipe, per_epoch)
     whole_from = round((1 - recipe.whole) * recipe.epochs) * per_epoch
-    plan = BatchPlan(recipe.batch_size, recipe.seed, recipe.augmentation, whole_from, place())
+    plan = BatchPlan(recipe.batch_size, recipe.seed, recipe.augmentation, whole_from, process_rank())
     card = make_card(recipe, data.train.labels)
     val = data.val
 
