@@ -29,8 +29,8 @@ from models.evaluation.labels import LabelMatch, match_labels
 from models.images.decoder import Limits, decode
 from models.images.jpeg_draft import DRAFT_MARGIN
 from models.options import Options
-from models.quantization.measure import count_twins
-from models.shapes.evaluate import HELD_OUT_SEED
+from models.quantization.measure import count_matches
+from models.shapes.evaluate import HELD_OUT_SEED, scene_truth
 from models.shapes.scenes import LABELS, draw_scene
 from models.zoo.cards import Card
 
@@ -108,9 +108,7 @@ def scenes(count: int, side: int, noise: float) -> Iterator[Photograph]:
     """The scenes that `shapes` is evaluated on."""
     for index in range(count):
         scene = draw_scene(HELD_OUT_SEED, index)
-        height, width = scene.pixels.shape[:2]
-        truth = GroundTruth(width, height, scene.boxes, scene.labels)
-        yield enlarged(scene.pixels, truth, side, noise, index)
+        yield enlarged(scene.pixels, scene_truth(scene), side, noise, index)
 
 
 def compare(
@@ -130,7 +128,7 @@ def compare(
     for road in roads:
         numbers = evaluate(truths, road.found, tuple(labels))
         sure = road.sure(detector.card.score_threshold)
-        twins = sum(count_twins(one, other) for one, other in zip(whole, sure, strict=True))
+        twins = sum(count_matches(one, other) for one, other in zip(whole, sure, strict=True))
         decoding, resizing = road.milliseconds
         rows.append(
             {
@@ -168,7 +166,7 @@ def _photographs(given: argparse.Namespace) -> tuple[Iterator[Photograph], Seque
     photographs = (
         enlarged(
             decode(one.path.read_bytes(), LIMITS).pixels,
-            GroundTruth(one.width, one.height, one.boxes, one.labels, one.crowd),
+            GroundTruth.of(one),
             given.side,
             given.noise,
             index,

@@ -22,9 +22,10 @@ from bench.harness.options import command_line, write_json
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, load_detector
 from models.evaluation.answers import FLOOR, MOST_DETECTIONS
-from models.evaluation.coco import GroundTruth, evaluate
+from models.evaluation.coco import evaluate
 from models.images.decoder import Image
 from models.options import Options
+from models.shapes.evaluate import scene_truth
 from models.shapes.scenes import Scene, draw_large_scene
 from models.tiling.tiled_detect import detect_tiled, tiles_for
 from models.tiling.tiles import LARGEST_SIDE, OVERLAP, Tiling
@@ -84,7 +85,7 @@ def rows(given: argparse.Namespace, detector: Detector) -> list[dict[str, object
     ask(detector, Image(scenes[0].pixels, "PNG"), warm_up)
     for scene in scenes:
         ask(detector, Image(scene.pixels, "PNG"), asked)
-    truths = [GroundTruth(*scene.pixels.shape[1::-1], scene.boxes, scene.labels) for scene in scenes]
+    truths = [scene_truth(scene) for scene in scenes]
     base = median(asked[0].seconds)
     return [
         {

@@ -1,6 +1,6 @@
 """Augmentation of training images by torchvision's v2 transforms: mirror, zoom, colour, mosaic.
 
-Everything random is drawn from torch's global generator: whoever seeds it decides the result.
+All random numbers come from torch's global generator, so its seed determines the result.
 """
 
 import math
@@ -20,7 +20,7 @@ SMALLEST_SIDE = 1.0  # px; a box that is cut further is dropped
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Which changes are made, and how far they go; probabilities and ranges."""
+    """The changes made to training images, with their probabilities and ranges."""
 
     mirror: bool = True
     flip: bool = False  # upside down: for images without an up, such as micrographs
@@ -32,7 +32,7 @@ class Augmentation:
 
     @property
     def whole(self) -> "Augmentation":
-        """The same without what cuts images: the end of a run sees borders as the annotators saw them."""
+        """The same without zoom and mosaic, which cut images, for the end of a run."""
         return replace(self, zoom=(1.0, 1.0), mosaic=0.0)
 
 

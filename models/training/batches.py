@@ -1,4 +1,4 @@
-"""Batches for the training loop: images of one orientation together, so that little padding is computed."""
+"""Batches for the training loop: images of one orientation, so that there is little padding."""
 
 import logging
 from collections.abc import Iterator
@@ -27,12 +27,12 @@ class Batch:
 
 logger = logging.getLogger(__name__)
 
-LIMITS = Limits(max_pixels=100_000_000)  # a data set is the user's own
+LIMITS = Limits(max_pixels=100_000_000)  # the images are the user's own
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How batches are made of a data set; from batch `whole_from` on, images are whole."""
+    """How a data set is divided into batches; from batch `whole_from` on, images are not cut."""
 
     batch_size: int
     seed: int
@@ -41,19 +41,19 @@ class BatchPlan:
     process: ProcessRank = SINGLE_PROCESS  # several processes share the images of each batch
 
     def change(self, number: int) -> Augmentation:
-        """What may be done to the images of that batch."""
-        late = self.whole_from is not None and number >= self.whole_from
-        return self.augmentation.whole if late else self.augmentation
+        """The augmentation of that batch."""
+        whole = self.whole_from is not None and number >= self.whole_from
+        return self.augmentation.whole if whole else self.augmentation
 
 
 def batches_per_epoch(images: tuple[AnnotatedImage, ...], batch_size: int) -> int:
-    """Batches in which every image appears once; the last of an orientation may be smaller."""
+    """The number of batches in which every image appears once; the last of an orientation may be smaller."""
     wide = sum(image.width >= image.height for image in images)
     return sum(-(-count // batch_size) for count in (wide, len(images) - wide))
 
 
 class FolderBatches(IterableDataset[Batch]):
-    """Endless epochs over a data set, from batch number `first` on: a number alone decides what is in it."""
+    """Endless epochs over a data set from batch `first` on; the number of a batch determines its content."""
 
     def __init__(self, images: tuple[AnnotatedImage, ...], plan: BatchPlan, first: int = 0) -> None:
         self._images = images
@@ -61,7 +61,7 @@ class FolderBatches(IterableDataset[Batch]):
         self._first = first
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield batch after batch, without end."""
+        """Yield batches without end."""
         per_epoch = batches_per_epoch(self._images, self._plan.batch_size)
         number = self._first
         while True:
@@ -71,7 +71,7 @@ class FolderBatches(IterableDataset[Batch]):
                 number += 1
 
     def _epoch(self, epoch: int) -> list[npt.NDArray[np.int64]]:
-        """The epoch's batches as indices: shuffled, then grouped by orientation, then shuffled as batches."""
+        """The indices of an epoch's batches: shuffled, grouped by orientation, batches shuffled."""
         rng = np.random.default_rng([self._plan.seed, 0, epoch])
         order = rng.permutation(len(self._images))
         wide = np.array([self._images[k].width >= self._images[k].height for k in order], bool)
@@ -87,7 +87,7 @@ class FolderBatches(IterableDataset[Batch]):
         change = self._plan.change(number)
         with _seeded(key):
             samples = [self._sample(index, change) for index in chosen.tolist()]
-            if change.turn and torch.rand(()) < 0.5:  # all of them: a batch keeps one orientation
+            if change.turn and torch.rand(()) < 0.5:  # all of them, so that a batch keeps one orientation
                 samples = [transposed(sample) for sample in samples]
         return Batch([_image(sample) for sample in samples], [_target(sample) for sample in samples])
 
@@ -98,12 +98,12 @@ class FolderBatches(IterableDataset[Batch]):
         return mosaic([self._read(k) for k in (index, *others)], change)
 
     def _read(self, index: int) -> Sample:
-        """The image, or the next one that can be read: a damaged file must not end a long run."""
+        """The image, or the next readable one, as a damaged file must not end a long run."""
         for image in (*self._images[index:], *self._images[:index]):
             try:
                 pixels = decode(image.path.read_bytes(), LIMITS).pixels
             except (ImageError, OSError) as error:
-                logger.warning("%s is left out: %s", image.path, error)
+                logger.warning("%s is skipped: %s", image.path, error)
                 continue
             return to_sample(pixels, image.boxes[~image.crowd], image.labels[~image.crowd])
         raise DatasetError("none of the images can be read; see the log for each one's reason")
@@ -112,22 +112,21 @@ class FolderBatches(IterableDataset[Batch]):
 def folder_loader(
     images: tuple[AnnotatedImage, ...], plan: BatchPlan, first: int, workers: int = 1
 ) -> DataLoader[Batch]:
-    """Read and change images in another process while the network learns; 0 workers: in this one."""
+    """Read and augment images in another process during training; with 0 workers in this process."""
     batches = FolderBatches(images, plan, first)
-    # More workers would each repeat the whole series: the series is one, and its order is part of the run.
-    ahead = 4 if workers else None
+    # One worker at most: each worker would yield the whole series, whose order is part of the run.
     return DataLoader(
         batches,
         batch_size=None,
         num_workers=min(1, workers),
-        prefetch_factor=ahead,
-        generator=torch.Generator(),  # or it draws from the training's own, which a resume would then miss
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # the global one would break an exact resume
     )
 
 
 @contextmanager
 def _seeded(key: list[int]) -> Iterator[None]:
-    """Seed torch's generator on the CPU with `key` inside the block; outside it goes on as before."""
+    """Seed torch's CPU generator with `key` inside the block; afterwards its state is restored."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(int(np.random.default_rng(key).integers(2**63)))
         yield

@@ -17,7 +17,7 @@ from torchvision.models.detection import FasterRCNN
 from models.training.batches import Batch
 from models.training.distributed import broadcast, data_parallel, process_rank
 from models.training.optimizer import TrainingConfig, average_weights, build_optimizer, build_schedule
-from models.training.phases import JOINT, Objective, Phase, freeze_norms, start_learning
+from models.training.phases import JOINT, Objective, Phase, freeze_norms, set_trainable
 
 FORMAT = 2  # of a checkpoint; 1 had no schedule and a moving average of its own
 STATEFUL = ("network", "average", "optimizer", "schedule", "scaler")
@@ -37,7 +37,7 @@ class CheckpointError(ValueError):
 
 
 @dataclass(frozen=True)
-class Watch:
+class Callbacks:
     """What is called during a run: `progress` after each step, `validate` after every `validate_every` steps.
 
     The weights with the best score are kept; after `patience` validations without a better one the run ends.
@@ -100,7 +100,7 @@ def train(
     batches: Batches,
     config: TrainingConfig,
     run: Path,
-    watch: Watch,
+    callbacks: Callbacks,
     phase: Phase = JOINT,
 ) -> FasterRCNN:
     """Train `network`; returns the averaged network in eval mode, with its best weights if it was validated.
@@ -116,13 +116,13 @@ def train(
         state.restore(checkpoint)
     with _log(run / "metrics.jsonl", state.step) as log:
         for batch in batches(state.step):
-            if state.step >= config.steps or state.stale >= watch.patience:
+            if state.step >= config.steps or state.stale >= callbacks.patience:
                 break
             entry = _step(state, batch, config)
             state.step += 1
-            watch.progress(state.step, entry)
-            if watch.validate is not None and state.step % watch.validate_every == 0:
-                entry |= {"score": _validate(state, watch.validate)}
+            callbacks.progress(state.step, entry)
+            if callbacks.validate is not None and state.step % callbacks.validate_every == 0:
+                entry |= {"score": _validate(state, callbacks.validate)}
             log.write(json.dumps({"step": state.step, **entry}) + "\n")
             if state.step % config.checkpoint_every == 0 and process_rank().is_first:
                 state.save(checkpoint)
@@ -154,7 +154,7 @@ def _log(path: Path, step: int) -> TextIO:
 
 def _start(network: FasterRCNN, config: TrainingConfig, phase: Phase) -> _State:
     average = average_weights(network, config.ema_decay)
-    start_learning(network, phase.parts)
+    set_trainable(network, phase.parts)
     if config.frozen_norms is not None:
         freeze_norms(network, config.frozen_norms)
     optimizer = build_optimizer(network, config)

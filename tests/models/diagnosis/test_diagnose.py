@@ -22,9 +22,9 @@ from models.diagnosis.anchors import judge_anchors, measure_anchors
 from models.diagnosis.balance import judge_balance, read_balance
 from models.diagnosis.clusters import cluster, shape_ious
 from models.diagnosis.coordinates import judge_coordinates, measure_coordinates
+from models.diagnosis.inspection import InspectedImage, InspectedModel, inspect_images
 from models.diagnosis.localisation import judge_localisation, measure_localisation
 from models.diagnosis.nms import sweep_thresholds
-from models.diagnosis.observation import Observation, Subject, observe
 from models.diagnosis.recall import measure_recall
 from models.engines import EngineChoice, build_engine
 from models.evaluation.coco import GroundTruth
@@ -269,19 +269,19 @@ def test_images_that_cannot_be_read_are_told(scenes: list[Scene], tmp_path: Path
 @pytest.fixture(scope="module")
 def look(
     data: Path, scenes: list[Scene]
-) -> Callable[[AnchorGenerator | None], tuple[Detector, list[Observation]]]:
+) -> Callable[[AnchorGenerator | None], tuple[Detector, list[InspectedImage]]]:
     """The bundled weights with these anchors, or its own, on the first scenes."""
 
-    def look(anchors: AnchorGenerator | None) -> tuple[Detector, list[Observation]]:
+    def look(anchors: AnchorGenerator | None) -> tuple[Detector, list[InspectedImage]]:
         loaded = load_network("shapes", None, Path())
         if anchors is not None:
             loaded.network.rpn.anchor_generator = anchors
         engine = build_engine(loaded.network, EngineChoice("cpu", "torch", "fp32", 1))
         detector = Detector(loaded.network, loaded.card, engine)
-        subject = Subject(detector, match_labels(LABELS, loaded.card.labels), Limits(10**7))
+        subject = InspectedModel(detector, match_labels(LABELS, loaded.card.labels), Limits(10**7))
         files = [data / "val" / f"scene{k}.png" for k in range(4)]
         return detector, list(
-            observe(subject, [truth_of(scene) for scene in scenes[:4]], files, lambda: None)
+            inspect_images(subject, [truth_of(scene) for scene in scenes[:4]], files, lambda: None)
         )
 
     return look
@@ -289,8 +289,8 @@ def look(
 
 @pytest.fixture(scope="module")
 def healthy(
-    look: Callable[[AnchorGenerator | None], tuple[Detector, list[Observation]]],
-) -> tuple[Card, list[Observation]]:
+    look: Callable[[AnchorGenerator | None], tuple[Detector, list[InspectedImage]]],
+) -> tuple[Card, list[InspectedImage]]:
     detector, observations = look(None)
     return detector.card, observations
 
@@ -315,7 +315,7 @@ def truth_of(scene: Scene) -> GroundTruth:
     ],
 )
 def test_wrong_anchors_are_named(
-    look: Callable[[AnchorGenerator | None], tuple[Detector, list[Observation]]],
+    look: Callable[[AnchorGenerator | None], tuple[Detector, list[InspectedImage]]],
     sizes: tuple[int, ...],
     ratios: tuple[float, ...],
     told: str,
@@ -331,7 +331,7 @@ def test_wrong_anchors_are_named(
     assert 16 < min(suggested["sizes"]) < max(suggested["sizes"]) < 200
 
 
-MISTAKES: dict[str, Callable[[np.ndarray[Any, Any], Observation], np.ndarray[Any, Any]]] = {
+MISTAKES: dict[str, Callable[[np.ndarray[Any, Any], InspectedImage], np.ndarray[Any, Any]]] = {
     "x and y of the annotations are swapped": lambda boxes, one: boxes[:, [1, 0, 3, 2]],
     "the annotations are fractions of the image": lambda boxes, one: (
         boxes / np.array([one.truth.width, one.truth.height] * 2)
@@ -346,7 +346,7 @@ MISTAKES: dict[str, Callable[[np.ndarray[Any, Any], Observation], np.ndarray[Any
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_annotations_in_another_space_are_named(
-    healthy: tuple[Card, list[Observation]], mistake: str
+    healthy: tuple[Card, list[InspectedImage]], mistake: str
 ) -> None:
     card, observations = healthy
     moved = [
@@ -365,7 +365,7 @@ def test_annotations_in_another_space_are_named(
     [(1.0, "the detections are left in canvas pixels"), (1 / 16, "in feature-map pixels (stride 16)")],
 )
 def test_detections_in_another_space_are_named(
-    healthy: tuple[Card, list[Observation]], factor: float, told: str
+    healthy: tuple[Card, list[InspectedImage]], factor: float, told: str
 ) -> None:
     card, observations = healthy
     moved = []
@@ -383,7 +383,7 @@ def test_detections_in_another_space_are_named(
 
 def observation(
     objects: list[list[float]], labels: list[int], found: list[tuple[list[float], int, float]]
-) -> Observation:
+) -> InspectedImage:
     """An image with these objects, and these candidates (box, label, score), which are proposals as well."""
     boxes = np.array([box for box, _, _ in found], np.float32).reshape(-1, 4)
     candidates = Detections(
@@ -392,7 +392,7 @@ def observation(
         np.array([score for _, _, score in found], np.float32),
     )
     truth = GroundTruth(400, 300, np.array(objects, np.float32).reshape(-1, 4), np.array(labels, np.int64))
-    return Observation(truth, candidates, boxes, (1.0, 1.0), np.ones(len(labels)))
+    return InspectedImage(truth, candidates, boxes, (1.0, 1.0), np.ones(len(labels)))
 
 
 NAMES = ("background", "a", "b")

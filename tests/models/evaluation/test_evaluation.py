@@ -14,7 +14,6 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from models.detections import Detections
-from models.evaluation.answers import Unanswered, ahead, ask_each
 from models.evaluation.assessment import Assessment, assess
 from models.evaluation.coco import (
     NUMBERS,
@@ -28,8 +27,9 @@ from models.evaluation.coco import (
 )
 from models.evaluation.curves import confuse, trace_curve
 from models.evaluation.labels import match_labels
-from models.evaluation.local import ask_detector
+from models.evaluation.local import detect_files
 from models.evaluation.plots import draw_pictures
+from models.evaluation.predictions import DetectionFailed, detect_each, map_ahead
 from models.images.decoder import Limits
 from models.options import Options
 from tests.support.fakes import picture
@@ -284,7 +284,7 @@ def test_no_more_is_begun_than_can_be_used_soon() -> None:
                 gate.set()
             yield item
 
-    results = ahead(work, items(), threads=2)
+    results = map_ahead(work, items(), threads=2)
     assert next(results) == 0
     assert len(taken) == 5
     assert [*results] == [2 * item for item in range(1, 100)]
@@ -294,12 +294,12 @@ def test_no_more_is_begun_than_can_be_used_soon() -> None:
 def test_a_file_with_a_fault_is_answered_by_it(tmp_path: Path) -> None:
     def detect(file: Path) -> Detections:
         if file.name == "bad":
-            raise Unanswered("no image")
+            raise DetectionFailed("no image")
         file.read_bytes()
         return found((CAT, 0.5, SQUARE))
 
     (tmp_path / "good").write_bytes(b"")
-    answers = list(ask_each(detect, [tmp_path / name for name in ("bad", "good", "none")]))
+    answers = list(detect_each(detect, [tmp_path / name for name in ("bad", "good", "none")]))
     assert [(a.index, len(a.detections)) for a in answers] == [(0, 0), (1, 1), (2, 0)]
     assert [a.fault for a in answers] == ["no image", None, "No such file or directory"]
 
@@ -312,7 +312,7 @@ def test_batches_change_nothing_but_the_order(tmp_path: Path) -> None:
     files.insert(2, tmp_path / "none.png")
     detector, options = random_detector(), Options(0.05, 0.5, 20)
     single, batched = (
-        {a.index: a for a in ask_detector(detector, files, options, Limits(10_000), batch)}
+        {a.index: a for a in detect_files(detector, files, options, Limits(10_000), batch)}
         for batch in (1, 2)
     )
     assert set(single) == set(batched) == set(range(7))

@@ -17,8 +17,8 @@ from models.detections import Detections
 from models.detector import Detector, DetectorSpec, Job, load_detector
 from models.images.decoder import Limits, decode
 from models.options import Options
-from models.quantization.calibration import choose
-from models.quantization.measure import count_twins
+from models.quantization.calibration import choose_evenly
+from models.quantization.measure import count_matches
 from models.shapes.scenes import draw_scene
 from models.zoo.cards import read_card
 from models.zoo.catalogue import find_card
@@ -106,7 +106,7 @@ def test_it_answers_much_as_fp32_does(
     options = Options(0.1, 0.5, 100)
     found, expected = (one.detect([Job(one.prepare(image), options)])[0] for one in (ours, theirs))
     assert len(expected) > 2
-    assert count_twins(found, expected) > 0.3 * len(expected)
+    assert count_matches(found, expected) > 0.3 * len(expected)
 
 
 def test_other_weights_are_refused(quantized: tuple[Path, str, str], tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_annotated_images_are_measured_by_ap(
 @pytest.mark.parametrize(("count", "expected"), [(10, [0, 1, 2, 3, 4]), (2, [0, 2]), (3, [0, 1, 3])])
 def test_images_are_chosen_evenly(count: int, expected: list[int]) -> None:
     files = [Path(str(k)) for k in range(5)]
-    assert choose(files, count) == [files[k] for k in expected]
+    assert choose_evenly(files, count) == [files[k] for k in expected]
 
 
 def test_twins_have_one_label_and_overlap_by_half_and_are_used_once() -> None:
@@ -182,9 +182,9 @@ def test_twins_have_one_label_and_overlap_by_half_and_are_used_once() -> None:
 
     one = found((0, 0, 10, 10, 1), (0, 0, 10, 10, 1), (20, 0, 30, 10, 2), (50, 0, 60, 10, 1))
     other = found((0, 0, 10, 9, 1), (20, 0, 30, 10, 3), (50, 0, 60, 4, 1))
-    assert count_twins(one, other) == 1
-    assert count_twins(one, one) == 4
-    assert count_twins(one, found()) == count_twins(found(), one) == 0
+    assert count_matches(one, other) == 1
+    assert count_matches(one, one) == 4
+    assert count_matches(one, found()) == count_matches(found(), one) == 0
 
 
 @pytest.mark.parametrize("model", ["shapes", "blood-cells"])

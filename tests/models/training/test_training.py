@@ -15,7 +15,7 @@ from models.networks import build_network
 from models.training.alternating import train_alternating
 from models.training.batches import Batch
 from models.training.optimizer import TrainingConfig, average_weights, build_optimizer, build_schedule
-from models.training.train import CheckpointError, TrainingDiverged, Watch, train
+from models.training.train import Callbacks, CheckpointError, TrainingDiverged, train
 
 pytestmark = pytest.mark.network
 
@@ -43,22 +43,22 @@ def untrained() -> FasterRCNN:
     return network
 
 
-def watch(until: int | None = None) -> Watch:
+def callbacks(until: int | None = None) -> Callbacks:
     """Raise KeyboardInterrupt after step `until`, as a person would."""
 
     def progress(step: int, losses: dict[str, float]) -> None:
         if step == until:
             raise KeyboardInterrupt
 
-    return Watch(progress)
+    return Callbacks(progress)
 
 
 def run(folder: Path, config: TrainingConfig = CONFIG, until: int | None = None) -> dict[str, Tensor]:
-    return train(untrained(), batches, config, folder, watch(until)).state_dict()
+    return train(untrained(), batches, config, folder, callbacks(until)).state_dict()
 
 
 def alternate(folder: Path, until: int | None = None) -> dict[str, Tensor]:
-    return train_alternating(untrained(), batches, CONFIG, folder, watch(until)).state_dict()
+    return train_alternating(untrained(), batches, CONFIG, folder, callbacks(until)).state_dict()
 
 
 def read_log(folder: Path) -> list[dict[str, float]]:
