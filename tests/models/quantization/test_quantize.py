@@ -1,15 +1,17 @@
 """`rcnn quantize` on a small model of one's own: an artefact for its weights alone, or nothing."""
 
+import io
 import json
 import shutil
-import subprocess
 import sys
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
+from app import cli
 from app.commands import CommandFailed
 from app.commands.arguments import QuantizeArguments
 from app.commands.quantize import run
@@ -25,8 +27,9 @@ from models.zoo.catalogue import find_card
 from models.zoo.quantized import QuantizedError, find_quantized, read_manifest
 from models.zoo.weights import save_weights
 from tests.app.commands.test_train import write_coco
-from tests.conftest import ROOT
 from tests.support.networks import LABELS, random_network
+
+pytestmark = pytest.mark.network
 
 IMAGES = 4
 
@@ -54,20 +57,16 @@ def write_model(folder: Path, seed: int = 3) -> Path:
 
 @pytest.fixture(scope="module")
 def quantized(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> tuple[Path, str, str]:
-    """The card of a model that the real program has quantized; what it printed."""
+    """The card of a model that the command has quantized; what it printed."""
     card = write_model(tmp_path_factory.mktemp("model"))
-    program = "from app.cli import main; main()"
+    out, err = io.StringIO(), io.StringIO()
     options = ["--model", str(card), "--images", str(pictures), "--max-drop", "0.9"]
-    done = subprocess.run(
-        [sys.executable, "-c", program, "quantize", *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    return card, done.stdout, done.stderr
+    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
+        patch.setattr(sys, "argv", ["rcnn", "quantize", *options])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+    assert not ended.value.code, err.getvalue()
+    return card, out.getvalue(), err.getvalue()
 
 
 def load(card: Path, cache_dir: Path, precision: str = "int8") -> Detector:
@@ -136,6 +135,7 @@ def test_without_an_artefact_the_error_says_what_to_run(tmp_path: Path) -> None:
         load(card, tmp_path)
 
 
+@pytest.mark.slow
 def test_too_great_a_loss_leaves_nothing_behind(
     tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -157,13 +157,15 @@ def test_too_great_a_loss_leaves_nothing_behind(
 def test_annotated_images_are_measured_by_ap(
     tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The bundled model and its classes; the artefact goes where --out says, the card stays as it is."""
+    """The artefact goes where --out says, and the card stays as it is."""
     write_coco(tmp_path / "data", "val", 32, 3)
     document = tmp_path / "data" / "annotations" / "instances_val.json"
-    document.write_text(document.read_text().replace('"even"', '"circle"').replace('"odd"', '"square"'))
-    out = tmp_path / "out"
-    run(QuantizeArguments("shapes", pictures, 2, tmp_path / "data", "val", 1.0, out))
-    manifest = read_manifest(out / "shapes.int8-v1")
+    document.write_text(document.read_text().replace('"even"', '"one"').replace('"odd"', '"two"'))
+    card, out = write_model(tmp_path), tmp_path / "out"
+    before = card.read_text()
+    run(QuantizeArguments(str(card), pictures, 2, tmp_path / "data", "val", 1.0, out))
+    assert card.read_text() == before
+    manifest = read_manifest(out / "mine.int8-v1")
     assert (manifest.measure, manifest.evaluated_images) == ("AP", 3)
     assert 0 <= manifest.fp32 <= 1
     assert "put the folder beside the model's weights, or into RCNN_CACHE_DIR" in capsys.readouterr().err
