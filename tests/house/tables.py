@@ -8,6 +8,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "faster_coco_eval": ("models/evaluation/*",),
     "matplotlib": ("models/evaluation/*", "models/diagnosis/*", "models/training/report.py"),
     "yaml": ("models/datasets/*",),
+    "imagesize": ("models/datasets/*",),
     "cv2": ("models/lineage/*",),
     "openvino": ("models/engines/openvino_import.py",),
     "av": ("models/images/frames.py",),

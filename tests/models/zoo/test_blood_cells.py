@@ -6,9 +6,10 @@ import pytest
 
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, Job, load_detector
-from models.evaluation.coco import GroundTruth, evaluate
+from models.evaluation.coco import evaluate
 from models.images.decoder import Image
 from models.options import Options
+from models.shapes.evaluate import scene_truth
 from models.zoo.catalogue import find_card
 from tests.support.smears import LABELS, draw_smear
 
@@ -43,8 +44,7 @@ def measured(detector: Detector) -> dict[str, float]:
     truths, answers = [], []
     for seed in range(SMEARS):
         smear = draw_smear(seed)
-        height, width = smear.pixels.shape[:2]
-        truths.append(GroundTruth(width, height, smear.boxes, smear.labels))
+        truths.append(scene_truth(smear))
         answers.append(detect(detector, smear.pixels))
     return evaluate(truths, answers, LABELS)
 
