@@ -26,7 +26,7 @@ from bench.harness.pictures import QUALITY
 from models.datasets import read_dataset
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, Job, load_detector
-from models.evaluation.answers import FLOOR, MOST_DETECTIONS
+from models.evaluation.predictions import FLOOR, MOST_DETECTIONS
 from models.evaluation.coco import GroundTruth, evaluate
 from models.evaluation.labels import LabelMatch, match_labels
 from models.images.decoder import Limits, decode
