@@ -44,9 +44,9 @@ def test_torchvisions_own_question_is_answered_by_the_compiler() -> None:
 
 def test_a_name_that_nobody_foresaw_is_the_real_one() -> None:
     code = (
-        "import torch; from models import lean_import as lean; "
-        "door = lean._compiler_put_off(); door.__enter__(); "
-        "from torch._dynamo.utils import counters; door.__exit__(None, None, None); "
+        "import torch; from models import runtime; "
+        "deferred = runtime._deferred_compiler(); deferred.__enter__(); "
+        "from torch._dynamo.utils import counters; deferred.__exit__(None, None, None); "
         "import torch._dynamo.utils as real; print(counters is real.counters)"
     )
     assert _python(code) == "True"

@@ -11,7 +11,7 @@ from bench import draft as bench
 from models.detections import Detections
 from models.detector import DetectorSpec, load_detector
 from models.images import drawing
-from models.images.decoder import ImageTooLarge, InvalidImage, Limits, decode, read
+from models.images.decoder import Limits, OversizedImage, UnreadableImage, decode, read
 from models.images.jpeg_draft import DRAFT_MARGIN, Draft
 from models.pipeline.canvas import prepare, resized
 from models.shapes.scenes import LABELS
@@ -125,13 +125,13 @@ def test_every_kind_of_jpeg_keeps_its_colours(mode: str, options: dict[str, obje
 
 def test_the_pixel_limit_is_that_of_the_image() -> None:
     data = jpeg(pillow.new("RGB", (1000, 1001)))
-    with pytest.raises(ImageTooLarge, match="1000 x 1001 = 1001000 pixels"):
+    with pytest.raises(OversizedImage, match="1000 x 1001 = 1001000 pixels"):
         decode(data, Limits(1_000_000), CANVAS)
 
 
 def test_a_file_that_is_cut_short_is_no_draft_either() -> None:
     data = jpeg(wave(1200, 900))
-    with pytest.raises(InvalidImage, match="damaged, cut short"):
+    with pytest.raises(UnreadableImage, match="damaged, cut short"):
         decode(data[: len(data) // 2], LIMITS, CANVAS)
 
 

@@ -182,12 +182,12 @@ def test_an_unknown_model_is_refused_with_the_known_names(tmp_path: Path) -> Non
 
 def test_a_users_card_may_not_take_a_name_of_the_zoo_or_of_another(tmp_path: Path) -> None:
     other = write_card(tmp_path, "a.toml", name='"coco-r50-fpn"')
-    with pytest.raises(CardError, match=r"a\.toml: the name 'coco-r50-fpn' is taken"):
+    with pytest.raises(CardError, match=r"already has the name 'coco-r50-fpn'"):
         catalogue(tmp_path)
     other.unlink()
     write_card(tmp_path, "b.toml")
     write_card(tmp_path, "c.toml")
-    with pytest.raises(CardError, match=r"c\.toml: the name 'mine' is taken by .*b\.toml"):
+    with pytest.raises(CardError, match=r"c\.toml: .*b\.toml already has the name 'mine'"):
         catalogue(tmp_path)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from models.zoo.download import FetchLimits, Source, WeightsError, fetch, sha256_of
+from models.zoo.download import FetchLimits, PublishedFile, WeightsError, fetch, sha256_of
 
 BODY = b"weights " * 500_000  # several pieces
 DIGEST = hashlib.sha256(BODY).hexdigest()
@@ -44,9 +44,9 @@ class WeightsServer:
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
         self._thread.start()
 
-    def source(self, path: str, answer: Answer, sha256: str = DIGEST[:8]) -> Source:
+    def source(self, path: str, answer: Answer, sha256: str = DIGEST[:8]) -> PublishedFile:
         self.answers[path] = answer
-        return Source(f"http://127.0.0.1:{self._http.server_port}{path}", NAME, sha256)
+        return PublishedFile(f"http://127.0.0.1:{self._http.server_port}{path}", NAME, sha256)
 
     def close(self) -> None:
         self.finish.set()
@@ -195,7 +195,7 @@ def test_a_body_without_end_is_given_up(server: WeightsServer, tmp_path: Path) -
 
 
 def test_a_refused_connection_fails_at_once(closed_port: int, tmp_path: Path) -> None:
-    source = Source(f"http://127.0.0.1:{closed_port}/w", NAME, DIGEST[:8])
+    source = PublishedFile(f"http://127.0.0.1:{closed_port}/w", NAME, DIGEST[:8])
     with pytest.raises(WeightsError, match="Connection refused"):
         fetch(source, tmp_path)
 
@@ -212,7 +212,7 @@ def test_a_host_that_never_answers_costs_the_connect_time_alone(tmp_path: Path) 
             client.connect_ex(address)
         started = time.monotonic()
         with pytest.raises(WeightsError, match=r"no connection within 0\.3 s|timed out"):
-            fetch(Source(f"http://127.0.0.1:{address[1]}/w", NAME, DIGEST[:8]), tmp_path, QUICK)
+            fetch(PublishedFile(f"http://127.0.0.1:{address[1]}/w", NAME, DIGEST[:8]), tmp_path, QUICK)
         assert time.monotonic() - started < 5
         for client in waiting:
             client.close()
@@ -232,7 +232,7 @@ def test_a_slow_name_look_up_costs_the_connect_time_alone(
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     started = time.monotonic()
     with pytest.raises(WeightsError, match=r"no connection within 0\.3 s"):
-        fetch(Source("http://weights.invalid/w", NAME, DIGEST[:8]), tmp_path, QUICK)
+        fetch(PublishedFile("http://weights.invalid/w", NAME, DIGEST[:8]), tmp_path, QUICK)
     assert time.monotonic() - started < 5
     assert asked.is_set()
     released.set()
@@ -271,7 +271,7 @@ def test_proxy_settings_of_no_use_are_named(
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(WeightsError, match="Check the network and proxy"):
-        fetch(Source("http://weights.invalid/w", NAME, DIGEST[:8]), tmp_path, QUICK)
+        fetch(PublishedFile("http://weights.invalid/w", NAME, DIGEST[:8]), tmp_path, QUICK)
 
 
 def test_a_damaged_cached_file_is_fetched_again(server: WeightsServer, tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_a_damaged_cached_file_is_fetched_again(server: WeightsServer, tmp_path:
 def test_a_damaged_cached_file_never_counts(closed_port: int, tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(BODY[:100])
     with pytest.raises(WeightsError, match="Connection refused"):
-        fetch(Source(f"http://127.0.0.1:{closed_port}/w", NAME, DIGEST[:8]), tmp_path)
+        fetch(PublishedFile(f"http://127.0.0.1:{closed_port}/w", NAME, DIGEST[:8]), tmp_path)
 
 
 def test_a_cache_that_cannot_be_written_is_named(server: WeightsServer, tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_two_processes_may_fetch_at_once(server: WeightsServer, tmp_path: Path) 
 
     source = server.source("/w", answer)
     code = (
-        "from pathlib import Path; from models.zoo.download import Source, fetch; "
+        "from pathlib import Path; from models.zoo.download import PublishedFile, fetch; "
         f"fetch({source!r}, Path({str(tmp_path)!r}))"
     )
     processes = [subprocess.Popen([sys.executable, "-W", "error", "-c", code]) for _ in range(2)]

@@ -17,8 +17,9 @@ from torchvision.models import get_model, get_weight
 from models.networks import ARCHITECTURES, build_network
 from models.zoo.cards import Card, CardError
 from models.zoo.catalogue import catalogue, find_card
+from models.zoo.download import PublishedFile, WeightsError, sha256_of
 from models.zoo.loading import load_network
-from models.zoo.weights import Source, WeightsError, save_weights, sha256_of, source_of
+from models.zoo.weights import published_file, save_weights
 
 LABELS = '["background", "cat", "dog"]'
 
@@ -166,13 +167,13 @@ BUILDERS = {
 }
 
 
-def publish(folder: Path, model: str) -> Source:
+def publish(folder: Path, model: str) -> PublishedFile:
     """Save random weights as torchvision published its own: frozen norms, and file names with a hash."""
     card = find_card(model, None)
     state = random_network(card.architecture, len(card.labels)).state_dict()
     path = folder / f"{model}.pth"
     torch.save(state if model.endswith("v2") else without_counters(state), path)
-    return Source("http://127.0.0.1:9/unused", path.name, sha256_of(path)[:8])
+    return PublishedFile("http://127.0.0.1:9/unused", path.name, sha256_of(path)[:8])
 
 
 @pytest.mark.parametrize("model", BUILDERS)
@@ -216,18 +217,18 @@ def test_the_key_names_of_the_oldest_published_file_are_understood(tmp_path: Pat
 # -- auto -------------------------------------------------------------------------------------------------
 
 
-def at(source: Source, _card: Card) -> Source:
+def at(source: PublishedFile, _card: Card) -> PublishedFile:
     return source
 
 
-def offline(card: Card) -> Source | None:
+def offline(card: Card) -> PublishedFile | None:
     """Where weights are published, on a machine without a network."""
-    source = source_of(card)
+    source = published_file(card)
     if source is None:
         return None
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-    return Source(f"http://127.0.0.1:{port}/{source.file_name}", source.file_name, source.sha256)
+    return PublishedFile(f"http://127.0.0.1:{port}/{source.file_name}", source.file_name, source.sha256)
 
 
 @pytest.fixture(autouse=True)
@@ -255,7 +256,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 def test_auto_takes_the_published_model_fetched_or_from_the_cache(tmp_path: Path, address: str) -> None:
     published = publish(tmp_path / "published", "coco-r50-fpn")
-    online = Source(f"{address}/{published.file_name}", published.file_name, published.sha256)
+    online = PublishedFile(f"{address}/{published.file_name}", published.file_name, published.sha256)
     for source in (online, published):  # the second is reachable nowhere
         loaded = load_network("auto", None, tmp_path / "cache", resolve=partial(at, source))
         assert loaded.card.name == "coco-r50-fpn"
@@ -281,12 +282,12 @@ def test_auto_falls_back_where_the_cache_cannot_be_written(tmp_path: Path) -> No
     loaded = load_network("auto", None, tmp_path / "file", resolve=offline)
     assert loaded.card.name == "shapes"
     assert loaded.fallback_reason == (
-        "the weights of coco-r50-fpn could not be fetched: the cache folder is of no use (File exists)"
+        "the weights of coco-r50-fpn could not be fetched: the cache folder cannot be used (File exists)"
     )
 
 
 def test_weights_that_nobody_publishes_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="nothing says where torchvision:Faster"):
+    with pytest.raises(WeightsError, match="no address is known for torchvision:Faster"):
         load_network("coco-r50-fpn", None, tmp_path, resolve=lambda _card: None)
 
 
