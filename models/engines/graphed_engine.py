@@ -16,8 +16,8 @@ from models.engines.protocol import DenseOutput, ServingEngine
 
 log = logging.getLogger(__name__)
 
-Dense = Callable[[Tensor], DenseOutput]
-Record = Callable[[Dense, Tensor], Dense]
+RunDense = Callable[[Tensor], DenseOutput]
+Recorder = Callable[[RunDense, Tensor], RunDense]
 
 MAX_GRAPHS = 32  # each graph holds its input and output on the device
 TOLERANCE = 0.01  # relative to a level's largest value: half precision may round differently
@@ -33,9 +33,9 @@ class GraphedEngine:
     def __init__(
         self,
         engine: ServingEngine,
-        record: Record,
+        record: Recorder,
         max_graphs: int = MAX_GRAPHS,
-        new_recorder: Callable[[], Record] | None = None,
+        new_recorder: Callable[[], Recorder] | None = None,
     ) -> None:
         """`new_recorder` makes a sibling's recorder: graphs of one recorder must not run concurrently."""
         self.name, self.device, self.precision = engine.name, engine.device, engine.precision
@@ -43,7 +43,7 @@ class GraphedEngine:
         self._engine = engine
         self._record, self._new_recorder = record, new_recorder
         self._max_graphs = max_graphs
-        self._replays: dict[tuple[int, ...], Dense] = {}
+        self._replays: dict[tuple[int, ...], RunDense] = {}
 
     def sibling(self) -> "GraphedEngine":
         """Another engine on the same weights, with its own graphs."""

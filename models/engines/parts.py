@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 
-Dense = tuple[list[Tensor], list[Tensor], list[Tensor]]
+DenseLevels = tuple[list[Tensor], list[Tensor], list[Tensor]]
 
 
 class DensePart(nn.Module):
@@ -14,7 +14,7 @@ class DensePart(nn.Module):
         self.backbone = network.backbone
         self.rpn_head = network.rpn.head
 
-    def forward(self, pixels: Tensor) -> Dense:
+    def forward(self, pixels: Tensor) -> DenseLevels:
         """Canvases (B, 3, H, W) to features, objectness and deltas, each a list of levels."""
         features = self.backbone(pixels)
         levels = [features] if isinstance(features, Tensor) else list(features.values())

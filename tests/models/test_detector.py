@@ -18,6 +18,8 @@ from models.options import Options
 from models.shapes.scenes import draw_scene
 from tests.support.networks import LABELS, random_card, random_detector, random_network
 
+pytestmark = pytest.mark.network
+
 ALL = Options(score_threshold=0.05, nms_threshold=0.5, max_detections=100)
 
 

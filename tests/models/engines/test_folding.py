@@ -13,6 +13,8 @@ from models.engines.torch_engine import TorchEngine
 from models.networks import build_network
 from tests.support.networks import random_network
 
+pytestmark = pytest.mark.network
+
 NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 ARCHITECTURES = {"resnet50_fpn": 53, "resnet50_fpn_v2": 65, "mobilenet_v3_large_fpn": 46, "small": 20}
 CPU = torch.device("cpu")

@@ -10,12 +10,14 @@ from torch import Tensor
 from models.detections import Detections
 from models.detector import Detector, Job
 from models.engines import EngineChoice, build_engine
-from models.engines.graphed_engine import Dense, GraphedEngine
+from models.engines.graphed_engine import GraphedEngine, RunDense
 from models.engines.protocol import DenseOutput, Engine
 from models.images.decoder import Image
 from models.options import Options
 from models.shapes.scenes import draw_scene
 from tests.support.networks import random_card, random_network
+
+pytestmark = pytest.mark.network
 
 OPTIONS = Options(0.05, 0.5, 100)
 KEY = (64, 96)
@@ -29,7 +31,7 @@ class Tape:
         self.replayed: list[tuple[int, ...]] = []
         self._wrong, self._error = wrong, error
 
-    def __call__(self, run: Dense, example: Tensor) -> Dense:
+    def __call__(self, run: RunDense, example: Tensor) -> RunDense:
         self.calls.append(tuple(example.shape))
         if self._error:
             raise self._error

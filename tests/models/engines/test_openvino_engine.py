@@ -19,6 +19,8 @@ from models.engines.protocol import Engine
 from tests.conftest import ROOT
 from tests.support.networks import random_network
 
+pytestmark = pytest.mark.network
+
 SHAPES = [(1, 64, 96), (3, 128, 64), (1, 320, 448)]
 CHANNELS, SIDE, CLASSES = 96, 7, 5  # of the small network
 

@@ -7,14 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image as pillow
 
-from bench import draft as bench
 from models.detections import Detections
-from models.detector import DetectorSpec, load_detector
 from models.images import drawing
 from models.images.decoder import Limits, OversizedImage, UnreadableImage, decode, read
 from models.images.jpeg_draft import DRAFT_MARGIN, Draft
-from models.pipeline.canvas import prepare, resized
-from models.shapes.scenes import LABELS
 from tests.conftest import Served
 from tests.support.fakes import CARD, picture
 
@@ -57,6 +53,8 @@ def jpeg(image: pillow.Image, orientation: int = 1, **options: object) -> bytes:
     ],
 )
 def test_a_draft_is_as_small_as_the_canvas_allows(size: tuple[int, int], scale: int) -> None:
+    from models.pipeline.canvas import resized
+
     width, height = size
     image = decode(jpeg(pillow.new("RGB", size, "teal")), LIMITS, CANVAS)
     assert (image.width, image.height) == size
@@ -72,6 +70,8 @@ def test_a_draft_is_as_small_as_the_canvas_allows(size: tuple[int, int], scale: 
 @pytest.mark.parametrize("size", [(1201, 803), (1603, 1205), (1600, 1208), (807, 1601)])
 def test_a_draft_shows_the_same_at_the_same_place(size: tuple[int, int], orientation: int) -> None:
     """Sides that no scale divides, turned and flipped: the canvas is that of the whole image."""
+    from models.pipeline.canvas import prepare
+
     data = jpeg(wave(*size), orientation)
     whole, drafted = decode(data, LIMITS), decode(data, LIMITS, (100, 150))
     assert whole.draft is None
@@ -163,7 +163,12 @@ async def test_a_larger_size_asks_for_more_pixels(served: Served) -> None:
     assert len(served.detector.rows[-1]) == 3 * 1201
 
 
+@pytest.mark.network
 def test_the_benchmark_tells_drafts_from_whole_images(tmp_path: Path) -> None:
+    from bench import draft as bench
+    from models.detector import DetectorSpec, load_detector
+    from models.shapes.scenes import LABELS
+
     spec = DetectorSpec(model="shapes", cache_dir=tmp_path, device="cpu", engine="torch")
     whole, drafted = bench.compare(bench.scenes(3, 2400, 5.0), LABELS, load_detector(spec), [DRAFT_MARGIN])
     assert (whole["margin"], whole["scales"], whole["ratio"], whole["agreement"]) == (0, [1], 1, 1)

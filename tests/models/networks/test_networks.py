@@ -8,6 +8,8 @@ from torchvision.models import detection, get_model, get_weight
 
 from models.networks import ARCHITECTURES, BACKBONE_WEIGHTS, build_network, pretrained_state
 
+pytestmark = pytest.mark.network
+
 TORCHVISION = {
     "resnet50_fpn": detection.fasterrcnn_resnet50_fpn,
     "resnet50_fpn_v2": detection.fasterrcnn_resnet50_fpn_v2,

@@ -5,10 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from torchvision.models import get_weight
-from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
-from models.networks import ARCHITECTURES
 from models.zoo.cards import CARD_KEYS, Card, CardError, read_card
 from models.zoo.catalogue import ZOO, catalogue, find_card
 from models.zoo.coco_labels import COCO_LABELS
@@ -138,12 +135,16 @@ def test_an_unreadable_card_says_why(tmp_path: Path) -> None:
 
 
 def test_the_coco_labels_are_torchvisions() -> None:
+    from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
+
     published = FasterRCNN_ResNet50_FPN_Weights.COCO_V1.meta["categories"]
     assert published[0] == "__background__"
     assert ("background", *published[1:]) == COCO_LABELS
 
 
 def test_the_zoo_holds_the_published_models_under_their_file_names() -> None:
+    from models.networks import ARCHITECTURES
+
     cards = catalogue(None)
     assert set(PUBLISHED) <= set(cards)
     for name, card in cards.items():
@@ -153,6 +154,8 @@ def test_the_zoo_holds_the_published_models_under_their_file_names() -> None:
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_card_says_what_torchvision_says(name: str) -> None:
+    from torchvision.models import get_weight
+
     card = find_card(name, None)
     weights = get_weight(str(card.published_weights))
     assert weights.name == "COCO_V1"
