@@ -62,7 +62,7 @@ def test_detections_cannot_be_changed_from_inside_or_outside() -> None:
         (BOXES, LABELS, SCORES * np.float32(np.nan), "scores contain a number that is not finite"),
     ],
 )
-def test_what_does_not_belong_together_is_refused(
+def test_inconsistent_arrays_are_refused(
     boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

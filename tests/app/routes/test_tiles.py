@@ -30,7 +30,7 @@ async def test_small_shapes_are_found_each_once_and_at_their_pixels(serve: Serve
     assert found["image"] == {"width": 900, "height": 700}
 
 
-async def test_a_shape_that_every_tile_cuts_is_found_whole_and_once(serve: Serve) -> None:
+async def test_a_shape_cut_by_every_tile_is_found_whole_and_once(serve: Serve) -> None:
     large = Shape((100, 100, 800, 650), 2, 0.9)
     image = draw((900, 700), [large, Shape((300, 300, 310, 310))])
     async with serve(PixelDetector()) as served:
@@ -40,7 +40,7 @@ async def test_a_shape_that_every_tile_cuts_is_found_whole_and_once(serve: Serve
     assert found["scores"] == sorted(found["scores"], reverse=True)
 
 
-async def test_a_shape_across_two_tiles_is_no_fragment_wherever_it_lies(serve: Serve) -> None:
+async def test_a_shape_across_two_tiles_is_found_whole_at_any_position(serve: Serve) -> None:
     """It moves through the overlap: 20 px, where 26 overlap."""
     assert [tile.left for tile in tiles_of((230, 128), Tiling(128), RESIZE)] == [0, 102]
     async with serve(PixelDetector()) as served:
@@ -51,7 +51,7 @@ async def test_a_shape_across_two_tiles_is_no_fragment_wherever_it_lies(serve: S
 
 
 @pytest.mark.parametrize("query", ["tile=auto", "tile=900", "tile=8192", "tile=auto&tile_overlap=0.5"])
-async def test_one_tile_changes_noshape(serve: Serve, query: str) -> None:
+async def test_one_tile_changes_nothing(serve: Serve, query: str) -> None:
     """`auto`: the canvas has more than half the size of the image; else: the tile covers all of it."""
     size = (300, 240) if "auto" in query else (900, 700)
     image = draw(size, [Shape((20, 20, 220, 200)), Shape((250, 30, 290, 90), 2)])

@@ -14,7 +14,7 @@ from tests.support.tiled_scenes import PNG, RESIZE, PixelDetector, Shape, answer
 LATE = 1e9
 
 
-async def test_tiles_fill_batches_and_few_wait_at_once(serve: Serve) -> None:
+async def test_tiles_fill_batches_and_few_are_queued_at_once(serve: Serve) -> None:
     image = draw((900, 700), grid((900, 700))[:5])
     async with serve(PixelDetector(best_batch=4, seconds=0.03)) as served:
         served.detector.free.clear()
@@ -40,7 +40,7 @@ async def test_tiles_fill_batches_and_few_wait_at_once(serve: Serve) -> None:
         assert await served.metric("rcnn_in_flight") == await served.metric("rcnn_queue_bytes") == 0
 
 
-async def test_tiles_take_places_in_the_queue(serve: Serve) -> None:
+async def test_tiles_take_slots_in_the_queue(serve: Serve) -> None:
     """Beside another request 42 tiles find no room among 20; alone they are answered, like any request."""
     image, small = draw((900, 700), [Shape((10, 10, 20, 20))]), draw((64, 48), [])
     async with serve(PixelDetector(), max_queue=20) as served:
@@ -78,7 +78,7 @@ def test_the_predicted_wait_counts_the_tiles_and_falls_with_each() -> None:
     assert (admission.depth, admission.bytes, admission.predicted_wait) == (0, 0, 0.0)
 
 
-async def test_who_waits_at_the_door_comes_in_once_enough_tiles_are_done() -> None:
+async def test_a_waiting_request_is_admitted_once_enough_tiles_are_done() -> None:
     admission = Admission(5, 1000)
     permit = admission.admit(0, LATE)
     permit.grow(0, places=7)
@@ -100,18 +100,18 @@ async def started(served: Served, query: str) -> AsgiRequest:
     return request
 
 
-async def noshape_left(served: Served) -> None:
+async def nothing_left(served: Served) -> None:
     assert served.app.state.service.queue_depth == 0
     assert await served.metric("rcnn_in_flight") == await served.metric("rcnn_queue_bytes") == 0
 
 
-async def test_a_request_who_leaves_takes_all_tiles_along(serve: Serve) -> None:
+async def test_a_client_that_disconnects_cancels_all_tiles(serve: Serve) -> None:
     async with serve(PixelDetector(best_batch=4)) as served:
         served.detector.free.clear()
         request = await started(served, "tile=128")
         request.leave()
         await request.ended()
-        await noshape_left(served)
+        await nothing_left(served)
         assert await served.metric("rcnn_cancelled_total") == 1
         served.detector.free.set()
         assert (await detect(served, draw((64, 48), []), "")).status_code == 200
@@ -119,13 +119,13 @@ async def test_a_request_who_leaves_takes_all_tiles_along(serve: Serve) -> None:
         assert await served.metric("rcnn_requests_total", route="/detect", status="499") == 1
 
 
-async def test_time_that_runs_out_is_one_504(serve: Serve) -> None:
+async def test_an_exceeded_deadline_is_one_504(serve: Serve) -> None:
     async with serve(PixelDetector(best_batch=4)) as served:
         served.detector.free.clear()
-        request = await started(served, "tile=128&timeout_ms=1500")
+        request = await started(served, "tile=128&timeout_ms=3000")
         await request.answered()
         assert (request.status, request.problem["code"]) == (504, "deadline_exceeded")
-        await noshape_left(served)
+        await nothing_left(served)
         assert await served.metric("rcnn_deadline_exceeded_total") == 1
         assert await served.metric("rcnn_rejected_total", code="deadline_exceeded") == 1
         assert await served.metric("rcnn_cancelled_total") == 0
@@ -135,7 +135,7 @@ async def test_time_that_runs_out_is_one_504(serve: Serve) -> None:
     ("error", "status", "code"),
     [(RuntimeError("SECRET"), 500, "internal"), (MemoryError("full"), 413, "image_too_large")],
 )
-async def test_a_tile_that_fails_fails_its_request_once_and_no_other(
+async def test_a_failing_tile_fails_its_request_once_and_no_other(
     serve: Serve, error: Exception, status: int, code: str
 ) -> None:
     def poison(job: Any) -> Exception | None:
@@ -149,6 +149,6 @@ async def test_a_tile_that_fails_fails_its_request_once_and_no_other(
         assert (bad.status_code, bad.json()["code"]) == (status, code)
         assert "SECRET" not in bad.text
         assert len((await good).json()["boxes"]) == 20
-        await noshape_left(served)
+        await nothing_left(served)
         assert await served.metric("rcnn_rejected_total", code=code) == 1
         assert await served.metric("rcnn_cancelled_total") == 0

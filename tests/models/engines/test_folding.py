@@ -66,7 +66,7 @@ class Crossed(nn.Module):
         return answer
 
 
-def test_a_norm_of_another_convolution_is_found_out() -> None:
+def test_a_norm_of_another_convolution_is_detected() -> None:
     module = lively(Crossed())
     with pytest.raises(FoldingError, match="does not belong"):
         folded(module, torch.randn(1, 3, 8, 8))

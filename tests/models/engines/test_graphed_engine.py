@@ -77,7 +77,7 @@ def picture(index: int) -> Image:
     return Image(np.ascontiguousarray(np.resize(draw_scene(5, index).pixels, (180, 240, 3))), "PNG")
 
 
-def test_only_the_shapes_it_was_made_ready_for_are_replayed() -> None:
+def test_only_prepared_shapes_are_replayed() -> None:
     tape = Tape()
     engine = graphed(tape)
     engine.get_ready(2, KEY)
@@ -97,7 +97,7 @@ def test_a_replay_answers_as_the_eager_run_does() -> None:
             torch.testing.assert_close(one, other)
 
 
-def test_it_is_what_the_engine_in_it_is() -> None:
+def test_its_properties_are_those_of_its_engine() -> None:
     engine = graphed(Tape())
     assert (engine.name, engine.device, engine.precision) == ("torch", "cpu", "fp32")
     with torch.inference_mode():
@@ -124,7 +124,7 @@ def test_a_shape_is_recorded_once_and_no_more_than_the_most() -> None:
     ],
     ids=["capture", "memory", "wrong", "nan"],
 )
-def test_a_recording_that_fails_is_one_warning_and_eager_from_then_on(
+def test_a_failed_recording_is_one_warning_and_later_runs_are_eager(
     tape: Tape, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = graphed(tape)
@@ -140,7 +140,7 @@ def test_a_recording_that_fails_is_one_warning_and_eager_from_then_on(
         torch.testing.assert_close(one, other)
 
 
-def test_what_was_recorded_before_a_failure_stays() -> None:
+def test_graphs_recorded_before_a_failure_stay() -> None:
     tape = Tape()
     engine = graphed(tape)
     engine.get_ready(1, KEY)
@@ -150,7 +150,7 @@ def test_what_was_recorded_before_a_failure_stays() -> None:
     assert engine.recorded == [(1, 3, *KEY)]
 
 
-def test_warm_up_records_both_ways_up_for_every_size_of_batch() -> None:
+def test_warm_up_records_landscape_and_portrait_for_every_batch_size() -> None:
     engine = graphed(Tape())
     detector = Detector(random_network(), random_card(), engine)
     useful = detector.warm_up(3)

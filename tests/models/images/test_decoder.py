@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 from tests.support.image_files import LIMITS, chunk, corners, encoded, exif, grey_tiff, with_png_chunks
 
 
-def test_no_warning_is_emitted_even_where_pillow_has_one() -> None:
+def test_pillows_warnings_are_not_emitted() -> None:
     twice = chunk(b"acTL", struct.pack(">II", 1, 0)) * 2  # "Invalid APNG"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -49,7 +49,7 @@ assert "torch" not in sys.modules
         np.zeros((4, 8, 3), np.uint8)[:, ::2],
     ],
 )
-def test_an_image_is_rgb_or_nothing(pixels: np.ndarray) -> None:
+def test_an_image_must_be_rgb(pixels: np.ndarray) -> None:
     with pytest.raises(ValueError, match="pixels are"):
         Image(pixels, "PNG")
 
@@ -68,7 +68,7 @@ class Other:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_another_decoder_gives_the_pixels_of_a_jpeg_and_the_rest_stays(orientation: int) -> None:
+def test_another_decoder_provides_the_pixels_of_a_jpeg(orientation: int) -> None:
     data, other = encoded(corners(), "JPEG", exif=exif(orientation)), Other()
     image, usual = decode(data, LIMITS, jpeg=other), decode(data, LIMITS)
     assert other.asked == 1
@@ -76,7 +76,7 @@ def test_another_decoder_gives_the_pixels_of_a_jpeg_and_the_rest_stays(orientati
     assert (image.pixels == np.minimum(usual.pixels, 250) + 5).all()
 
 
-def test_what_the_other_decoder_will_not_have_is_pillows() -> None:
+def test_what_the_other_decoder_rejects_is_decoded_by_pillow() -> None:
     data, other = encoded(corners(), "JPEG"), Other(refuses=True)
     assert (decode(data, LIMITS, jpeg=other).pixels == decode(data, LIMITS).pixels).all()
     assert other.asked == 1
@@ -92,13 +92,13 @@ def test_what_the_other_decoder_will_not_have_is_pillows() -> None:
     ],
     ids=["png", "grey", "cmyk", "rgb"],
 )
-def test_the_other_decoder_is_asked_for_ordinary_jpegs_alone(data: bytes) -> None:
+def test_the_other_decoder_is_used_for_ordinary_jpegs_only(data: bytes) -> None:
     other = Other()
     assert (decode(data, LIMITS, jpeg=other).pixels == decode(data, LIMITS).pixels).all()
     assert other.asked == 0
 
 
-def test_limits_come_before_the_other_decoder() -> None:
+def test_limits_are_checked_before_the_other_decoder_runs() -> None:
     other = Other()
     with pytest.raises(OversizedImage):
         decode(encoded(corners(), "JPEG"), Limits(100), jpeg=other)

@@ -220,7 +220,7 @@ def test_half_transparent_is_half_white(mode: str, value: tuple[int, ...]) -> No
     assert pixel(decode(data, LIMITS), 1, 1) == (127, 127, 127)
 
 
-def test_premultiplied_grey_is_laid_on_white() -> None:
+def test_premultiplied_grey_is_composited_onto_white() -> None:
     more = {258: (3, [8, 8]), 277: (3, [2]), 338: (3, [1])}
     image = decode(grey_tiff(2, 1, 8, bytes((100, 255, 0, 0)), more), LIMITS)
     assert image.pixels[0, :, 0].tolist() == [100, 255]

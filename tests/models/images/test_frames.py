@@ -54,7 +54,7 @@ def test_the_frames_of_a_video(container: str, codec: str) -> None:
 
 
 @pytest.mark.parametrize("data", [animation("GIF"), animation("WEBP"), video()])
-def test_every_so_many(data: bytes) -> None:
+def test_every_nth_frame(data: bytes) -> None:
     found = frames(data, every=2)
     assert [(frame.index, grey(frame.pixels)) for frame in found] == [(0, 40), (2, 140), (4, 240)]
     assert [frame.seconds for frame in found] == pytest.approx([0.0, 0.2, 0.4])
@@ -65,7 +65,7 @@ def test_a_single_image_is_one_frame() -> None:
         assert len(frames(picture(64, 48, format))) == 1
 
 
-def test_a_video_is_turned_as_its_recorder_asked() -> None:
+def test_a_videos_rotation_is_applied() -> None:
     data = video()
     track = data.index(b"tkhd")  # the movie's own header has such a matrix too
     turned = data[:track] + data[track:].replace(IDENTITY, QUARTER, 1)
@@ -77,7 +77,7 @@ def test_a_video_is_turned_as_its_recorder_asked() -> None:
     assert first.pixels[56].min() > 20
 
 
-def test_nothing_is_decoded_before_it_is_asked_for() -> None:
+def test_frames_are_decoded_on_demand() -> None:
     data = animation("GIF")
     cut = data[: len(data) * 3 // 4]
     found = read_frames(cut, LIMITS)
@@ -113,7 +113,7 @@ def test_a_later_page_with_absurd_tags_is_refused() -> None:
         next(found)
 
 
-def test_pages_in_a_circle_end() -> None:
+def test_a_loop_of_pages_ends() -> None:
     data = bytearray(animation("TIFF", greys=(40, 90)))
     (first,) = struct.unpack_from("<I", data, 4)
     (entries,) = struct.unpack_from("<H", data, first)
@@ -132,7 +132,7 @@ def test_a_gif_with_endless_blocks_between_its_pictures_is_refused() -> None:
     assert len(frames(data[:where] + comments[:50] + data[where:])) == 2
 
 
-def test_what_is_no_video_or_damaged_is_refused() -> None:
+def test_other_data_and_damaged_videos_are_refused() -> None:
     data = video()
     for broken in (
         data[:200],

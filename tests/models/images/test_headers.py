@@ -137,7 +137,7 @@ def test_running_out_of_memory_is_an_oversized_image(monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("bound", [None, 1000, 10])
 @pytest.mark.parametrize("kind", ["jpeg", "png", "bmp", "avif"])
-def test_pillows_global_pixel_bound_is_neither_asked_nor_changed(
+def test_pillows_global_pixel_limit_is_neither_used_nor_changed(
     kind: str, bound: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("PIL.Image.MAX_IMAGE_PIXELS", bound)
@@ -239,7 +239,7 @@ USUAL = {
 
 
 @pytest.mark.parametrize("make", USUAL.values(), ids=USUAL)
-def test_what_encoders_do_write_is_let_through(make: Callable[[], bytes]) -> None:
+def test_structures_that_encoders_write_are_accepted(make: Callable[[], bytes]) -> None:
     assert decode(make(), LIMITS).width == 64
 
 

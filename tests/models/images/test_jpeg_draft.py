@@ -108,7 +108,7 @@ def test_only_jpegs_come_as_drafts(format: str) -> None:
     assert decode(picture(800, 600, format), LIMITS, CANVAS).draft is None
 
 
-def test_pixels_that_came_as_pixels_are_all_there() -> None:
+def test_pixels_given_as_pixels_are_no_draft() -> None:
     assert read(np.zeros((600, 800, 3), np.uint8), LIMITS, CANVAS).draft is None
     assert read(picture(800, 600, "JPEG"), LIMITS).draft is None
 
@@ -129,13 +129,13 @@ def test_the_pixel_limit_is_that_of_the_image() -> None:
         decode(data, Limits(1_000_000), CANVAS)
 
 
-def test_a_file_that_is_cut_short_is_no_draft_either() -> None:
+def test_a_truncated_file_is_no_draft_either() -> None:
     data = jpeg(wave(1200, 900))
     with pytest.raises(UnreadableImage, match="damaged, cut short"):
         decode(data[: len(data) // 2], LIMITS, CANVAS)
 
 
-def test_nothing_is_drawn_on_a_draft() -> None:
+def test_drawing_on_a_draft_is_refused() -> None:
     image = decode(jpeg(pillow.new("RGB", (1200, 900))), LIMITS, CANVAS)
     with pytest.raises(ValueError, match="without canvas_limits"):
         drawing.draw(image, Detections.empty(), ())
@@ -164,7 +164,7 @@ async def test_a_larger_size_asks_for_more_pixels(served: Served) -> None:
 
 
 @pytest.mark.network
-def test_the_benchmark_tells_drafts_from_whole_images(tmp_path: Path) -> None:
+def test_the_benchmark_distinguishes_drafts_from_whole_images(tmp_path: Path) -> None:
     from bench import draft as bench
     from models.detector import DetectorSpec, load_detector
     from models.shapes.scenes import LABELS

@@ -21,7 +21,7 @@ from tests.support.tiled_scenes import PNG
 pytestmark = pytest.mark.network
 
 
-async def test_the_service_answers_as_the_detector_asked_in_this_process() -> None:
+async def test_the_service_answers_as_the_detector_in_this_process() -> None:
     """With a real network: N jobs through the queue are the same as a loop over the tiles."""
     detector = random_detector()
     noise = np.random.default_rng(5).integers(0, 256, (500, 700, 3), np.uint8)

@@ -70,6 +70,6 @@ def test_nms_crosses_tiles_with_the_requests_own_threshold(options: Options, lab
     assert merged.boxes[0].tolist() == [80.0, 30.0, 100.0, 50.0]
 
 
-def test_no_tiles_detections_are_none() -> None:
+def test_tiles_without_detections_merge_to_none() -> None:
     tiles = tiles_of((200, 100), Tiling(128, 0.4), RESIZE)
     assert len(merge(Detections.empty(), [Detections.empty()] * 2, tiles, Options(0, 0.5, 9))) == 0

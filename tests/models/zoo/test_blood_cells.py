@@ -61,7 +61,7 @@ def detect(detector: Detector, pixels: object) -> Detections:
     return detector.detect([Job(detector.prepare(Image(pixels, "PNG")), options)])[0]  # type: ignore[arg-type]  # an array
 
 
-def test_its_card_tells_what_it_is_worth(detector: Detector) -> None:
+def test_its_card_records_its_accuracy(detector: Detector) -> None:
     card = find_card("blood-cells", None)
     assert card.labels == LABELS
     assert card.training is not None

@@ -48,7 +48,7 @@ def test_weights_lie_beside_the_card_wherever_the_process_stands(
     assert card.weights_file == tmp_path / "cards" / "inner" / "mine.pt"
 
 
-def test_the_wire_shows_everything_but_the_path(tmp_path: Path) -> None:
+def test_a_dumped_card_has_every_key_but_the_path(tmp_path: Path) -> None:
     card = read_card(write_card(tmp_path, training="{ ap = 0.7 }"))
     assert set(card.model_dump()) == set(CARD_KEYS)
     assert str(tmp_path) not in card.model_dump_json()

@@ -81,7 +81,7 @@ def chunked_and_cut_off(handler: BaseHTTPRequestHandler) -> None:
         pytest.param(redirects("ftp://127.0.0.1/w"), "ftp://", id="redirect to another protocol"),
     ],
 )
-def test_what_is_not_the_whole_file_leaves_nothing(
+def test_a_failed_download_leaves_no_file(
     server: WeightsServer, tmp_path: Path, answer: Answer, reason: str
 ) -> None:
     source = server.source("/w", answer)
@@ -121,7 +121,7 @@ def test_a_body_beyond_the_limits_is_given_up(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_host_that_never_answers_costs_the_connect_time_alone(tmp_path: Path) -> None:
+def test_an_unresponsive_host_costs_only_the_connect_time(tmp_path: Path) -> None:
     # A listener whose queue is full drops the next handshake, as a firewall does.
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -140,7 +140,7 @@ def test_a_host_that_never_answers_costs_the_connect_time_alone(tmp_path: Path) 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_slow_name_look_up_costs_the_connect_time_alone(
+def test_a_slow_name_look_up_costs_only_the_connect_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, released = threading.Event(), threading.Event()
@@ -159,7 +159,7 @@ def test_a_slow_name_look_up_costs_the_connect_time_alone(
     released.set()
 
 
-def test_an_answer_that_comes_too_late_is_hung_up_on(
+def test_a_late_connection_is_closed(
     server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released, hung_up = threading.Event(), threading.Event()
@@ -213,7 +213,7 @@ def test_a_cache_that_cannot_be_written_is_named(server: WeightsServer, tmp_path
     assert server.requests == []
 
 
-def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(
+def test_stale_partial_files_are_removed_and_recent_ones_are_not(
     server: WeightsServer, tmp_path: Path
 ) -> None:
     left, living, foreign = (tmp_path / f for f in (f"{NAME}.1.partial", f"{NAME}.2.partial", "x.partial"))
@@ -225,7 +225,7 @@ def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(
     assert set(tmp_path.iterdir()) == {living, foreign, tmp_path / NAME}
 
 
-def test_two_may_fetch_at_once(server: WeightsServer, tmp_path: Path) -> None:
+def test_concurrent_downloads_do_not_disturb_each_other(server: WeightsServer, tmp_path: Path) -> None:
     both_are_half_done = threading.Barrier(2)
 
     def answer(handler: BaseHTTPRequestHandler) -> None:

@@ -77,7 +77,7 @@ class Armed:
 
 
 @pytest.mark.parametrize("archive", [True, False], ids=["zip", "before PyTorch 1.6"])
-def test_a_pickle_that_would_run_code_is_refused_unrun(tmp_path: Path, archive: bool) -> None:
+def test_a_pickle_that_would_run_code_is_refused_without_running_it(tmp_path: Path, archive: bool) -> None:
     target = tmp_path / "created"
     path = tmp_path / "w.pth"
     torch.save({"a.weight": Armed(target)}, path, _use_new_zipfile_serialization=archive)
@@ -185,7 +185,7 @@ def test_others_may_read_saved_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("value", "half"), [(7e4, True), (float("nan"), False)])
-def test_weights_that_would_be_lost_are_not_saved(tmp_path: Path, value: float, half: bool) -> None:
+def test_weights_beyond_the_dtypes_range_are_not_saved(tmp_path: Path, value: float, half: bool) -> None:
     network = small_network()
     network.load_state_dict({"0.weight": torch.full((4, 3, 3, 3), value)}, strict=False)
     with pytest.raises(WeightsError, match=r"0\.weight holds values that are not finite"):
@@ -193,7 +193,7 @@ def test_weights_that_would_be_lost_are_not_saved(tmp_path: Path, value: float, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"w\.safetensors cannot be written"):
         save_weights(small_network(), tmp_path / "absent" / "w.safetensors", half=True)
     with pytest.raises(WeightsError, match=r"w\.pth: weights are written as \.safetensors"):
@@ -207,7 +207,7 @@ def test_published_weights_come_from_torchvisions_address(member: str) -> None:
     assert source == PublishedFile(COCO_URL, "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", "258fb6c6")
 
 
-def test_a_cards_hash_joins_the_published_one() -> None:
+def test_a_cards_hash_must_extend_the_published_one() -> None:
     source = published_file(card(COCO, sha256="258fb6c6" + "0" * 56))
     assert source is not None
     assert source.sha256 == "258fb6c6" + "0" * 56

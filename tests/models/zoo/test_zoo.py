@@ -81,7 +81,7 @@ def test_a_users_model_is_loaded_by_path_and_by_name(tmp_path: Path) -> None:
     assert not (tmp_path / "cache").exists()
 
 
-def test_weights_half_on_disk_answer_nearly_the_same(tmp_path: Path) -> None:
+def test_weights_stored_in_half_precision_answer_nearly_the_same(tmp_path: Path) -> None:
     path = write_model(tmp_path, sha256="")
     network = random_network("small", 3)
     save_weights(network, tmp_path / "mine.safetensors", half=True)
@@ -262,7 +262,7 @@ def test_auto_falls_back_where_the_cache_cannot_be_written(tmp_path: Path) -> No
     )
 
 
-def test_weights_that_nobody_publishes_are_refused(tmp_path: Path) -> None:
+def test_unpublished_weights_are_refused(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no address is known for torchvision:Faster"):
         load_network("coco-r50-fpn", None, tmp_path, resolve=lambda _card: None)
 
