@@ -79,8 +79,8 @@ def roi_align(
     pooled = buffer(*shape) if buffer and in_chunks else levels[0].new_empty(shape)
     for k in used:
         level = levels[k].contiguous(memory_format=torch.channels_last) if in_chunks else levels[k]
-        for mine in torch.split(torch.where(chosen == k)[0], chunk):
-            pooled[mine] = pool(level, images[mine], boxes[mine] * scales[k], config)
+        for index in torch.split(torch.where(chosen == k)[0], chunk):
+            pooled[index] = pool(level, images[index], boxes[index] * scales[k], config)
     return pooled.permute(0, 3, 1, 2)
 
 

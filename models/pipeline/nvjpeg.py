@@ -3,7 +3,7 @@
 Off by default: it interpolates chroma differently from Pillow, so answers would differ between GPU and CPU,
 and from the data that a network was trained on; the effect has not been measured. The image decoder still
 checks header and limits, applies the orientation, and decodes every file that nvJPEG rejects. Pixels are
-copied back to the host, as an `Image` always lies there.
+copied back to the host, where an `Image` always is.
 """
 
 import warnings

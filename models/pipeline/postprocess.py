@@ -46,7 +46,7 @@ def select(
     In torchvision's order: softmax, floor, classes, decode, clip, NMS, top-k.
     """
     scores = F.softmax(candidates.logits, dim=-1)
-    rows, labels = torch.where(_wanted(scores, options))
+    rows, labels = torch.where(_mask(scores, options))
     boxes = _decode(candidates, rows, labels, coder)
     boxes = clip_boxes_to_image(boxes, canvas.content)
     keep = remove_small_boxes(boxes, SMALLEST_SIDE)
@@ -70,14 +70,14 @@ def collect(answers: Sequence[Tensor]) -> list[Detections]:
     ]
 
 
-def _wanted(scores: Tensor, options: Options) -> Tensor:
+def _mask(scores: Tensor, options: Options) -> Tensor:
     """Mask (R, K) of scores above the threshold in the requested classes, without the background."""
-    wanted = scores > options.score_threshold
-    wanted[:, 0] = False
+    mask = scores > options.score_threshold
+    mask[:, 0] = False
     if options.classes is not None:
         others = [label for label in range(scores.shape[1]) if label not in options.classes]
-        wanted[:, others] = False
-    return wanted
+        mask[:, others] = False
+    return mask
 
 
 def _decode(candidates: Candidates, rows: Tensor, labels: Tensor, coder: BoxCoder) -> Tensor:

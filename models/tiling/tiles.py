@@ -140,7 +140,7 @@ def merge(
     Drops boxes cut by an inner border, then applies NMS to all with the request's threshold, then its limit.
     """
     cuts = [_cut_off(part.boxes, tile, tiles) for part, tile in zip(parts, tiles, strict=True)]
-    views = [whole, *(_moved(*one) for one in zip(parts, tiles, cuts, strict=True))]
+    views = [whole, *(_moved(part, tile, mask) for part, tile, mask in zip(parts, tiles, cuts, strict=True))]
     boxes = np.concatenate([view.boxes for view in views])
     labels = np.concatenate([view.labels for view in views])
     scores = np.concatenate([view.scores for view in views])

@@ -27,7 +27,7 @@ STALE_SECONDS = 3600.0  # a running download writes at least once per read timeo
 class WeightsError(ValueError):
     """Weights that cannot be fetched, read or used; the text says what to do.
 
-    `reason` is the cause alone, without paths of this machine: clients may see it.
+    `reason` is only the cause, without paths of this machine: clients may see it.
     """
 
     def __init__(self, detail: str, reason: str = "see the log") -> None:
@@ -71,7 +71,7 @@ def fetch(source: PublishedFile, cache_dir: Path, limits: FetchLimits | None = N
     except OSError as error:
         raise WeightsError(
             f"{path} cannot be read or written: {error.strerror or error}; "
-            "set RCNN_CACHE_DIR to a folder that can be written and has room",
+            "set RCNN_CACHE_DIR to a writable folder on a disk with free space",
             reason=f"the cache folder cannot be used ({error.strerror or type(error).__name__})",
         ) from error
     return path

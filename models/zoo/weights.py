@@ -107,10 +107,10 @@ def save_weights(network: nn.Module, path: Path, half: bool) -> str:
 def _check_hash(path: Path, sha256: str | None) -> None:
     if sha256 is None:
         return
-    found = sha256_of(path)
-    if found != sha256:
+    digest = sha256_of(path)
+    if digest != sha256:
         raise WeightsError(
-            f"{path}: its SHA-256 is {found}, the card says {sha256}; "
+            f"{path}: its SHA-256 is {digest}, the card says {sha256}; "
             "get the file again, or correct the card if the file is the right one"
         )
 

@@ -1,7 +1,6 @@
 """Our split detector answers what torchvision's own forward answers, on the same weights and pixels."""
 
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +11,7 @@ from torchvision.models import detection
 
 from models.detector import Detector, Job
 from models.engines import EngineChoice, build_engine
-from models.engines.protocol import DenseOutput, Engine
+from models.engines.protocol import Engine
 from models.images.decoder import Image
 from models.networks import build_network
 from models.options import Options
@@ -21,7 +20,7 @@ from models.zoo.cards import Card
 from tests.support.networks import matches, torchvision_detections
 
 CLASSES = 7
-ENGINES = {"torch": 1, "openvino": 3}  # OpenVINO takes every third shape: the stages around it are shared
+ENGINES = {"torch": 1, "openvino": 2}  # OpenVINO takes every second shape: the stages around it are shared
 MOST = 1000  # at the usual 100 two scores that differ by rounding would decide what is cut off
 SHAPES = [(480, 640), (640, 480), (97, 301), (64, 64), (150, 1000), (401, 399)]
 SPREAD = 10.0  # wider still, rounding in the features would show in the scores
@@ -35,40 +34,6 @@ BUILDERS = {
     "resnet50_fpn": detection.fasterrcnn_resnet50_fpn,
     "mobilenet_v3_large_fpn": detection.fasterrcnn_mobilenet_v3_large_fpn,
 }
-
-
-def once(function: Callable[..., Any], key: Callable[..., torch.Tensor]) -> Callable[..., Any]:
-    """The function, not computed again while its key stays: thresholds come after what it does."""
-    last: list[Any] = []
-
-    def remembered(*arguments: Any) -> Any:
-        asked = key(*arguments)
-        if not last or not torch.equal(last[0], asked):
-            last[:] = asked.clone(), function(*arguments)
-        return last[1]
-
-    return remembered
-
-
-def first(tensor: torch.Tensor) -> torch.Tensor:
-    return tensor
-
-
-class Once:
-    """An engine that does not compute the same batch twice in a row."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.name, self.device, self.precision = engine.name, engine.device, engine.precision
-        self.suppress = engine.suppress
-        self._dense, self._head = once(engine.dense, first), once(engine.head, first)
-
-    def dense(self, pixels: torch.Tensor) -> DenseOutput:
-        answer: DenseOutput = self._dense(pixels)
-        return answer
-
-    def head(self, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        logits, deltas = self._head(pooled)
-        return logits, deltas
 
 
 @dataclass(frozen=True)
@@ -140,13 +105,7 @@ def pair(request: pytest.FixtureRequest) -> Pair:
         weights=None, weights_backbone=None, num_classes=CLASSES, box_detections_per_img=MOST
     )
     model.load_state_dict({name: tensor.clone() for name, tensor in network.state_dict().items()})
-    for part in (model.backbone, model.roi_heads.box_head):
-        part.forward = once(part.forward, first)
-    pool = model.roi_heads.box_roi_pool
-    pool.forward = once(pool.forward, lambda features, proposals, sizes: proposals[0])
-    engines = {
-        engine: Once(build_engine(network, EngineChoice(device="cpu", engine=engine))) for engine in ENGINES
-    }
+    engines = {engine: build_engine(network, EngineChoice(device="cpu", engine=engine)) for engine in ENGINES}
     return Pair(model.eval(), network, engines)
 
 
@@ -158,25 +117,18 @@ def picture(index: int, shape: tuple[int, int]) -> Image:
 
 
 def test_answers_equal_torchvisions(pair: Pair) -> None:
-    found, expected, matched = Counter[Any](), Counter[Any](), Counter[Any]()
-    detectors = {engine: pair.detector(engine, SIZE) for engine in ENGINES}
+    detections, matched = Counter[str](), Counter[str]()
     for index, shape in enumerate(SHAPES):
-        image = picture(index, shape)
-        for thresholds in THRESHOLDS:
-            answer = torchvision_detections(pair.torchvision(*thresholds, SIZE), image)
-            for engine in (engine for engine, step in ENGINES.items() if index % step == 0):
-                detector, case = detectors[engine], (engine, thresholds)
-                ours = detector.detect([Job(detector.prepare(image), Options(*thresholds, MOST))])[0]
-                expected[case] += len(answer)
-                matched[case] += matches(ours, answer)
-                found[case] += len(ours)
-    for (engine, thresholds), count in found.items():
-        shapes = len(SHAPES) / ENGINES[engine]
-        assert count >= 10 * shapes, "too few detections to tell anything"
-        assert matched[engine, thresholds] >= MATCHED * max(count, expected[engine, thresholds]), (
-            engine,
-            thresholds,
-        )
+        image, thresholds = picture(index, shape), THRESHOLDS[index % len(THRESHOLDS)]
+        theirs = torchvision_detections(pair.torchvision(*thresholds, SIZE), image)
+        for engine in (engine for engine, step in ENGINES.items() if index % step == 0):
+            detector = pair.detector(engine, SIZE)
+            [ours] = detector.detect([Job(detector.prepare(image), Options(*thresholds, MOST))])
+            assert len(ours) >= 5, "too few detections to tell anything"
+            detections[engine] += max(len(ours), len(theirs))
+            matched[engine] += matches(ours, theirs)
+    for engine in ENGINES:
+        assert matched[engine] >= MATCHED * detections[engine], engine
 
 
 @pytest.mark.slow

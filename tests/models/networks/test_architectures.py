@@ -1,23 +1,18 @@
 """Every architecture by name: it learns, and with reloaded weights answers as torchvision does."""
 
-import io
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import torch
-from PIL import Image as PillowImage
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.resnet import Bottleneck
 
-from app.main import create_app
-from app.settings.settings import Settings
 from models.detections import Detections
 from models.detector import Detector, Job
 from models.engines import EngineChoice, build_engine
@@ -26,7 +21,6 @@ from models.networks import ARCHITECTURES, build_network
 from models.options import Options
 from models.zoo.loading import load_network
 from models.zoo.weights import save_weights
-from tests.conftest import eventually
 from tests.support.networks import LABELS, matches, torchvision_detections
 
 pytestmark = pytest.mark.network
@@ -216,31 +210,3 @@ def check_answers(specimen: Specimen, engine: str, monkeypatch: pytest.MonkeyPat
         count, expected = count + len(ours), expected + len(theirs)
     assert count >= 5 * len(SHAPES), "too few detections to tell anything"
     assert matched >= MATCHED * max(count, expected)
-
-
-@pytest.mark.parametrize("specimen", ["small"], indirect=True)
-async def test_it_is_served_by_its_card(specimen: Specimen) -> None:
-    """The service loads each architecture by the same function; one shows that it does."""
-    image = scene(0, SHAPES[0])
-    expected = torchvision_detections(specimen.network, image)
-    file = io.BytesIO()
-    PillowImage.fromarray(image.pixels).save(file, "PNG")
-    settings = Settings(
-        model=str(specimen.card), device="cpu", engine="torch", max_batch=1, cache_dir=cache_of(specimen)
-    )
-    app = create_app(settings)
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test", timeout=120) as client,
-    ):
-        await eventually(lambda: app.state.service.state == "ok", "the model is loaded", 120)
-        (model,) = [model for model in (await client.get("/models")).json()["models"] if model["loaded"]]
-        answer = (await client.post("/detect", files={"image": file.getvalue()})).json()
-    assert model["name"] == answer["model"] == "specimen"
-    served = Detections(
-        np.array(answer["boxes"], np.float32),
-        np.array(answer["labels"], np.int64),
-        np.array(answer["scores"], np.float32),
-    )
-    assert matches(served, expected) >= MATCHED * max(len(served), len(expected), 1)

@@ -206,9 +206,9 @@ def test_a_damaged_cached_file_is_fetched_again(
 
 def test_a_cache_that_cannot_be_written_is_named(server: WeightsServer, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(WeightsError, match=r"Not a directory; set RCNN_CACHE_DIR to a folder"):
+    with pytest.raises(WeightsError, match=r"Not a directory; set RCNN_CACHE_DIR to a writable folder"):
         fetch(server.source("/w", sends(BODY)), tmp_path / "file" / "cache")
-    with pytest.raises(WeightsError, match=r"File exists; set RCNN_CACHE_DIR to a folder"):
+    with pytest.raises(WeightsError, match=r"File exists; set RCNN_CACHE_DIR to a writable folder"):
         fetch(server.source("/w", sends(BODY)), tmp_path / "file")
     assert server.requests == []
 
