@@ -197,7 +197,7 @@ PROBLEMS = Dialect(problem, "application/problem+json")
 
 def from_image_error(error: decoder.ImageError) -> ServiceError:
     """The service's word for a decoder's error; its message is already safe to show to a client."""
-    if isinstance(error, decoder.ImageTooLarge):
+    if isinstance(error, decoder.OversizedImage):
         return ImageTooLarge(str(error))
     return InvalidImage(str(error))
 

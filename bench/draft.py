@@ -26,9 +26,9 @@ from bench.harness.pictures import QUALITY
 from models.datasets import read_dataset
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, Job, load_detector
-from models.evaluation.predictions import FLOOR, MOST_DETECTIONS
 from models.evaluation.coco import GroundTruth, evaluate
 from models.evaluation.labels import LabelMatch, match_labels
+from models.evaluation.predictions import FLOOR, MOST_DETECTIONS
 from models.images.decoder import Limits, decode
 from models.images.jpeg_draft import DRAFT_MARGIN
 from models.options import Options

@@ -26,7 +26,7 @@ from app.serving.request import DetectParams, DrawnFormat, Outcome, Plan
 from app.serving.service import DetectionService
 from app.telemetry.metrics import Metrics
 from models.images.decoder import ImageError, Limits
-from models.images.frames import Frame, NoVideo, read_frames
+from models.images.frames import Frame, VideoUnavailable, read_frames
 
 T = TypeVar("T")
 FATAL = (Draining, Failing, Loading)
@@ -152,7 +152,7 @@ async def _next(service: DetectionService, frames: Iterator[Frame], plan: Plan) 
     """The next frame, None behind the last one; decoded on a thread."""
     try:
         return await service.on_thread(plan, next, frames, None)
-    except NoVideo as error:
+    except VideoUnavailable as error:
         raise UnsupportedMediaType(str(error)) from error
     except ImageError as error:
         raise from_image_error(error) from error

@@ -22,7 +22,7 @@ from models.zoo.quantized import (
     Manifest,
     fingerprint,
     folder_name,
-    home_of_quantized,
+    quantized_home,
     record_on_card,
     write_manifest,
 )
@@ -65,7 +65,7 @@ class Artefact:
 def run(recipe: Recipe, report: Report) -> Artefact:
     """Quantize and write; raises QuantizationFailed, or ValueError or OSError for card, weights and data."""
     loaded = load_network(recipe.model, recipe.model_dir, recipe.cache_dir)
-    home = recipe.out or home_of_quantized(loaded.card, recipe.cache_dir)
+    home = recipe.out or quantized_home(loaded.card, recipe.cache_dir)
     home.mkdir(parents=True, exist_ok=True)
     parts = obtain_parts(loaded.network, recipe.cache_dir)
     recorder = RecordingEngine(OpenVINOEngine(parts, "fp32", recipe.threads))

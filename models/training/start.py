@@ -9,9 +9,9 @@ from torchvision.models.detection import FasterRCNN
 
 from models.networks.imagenet import BACKBONE_WEIGHTS, pretrained_state
 from models.zoo.catalogue import find_card
-from models.zoo.download import Source, fetch
+from models.zoo.download import PublishedFile, WeightsError, fetch
 from models.zoo.loading import load_network
-from models.zoo.weights import WeightsError, load_state
+from models.zoo.weights import load_state
 
 SCRATCH, IMAGENET = "scratch", "imagenet"
 PREDICTOR = "roi_heads.box_predictor."  # its layers depend on the classes
@@ -52,7 +52,9 @@ def _imagenet(architecture: str, cache_dir: Path) -> dict[str, Tensor]:
     url = str(get_weight(BACKBONE_WEIGHTS[architecture][0]).url)
     name = url.rpartition("/")[2]
     prefix = name.removesuffix(".pth").rpartition("-")[2]
-    return pretrained_state(architecture, load_state(fetch(Source(url, name, prefix), cache_dir), None))
+    return pretrained_state(
+        architecture, load_state(fetch(PublishedFile(url, name, prefix), cache_dir), None)
+    )
 
 
 def _model(start: str, architecture: str, cache_dir: Path) -> dict[str, Tensor]:

@@ -161,7 +161,7 @@ def test_a_broken_video_loses_no_other(detect: Detect, tmp_path: Path) -> None:
     ran = detect(broken, whole, silent, "--json")
     assert ran.code == 1
     assert ["error" in line for line in ran.lines] == [True, False, False, False, True]
-    assert f"rcnn: {broken}: is no video that can be read" in ran.err
+    assert f"rcnn: {broken}: not a video of an allowed format" in ran.err
 
 
 def test_a_service_is_asked_for_tiles(start: Any, tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_camera_that_is_not_there_is_told(detect: Detect, tmp_path: Path) -> N
     (tmp_path / "a.png").write_bytes(picture())
     ran = detect("camera:973", tmp_path, "--json")
     assert ran.code == 1
-    assert "camera:973: no camera answers at /dev/video973; is it there, and free?" in ran.err
+    assert "camera:973: the camera /dev/video973 cannot be opened" in ran.err
     assert [line["file"] for line in ran.lines] == ["camera:973", str(tmp_path / "a.png")]
 
 
