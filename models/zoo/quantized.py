@@ -69,7 +69,7 @@ def find_quantized(card: Card, weights: Path | None, cache_dir: Path) -> Path:
         )
     if read_manifest(folder).weights != fingerprint(card, weights):
         raise QuantizedError(
-            f"{folder} was not made for the weights {weights or card.weights}; "
+            f"{folder} was made for other weights than {weights or card.weights}; "
             f"make it again with `{_command(card)}`"
         )
     return folder

@@ -154,9 +154,10 @@ def test_warm_up_records_landscape_and_portrait_for_every_batch_size() -> None:
     engine = graphed(Tape())
     detector = Detector(random_network(), random_card(), engine)
     useful = detector.warm_up(3)
-    landscape = {(size, 3, 128, 192) for size in (1, 2)}  # 2 is tried, whether it is useful or not
+    landscape = {(size, 3, 128, 192) for size in (1, 2)}  # 2 is tried unless a busy machine makes one slow
     portrait = {(size, 3, 192, 128) for size in range(1, useful + 1)}
-    assert set(engine.recorded) == landscape | portrait
+    recorded = set(engine.recorded)
+    assert {(1, 3, 128, 192), *portrait} <= recorded <= landscape | portrait
 
 
 def test_answers_outlive_the_next_replay() -> None:
