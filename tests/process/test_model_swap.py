@@ -40,7 +40,7 @@ def resident(program: Program) -> float:
 def resident_without_the_old(program: Program, swaps: int) -> float:
     """Bytes, as soon as the log has said so often that the old model has gone."""
     until = time.monotonic() + 60
-    while program.log.count(" has gone, ") < swaps:
+    while program.log.count(" was released ") < swaps:
         assert time.monotonic() < until, program.log
         resident(program)
     return resident(program)
@@ -117,7 +117,7 @@ def test_a_hangup_reads_card_and_weights_again(start: Start, tmp_path: Path) -> 
     card.write_text(changed.replace('name = "shapes"', 'name = "mine"'))
     os.kill(program.process.pid, signal.SIGHUP)
     program.logged("switched to mine", 60)
-    program.logged(f"mine version {before} has gone, ", 60)
+    program.logged(f"mine version {before} was released ", 60)
     after = program.client.get("/health").json()
     assert (after["model"], after["status"]) == ("mine", "ok")
     assert after["model_version"] != before

@@ -164,7 +164,7 @@ async def test_traffic_goes_on_and_health_says_what_loads(serve: Serve) -> None:
         loading = asyncio.ensure_future(load(served))
         await eventually(lambda: served.app.state.service.models.serving is not None, "the service is ready")
         service = served.app.state.service
-        await eventually(lambda: service.swap.loading == NEW, "the new one loads")
+        await eventually(lambda: service.swapper.loading == NEW, "the new one loads")
         assert made_by(await detect(served)) == (OLD, "aaa")
         response = await served.client.get("/health")
         assert (response.status_code, response.json()["status"], response.json()["loading"]) == (
@@ -310,7 +310,7 @@ async def test_a_load_whose_client_left_goes_on(serve: Serve) -> None:
     async with two(serve, fake(OLD, "aaa"), new) as (served, _):
         new.warm.clear()
         loading = asyncio.ensure_future(load(served))
-        await eventually(lambda: served.app.state.service.swap.loading == NEW, "the new one loads")
+        await eventually(lambda: served.app.state.service.swapper.loading == NEW, "the new one loads")
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)
         new.warm.set()
@@ -322,7 +322,7 @@ async def test_nothing_is_loaded_into_a_service_that_stops(serve: Serve) -> None
     async with two(serve, fake(OLD, "aaa"), new) as (served, _):
         new.warm.clear()
         loading = asyncio.ensure_future(load(served))
-        await eventually(lambda: served.app.state.service.swap.loading == NEW, "the new one loads")
+        await eventually(lambda: served.app.state.service.swapper.loading == NEW, "the new one loads")
         served.app.state.service.drain()
         new.warm.set()
         assert ((await loading).status_code, (await loading).json()["code"]) == (503, "draining")
@@ -339,13 +339,13 @@ async def test_a_load_that_a_stop_cuts_off_is_told_so(serve: Serve) -> None:
         await eventually(lambda: len(shelf.asked) == 2, "the new one loads, after the one of the start")
         await service.close()
         assert ((await loading).status_code, (await loading).json()["code"]) == (503, "draining")
-        assert not service.settled
+        assert not service.closed_cleanly
         await service.close()  # as the server's lifespan does once more
-        assert not service.settled, "a thread is in the model as long as it is"
+        assert not service.closed_cleanly, "a thread is in the model as long as it is"
         new.warm.set()
         await eventually(lambda: not service.models.loading, "the thread ends")
         await service.close()
-        assert service.settled
+        assert service.closed_cleanly
 
 
 async def test_a_start_that_a_stop_cuts_off_is_not_settled() -> None:
@@ -356,8 +356,8 @@ async def test_a_start_that_a_stop_cuts_off_is_not_settled() -> None:
     async with app.router.lifespan_context(app):
         await eventually(lambda: service.models.loading, "its thread runs")
         await service.close()
-        assert not service.settled
-    assert not service.settled, "closed twice, and the thread still warms the model up"
+        assert not service.closed_cleanly
+    assert not service.closed_cleanly, "closed twice, and the thread still warms the model up"
     detector.warm.set()
     await eventually(lambda: not service.models.loading, "the thread ends")
 

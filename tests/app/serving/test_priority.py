@@ -142,7 +142,7 @@ async def test_an_image_in_tiles_is_shed_as_a_whole(serve: Serve) -> None:
         admission = served.app.state.service._admission
         tiled = asked(served, 300, "priority=0&tile=128")
         await eventually(lambda: served.app.state.service.queue_depth >= 3, "its tiles wait")
-        tiles = admission._places - 1
+        tiles = admission.slots - 1
         others = [asked(served, 400, "priority=1") for _ in range(8 - 1 - tiles)]
         await eventually(lambda: admission.full, "no place is free")
         high = asked(served, 456, "priority=2")
@@ -152,4 +152,4 @@ async def test_an_image_in_tiles_is_shed_as_a_whole(serve: Serve) -> None:
         assert [(await task).status_code for task in (plug, high, *others)] == [200] * (2 + len(others))
         counted = {"priority": "0", "outcome": "shed"}
         assert await served.metric("rcnn_priority_requests_total", **counted) == 1
-        assert admission._places == 0
+        assert admission.slots == 0

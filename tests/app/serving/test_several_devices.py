@@ -109,7 +109,7 @@ async def test_stopping_answers_what_was_accepted(serve: Serve) -> None:
         detector.free.set()
         assert await work == [200] * 5
         await service.close()
-        assert service.settled
+        assert service.closed_cleanly
 
 
 async def test_the_predicted_wait_counts_the_devices_that_work(serve: Serve) -> None:

@@ -340,7 +340,7 @@ async def test_tiles_take_places_in_the_queue(serve: Serve) -> None:
         await eventually(lambda: len(served.detector.batches) == 1, "the device is busy")
         refused = await detect(served, image, "tile=128")
         assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
-        assert "places more in the queue, 18 are free" in refused.json()["detail"]
+        assert "more slots in the queue, 18 are free" in refused.json()["detail"]
         assert int(refused.headers["Retry-After"]) >= 1
         served.detector.free.set()
         assert (await first).status_code == 200
@@ -354,9 +354,9 @@ def test_the_predicted_wait_counts_the_tiles_and_falls_with_each() -> None:
     other = admission.admit(0, LATE)
     permit = admission.admit(10, deadline=20.0)
     with pytest.raises(Overloaded, match="too many for the request's time"):
-        permit.grow(5, places=30)
+        permit.grow(5, slots=30)
     assert (admission.bytes, admission.predicted_wait) == (10, 2.0)
-    permit.grow(5, places=10)
+    permit.grow(5, slots=10)
     assert (admission.depth, admission.bytes, admission.predicted_wait) == (2, 15, 12.0)
     with pytest.raises(Overloaded):
         admission.admit(0, deadline=10.0)
@@ -372,7 +372,7 @@ def test_the_predicted_wait_counts_the_tiles_and_falls_with_each() -> None:
 async def test_who_waits_at_the_door_comes_in_once_enough_tiles_are_done() -> None:
     admission = Admission(5, 1000)
     permit = admission.admit(0, LATE)
-    permit.grow(0, places=7)
+    permit.grow(0, slots=7)
     waiting = asyncio.ensure_future(admission.wait_for_capacity(seconds=60))
     for _ in range(3):
         permit.release_slot()
