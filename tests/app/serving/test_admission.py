@@ -1,7 +1,6 @@
 """Admission: the bounds hold, a slot is released once, and no deadline is accepted that would break."""
 
 import asyncio
-import math
 import random
 from typing import Any
 
@@ -270,7 +269,7 @@ async def test_draining_rejects_new_and_waiting_requests_and_keeps_the_admitted_
         assert admission.draining
         with pytest.raises(Draining):
             await task
-        for rejected in (admission.check_capacity, lambda: admission.admit(0, math.inf)):
+        for rejected in (admission.check_capacity, lambda: admission.admit(0, FAR)):
             with pytest.raises(Draining):
                 rejected()
         permit.grow(100)
