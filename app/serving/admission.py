@@ -78,8 +78,13 @@ class Admission:
     """Counts the admitted requests, and predicts how long a new one would wait."""
 
     def __init__(
-        self, max_queue: int, max_queue_bytes: int, clock: Callable[[], float] = time.monotonic
+        self,
+        max_queue: int,
+        max_queue_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+        wait_seconds: float = ADMISSION_WAIT_SECONDS,
     ) -> None:
+        self.wait_seconds = wait_seconds
         self._max_queue = max_queue
         self._max_queue_bytes = max_queue_bytes
         self._clock = clock
@@ -150,10 +155,8 @@ class Admission:
             work = f"about {self._predicted_answer(1, priority):.1f} s of work are queued"
             raise self.overloaded(f"{work}, more than the request's time")
 
-    async def wait_for_capacity(
-        self, deadline: float = math.inf, seconds: float = ADMISSION_WAIT_SECONDS, priority: int = NORMAL
-    ) -> None:
-        """Wait while no slot or time is left; then as `check_capacity`.
+    async def wait_for_capacity(self, deadline: float = math.inf, priority: int = NORMAL) -> None:
+        """Wait at most `wait_seconds` while no slot or time is left; then as `check_capacity`.
 
         Waiting requests are admitted by priority, then in the order of arrival. Nothing is reserved for them:
         the body is not read yet, and another request may take the slot.
@@ -164,7 +167,7 @@ class Admission:
             notified: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting[priority].append(notified)
             try:
-                await asyncio.wait({notified}, timeout=seconds)
+                await asyncio.wait({notified}, timeout=self.wait_seconds)
             finally:
                 with contextlib.suppress(ValueError):  # it was notified
                     self._waiting[priority].remove(notified)

@@ -179,9 +179,7 @@ class DetectionService:
         if self._admission.full:
             self._batcher.shed(priority)
         with count_rejections(self.metrics, priority):
-            await self._admission.wait_for_capacity(
-                started + self.settings.timeout_ms / 1000, priority=priority
-            )
+            await self._admission.wait_for_capacity(started + self.settings.timeout_ms / 1000, priority)
 
     def _check_ready(self) -> None:
         if (refusal := self._refusal()) is not None:

@@ -12,8 +12,8 @@ from app.serving.admission import MIN_ADMISSION_WAIT_SLOTS, Admission, Permit, a
 from tests.support.batching import FAR, Clock
 
 
-def built(max_queue: int = 2, max_queue_bytes: int = 1000, *, clock: Clock | None = None) -> Admission:
-    return Admission(max_queue, max_queue_bytes, clock or Clock())
+def built(max_queue: int = 2, *, clock: Clock | None = None) -> Admission:
+    return Admission(max_queue, 1000, clock or Clock(), wait_seconds=60)
 
 
 def measured(batch_size: int, seconds: float, clock: Clock | None = None) -> Admission:
@@ -26,7 +26,7 @@ def measured(batch_size: int, seconds: float, clock: Clock | None = None) -> Adm
 
 async def waiting(admission: Admission, count: int = 1, **options: Any) -> list["asyncio.Task[None]"]:
     """Requests that wait for capacity, in this order."""
-    tasks = [asyncio.create_task(admission.wait_for_capacity(seconds=60, **options)) for _ in range(count)]
+    tasks = [asyncio.create_task(admission.wait_for_capacity(**options)) for _ in range(count)]
     await asyncio.sleep(0)
     assert not any(task.done() for task in tasks)
     return tasks
@@ -232,33 +232,32 @@ async def test_a_request_whose_deadline_would_break_waits_too() -> None:
     [task] = await waiting(admission, deadline=clock.now + 2.5)
     admitted.release()
     await task
+    admission.wait_seconds = 0.001
     with admission.admit(0, FAR), pytest.raises(Overloaded, match="more than the request's time"):
-        await admission.wait_for_capacity(clock.now + 2.5, seconds=0.001)
+        await admission.wait_for_capacity(clock.now + 2.5)
 
 
 async def test_the_wait_ends_with_a_rejection() -> None:
     admission = built(max_queue=1)
+    admission.wait_seconds = 0.001
     with admission.admit(0, FAR), pytest.raises(Overloaded):
-        await admission.wait_for_capacity(seconds=0.001)
-    await admission.wait_for_capacity(seconds=0)  # an empty queue rejects no request
+        await admission.wait_for_capacity()
+    await admission.wait_for_capacity()  # an empty queue rejects no request
 
 
 async def test_only_so_many_wait_and_a_cancelled_one_leaves_its_slot() -> None:
+    assert [admission_wait_slots(length) for length in (1, 8, 64, 100)] == [256, 256, 256, 400]
     admission = built(max_queue=1)
     admitted = admission.admit(0, FAR)
     tasks = await waiting(admission, MIN_ADMISSION_WAIT_SLOTS)
     with pytest.raises(Overloaded):
-        await admission.wait_for_capacity(seconds=60)  # at once, or the test would take a minute
+        await admission.wait_for_capacity()  # at once, or the test would take a minute
     tasks[0].cancel()
     await asyncio.wait(tasks[:1])
     for task in [*tasks[1:], *await waiting(admission)]:
         admitted.release()
         await task
         admitted = admission.admit(0, FAR)
-
-
-def test_more_may_wait_for_a_longer_queue_and_no_fewer_for_a_short_one() -> None:
-    assert [admission_wait_slots(length) for length in (1, 8, 64, 100)] == [256, 256, 256, 400]
 
 
 async def test_draining_rejects_new_and_waiting_requests_and_keeps_the_admitted_ones() -> None:
@@ -292,7 +291,7 @@ async def test_many_waiting_requests_of_a_low_priority_leave_slots_for_a_higher_
     admitted = admission.admit(0, FAR)
     low = await waiting(admission, MIN_ADMISSION_WAIT_SLOTS, priority=LOWEST)
     with pytest.raises(Overloaded):
-        await admission.wait_for_capacity(seconds=60, priority=LOWEST)
+        await admission.wait_for_capacity(priority=LOWEST)
     [high] = await waiting(admission, priority=HIGHEST)
     admitted.release()
     await high

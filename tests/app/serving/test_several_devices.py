@@ -1,4 +1,4 @@
-"""RCNN_DEVICE=cpu,cpu by the front door: one queue, a device that dies, what /health and the metrics say."""
+"""RCNN_DEVICE=cpu,cpu over HTTP: one queue, a device that dies, what /health and the metrics say."""
 
 import asyncio
 import threading
@@ -13,7 +13,7 @@ from tests.support.fakes import FakeDetector, picture
 
 @dataclass
 class Dying(FakeDetector):
-    """Fails whatever one of the devices' threads does from its first batch on, or what all of them do."""
+    """Fails on the thread of one device from its first batch on, or on those of all devices."""
 
     all_die: bool = False
     dead: set[int] = field(default_factory=set)

@@ -353,7 +353,7 @@ def test_the_predicted_wait_counts_the_tiles_and_falls_with_each() -> None:
     admission.observe(1, 1.0)
     other = admission.admit(0, LATE)
     permit = admission.admit(10, deadline=20.0)
-    with pytest.raises(Overloaded, match="too many for the request's time"):
+    with pytest.raises(Overloaded, match="do not fit into the request's time"):
         permit.grow(5, slots=30)
     assert (admission.bytes, admission.predicted_wait) == (10, 2.0)
     permit.grow(5, slots=10)
@@ -370,10 +370,10 @@ def test_the_predicted_wait_counts_the_tiles_and_falls_with_each() -> None:
 
 
 async def test_who_waits_at_the_door_comes_in_once_enough_tiles_are_done() -> None:
-    admission = Admission(5, 1000)
+    admission = Admission(5, 1000, wait_seconds=60)
     permit = admission.admit(0, LATE)
     permit.grow(0, slots=7)
-    waiting = asyncio.ensure_future(admission.wait_for_capacity(seconds=60))
+    waiting = asyncio.ensure_future(admission.wait_for_capacity())
     for _ in range(3):
         permit.release_slot()
         await asyncio.sleep(0)
