@@ -1,7 +1,7 @@
 """A queue ordered by priority and deadline, and grouped by key; no operation scans it.
 
-The heaps hold positions alone. A position that is out of date is skipped, and removed later by `_compact`;
-the item itself, and its memory, leaves at once.
+The heaps hold positions alone. An item that leaves is freed at once; its positions are skipped, and removed
+later by `_compact`. An item that gains a level has two positions, of which the new one comes first.
 """
 
 import heapq
@@ -64,7 +64,7 @@ class PriorityQueue(Generic[T]):
         """The key and the item that is first of all; None when the queue is empty."""
         self._promote()
         while self._heap:
-            if (entry := self._entry_at(self._heap[0])) is not None:
+            if (entry := self._entries.get(self._heap[0][-1])) is not None:
                 return entry.key, entry.item
             heapq.heappop(self._heap)
         return None
@@ -77,9 +77,9 @@ class PriorityQueue(Generic[T]):
         """Remove the first item of a group; None when the group is empty."""
         group = self._groups.get(key, [])
         while group:
-            position = heapq.heappop(group)
-            if self._entry_at(position) is not None:
-                return self.discard(position[-1])
+            _, _, ticket = heapq.heappop(group)
+            if (item := self.discard(ticket)) is not None:
+                return item
         return None
 
     def pop_newest_below(self, priority: int) -> T | None:
@@ -109,11 +109,6 @@ class PriorityQueue(Generic[T]):
     def _insert(self, entry: _Entry[T]) -> None:
         heapq.heappush(self._heap, entry.position)
         heapq.heappush(self._groups.setdefault(entry.key, []), entry.position)
-
-    def _entry_at(self, position: Position) -> _Entry[T] | None:
-        """The entry at a position; None where it has left the queue or gained a level."""
-        entry = self._entries.get(position[-1])
-        return entry if entry is not None and entry.position == position else None
 
     def _promote(self) -> None:
         """Raise every item whose aging step has passed; each rises at most twice."""
