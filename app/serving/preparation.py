@@ -116,7 +116,7 @@ class Preparation:
     async def draw(
         self, prepared: PreparedImage, detections: Detections, plan: Plan, request: RequestHandle
     ) -> bytes | None:
-        """The image file with the detections drawn on it, if the plan has one."""
+        """The image with its detections drawn on it, as a file; None where the plan asks for none."""
         if prepared.image is None or plan.draw is None:
             return None
         labels = plan.model.card.labels

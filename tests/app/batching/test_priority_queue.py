@@ -2,6 +2,7 @@
 
 import random
 import tracemalloc
+import weakref
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -74,6 +75,19 @@ def test_a_discarded_item_is_neither_head_nor_next_and_is_not_promoted() -> None
     clock.now += 10
     assert (queue.head(), queue.size("x"), len(queue)) == (("x", "second"), 1, 1)
     assert [queue.pop("x"), queue.pop("x"), queue.drain()] == ["second", None, []]
+
+
+def test_a_key_is_freed_with_the_last_item_of_its_group() -> None:
+    class Key:
+        """As a model is."""
+
+    queue: PriorityQueue[str] = PriorityQueue(Clock())
+    key = Key()
+    watch = weakref.ref(key)
+    queue.push("item", key, 2000, NORMAL)
+    assert queue.pop(key) == "item"
+    del key
+    assert watch() is None
 
 
 def test_drain_removes_all() -> None:
