@@ -76,6 +76,10 @@ class StubDevice:
         """Wait until the next batch has arrived."""
         assert await asyncio.to_thread(self._arrived.acquire, timeout=20)
 
+    def block(self) -> None:
+        """Keep every batch from now on."""
+        self._free.clear()
+
     def unblock(self) -> None:
         """Let every batch through from now on."""
         self._free.set()

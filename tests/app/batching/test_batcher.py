@@ -151,6 +151,16 @@ async def test_a_deadline_that_passes_in_the_queue_is_answered_at_once_and_never
     assert device.batches == [["first 0"]]
 
 
+async def test_a_request_of_several_items_is_counted_once_when_they_expire() -> None:
+    device, log = StubDevice(blocked=True), EventLog()
+    async with running(device, log=log) as batcher:
+        await occupied(batcher, device)
+        deadline, request = asyncio.get_running_loop().time() + 0.02, RequestHandle()
+        tasks = await queued(batcher, *(batcher.submit(n, "k", deadline, request) for n in range(3)))
+        assert [type(error) for error in await outcomes(tasks)] == [Expired] * 3
+    assert log.counts == {"expired": 1}
+
+
 async def test_a_deadline_that_passed_before_is_answered_though_the_device_is_idle() -> None:
     device, log, clock = StubDevice(), EventLog(), Clock()
     async with running(device, log=log, clock=clock) as batcher:

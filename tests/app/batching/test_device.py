@@ -128,6 +128,19 @@ async def test_a_device_that_hangs_gives_its_batch_away_and_works_again_when_it_
     assert log.working == [1, 2]
 
 
+async def test_a_stuck_device_that_dies_does_not_fail_the_items_that_another_has_taken_over() -> None:
+    hangs, other = StubDevice(blocked=True), StubDevice()
+    async with running(hangs, other, hang_seconds=0.3) as batcher:
+        first, _ = await occupied(batcher, hangs, other)
+        other.block()
+        await eventually(lambda: ["first 0"] in other.batches, "the other has taken its item over")
+        hangs.broken = True
+        hangs.unblock()
+        await eventually(lambda: states(batcher)[0] == "dead", "the one is dead")
+        other.unblock()
+        assert await outcomes([first]) == ["first 0"]
+
+
 async def test_the_last_device_keeps_the_batch_that_it_hangs_on_and_answers_it_when_it_returns() -> None:
     [device] = blocked(1)
     async with running(device, hang_seconds=0.01) as batcher:
