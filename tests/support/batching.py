@@ -113,7 +113,7 @@ def built(
     clock: Callable[[], float] | None = None,
 ) -> AnyBatcher:
     """A batcher that is not started, with a device for each stub or function."""
-    parts = [Device(one.run, one.check) if isinstance(one, StubDevice) else Device(one) for one in devices]
+    parts = [Device(run.run, run.check) if isinstance(run, StubDevice) else Device(run) for run in devices]
     events = (log or EventLog()).events()
     return Batcher(parts, limits, events, clock) if clock else Batcher(parts, limits, events)
 
@@ -142,10 +142,10 @@ async def running(
 Task = asyncio.Task[Any]
 
 
-async def queued(batcher: AnyBatcher, *works: Coroutine[Any, Any, Any]) -> list[Task]:
-    """The works as tasks, all of which wait in the queue by now."""
-    depth = batcher.depth + len(works)
-    tasks = [asyncio.create_task(work) for work in works]
+async def queued(batcher: AnyBatcher, *coroutines: Coroutine[Any, Any, Any]) -> list[Task]:
+    """The coroutines as tasks, all of which wait in the queue by now."""
+    depth = batcher.depth + len(coroutines)
+    tasks = [asyncio.create_task(coroutine) for coroutine in coroutines]
     for _ in range(100):
         if batcher.depth == depth:
             return tasks
@@ -164,6 +164,6 @@ async def occupied(batcher: AnyBatcher, *devices: StubDevice) -> list[Task]:
 
 async def outcomes(tasks: list[Task]) -> list[Any]:
     """The item that was answered, or the exception, of each task."""
-    found = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
-    results = [one.result if isinstance(one, Completed) else one for one in found]
+    done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
+    results = [value.result if isinstance(value, Completed) else value for value in done]
     return [result.item if isinstance(result, Done) else result for result in results]

@@ -263,8 +263,8 @@ async def test_through_a_storm_every_item_gets_exactly_one_outcome(seed: int, de
                 dice.choice(tasks[-20:]).cancel()
             if dice.random() < 0.3:
                 await asyncio.sleep(0)
-        for found in await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60):
-            seen[found if isinstance(found, str) else type(found).__name__] += 1
+        for value in await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60):
+            seen[value if isinstance(value, str) else type(value).__name__] += 1
         assert batcher.alive
         assert batcher.depth == 0
         assert await batcher.close(10) is True
