@@ -88,30 +88,6 @@ async def test_when_all_are_dead_the_service_fails(serve: Serve) -> None:
         assert await served.metric("rcnn_model_ready") == 0
 
 
-async def test_a_poisoned_image_fails_alone_and_its_device_stays(serve: Serve) -> None:
-    def poison(job: Any) -> Exception | None:
-        return ValueError("poison") if job.canvas.image_size == (48, 96) else None
-
-    async with serve(FakeDetector(poison=poison), device="cpu,cpu") as served:
-        assert await statuses(served, 4) == [200, 500, 200, 200]
-        health = (await served.client.get("/health")).json()
-        assert health["status"] == "ok"
-
-
-async def test_stopping_answers_what_was_accepted(serve: Serve) -> None:
-    detector = FakeDetector()
-    detector.free.clear()
-    async with serve(detector, device="cpu,cpu") as served:
-        service = served.app.state.service
-        work = asyncio.ensure_future(statuses(served, 5))
-        await eventually(lambda: service.queue_depth == 3, "two run, three wait")
-        service.drain()
-        detector.free.set()
-        assert await work == [200] * 5
-        await service.close()
-        assert service.closed_cleanly
-
-
 async def test_the_predicted_wait_counts_the_devices_that_work(serve: Serve) -> None:
     """Two images of a second each take two devices one, and when one has died the other longer."""
     async with serve(Dying(), device="cpu,cpu") as served:
