@@ -87,7 +87,7 @@ async def test_no_part_of_a_batch_that_did_not_fit_is_above_the_new_cap() -> Non
         device.unblock()
         assert await outcomes([*first, *tasks]) == ["first 0", 0, 1, 2]
         assert batcher.max_batch == 1
-    assert [len(batch) for batch in device.batches[1:]] == [3, 1, 1, 1]
+    assert device.batches[1:] == [[0, 1, 2], [0], [1], [2]]  # the most urgent first
 
 
 async def test_one_item_that_never_fits_costs_the_others_only_half_of_the_cap() -> None:

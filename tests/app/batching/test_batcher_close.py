@@ -29,12 +29,12 @@ async def test_close_answers_what_waits_and_leaves_no_thread(devices: int) -> No
     async with running(*[device] * devices) as batcher:
         first = await occupied(batcher, *[device] * devices)
         tasks = await queued(batcher, *(batcher.submit(n, n % 2, FAR) for n in range(6)))
-        closing = asyncio.create_task(batcher.close(10))
+        closing = asyncio.create_task(batcher.close(60))
         await asyncio.sleep(0)  # it has begun
         with pytest.raises(Closed):
             await batcher.submit("too late", "k", FAR)
         device.unblock()
-        assert await closing is True
+        assert await asyncio.wait_for(closing, 10) is True  # the last batch wakes an idle device
         assert await outcomes([*first, *tasks]) == [f"first {n}" for n in range(devices)] + [*range(6)]
         assert batcher_threads() <= before
         assert not batcher.alive
