@@ -191,9 +191,8 @@ class Batcher(Generic[T, R]):
             if isinstance(outcome, RunResult):
                 self._resolve(part, outcome)
                 continue
-            if not healthy and not isinstance(
-                outcome, MemoryError
-            ):  # an item may be too large for any device
+            # An item may be too large for any device: no check then.
+            if not healthy and not isinstance(outcome, MemoryError):
                 healthy = await self._check(device, outcome)
                 if not healthy:
                     return

@@ -128,6 +128,19 @@ async def test_a_device_that_hangs_gives_its_batch_away_and_works_again_when_it_
     assert log.working == [1, 2]
 
 
+async def test_a_stuck_device_does_not_retry_the_items_that_another_has_taken_over() -> None:
+    hangs, other = StubDevice(blocked=True, fits=1), StubDevice(blocked=True)
+    async with running(hangs, other, hang_seconds=0.3) as batcher:
+        tasks = [asyncio.ensure_future(batcher.submit(item, "k", FAR)) for item in "ab"]
+        await hangs.busy()
+        await other.busy()
+        hangs.unblock()
+        assert (await batcher.submit("next", "n", FAR)).result == ("next", hangs)
+        other.unblock()
+        assert await outcomes(tasks) == ["a", "b"]
+    assert hangs.batches == [["a", "b"], ["next"]]
+
+
 async def test_a_stuck_device_that_dies_does_not_fail_the_items_that_another_has_taken_over() -> None:
     hangs, other = StubDevice(blocked=True), StubDevice()
     async with running(hangs, other, hang_seconds=0.3) as batcher:
