@@ -7,6 +7,7 @@ import pytest
 
 from app.batching.device import Device
 from app.batching.item import HIGHEST, LOWEST, Closed, RequestHandle, Shed
+from app.batching.scheduler import BatchLimits
 from tests.conftest import eventually
 from tests.support.batching import (
     BREAKER,
@@ -14,6 +15,7 @@ from tests.support.batching import (
     AnyBatcher,
     EventLog,
     StubDevice,
+    built,
     occupied,
     outcomes,
     queued,
@@ -126,6 +128,13 @@ async def test_a_device_that_hangs_gives_its_batch_away_and_works_again_when_it_
         await eventually(lambda: states(batcher) == ["working", "working"], "it is back")
         assert (await batcher.submit("next", "k", FAR)).result.item == "next"
     assert log.working == [1, 2]
+    assert len(log.batches) == 3  # the call that hung is no measure of a batch
+
+
+def test_the_last_working_device_has_more_time_before_it_hangs() -> None:
+    limits = BatchLimits(8, hang_seconds=10)
+    timeouts = [built(*[StubDevice()] * count, limits=limits)._hang_timeout() for count in (1, 2)]
+    assert timeouts == [60, 10]
 
 
 async def test_a_stuck_device_does_not_retry_the_items_that_another_has_taken_over() -> None:
