@@ -88,7 +88,7 @@ def create_app(
     app.state.service = service
     app.state.tracer = tracer
     app.state.fetcher = Fetcher(settings.max_body_bytes)
-    app.state.places = StreamSlots(settings.max_streams, metrics)
+    app.state.stream_slots = StreamSlots(settings.max_streams, metrics)
     app.add_middleware(
         BodyLimit,
         metrics=metrics,
@@ -112,7 +112,7 @@ def _include_routes(app: FastAPI) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: DetectionService = app.state.service
     service.start()
-    calls = await _listen_for_calls(service, app.state.places, app.state.tracer)
+    calls = await _listen_for_calls(service, app.state.stream_slots, app.state.tracer)
     yield
     await service.close()
     if calls is not None:
@@ -130,14 +130,14 @@ def _tracer(settings: Settings) -> Tracer | None:
     return connect(settings.otlp_endpoint)
 
 
-async def _listen_for_calls(service: DetectionService, places: StreamSlots, tracer: Tracer | None) -> Any:
+async def _listen_for_calls(service: DetectionService, slots: StreamSlots, tracer: Tracer | None) -> Any:
     """The gRPC server, where the settings ask for one; raises OSError where its port is taken."""
     settings = service.settings
     if not settings.grpc_port:
         return None
     from app.protocols.openinference.grpc.server import listen  # an optional dependency
 
-    server, _ = await listen(service, places, settings.host, settings.grpc_port, tracer)
+    server, _ = await listen(service, slots, settings.host, settings.grpc_port, tracer)
     return server
 
 
@@ -173,7 +173,7 @@ def _service(settings: Settings, metrics: Metrics, model: ModelRegistry) -> Dete
 
 
 def _count(service: DetectionService, state: str) -> int:
-    return sum(condition.state == state for _, condition in service.devices)
+    return sum(status.state == state for _, status in service.devices)
 
 
 def _events(metrics: Metrics, admission: Admission) -> BatchEvents:

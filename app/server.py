@@ -62,7 +62,7 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     server.reload_at_hangup()
     server.run(sockets=[listener])
     logger.info("stopped")
-    if not service.settled:
+    if not service.closed_cleanly:
         # A thread is still inside the model: to wait for it may take for ever, and to end the interpreter
         # under it may crash. Nothing is left to save.
         logging.shutdown()
@@ -120,7 +120,7 @@ class Server(uvicorn.Server):
             return await self._drained()
         if self._hung_up:
             self._hung_up = False
-            self._service.reload()
+            self._service.reload_model()
         if self._service.failed_to_load:
             self.exit_code = 1
             return True

@@ -19,7 +19,7 @@ from app.serving.streams import EndOfStream, FrameResult, StreamSpec, detect_fra
 from app.telemetry.logs import request_id
 from app.transport.access import Guarded
 from app.transport.body import cancel_on_disconnect, read_image
-from app.transport.context import places_of, service_of
+from app.transport.context import service_of, stream_slots_of
 from app.transport.openapi import EVERYWHERE, FRAMES, OF_DETECTION, VIDEO_BODY, problems, query_parameters
 from app.transport.query import PARAMETER, read_query, requested_priority
 from app.transport.responses import preferred, to_wire
@@ -50,7 +50,7 @@ async def detect_stream(request: Request) -> Response:
     plan = service.plan(params_of(query), request.state.started)
     order = _order(query, kind, service)
     with ExitStack() as stack:
-        stack.enter_context(places_of(request).one(ROUTE))
+        stack.enter_context(stream_slots_of(request).hold(ROUTE))
         data = await read_image(request, plan.seconds_left(), ("image/", "video/"))
         answers = detect_frames(service, data, order)
         first = await cancel_on_disconnect(request, anext(answers))

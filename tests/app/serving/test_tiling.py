@@ -50,7 +50,7 @@ async def test_tiles_take_slots_in_the_queue(serve: Serve) -> None:
         await eventually(lambda: len(served.detector.batches) == 1, "the device is busy")
         refused = await detect(served, image, "tile=128")
         assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
-        assert "places more in the queue, 18 are free" in refused.json()["detail"]
+        assert "more slots in the queue, 18 are free" in refused.json()["detail"]
         assert int(refused.headers["Retry-After"]) >= 1
         served.detector.free.set()
         assert (await first).status_code == 200
@@ -63,10 +63,10 @@ def test_the_predicted_wait_counts_the_tiles_and_falls_with_each() -> None:
     admission.observe(1, 1.0)
     other = admission.admit(0, LATE)
     permit = admission.admit(10, deadline=20.0)
-    with pytest.raises(Overloaded, match="too many for the request's time"):
-        permit.grow(5, places=30)
+    with pytest.raises(Overloaded, match="do not fit into the request's time"):
+        permit.grow(5, slots=30)
     assert (admission.bytes, admission.predicted_wait) == (10, 2.0)
-    permit.grow(5, places=10)
+    permit.grow(5, slots=10)
     assert (admission.depth, admission.bytes, admission.predicted_wait) == (2, 15, 12.0)
     with pytest.raises(Overloaded):
         admission.admit(0, deadline=10.0)
@@ -80,10 +80,10 @@ def test_the_predicted_wait_counts_the_tiles_and_falls_with_each() -> None:
 
 
 async def test_a_waiting_request_is_admitted_once_enough_tiles_are_done() -> None:
-    admission = Admission(5, 1000)
+    admission = Admission(5, 1000, wait_seconds=60)
     permit = admission.admit(0, LATE)
-    permit.grow(0, places=7)
-    waiting = asyncio.ensure_future(admission.wait_for_capacity(seconds=60))
+    permit.grow(0, slots=7)
+    waiting = asyncio.ensure_future(admission.wait_for_capacity())
     for _ in range(3):
         permit.release_slot()
         await asyncio.sleep(0)

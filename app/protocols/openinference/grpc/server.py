@@ -41,7 +41,7 @@ access = logging.getLogger("app.access")
 
 async def listen(
     service: DetectionService,
-    places: StreamSlots,
+    slots: StreamSlots,
     host: str,
     port: int,
     tracer: tracing.Tracer | None = None,
@@ -58,7 +58,7 @@ async def listen(
         maximum_concurrent_rpcs=CALLS_PER_PLACE * settings.max_queue,
     )
     handlers = {name: _handler(service, name, method, tracer) for name, method in METHODS.items()}
-    handlers[STREAM] = _stream_handler(service, places)
+    handlers[STREAM] = _stream_handler(service, slots)
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
@@ -81,10 +81,10 @@ def _handler(service: DetectionService, name: str, method: Method, tracer: traci
     )
 
 
-def _stream_handler(service: DetectionService, places: StreamSlots) -> Any:
+def _stream_handler(service: DetectionService, slots: StreamSlots) -> Any:
     async def answer(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
         async with _call(service, STREAM, context, None):
-            with places.one(f"/{SERVICE}/{STREAM}"):
+            with slots.hold(f"/{SERVICE}/{STREAM}"):
                 async for response in answers(service, requests, context.time_remaining):
                     yield response
 
