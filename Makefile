@@ -13,7 +13,7 @@ PIP_FLAGS ?= $(if $(CI),--quiet --quiet)
 PYTEST_FLAGS ?=
 SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
 
-.PHONY: help install serve check format test test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model cuda clean
+.PHONY: help install serve check format proto test test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model cuda clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -39,6 +39,9 @@ check: install ## ruff and mypy --strict
 format: install ## let ruff lay out the code and repair what it can
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
+
+proto: install ## generate the code of the gRPC protocol again from its .proto
+	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. app/protocols/openinference/grpc/proto/grpc_service.proto
 
 test: check ## check, then every test that needs neither a GPU nor Ray, with branch coverage
 	@$(BIN)/python -m pytest --cov --cov-report=term-missing:skip-covered $(PYTEST_FLAGS)

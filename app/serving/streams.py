@@ -32,6 +32,7 @@ T = TypeVar("T")
 FATAL = (Draining, Failing, Loading)
 """What no later frame of the stream would escape either."""
 
+MAX_FRAMES = 1000  # of one body: a stream holds its slot, and a video of 20 MB can have 100,000 frames
 RETRY_SECONDS = 5.0  # after which a place may be free: nobody knows how long a stream lasts
 logger = logging.getLogger(__name__)
 

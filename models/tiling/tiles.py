@@ -23,7 +23,7 @@ from models.options import Options
 SMALLEST_SIDE, LARGEST_SIDE = 64, 8192  # of a tile, px
 LARGEST_OVERLAP = 0.5
 OVERLAP = 0.2
-MOST_TILES = 64
+MOST_TILES = 64  # of an image: each takes a slot of the queue and the time of an image
 MOST_DETECTIONS = 1000  # that are asked of a tile: the request's own limit holds for the merged answer
 MOST_MERGED = 5000  # boxes, the best: whatever thresholds are asked for, the merge takes no longer than this
 TOO_SMALL = 0.5  # of a px, below which `auto` tiles: 32 px become less than 16, half of the smallest anchor

@@ -1,6 +1,7 @@
 """Settings: read from RCNN_ variables, bounded, frozen; whatever is wrong is named with what is allowed."""
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from app import version
+from app.settings.environment import REMOVED
 from app.settings.settings import Settings, explain
 from app.settings.table import settings_markdown, settings_table
 
@@ -26,18 +28,15 @@ NAMES = [
     "PORT",
     "GRPC_PORT",
     "MAX_BATCH",
-    "BATCH_WAIT_MS",
     "MAX_QUEUE",
     "MAX_QUEUE_BYTES",
     "TIMEOUT_MS",
     "MAX_BODY_BYTES",
     "MAX_PIXELS",
-    "MAX_TILES",
     "DECODE_THREADS",
     "INFERENCE_THREADS",
     "ALLOWED_ORIGINS",
     "MAX_STREAMS",
-    "STREAM_MAX_FRAMES",
     "LOG_LEVEL",
     "LOG_FORMAT",
     "OTLP_ENDPOINT",
@@ -52,8 +51,8 @@ NAMES = [
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in NAMES:
-        monkeypatch.delenv(f"RCNN_{name}", raising=False)
+    for name in (*(f"RCNN_{name}" for name in NAMES), "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
@@ -82,20 +81,17 @@ def test_defaults() -> None:
         "jpeg": "pillow",
         "grpc_port": 0,
         "max_batch": 8,
-        "batch_wait_ms": 0,
         "max_queue": 64,
         "max_queue_bytes": 512 * 2**20,
         "timeout_ms": 30_000,
         "max_body_bytes": 20 * 2**20,
         "max_pixels": 50_000_000,
-        "max_tiles": 64,
         "decode_threads": 0,
         "inference_threads": 0,
         "api_keys": (),
         "admin_keys": (),
         "allowed_origins": (),
         "max_streams": 16,
-        "stream_max_frames": 1000,
         "log_level": "info",
         "log_format": "text",
         "otlp_endpoint": None,
@@ -207,6 +203,36 @@ def test_the_variables_of_a_kubernetes_service_are_explained(monkeypatch: pytest
     assert "enableServiceLinks" not in refusal(monkeypatch, RCNN_MODLE="shapes")
 
 
+def test_a_removed_setting_is_ignored_with_a_warning_that_says_what_holds_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RCNN_MAX_TILES", "1025")
+    settings = Settings(batch_wait_ms=5, port=1)  # type: ignore[call-arg]  # it is no field any more
+    tiles, wait = sorted(settings.warnings, reverse=True)
+    assert tiles == "RCNN_MAX_TILES is no setting any more and is ignored: an image has at most 64 tiles"
+    assert wait.startswith("RCNN_BATCH_WAIT_MS is no setting any more")
+    assert settings.port == 1
+    assert not REMOVED.keys() & Settings.model_fields.keys()
+    monkeypatch.setenv("RCNN_MAX_TILES", "")
+    assert Settings().warnings == ()
+
+
+def test_opentelemetrys_own_variable_counts_where_ours_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://theirs:4318")
+    assert (Settings().otlp_endpoint, Settings().warnings) == ("http://theirs:4318", ())
+    assert Settings(otlp_endpoint="http://ours:4318").otlp_endpoint == "http://ours:4318"
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    assert Settings().otlp_endpoint is None
+
+
+def test_opentelemetrys_own_variable_never_stops_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")
+    assert (Settings().otlp_endpoint, "no traces are sent" in Settings().warnings[0]) == (None, True)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto", None)
+    assert (Settings().otlp_endpoint, "rcnn-serve[tracing]" in Settings().warnings[0]) == (None, True)
+
+
 def test_other_programs_variables_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RCNN", "1")
     monkeypatch.setenv("MY_RCNN_PORT", "1")
@@ -251,7 +277,7 @@ def test_the_table_has_a_line_for_each_setting() -> None:
     lines = settings_markdown().splitlines()[2:]
     assert len(lines) == len(settings_table())
     assert all(line.count("|") == 5 for line in lines)
-    assert "| `RCNN_PORT` | 8000 | 0 to 65535 | The port to listen on; 0 takes any free one. |" in lines
+    assert "| `RCNN_PORT` | 8000 | 0 to 65535 | The port to listen on; 0 is any free one. |" in lines
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

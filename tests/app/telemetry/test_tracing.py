@@ -12,19 +12,20 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace import SpanKind, StatusCode, format_span_id, format_trace_id
-from tritonclient.grpc import service_pb2
 
 from app.main import create_app
+from app.protocols.openinference.grpc.proto.grpc_service_pb2 import ServerLiveRequest
 from app.settings.settings import Settings
-from app.telemetry.logs import JsonFormatter, _WithRequestId
+from app.telemetry import tracing
+from app.telemetry.logs import JsonLines, RequestIds
 from app.telemetry.metrics import STAGES
-from app.telemetry.otlp import OtelTracer
 from tests.app.protocols.openinference.test_grpc import calls
 from tests.app.protocols.openinference.test_grpc import request as call_request
 from tests.conftest import ROOT, AsgiRequest, Program, Serve, Served, eventually
@@ -41,13 +42,12 @@ SPANS = ("decode", "queue", "batch", "dense", "postprocess")  # inside a request
 
 
 class Collected:
-    """A tracer, and the spans that it has sent to memory."""
+    """The spans that a provider has sent to memory."""
 
     def __init__(self) -> None:
         self._exporter = InMemorySpanExporter()
-        provider = TracerProvider(sampler=None, shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.tracer = OtelTracer(provider)
+        self.provider = TracerProvider(shutdown_on_exit=False)
+        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
 
     @property
     def spans(self) -> list[ReadableSpan]:
@@ -62,8 +62,11 @@ class Collected:
 
 
 @pytest.fixture
-def collected() -> Collected:
-    return Collected()
+def collected(monkeypatch: pytest.MonkeyPatch) -> Collected:
+    """OpenTelemetry is set up in this process, as a user's own program may do; spans stay in memory."""
+    collected = Collected()
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", collected.provider)
+    return collected
 
 
 def ids(span: ReadableSpan) -> tuple[int, int]:
@@ -87,7 +90,7 @@ def attributes(span: ReadableSpan) -> dict[str, Any]:
 
 
 async def test_a_trace_shows_where_a_requests_time_went(collected: Collected) -> None:
-    app = create_app(Settings(decode_threads=1), random_detector(), tracer=collected.tracer)
+    app = create_app(Settings(decode_threads=1), random_detector())
     transport = httpx.ASGITransport(app)
     async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, timeout=60) as client:
         await eventually(lambda: app.state.service.state == "ok", "the service is ready")
@@ -115,7 +118,7 @@ async def test_a_trace_shows_where_a_requests_time_went(collected: Collected) ->
 
 
 async def test_spans_lie_in_their_order_and_inside_one_another(serve: Serve, collected: Collected) -> None:
-    async with serve(FakeDetector(seconds=0.02), tracer=collected.tracer) as served:
+    async with serve(FakeDetector(seconds=0.02)) as served:
         await served.client.post("/detect", content=PNG, headers=HEADERS)
     named = {span.name: (span.start_time or 0, span.end_time or 0) for span in collected.spans}
     request, decode, queue, dense = (named[name] for name in ("POST /detect", "decode", "queue", "dense"))
@@ -127,7 +130,7 @@ async def test_spans_lie_in_their_order_and_inside_one_another(serve: Serve, col
 
 async def test_a_batch_is_linked_to_every_request_in_it(serve: Serve, collected: Collected) -> None:
     detector = FakeDetector()
-    async with serve(detector, tracer=collected.tracer) as served:
+    async with serve(detector) as served:
         detector.free.clear()
         work = [asyncio.create_task(served.client.post("/detect", content=PNG, headers=HEADERS))]
         await eventually(lambda: len(detector.batches) == 1, "the first is on the device")
@@ -149,7 +152,7 @@ async def test_a_batch_is_linked_to_every_request_in_it(serve: Serve, collected:
 
 
 async def test_an_image_in_tiles_is_linked_once_a_batch(serve: Serve, collected: Collected) -> None:
-    async with serve(tracer=collected.tracer) as served:
+    async with serve() as served:
         response = await served.client.post("/detect?tile=128", content=picture(512, 384), headers=HEADERS)
         assert response.status_code == 200
     request = collected.one("POST /detect")
@@ -158,7 +161,7 @@ async def test_an_image_in_tiles_is_linked_once_a_batch(serve: Serve, collected:
 
 
 async def test_each_image_of_a_request_has_its_spans(serve: Serve, collected: Collected) -> None:
-    async with serve(tracer=collected.tracer) as served:
+    async with serve() as served:
         files = [("image", ("a.png", PNG)), ("image", ("b.png", PNG))]
         await served.client.post("/detect/batch", files=files)
     request = collected.one("POST /detect/batch")
@@ -174,7 +177,7 @@ def failure(span: ReadableSpan) -> tuple[StatusCode, Any]:
 
 
 async def test_a_clients_fault_is_no_error_of_the_request(serve: Serve, collected: Collected) -> None:
-    async with serve(tracer=collected.tracer) as served:
+    async with serve() as served:
         await served.client.post("/detect", content=b"no image", headers=HEADERS)
     assert failure(collected.one("POST /detect")) == (StatusCode.UNSET, None)
     assert failure(collected.one("decode")) == (StatusCode.ERROR, "InvalidImage")
@@ -182,7 +185,7 @@ async def test_a_clients_fault_is_no_error_of_the_request(serve: Serve, collecte
 
 async def test_a_batch_that_fails_says_so(serve: Serve, collected: Collected) -> None:
     detector = FakeDetector(poison=lambda _: OSError("the device is gone"))
-    async with serve(detector, tracer=collected.tracer) as served:
+    async with serve(detector) as served:
         answer = await served.client.post("/detect", content=PNG, headers=HEADERS)
         assert answer.status_code == 500
     assert failure(collected.one("batch")) == failure(collected.one("queue")) == (StatusCode.ERROR, "OSError")
@@ -192,7 +195,7 @@ async def test_a_batch_that_fails_says_so(serve: Serve, collected: Collected) ->
 
 async def test_a_deadline_that_passes_is_an_error(serve: Serve, collected: Collected) -> None:
     detector = FakeDetector()
-    async with serve(detector, tracer=collected.tracer) as served:
+    async with serve(detector) as served:
         detector.free.clear()
         answer = await served.client.post("/detect?timeout_ms=1000", content=PNG, headers=HEADERS)
         assert answer.status_code == 504
@@ -202,7 +205,7 @@ async def test_a_deadline_that_passes_is_an_error(serve: Serve, collected: Colle
 
 async def test_who_leaves_is_an_error(serve: Serve, collected: Collected) -> None:
     detector = FakeDetector()
-    async with serve(detector, tracer=collected.tracer) as served:
+    async with serve(detector) as served:
         detector.free.clear()
         caller = AsgiRequest(served.app, "/detect", HEADERS)
         caller.send(PNG)
@@ -223,7 +226,7 @@ async def test_without_a_valid_parent_a_trace_begins(
     serve: Serve, collected: Collected, sent: str | None
 ) -> None:
     headers = HEADERS | ({"traceparent": sent} if sent else {})
-    async with serve(tracer=collected.tracer) as served:
+    async with serve() as served:
         answer = await served.client.post("/detect", content=PNG, headers=headers)
     request = collected.one("POST /detect")
     assert request.parent is None
@@ -231,7 +234,7 @@ async def test_without_a_valid_parent_a_trace_begins(
 
 
 async def test_a_caller_that_does_not_sample_is_not_sampled(serve: Serve, collected: Collected) -> None:
-    async with serve(tracer=collected.tracer) as served:
+    async with serve() as served:
         answer = await served.client.post(
             "/detect", content=PNG, headers={**HEADERS, "traceparent": UNSAMPLED}
         )
@@ -242,14 +245,14 @@ async def test_a_caller_that_does_not_sample_is_not_sampled(serve: Serve, collec
 
 
 async def test_probes_are_not_traced(serve: Serve, collected: Collected) -> None:
-    async with serve(tracer=collected.tracer) as served:
+    async with serve() as served:
         for path in ("/health", "/health/ready", "/metrics"):
             assert "traceresponse" not in (await served.client.get(path)).headers
     assert collected.spans == []
 
 
 async def test_refusals_carry_their_trace_too(serve: Serve, collected: Collected) -> None:
-    async with serve(tracer=collected.tracer) as served:
+    async with serve() as served:
         answer = await served.client.get("/nowhere", headers={"traceparent": SENT})
     assert answer.headers["traceresponse"].split("-")[1] == TRACE
     assert collected.one("GET unmatched").attributes
@@ -258,10 +261,10 @@ async def test_refusals_carry_their_trace_too(serve: Serve, collected: Collected
 async def test_lines_of_the_log_carry_the_trace(
     serve: Serve, collected: Collected, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.handler.addFilter(_WithRequestId())
-    caplog.handler.setFormatter(JsonFormatter())
+    caplog.handler.addFilter(RequestIds())
+    caplog.handler.setFormatter(JsonLines())
     with caplog.at_level(logging.INFO):
-        async with serve(tracer=collected.tracer) as served:
+        async with serve() as served:
             await served.client.post("/detect", content=PNG, headers={**HEADERS, "traceparent": SENT})
             await served.client.get("/health", headers={"traceparent": SENT})
     lines = [json.loads(line) for line in caplog.text.splitlines()]
@@ -272,11 +275,11 @@ async def test_lines_of_the_log_carry_the_trace(
 
 
 async def test_calls_over_grpc_are_traced(serve: Serve, collected: Collected) -> None:
-    async with serve(tracer=collected.tracer) as served, calls(served, collected.tracer) as stub:
+    async with serve() as served, calls(served) as stub:
         call = stub.ModelInfer(call_request(PNG), metadata=(("traceparent", SENT),))
         await call
         trailing = dict(list(await call.trailing_metadata()))
-        await stub.ServerLive(service_pb2.ServerLiveRequest())
+        await stub.ServerLive(ServerLiveRequest())
         await eventually(lambda: bool(collected.named(CALL)), "the call's span has ended")
     method = collected.one(CALL)
     assert trailing["traceresponse"] == f"00-{TRACE}-{format_span_id(ids(method)[1])}-01"
@@ -291,7 +294,7 @@ async def test_without_a_collector_nothing_is_traced(served: Served) -> None:
     answer = await served.client.post("/detect", content=PNG, headers={**HEADERS, "traceparent": SENT})
     assert answer.status_code == 200
     assert "traceresponse" not in answer.headers
-    assert served.app.state.tracer is None
+    assert served.app.state.close_tracing is None
 
 
 def python(program: str) -> subprocess.CompletedProcess[str]:
@@ -388,9 +391,10 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
         Settings(otlp_endpoint=address)
 
 
-def test_nothing_is_sampled_where_the_sampler_says_so() -> None:
+def test_nothing_is_recorded_where_the_sampler_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     provider = TracerProvider(sampler=ParentBased(ALWAYS_OFF), shutdown_on_exit=False)
-    span = OtelTracer(provider).begin("GET", {})
-    assert not span.sampled
-    span.child("decode").end()
-    span.end()
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    with tracing.as_current(tracing.begin("GET", {})) as request, tracing.span("decode") as span:
+        assert isinstance(request, trace.Span)
+        assert not request.is_recording()
+        assert span is None

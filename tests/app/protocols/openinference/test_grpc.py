@@ -3,23 +3,26 @@
 import asyncio
 import logging
 import socket
+import subprocess
+import sys
 import time
-from collections.abc import AsyncIterator
+from base64 import b64decode
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
-from google.protobuf.descriptor import FieldDescriptor
-from tritonclient.grpc import model_config_pb2, service_pb2, service_pb2_grpc
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 
 from app.main import create_app
-from app.protocols.openinference.grpc.messages import messages
+from app.protocols.openinference.grpc.proto import grpc_service_pb2 as pb
+from app.protocols.openinference.grpc.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from app.protocols.openinference.grpc.server import listen
 from app.settings.settings import Settings
-from app.telemetry.tracing import Tracer
-from tests.conftest import Program, Serve, Served, eventually
+from tests.conftest import ROOT, Program, Serve, Served, eventually
 from tests.support.fakes import FakeDetector, picture
 from tests.support.protocols import PNG
 
@@ -28,19 +31,19 @@ ROUTE = "/inference.GRPCInferenceService/ModelInfer"
 
 def request(*files: bytes, **others: Any) -> Any:
     """A request as tritonclient writes it, with its contents in the tensor itself."""
-    tensor = service_pb2.ModelInferRequest.InferInputTensor(
+    tensor = pb.ModelInferRequest.InferInputTensor(
         name="image", datatype="BYTES", shape=[len(files)], contents={"bytes_contents": files}
     )
-    return service_pb2.ModelInferRequest(model_name="fake", inputs=[tensor], **others)
+    return pb.ModelInferRequest(model_name="fake", inputs=[tensor], **others)
 
 
 @asynccontextmanager
-async def calls(served: Served, tracer: Tracer | None = None) -> AsyncIterator[Any]:
+async def calls(served: Served) -> AsyncIterator[Any]:
     """The published stub, of a gRPC server before the same service."""
-    server, port = await listen(served.app.state.service, served.app.state.places, "127.0.0.1", 0, tracer)
+    server, port = await listen(served.app.state.service, served.app.state.places, "127.0.0.1", 0)
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
+            yield GRPCInferenceServiceStub(channel)
             served.detector.let_go()
     finally:
         await server.stop(None)
@@ -57,10 +60,10 @@ async def test_contents_in_the_tensor_are_read_too(served: Served) -> None:
         answer = await stub.ModelInfer(request(PNG, id="7"))
         assert (answer.id, answer.model_name, answer.model_version) == ("7", "fake", "1")
         assert np.frombuffer(answer.raw_output_contents[1], np.int64).tolist() == [1, 2]
-        tensor = service_pb2.ModelInferRequest.InferInputTensor(
+        tensor = pb.ModelInferRequest.InferInputTensor(
             name="images", datatype="UINT8", shape=[1, 2, 2, 3], contents={"uint_contents": range(12)}
         )
-        await stub.ModelInfer(service_pb2.ModelInferRequest(model_name="fake", inputs=[tensor]))
+        await stub.ModelInfer(pb.ModelInferRequest(model_name="fake", inputs=[tensor]))
         assert served.detector.rows[-1] == bytes(range(6))
 
 
@@ -70,7 +73,7 @@ async def test_calls_are_counted_and_logged(served: Served, caplog: pytest.LogCa
             call = stub.ModelInfer(request(PNG), metadata=(("x-request-id", "mine"),))
             await call
             assert ("x-request-id", "mine") in tuple(await call.trailing_metadata())
-            await stub.ServerReady(service_pb2.ServerReadyRequest())
+            await stub.ServerReady(pb.ServerReadyRequest())
         assert await served.metric("rcnn_requests_total", route=ROUTE, status="200") == 1
         assert await served.metric("rcnn_request_duration_seconds_count", route=ROUTE) == 1
         [line] = [record for record in caplog.records if record.name == "app.access"]
@@ -78,7 +81,7 @@ async def test_calls_are_counted_and_logged(served: Served, caplog: pytest.LogCa
 
 
 WRONG: dict[str, Any] = {
-    "no input": service_pb2.ModelInferRequest(model_name="fake"),
+    "no input": pb.ModelInferRequest(model_name="fake"),
     "raw contents for nothing": request(PNG, raw_input_contents=[b"", b""]),
     "an element that does not end": request(PNG, raw_input_contents=[b"\x09\x00\x00\x00x"]),
     "an unknown parameter": request(PNG, parameters={"x": {"int64_param": 1}}),
@@ -86,10 +89,10 @@ WRONG: dict[str, Any] = {
     "classification": request(
         PNG, outputs=[{"name": "scores", "parameters": {"classification": {"int64_param": 1}}}]
     ),
-    "a negative shape": service_pb2.ModelInferRequest(
+    "a negative shape": pb.ModelInferRequest(
         model_name="fake", inputs=[{"name": "image", "datatype": "BYTES", "shape": [-1, -1]}]
     ),
-    "shared memory": service_pb2.ModelInferRequest(
+    "shared memory": pb.ModelInferRequest(
         model_name="fake",
         inputs=[
             {
@@ -119,11 +122,11 @@ async def test_keys_are_asked_for(serve: Serve) -> None:
         for metadata in ((), (("authorization", "Bearer a"),), (("authorization", "Basic alpha"),)):
             error = await refusal(stub.ModelInfer(request(PNG), metadata=metadata))
             assert error.code() is grpc.StatusCode.UNAUTHENTICATED
-        refused = stub.ModelMetadata(service_pb2.ModelMetadataRequest(name="fake"))
+        refused = stub.ModelMetadata(pb.ModelMetadataRequest(name="fake"))
         assert (await refusal(refused)).code() is grpc.StatusCode.UNAUTHENTICATED
         for metadata in ((("authorization", "Bearer beta"),), (("x-api-key", "alpha"),)):
             await stub.ModelInfer(request(PNG), metadata=metadata)
-        assert (await stub.ServerReady(service_pb2.ServerReadyRequest())).ready
+        assert (await stub.ServerReady(pb.ServerReadyRequest())).ready
 
 
 async def test_before_the_model_is_ready_calls_are_told_to_come_back(serve: Serve) -> None:
@@ -133,15 +136,15 @@ async def test_before_the_model_is_ready_calls_are_told_to_come_back(serve: Serv
         error = await refusal(stub.ModelInfer(request(PNG)))
         assert error.code() is grpc.StatusCode.UNAVAILABLE
         assert int(dict(tuple(error.trailing_metadata()))["retry-after"]) >= 1
-        assert (await refusal(stub.ModelMetadata(service_pb2.ModelMetadataRequest(name="fake")))).code() is (
+        assert (await refusal(stub.ModelMetadata(pb.ModelMetadataRequest(name="fake")))).code() is (
             grpc.StatusCode.UNAVAILABLE
         )
-        assert not (await stub.ModelReady(service_pb2.ModelReadyRequest(name="fake"))).ready
-        assert not (await stub.ServerReady(service_pb2.ServerReadyRequest())).ready
-        assert (await stub.ServerLive(service_pb2.ServerLiveRequest())).live
+        assert not (await stub.ModelReady(pb.ModelReadyRequest(name="fake"))).ready
+        assert not (await stub.ServerReady(pb.ServerReadyRequest())).ready
+        assert (await stub.ServerLive(pb.ServerLiveRequest())).live
         detector.warm.set()
         await served.ready()
-        assert (await stub.ModelReady(service_pb2.ModelReadyRequest(name="fake"))).ready
+        assert (await stub.ModelReady(pb.ModelReadyRequest(name="fake"))).ready
 
 
 async def test_a_full_service_refuses(serve: Serve) -> None:
@@ -296,7 +299,7 @@ def test_the_program_finishes_calls_before_it_stops(start: Any) -> None:
     program: Program = start("--seconds", "1", grpc_port=str(port))
     program.logged("ready")
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        stub = GRPCInferenceServiceStub(channel)
         accepted = stub.ModelInfer.future(request(PNG))
         deadline = time.monotonic() + 20
         while "rcnn_in_flight 1.0" not in program.client.get("/metrics").text:
@@ -322,38 +325,58 @@ async def test_the_app_listens_where_the_settings_say(serve: Serve) -> None:
     port = free_port()
     app = create_app(Settings(grpc_port=port), FakeDetector())
     async with app.router.lifespan_context(app), grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
-        live = await asyncio.wait_for(stub.ServerLive(service_pb2.ServerLiveRequest()), 20)
+        stub = GRPCInferenceServiceStub(channel)
+        live = await asyncio.wait_for(stub.ServerLive(pb.ServerLiveRequest()), 20)
         assert live.live
 
 
 # the messages
 
 
+# Prints tritonclient's own descriptors. In a process of their own: one process holds each name only once.
+PUBLISHED = """
+import base64
+from tritonclient.grpc import model_config_pb2, service_pb2
+for module in (service_pb2, model_config_pb2):
+    print(base64.b64encode(module.DESCRIPTOR.serialized_pb).decode())
+"""
+
+
+def fields_of(message: DescriptorProto, inside: str = "") -> Iterator[tuple[str, FieldDescriptorProto]]:
+    """Every field of a message and of those inside it, by its full name."""
+    name = f"{inside}{message.name}."
+    yield from ((name + field.name, field) for field in message.field)
+    for nested in message.nested_type:
+        yield from fields_of(nested, name)
+
+
 def test_the_messages_are_those_of_the_published_protocol() -> None:
-    """Every field of ours has the number, type and label that tritonclient's own descriptors give it."""
-    nested = [
-        getattr(service_pb2, f"Model{name}") for name in ("InferRequest", "InferResponse", "MetadataResponse")
-    ]
-    nested.append(service_pb2.RepositoryIndexResponse)
-    published = {
-        **service_pb2.DESCRIPTOR.message_types_by_name,
-        **model_config_pb2.DESCRIPTOR.message_types_by_name,
-        **{name: one for kind in nested for name, one in kind.DESCRIPTOR.nested_types_by_name.items()},
+    """Every field, method and enum value of ours is in tritonclient's own descriptors."""
+    done = subprocess.run([sys.executable, "-c", PUBLISHED], capture_output=True, timeout=60, check=True)
+    files = [FileDescriptorProto.FromString(b64decode(line)) for line in done.stdout.split()]
+    theirs = dict(found for file in files for message in file.message_type for found in fields_of(message))
+    types = {value.name: value.number for file in files for one in file.enum_type for value in one.value}
+    ours = FileDescriptorProto.FromString(pb.DESCRIPTOR.serialized_pb)
+    checked = [found for message in ours.message_type for found in fields_of(message)]
+    assert len(checked) > 60
+    for name, field in checked:
+        published = theirs[name]
+        assert (field.number, field.type, field.label) == (published.number, published.type, published.label)
+        assert field.type_name == published.type_name, name
+        assert field.HasField("oneof_index") == published.HasField("oneof_index"), name
+    assert {value.name: types[value.name] for value in ours.enum_type[0].value} == {
+        value.name: value.number for value in ours.enum_type[0].value
     }
-    fields = 0
-    for name, kind in vars(messages()).items():
-        for ours in kind.DESCRIPTOR.fields:
-            theirs = published[name].fields_by_name[ours.name]
-            fields += 1
-            assert (ours.number, ours.type, ours.is_repeated) == (
-                theirs.number,
-                theirs.type,
-                theirs.is_repeated,
-            ), f"{name}.{ours.name}"
-            if ours.type == FieldDescriptor.TYPE_MESSAGE:
-                assert ours.message_type.name == theirs.message_type.name
-            if ours.type == FieldDescriptor.TYPE_ENUM:
-                values = theirs.enum_type.values_by_name
-                assert all(values[one.name].number == one.number for one in ours.enum_type.values)
-    assert fields > 60
+    methods = {method.name: method for file in files for one in file.service for method in one.method}
+    assert all(methods[method.name] == method for method in ours.service[0].method)
+
+
+def test_the_generated_code_is_that_of_the_proto(tmp_path: Path) -> None:
+    folder = Path(pb.__file__).parent
+    source = folder.relative_to(ROOT) / "grpc_service.proto"
+    outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
+    command = [sys.executable, "-m", "grpc_tools.protoc", f"-I{ROOT}", *outputs, str(source)]
+    subprocess.run(command, cwd=ROOT, check=True, timeout=60)
+    made = {path.name: path.read_text() for path in (tmp_path / source).parent.iterdir()}
+    assert len(made) == 3
+    assert made == {name: (folder / name).read_text() for name in made}, "run `make proto`"
