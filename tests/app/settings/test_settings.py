@@ -14,49 +14,53 @@ from app.settings.environment import REMOVED
 from app.settings.settings import Settings, explain
 from app.settings.table import settings_markdown, settings_table
 
-NAMES = [
-    "MODEL",
-    "MODEL_DIR",
-    "CACHE_DIR",
-    "DEVICE",
-    "ENGINE",
-    "PRECISION",
-    "JPEG",
-    "API_KEYS",
-    "ADMIN_KEYS",
-    "HOST",
-    "PORT",
-    "GRPC_PORT",
-    "MAX_BATCH",
-    "MAX_QUEUE",
-    "MAX_QUEUE_BYTES",
-    "TIMEOUT_MS",
-    "MAX_BODY_BYTES",
-    "MAX_PIXELS",
-    "DECODE_THREADS",
-    "INFERENCE_THREADS",
-    "ALLOWED_ORIGINS",
-    "MAX_STREAMS",
-    "LOG_LEVEL",
-    "LOG_FORMAT",
-    "OTLP_ENDPOINT",
-    "DRAIN_SECONDS",
-    "DEEPSTACK_MAX_PREDICTIONS",
-    "DEEPSTACK_LABEL_MAP",
-    "DEEPSTACK_DROP_LABELS",
-    "DEEPSTACK_UPSCALE",
-    "ROBOFLOW_URLS",
-]
+DEVICES = "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"
+KEYS = "comma-separated keys"
+DEFAULTS = {
+    "MODEL": "auto",
+    "MODEL_DIR": None,
+    "CACHE_DIR": Path.home() / ".cache" / "rcnn-serve",
+    "DEVICE": "auto",
+    "ENGINE": "auto",
+    "PRECISION": "auto",
+    "JPEG": "pillow",
+    "API_KEYS": (),
+    "ADMIN_KEYS": (),
+    "HOST": "127.0.0.1",
+    "PORT": 8000,
+    "GRPC_PORT": 0,
+    "MAX_BATCH": 8,
+    "MAX_QUEUE": 64,
+    "MAX_QUEUE_BYTES": 512 * 2**20,
+    "TIMEOUT_MS": 30_000,
+    "MAX_BODY_BYTES": 20 * 2**20,
+    "MAX_PIXELS": 50_000_000,
+    "DECODE_THREADS": 0,
+    "INFERENCE_THREADS": 0,
+    "ALLOWED_ORIGINS": (),
+    "MAX_STREAMS": 16,
+    "LOG_LEVEL": "info",
+    "LOG_FORMAT": "text",
+    "OTLP_ENDPOINT": None,
+    "DRAIN_SECONDS": 30.0,
+    "DEEPSTACK_MAX_PREDICTIONS": 0,
+    "DEEPSTACK_LABEL_MAP": (),
+    "DEEPSTACK_DROP_LABELS": (),
+    "DEEPSTACK_UPSCALE": True,
+    "ROBOFLOW_URLS": False,
+}
+"""Every setting of the contract in its order, and its default."""
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (*(f"RCNN_{name}" for name in NAMES), "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER"):
+    ours = [f"RCNN_{name}" for name in DEFAULTS]
+    for name in (*ours, "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER"):
         monkeypatch.delenv(name, raising=False)
 
 
 def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
-    """What a user reads who sets these variables."""
+    """The message for a user who sets these variables."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError) as caught:
@@ -65,44 +69,8 @@ def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
 
 
 def test_the_settings_are_those_of_the_contract() -> None:
-    assert [row.name for row in settings_table()] == [f"RCNN_{name}" for name in NAMES]
-
-
-def test_defaults() -> None:
-    settings = Settings()
-    assert settings.model_dump(exclude={"cache_dir"}) == {
-        "model": "auto",
-        "model_dir": None,
-        "device": "auto",
-        "engine": "auto",
-        "precision": "auto",
-        "host": "127.0.0.1",
-        "port": 8000,
-        "jpeg": "pillow",
-        "grpc_port": 0,
-        "max_batch": 8,
-        "max_queue": 64,
-        "max_queue_bytes": 512 * 2**20,
-        "timeout_ms": 30_000,
-        "max_body_bytes": 20 * 2**20,
-        "max_pixels": 50_000_000,
-        "decode_threads": 0,
-        "inference_threads": 0,
-        "api_keys": (),
-        "admin_keys": (),
-        "allowed_origins": (),
-        "max_streams": 16,
-        "log_level": "info",
-        "log_format": "text",
-        "otlp_endpoint": None,
-        "drain_seconds": 30.0,
-        "deepstack_max_predictions": 0,
-        "deepstack_label_map": (),
-        "deepstack_drop_labels": (),
-        "deepstack_upscale": True,
-        "roboflow_urls": False,
-    }
-    assert settings.cache_dir == Path.home() / ".cache" / "rcnn-serve"
+    assert [row.name for row in settings_table()] == [f"RCNN_{name}" for name in DEFAULTS]
+    assert Settings().model_dump() == {name.lower(): default for name, default in DEFAULTS.items()}
 
 
 def test_the_environment_is_read_when_constructed_and_arguments_win(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,11 +93,11 @@ def test_settings_are_frozen() -> None:
         ("RCNN_MODEL_DIR", "", ""),
         ("RCNN_DEVICE", "cuda:1", ""),
         ("RCNN_DEVICE", "cuda:0,cuda:1,cpu", ""),
-        ("RCNN_DEVICE", "auto,cpu", "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"),
-        ("RCNN_DEVICE", "cpu,", "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"),
-        ("RCNN_DEVICE", ",".join(["cpu"] * 17), "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"),
-        ("RCNN_DEVICE", "gpu", "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"),
-        ("RCNN_DEVICE", "cuda:1\n", "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"),
+        ("RCNN_DEVICE", "auto,cpu", DEVICES),
+        ("RCNN_DEVICE", "cpu,", DEVICES),
+        ("RCNN_DEVICE", ",".join(["cpu"] * 17), DEVICES),
+        ("RCNN_DEVICE", "gpu", DEVICES),
+        ("RCNN_DEVICE", "cuda:1\n", DEVICES),
         ("RCNN_ENGINE", "tensorrt", "auto, torch, openvino"),
         ("RCNN_PRECISION", "fp64", "auto, fp32, fp16, bf16, int8"),
         ("RCNN_PORT", "65535", ""),
@@ -154,11 +122,11 @@ def test_settings_are_frozen() -> None:
         ("RCNN_ROBOFLOW_URLS", "true", ""),
         ("RCNN_ROBOFLOW_URLS", "2", "true, false"),
         ("RCNN_API_KEYS", "one,two", ""),
-        ("RCNN_API_KEYS", "", "comma-separated keys"),
-        ("RCNN_API_KEYS", "one,,two", "comma-separated keys"),
-        ("RCNN_API_KEYS", "one, ", "comma-separated keys"),
-        ("RCNN_API_KEYS", "two words", "comma-separated keys"),
-        ("RCNN_API_KEYS", "schlüssel", "comma-separated keys"),
+        ("RCNN_API_KEYS", "", KEYS),
+        ("RCNN_API_KEYS", "one,,two", KEYS),
+        ("RCNN_API_KEYS", "one, ", KEYS),
+        ("RCNN_API_KEYS", "two words", KEYS),
+        ("RCNN_API_KEYS", "schlüssel", KEYS),
     ],
 )
 def test_a_value_out_of_bounds_is_refused_with_what_is_allowed(
@@ -173,13 +141,13 @@ def test_a_value_out_of_bounds_is_refused_with_what_is_allowed(
     assert text.endswith(f"(allowed: {allowed})")
 
 
-def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(refusal(monkeypatch, RCNN_PORT="x", RCNN_MAX_BATCH="0").splitlines()) == 2
 
 
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = Settings()
-    for name in NAMES:
+    for name in DEFAULTS:
         if name != "API_KEYS":
             monkeypatch.setenv(f"RCNN_{name}", "")
     assert Settings() == defaults
