@@ -275,7 +275,7 @@ def free_port() -> int:
 
 def test_the_program_finishes_calls_before_it_stops(start: Any) -> None:
     port = free_port()
-    program: Program = start("--seconds", "1", grpc_port=str(port))
+    program: Program = start("--seconds", "3", grpc_port=str(port))
     program.logged("ready")
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         stub = GRPCInferenceServiceStub(channel)

@@ -69,6 +69,7 @@ class Http:
 
     def described(self) -> tuple[str, list[str], list[str], int]:
         server, model = self.client.get_server_metadata(), self.client.get_model_metadata("fake")
+        assert "binary_tensor_data" in server["extensions"]
         names = [[one["name"] for one in model[key]] for key in ("inputs", "outputs")]
         return server["name"], *names, self.client.get_model_config("fake")["max_batch_size"]
 
