@@ -27,7 +27,7 @@ NANOSECONDS = 1_000_000_000
 def begin(name: str, headers: Mapping[str, str]) -> Span | None:
     """The span of a request; it continues the trace that the headers name, if they name a valid one."""
     provider = trace.get_tracer_provider()
-    if isinstance(provider, trace.ProxyTracerProvider):  # nobody has set OpenTelemetry up
+    if isinstance(provider, trace.ProxyTracerProvider):  # OpenTelemetry is not set up
         return None
     from opentelemetry.propagate import extract  # reads OTEL_PROPAGATORS when it is imported
 

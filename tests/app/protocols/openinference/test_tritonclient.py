@@ -55,9 +55,9 @@ class Http:
         name, datatype = ("images", "UINT8") if pixels else ("image", "BYTES")
         tensor = tritonclient.http.InferInput(name, list(images.shape), datatype)
         tensor.set_data_from_numpy(images, binary_data=binary)
-        wanted = [tritonclient.http.InferRequestedOutput(one, binary) for one in outputs or OUTPUTS]
+        requested = [tritonclient.http.InferRequestedOutput(one, binary) for one in outputs or OUTPUTS]
         try:
-            result = self.client.infer(model, [tensor], outputs=wanted, **options)
+            result = self.client.infer(model, [tensor], outputs=requested, **options)
         except InferenceServerException as error:
             raise Refused(error.status()) from error
         return {name: result.as_numpy(name) for name in OUTPUTS}
