@@ -102,12 +102,11 @@ class ModelRegistry:
         def observe(stage: str, seconds: float) -> None:
             stages[stage] += seconds
             self._metrics.stage_duration.labels(stage=stage).observe(seconds)
-            if batch is not None:
-                batch.stage(stage, seconds)
+            tracing.stage(batch, stage, seconds)
 
         with tracing.batch([job.span for job in jobs]) as batch:
             if batch is not None:
-                batch.describe(_attributes(jobs))
+                batch.set_attributes(_attributes(jobs))
             results = jobs[0].model.detectors[device].detect(jobs, observe)
         self._metrics.padding_ratio.observe(_padding_ratio([job.canvas for job in jobs]))
         return [InferenceResult(detections, stages["postprocess"], batch) for detections in results]

@@ -71,7 +71,7 @@ class Pipeline:
         self, canvas: Canvas, options: Options, plan: Plan, request: RequestHandle
     ) -> Completed[InferenceResult]:
         """Run one canvas through the batcher."""
-        job = Job(canvas, options, plan.model, tracing.current.get())
+        job = Job(canvas, options, plan.model, tracing.current())
         try:
             with tracing.span("queue") as span:
                 completed = await self._batcher.submit(job, job.key, plan.deadline, request)
@@ -138,5 +138,5 @@ def timings_of(prepared: PreparedImage, completed: Completed[InferenceResult], p
 def _end_queue_span(span: tracing.Span, completed: Completed[InferenceResult]) -> None:
     """End the span where the batch began, and link the batch's span, which belongs to another trace."""
     if completed.result.batch is not None:
-        span.link(completed.result.batch)
-    span.end(seconds=completed.queued)
+        span.add_link(completed.result.batch.get_span_context())
+    tracing.end(span, seconds_ago=completed.ran)

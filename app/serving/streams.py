@@ -32,6 +32,7 @@ T = TypeVar("T")
 FATAL = (Draining, Failing, Loading)
 """Errors that every later frame of the stream would meet too."""
 
+MAX_FRAMES = 1000  # of one body: a stream holds its slot, and a video of 20 MB can have 100,000 frames
 RETRY_SECONDS = 5.0  # after which a slot may be free: the length of a stream is unknown
 logger = logging.getLogger(__name__)
 

@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from app.settings.settings import PREFIX, Settings, allowed_values
+from app.settings.environment import PREFIX
+from app.settings.settings import Settings, allowed_values
 
 
 @dataclass(frozen=True)

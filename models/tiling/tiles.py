@@ -23,7 +23,7 @@ from models.options import Options
 SMALLEST_SIDE, LARGEST_SIDE = 64, 8192  # of a tile, px
 LARGEST_OVERLAP = 0.5
 OVERLAP = 0.2
-MOST_TILES = 64
+MOST_TILES = 64  # of an image: each takes a slot of the queue and the time of an image
 MOST_DETECTIONS = 1000  # of a tile: the request's own limit applies to the merged answer
 MOST_MERGED = 5000  # boxes, the best ones: bounds the time of the merge for any thresholds
 TOO_SMALL = 0.5  # canvas px per image px below which `auto` tiles: 32 px become 16, half the smallest anchor

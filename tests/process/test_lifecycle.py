@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import platform
 import re
 import signal
 import socket
@@ -10,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
@@ -105,24 +103,6 @@ def test_many_clients_are_served_at_once(program: Program) -> None:
 
     with ThreadPoolExecutor(24) as pool:
         assert sorted(pool.map(at_once, range(24))) == [50 + index for index in range(24)]
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives threads heaps of their own")
-def test_the_threads_share_one_heap(program: Program) -> None:
-    with ThreadPoolExecutor(4) as pool:
-        assert {answer.status_code for answer in pool.map(detect, [program] * 8)} == {200}
-    maps = Path(f"/proc/{program.process.pid}/maps").read_text()
-    assert heaps_of_threads(maps) == 0
-
-
-def heaps_of_threads(maps: str) -> int:
-    """Number of thread heaps in a memory map: 64 MB each and aligned to it, in use up to some address."""
-    matches = [re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) 0+ 00:00 0\s*$", line) for line in maps.splitlines()]
-    spans = [(int(one[1], 16), int(one[2], 16), one[3]) for one in matches if one]
-    return sum(
-        start % 2**26 == 0 and access == "rw-p" and (end, start + 2**26, "---p") in spans
-        for start, end, access in spans
-    )
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])

@@ -12,14 +12,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import grpc
 import httpx
-import numpy as np
 import pytest
-import tritonclient.grpc
 import tritonclient.http
 from tritonclient.utils import InferenceServerException
 
-from tests.support.fakes import picture
+from app.protocols.openinference.grpc.proto import grpc_service_pb2 as pb
+from app.protocols.openinference.grpc.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.support.process import Program
 from tests.support.served import ROOT
 
@@ -159,21 +159,18 @@ def test_tritonclient_over_http(server: tuple[Program, int]) -> None:
             client.load_model("fake", headers=chief, config="{}")
 
 
-def test_tritonclient_over_grpc(server: tuple[Program, int]) -> None:
+def test_loads_over_grpc(server: tuple[Program, int]) -> None:
     _, port = server
-    guest, chief = {"x-api-key": "guest"}, {"x-api-key": "chief"}
-    with tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{port}") as client:
-        client.load_model("fake", headers=chief)
-        index = client.get_model_repository_index(headers=guest)
+    guest, chief = (("x-api-key", "guest"),), (("x-api-key", "chief"),)
+    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+        stub = GRPCInferenceServiceStub(channel)
+        stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name="fake"), metadata=chief)
+        index = stub.RepositoryIndex(pb.RepositoryIndexRequest(), metadata=guest)
         rows = {row.name: (row.version, row.state) for row in index.models}
         assert (rows["fake"], rows["shapes"]) == (("1", "READY"), ("", "UNAVAILABLE"))
-        client.unload_model("shapes", headers=chief)
-        with pytest.raises(InferenceServerException, match="FAILED_PRECONDITION"):
-            client.unload_model("fake", headers=chief)
-        with pytest.raises(InferenceServerException, match="UNAUTHENTICATED"):
-            client.load_model("fake", headers=guest)
-        with pytest.raises(InferenceServerException, match="NOT_FOUND"):
-            client.load_model("../fake", headers=chief)
-        tensor = tritonclient.grpc.InferInput("image", [1], "BYTES")
-        tensor.set_data_from_numpy(np.array([picture()], object))
-        assert client.infer("fake", [tensor], headers=guest).get_response().model_version == "1"
+        stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="shapes"), metadata=chief)
+        with pytest.raises(grpc.RpcError, match="FAILED_PRECONDITION"):
+            stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="fake"), metadata=chief)
+        for name, key, status in (("fake", guest, "UNAUTHENTICATED"), ("../fake", chief, "NOT_FOUND")):
+            with pytest.raises(grpc.RpcError, match=status):
+                stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=name), metadata=key)

@@ -62,7 +62,7 @@ def load_model(settings: Settings, tile: Tile = None) -> Source:
     def ask(files: Sequence[Path], options: Options) -> Iterator[ImageDetections]:
         if tile is None:
             return detect_files(detector, files, options, limits, batch)
-        return detect_files_in_tiles(detector, files, options, limits, tiling_of(tile, settings.max_tiles))
+        return detect_files_in_tiles(detector, files, options, limits, tiling_of(tile))
 
     return Source(describe(detector), ask)
 

@@ -165,15 +165,15 @@ def test_a_broken_video_loses_no_other(detect: Detect, tmp_path: Path) -> None:
 
 
 def test_a_service_is_asked_for_tiles(start: Any, tmp_path: Path) -> None:
-    program = start(max_tiles="10")
+    program = start()
     program.logged("ready")
     detect = Detect(program)
-    for name, size in (("large", (200, 200)), ("middle", (120, 100)), ("small", (64, 48))):
+    for name, size in (("large", (600, 600)), ("middle", (120, 100)), ("small", (64, 48))):
         (tmp_path / f"{name}.png").write_bytes(picture(*size))
     ran = detect(tmp_path, "--json", "--tile", 64)
     large, middle, small = ran.lines
     assert (ran.code, large["error"]["code"]) == (1, "invalid_parameter")
-    assert "at most 10 may" in large["error"]["detail"]
+    assert "at most 64 may" in large["error"]["detail"]
     assert len(middle["boxes"]) > len(small["boxes"]) == 2
     [overlapping] = detect(tmp_path / "middle.png", "--json", "--tile", 64, "--tile-overlap", 0.5).lines
     assert len(overlapping["boxes"]) > len(middle["boxes"])

@@ -118,18 +118,18 @@ async def test_the_other_routes_with_these_options_tile_too(serve: Serve) -> Non
 
 async def test_too_many_tiles_are_refused_with_what_to_do(serve: Serve) -> None:
     image = draw((900, 700), [Shape((10, 10, 20, 20))])
-    async with serve(PixelDetector(), max_tiles=12) as served:
+    async with serve(PixelDetector()) as served:
         refused = await detect(served, image, "tile=64")
         assert (refused.status_code, refused.json()["code"]) == (422, "invalid_parameter")
         text = refused.json()["detail"]
-        assert "at most 12 may" in text
+        assert "at most 64 may" in text
         assert served.detector.batches == []
         side = int(re.search(r"side of (\d+)", text)[1])  # type: ignore[index]  # it is there
         assert (await detect(served, image, f"tile={side}")).status_code == 200
-        assert len(served.detector.reached) <= 13
+        assert len(served.detector.reached) <= 65
         assert (await detect(served, image, f"tile={side - 1}")).status_code == 422
         assert boxes(await answer(served, image, "tile=auto")) == []  # larger tiles, which see less
-        assert len(served.detector.reached) <= 2 * 13
+        assert len(served.detector.reached) <= 2 * 65
 
 
 @pytest.mark.parametrize(
