@@ -19,7 +19,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile
 SLOW := gpu or ray or slow or network or process or browser or bench
 SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
 
-.PHONY: help install serve check format test test-fast coverage test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model doc-tables cuda clean
+.PHONY: help install serve check format proto test test-fast coverage test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model doc-tables cuda clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -45,6 +45,9 @@ check: install ## ruff and mypy --strict
 format: install ## let ruff lay out the code and repair what it can
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
+
+proto: install ## generate the code of the gRPC protocol again from its .proto
+	@$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. app/protocols/openinference/grpc/proto/grpc_service.proto
 
 test: install ## every test that needs neither a GPU nor Ray; T=tests/app/batching runs one room or file
 	@$(PYTEST) $(if $(T),$(T),$(PARALLEL)) $(PYTEST_FLAGS)

@@ -1,25 +1,25 @@
-"""Every way a request can fail. An error is a class: status, code, title; one handler makes it a problem.
+"""Every way a request can fail. An error is a class with a status, a code and a title.
 
 ServiceError
-├── InvalidImage          400 invalid_image           the bytes are no picture that we read
+├── InvalidImage          400 invalid_image           the bytes are no image that can be read
 ├── Unauthorized          401 unauthorized            no key, or a wrong one (+ WWW-Authenticate)
 ├── ForeignOrigin         403 foreign_origin          a page of another site opens a web socket
 ├── Forbidden             403 forbidden               loading models is off
 ├── NotFound              404 not_found               no such path
 ├── MethodNotAllowed      405 method_not_allowed      the path exists, the method does not
-├── Conflict              409 conflict                not as things are: another load runs, the only model
+├── Conflict              409 conflict                another load runs, or it is the only model
 ├── BodyTooLarge          413 body_too_large          more bytes than RCNN_MAX_BODY_BYTES
 ├── ImageTooLarge         413 image_too_large         more pixels than RCNN_MAX_PIXELS
-├── UnsupportedMediaType  415 unsupported_media_type  a Content-Type that we do not take
+├── UnsupportedMediaType  415 unsupported_media_type  a Content-Type that is not accepted
 ├── InvalidParameter      422 invalid_parameter       an option that is unknown, malformed or out of range
 ├── LoadFailed            422 load_failed             a model could not be loaded; the other one still serves
-├── Internal              500 internal                our fault; the reason is in the log alone
-├── DeadlineExceeded      504 deadline_exceeded       the request's own time ran out
+├── Internal              500 internal                a bug; the reason is only in the log
+├── DeadlineExceeded      504 deadline_exceeded       the request's deadline passed
 └── Retryable             the same request may succeed later (+ Retry-After)
-    ├── Overloaded        429 overloaded              full, or too slow for this request's deadline
+    ├── Overloaded        429 overloaded              full, or too slow for the request's deadline
     ├── Loading           503 loading                 the model is not ready yet
     ├── Draining          503 draining                the service is stopping
-    └── Failing           503 failing                 the model did not load, or its loop has died
+    └── Failing           503 failing                 the model did not load, or no device works
 """
 
 import math
@@ -31,25 +31,25 @@ from models.images import decoder
 
 
 class ServiceError(Exception):
-    """A failure that the client is told about; `detail` is written for the client's eyes."""
+    """A failure that is reported to the client; `detail` is written for the client."""
 
     status: ClassVar[int]
     code: ClassVar[str]
     title: ClassVar[str]
 
     def __init__(self, detail: str, retry_after: float | None = None) -> None:
-        """`retry_after`: seconds after which the same request is worth sending again, when it is known."""
+        """`retry_after`: seconds after which the same request may succeed, if known."""
         super().__init__(detail)
         self.detail = detail
         self.retry_after = retry_after
 
     def headers(self) -> dict[str, str]:
-        """The response headers that belong to this error."""
+        """The response headers of this error."""
         return {}
 
 
 class InvalidImage(ServiceError):
-    """The body is not an image, is damaged, or is of a format that is not read."""
+    """The body is not an image, is damaged, or has a format that is not supported."""
 
     status, code, title = 400, "invalid_image", "The image cannot be read"
 
@@ -60,18 +60,18 @@ class Unauthorized(ServiceError):
     status, code, title = 401, "unauthorized", "A valid API key is required"
 
     def headers(self) -> dict[str, str]:
-        """The scheme to answer with, as RFC 9110 §11.6.1 demands of every 401."""
+        """The authentication scheme, as RFC 9110 §11.6.1 requires of every 401."""
         return {"WWW-Authenticate": "Bearer"}
 
 
 class ForeignOrigin(ServiceError):
-    """A web socket is opened by a page of another site that RCNN_ALLOWED_ORIGINS does not name."""
+    """A page of another site, not in RCNN_ALLOWED_ORIGINS, opens a web socket."""
 
     status, code, title = 403, "foreign_origin", "Pages of this origin may not open web sockets here"
 
 
 class Forbidden(ServiceError):
-    """Loading models is off, as RCNN_ADMIN_KEYS is not set."""
+    """Loading models is off, because RCNN_ADMIN_KEYS is not set."""
 
     status, code, title = 403, "forbidden", "Not allowed here"
 
@@ -83,31 +83,31 @@ class NotFound(ServiceError):
 
 
 class MethodNotAllowed(ServiceError):
-    """The resource exists but does not take this method; the router adds Allow."""
+    """The resource does not support this method; the header Allow lists those it does."""
 
     status, code, title = 405, "method_not_allowed", "Method not allowed"
 
 
 class Conflict(ServiceError):
-    """A model cannot be loaded while another one is, and the only one cannot be unloaded."""
+    """A model cannot be loaded during another load, and the only model cannot be unloaded."""
 
     status, code, title = 409, "conflict", "Not as things are now"
 
 
 class BodyTooLarge(ServiceError):
-    """The request body has more bytes than the service reads."""
+    """The request body is larger than the limit."""
 
     status, code, title = 413, "body_too_large", "The request body is too large"
 
 
 class ImageTooLarge(ServiceError):
-    """The image has more pixels than the service decodes."""
+    """The image has more pixels than the limit."""
 
     status, code, title = 413, "image_too_large", "The image has too many pixels"
 
 
 class UnsupportedMediaType(ServiceError):
-    """The Content-Type is none of those accepted."""
+    """The Content-Type is not accepted."""
 
     status, code, title = 415, "unsupported_media_type", "Unsupported media type"
 
@@ -119,54 +119,54 @@ class InvalidParameter(ServiceError):
 
 
 class LoadFailed(ServiceError):
-    """A model could not be loaded; the one before still serves."""
+    """A model could not be loaded; the previous one still serves."""
 
     status, code, title = 422, "load_failed", "The model could not be loaded"
 
 
 class Internal(ServiceError):
-    """A fault of the service; the client learns the request id, the log learns the rest."""
+    """A bug in the service; the response has the request id, the log has the reason."""
 
     status, code, title = 500, "internal", "Internal error"
 
 
 class DeadlineExceeded(ServiceError):
-    """The request's time ran out before its answer was ready."""
+    """The request's deadline passed before its response was ready."""
 
     status, code, title = 504, "deadline_exceeded", "Deadline exceeded"
 
 
-RETRY_SECONDS = 2.0  # when to ask again for a service that is loading, draining or failing
+RETRY_SECONDS = 2.0  # Retry-After of a service that is loading, draining or failing
 
 
 class Retryable(ServiceError):
-    """The same request may succeed later: never raised itself, its children are."""
+    """The same request may succeed later; only its subclasses are raised."""
 
     def headers(self) -> dict[str, str]:
-        """Retry-After in whole seconds, at least 1, so that no client comes back in a tight loop."""
+        """Retry-After in whole seconds, at least 1, so that no client retries in a tight loop."""
         return {"Retry-After": str(max(1, math.ceil(self.retry_after or 1)))}
 
 
 class Overloaded(Retryable):
-    """The queue is full, or so long that this request's deadline would pass, or a higher priority came."""
+    """The queue is full, too long for the request's deadline, or a higher priority came."""
 
     status, code, title = 429, "overloaded", "Too many requests"
 
 
 class Loading(Retryable):
-    """The model is still being loaded or warmed up."""
+    """The model is being loaded or warmed up."""
 
     status, code, title = 503, "loading", "The model is loading"
 
 
 class Draining(Retryable):
-    """The service is stopping: accepted requests are finished, new ones are not taken."""
+    """The service is stopping: it finishes accepted requests and refuses new ones."""
 
     status, code, title = 503, "draining", "The service is stopping"
 
 
 class Failing(Retryable):
-    """The model could not be loaded, or no device works any more."""
+    """The model could not be loaded, or no device works."""
 
     status, code, title = 503, "failing", "The service is failing"
 
@@ -185,30 +185,30 @@ def problem(error: ServiceError, request_id: str) -> dict[str, str | int]:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How errors read in a protocol: `body` makes the JSON document of an error and the request's id."""
+    """How a protocol reports errors: `body` makes the JSON document of an error and the request's id."""
 
     body: Callable[[ServiceError, str], Mapping[str, object]]
     media_type: str = "application/json"
 
 
 PROBLEMS = Dialect(problem, "application/problem+json")
-"""The dialect of every route that is not of another server's protocol: RFC 9457."""
+"""The dialect of all routes but those of other servers' protocols: RFC 9457."""
 
 
 def from_image_error(error: decoder.ImageError) -> ServiceError:
-    """The service's word for a decoder's error; its message is already safe to show to a client."""
-    if isinstance(error, decoder.ImageTooLarge):
+    """The service's error for a decoder's error, whose message is safe to show to a client."""
+    if isinstance(error, decoder.OversizedImage):
         return ImageTooLarge(str(error))
     return InvalidImage(str(error))
 
 
 def error_classes() -> list[type[ServiceError]]:
-    """Every error a client can meet, by status and code."""
+    """Every error that a client can get, by status and code."""
     return sorted(_leaves(ServiceError), key=lambda kind: (kind.status, kind.code))
 
 
 def errors_markdown() -> str:
-    """The README's table of errors: status, code, meaning."""
+    """The documentation's table of errors: status, code, meaning."""
     rows = [f"| {kind.status} | `{kind.code}` | {kind.__doc__} |" for kind in error_classes()]
     return "\n".join(["| Status | Code | Meaning |", "| --- | --- | --- |", *rows]) + "\n"
 

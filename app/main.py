@@ -1,6 +1,7 @@
 """Where the service is put together: the only place that builds objects; at import it does nothing."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
@@ -24,13 +25,13 @@ from app.serving.service import DetectionService
 from app.serving.streams import StreamSlots
 from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.telemetry.tracing import Tracer
 from app.transport import access
 from app.transport.middleware import BodyLimit, RequestContext, error_handlers
 from app.transport.url_images import Fetcher
 
 LAST_SPANS_SECONDS = 3  # for a collector that is slow to take them
 LAST_CALLS_SECONDS = 1  # for answers over gRPC on their way; an idle client is slow to notice the end
+logger = logging.getLogger(__name__)
 DESCRIPTION = "Object detection with Faster R-CNN: an image in, boxes, labels and scores out."
 
 ROUTERS = (
@@ -64,15 +65,14 @@ def create_app(
     settings: Settings | None = None,
     detector: Detector | None = None,
     loader: Callable[[str], Detector] | None = None,
-    tracer: Tracer | None = None,
 ) -> FastAPI:
     """The service as an ASGI application.
 
-    With a `detector` each device has that one, and none is loaded; with a `loader` what it makes of a name. A
-    `tracer` takes the place of the one that the settings ask for.
+    With a `detector` each device has that one, and none is loaded; with a `loader` what it makes of a name.
     """
     settings = settings or Settings()
-    tracer = tracer or _tracer(settings)
+    for warning in settings.warnings:
+        logger.warning("%s", warning)
     metrics = Metrics()
     service = _service(settings, metrics, _model(settings, metrics, detector, loader))
     dialects = base.Dialects(DIALECTS)
@@ -84,11 +84,12 @@ def create_app(
         exception_handlers=error_handlers(metrics, dialects),
         openapi_url=None,  # app/transport/openapi.py serves it and the documentation, without a CDN
         redirect_slashes=False,
+        telemetry={"tracing": False},  # or FastAPI's span of a request would double ours
     )
     app.state.service = service
-    app.state.tracer = tracer
+    app.state.close_tracing = _connect_tracing(settings)
     app.state.fetcher = Fetcher(settings.max_body_bytes)
-    app.state.places = StreamSlots(settings.max_streams, metrics)
+    app.state.stream_slots = StreamSlots(settings.max_streams, metrics)
     app.add_middleware(
         BodyLimit,
         metrics=metrics,
@@ -97,7 +98,7 @@ def create_app(
         dialects=dialects,
     )
     # the last one added is the outermost
-    app.add_middleware(RequestContext, metrics=metrics, dialects=dialects, tracer=tracer)
+    app.add_middleware(RequestContext, metrics=metrics, dialects=dialects)
     _include_routes(app)
     return app
 
@@ -112,17 +113,17 @@ def _include_routes(app: FastAPI) -> None:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: DetectionService = app.state.service
     service.start()
-    calls = await _listen_for_calls(service, app.state.places, app.state.tracer)
+    calls = await _listen_for_calls(service, app.state.stream_slots)
     yield
     await service.close()
     if calls is not None:
         await calls.stop(LAST_CALLS_SECONDS)
-    if app.state.tracer is not None:
-        await asyncio.to_thread(app.state.tracer.close, LAST_SPANS_SECONDS)
+    if app.state.close_tracing is not None:
+        await asyncio.to_thread(app.state.close_tracing, LAST_SPANS_SECONDS)
 
 
-def _tracer(settings: Settings) -> Tracer | None:
-    """What sends traces to the collector that the settings name, if they name one."""
+def _connect_tracing(settings: Settings) -> Callable[[float], None] | None:
+    """Send traces to the collector that the settings name, if they name one; what sends the last ones."""
     if settings.otlp_endpoint is None:
         return None
     from app.telemetry.otlp import connect  # an optional dependency
@@ -130,14 +131,14 @@ def _tracer(settings: Settings) -> Tracer | None:
     return connect(settings.otlp_endpoint)
 
 
-async def _listen_for_calls(service: DetectionService, places: StreamSlots, tracer: Tracer | None) -> Any:
+async def _listen_for_calls(service: DetectionService, slots: StreamSlots) -> Any:
     """The gRPC server, where the settings ask for one; raises OSError where its port is taken."""
     settings = service.settings
     if not settings.grpc_port:
         return None
     from app.protocols.openinference.grpc.server import listen  # an optional dependency
 
-    server, _ = await listen(service, places, settings.host, settings.grpc_port, tracer)
+    server, _ = await listen(service, slots, settings.host, settings.grpc_port)
     return server
 
 
@@ -156,7 +157,7 @@ def _model(
 
 def _service(settings: Settings, metrics: Metrics, model: ModelRegistry) -> DetectionService:
     admission = Admission(settings.max_queue, settings.max_queue_bytes)
-    limits = BatchLimits(settings.max_batch, settings.batch_wait_ms / 1000)
+    limits = BatchLimits(settings.max_batch)
     numbers = range(len(settings.devices))
     devices = [Device(partial(model.run, device=n), partial(model.check, n)) for n in numbers]
     batcher: Batcher[Job, InferenceResult] = Batcher(devices, limits, _events(metrics, admission))
@@ -173,7 +174,7 @@ def _service(settings: Settings, metrics: Metrics, model: ModelRegistry) -> Dete
 
 
 def _count(service: DetectionService, state: str) -> int:
-    return sum(condition.state == state for _, condition in service.devices)
+    return sum(status.state == state for _, status in service.devices)
 
 
 def _events(metrics: Metrics, admission: Admission) -> BatchEvents:

@@ -1,16 +1,14 @@
-"""The process around the app: one socket, one event loop, and an orderly end.
+"""The process around the app: one socket, one event loop, and a graceful shutdown.
 
 A first SIGTERM or SIGINT drains: new work gets 503 while the port still answers, accepted work is finished
 within RCNN_DRAIN_SECONDS, then the server stops. A second one stops at once.
 """
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -26,29 +24,26 @@ from websockets.frames import CloseCode, Frame
 from app.main import create_app
 from app.serving.interfaces import Detector
 from app.serving.service import DetectionService
+from app.settings.environment import tracing_is_installed
 from app.settings.settings import Settings
 from app.telemetry.logs import configure_logging
 
 BACKLOG = 2048  # connections the kernel holds while the loop is busy; clients beyond it retry by themselves
-KEEP_ALIVE_SECONDS = (
-    75  # longer than the 60 s of common load balancers, so that they close first and never race us
-)
-LAST_ANSWERS_SECONDS = 5  # for answers that are still being sent when all work is done
-FRAGMENTS = 4096  # of a message of a web socket: its bytes are bounded, empty fragments have none
+KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of common load balancers, so that they close connections first
+LAST_ANSWERS_SECONDS = 5  # for responses that are still being sent when all work is done
+FRAGMENTS = 4096  # of a web socket's message: its bytes are bounded, but empty fragments have none
 HEAD_SECONDS = 30  # from the first byte of a request to the end of its headers
-M_ARENA_MAX = -8  # of glibc's malloc.h
 HEAD_BYTES = 64 * 1024  # of a request's first line and headers; the parser itself has no bound
 
 logger = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, detector: Detector | None = None) -> int:
-    """Serve until told to stop; 0 when stopped by a signal, 1 when the service could not start.
+    """Serve until a signal; returns the exit code, 0 after a signal, 1 if the service could not start.
 
-    With a `detector` that one is served, else the model that the settings name.
+    `detector` takes the place of the model that the settings name.
     """
     configure_logging(settings.log_level, settings.log_format)
-    _share_one_heap()
     try:
         _check_grpc(settings)
         _check_tracing(settings)
@@ -62,9 +57,9 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     server.reload_at_hangup()
     server.run(sockets=[listener])
     logger.info("stopped")
-    if not service.settled:
-        # A thread is still inside the model: to wait for it may take for ever, and to end the interpreter
-        # under it may crash. Nothing is left to save.
+    if not service.closed_cleanly:
+        # A thread is still inside the model: waiting for it may take forever, and ending the interpreter
+        # under it may crash. There is nothing left to save.
         logging.shutdown()
         os._exit(server.exit_code)
     return server.exit_code
@@ -77,9 +72,9 @@ def _uvicorn(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
         loop="uvloop",
         ws=BoundedWebSocket,
         ws_max_size=settings.max_body_bytes,
-        ws_per_message_deflate=False,  # frames are compressed already, and what inflates can be a bomb
+        ws_per_message_deflate=False,  # images are compressed already, and a message may inflate to GBs
         lifespan="on",
-        log_config=None,  # logs are app/telemetry/logs.py's, the access log is the middleware's
+        log_config=None,  # app/telemetry/logs.py sets up logs, the middleware writes the access log
         access_log=False,
         server_header=False,
         backlog=BACKLOG,
@@ -89,24 +84,24 @@ def _uvicorn(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn with a drain before its shutdown, and with an exit code of ours."""
+    """Uvicorn with a drain before its shutdown, and an exit code."""
 
     def __init__(self, config: uvicorn.Config, service: DetectionService) -> None:
         super().__init__(config)
         self.exit_code = 0
         self._service = service
-        self._told_ready = self._told_draining = self._hung_up = False
+        self._logged_ready = self._logged_draining = self._hung_up = False
 
     def reload_at_hangup(self) -> None:
-        """Let SIGHUP load the serving model again; not where it is ignored, as under nohup."""
+        """Let SIGHUP reload the serving model; not where it is ignored, as under nohup."""
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self._on_hangup)
 
     def _on_hangup(self, sig: int, frame: FrameType | None) -> None:
-        self._hung_up = True  # and no more: a signal comes in the middle of anything
+        self._hung_up = True  # only this: a signal handler runs in the middle of other code
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain at the first signal, stop at once at the second; uvicorn's own raises them once more."""
+        """Drain at the first signal, stop at once at the second."""
         if self._service.state == "draining":
             self.exit_code = 1
             self.force_exit = self.should_exit = True
@@ -120,12 +115,12 @@ class Server(uvicorn.Server):
             return await self._drained()
         if self._hung_up:
             self._hung_up = False
-            self._service.reload()
+            self._service.reload_model()
         if self._service.failed_to_load:
             self.exit_code = 1
             return True
-        if self._service.ready_at is not None and not self._told_ready:
-            self._told_ready = True
+        if self._service.ready_at is not None and not self._logged_ready:
+            self._logged_ready = True
             age = _process_age() - (time.monotonic() - self._service.ready_at)
             logger.info(
                 "ready %.1f s after the start of the process: %s", age, self._service.ready_model().summary()
@@ -134,8 +129,8 @@ class Server(uvicorn.Server):
 
     async def _drained(self) -> bool:
         left = self._service.drain_seconds_left
-        if not self._told_draining:
-            self._told_draining = True
+        if not self._logged_draining:
+            self._logged_draining = True
             logger.info("stopping: new requests are refused, accepted ones have %.1f s to finish", left)
         if not self._service.idle and left > 0:
             return False
@@ -144,13 +139,13 @@ class Server(uvicorn.Server):
 
 
 class BoundedHttp(HttpToolsProtocol):
-    """Uvicorn's protocol with bounds on the head of a request, in bytes and in time; bodies have theirs."""
+    """Uvicorn's protocol with bounds on the head of a request, in bytes and in time."""
 
     _head_bytes = 0
     _head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """A client has connected; it may not keep the connection without ever sending a request."""
+        """A client has connected; without a request its connection is closed in time."""
         super().connection_made(transport)
         self._head_begins()
 
@@ -170,7 +165,7 @@ class BoundedHttp(HttpToolsProtocol):
         super().on_headers_complete()
 
     def data_received(self, data: bytes) -> None:
-        """Bytes from the client; those of a head that has no end in sight are counted."""
+        """Bytes from the client; counted until the head ends."""
         super().data_received(data)
         if self._head_timer is None:
             return
@@ -201,18 +196,8 @@ class BoundedWebSocket(WebSocketsSansIOProtocol):
         super().handle_cont(event)
 
 
-def _share_one_heap() -> None:
-    """Let all threads of the process allocate from one heap, as far as they are not started yet.
-
-    glibc gives each a heap of its own, and each keeps what a batch or an image once took there: 30 MB with
-    `shapes`, more with more cores. There are few allocations for the threads to meet in.
-    """
-    if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "mallopt"):  # musl has none
-        libc.mallopt(M_ARENA_MAX, 1)
-
-
 def _check_grpc(settings: Settings) -> None:
-    """Raise OSError where the gRPC port that the settings ask for cannot be had."""
+    """Raise OSError if the gRPC port of the settings is taken or grpcio is not installed."""
     if settings.grpc_port and find_spec("grpc") is None:
         raise OSError("RCNN_GRPC_PORT needs grpcio: pip install 'rcnn-serve[grpc]', or leave it out")
     if settings.grpc_port:
@@ -220,18 +205,11 @@ def _check_grpc(settings: Settings) -> None:
 
 
 def _check_tracing(settings: Settings) -> None:
-    """Raise OSError where the traces that the settings ask for cannot be made."""
-    if settings.otlp_endpoint and not _is_installed("opentelemetry.exporter.otlp.proto.http"):
+    """Raise OSError if the settings name a collector and the extra `tracing` is not installed."""
+    if settings.otlp_endpoint and not tracing_is_installed():
         raise OSError(
             "RCNN_OTLP_ENDPOINT needs OpenTelemetry: pip install 'rcnn-serve[tracing]', or leave it out"
         )
-
-
-def _is_installed(name: str) -> bool:
-    try:
-        return find_spec(name) is not None
-    except ModuleNotFoundError:  # of a package that it would lie in
-        return False
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -253,9 +231,9 @@ def _bind(settings: Settings, port: int, variable: str) -> socket.socket:
 
 
 def _process_age() -> float:
-    """Seconds since this process was started, the interpreter's own start included where the system tells."""
+    """Seconds since this process was started; on Linux the interpreter's own start is included."""
     stat = Path("/proc/self/stat")
     if not stat.exists():
-        return time.process_time()  # no more than a lower bound
+        return time.process_time()  # a lower bound
     started_ticks = int(stat.read_text().rpartition(")")[2].split()[19])
     return time.clock_gettime(time.CLOCK_BOOTTIME) - started_ticks / os.sysconf("SC_CLK_TCK")

@@ -26,14 +26,14 @@ from bench.harness.pictures import QUALITY
 from models.datasets import read_dataset
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, Job, load_detector
-from models.evaluation.answers import FLOOR, MOST_DETECTIONS
 from models.evaluation.coco import GroundTruth, evaluate
 from models.evaluation.labels import LabelMatch, match_labels
+from models.evaluation.predictions import FLOOR, MOST_DETECTIONS
 from models.images.decoder import Limits, decode
 from models.images.jpeg_draft import DRAFT_MARGIN
 from models.options import Options
-from models.quantization.measure import count_twins
-from models.shapes.evaluate import HELD_OUT_SEED
+from models.quantization.measure import count_matches
+from models.shapes.evaluate import HELD_OUT_SEED, scene_truth
 from models.shapes.scenes import LABELS, draw_scene
 
 LIMITS = Limits(max_pixels=200_000_000)
@@ -89,9 +89,7 @@ def scenes(count: int, side: int, noise: float) -> Iterator[Photograph]:
     """The scenes that `shapes` is evaluated on."""
     for index in range(count):
         scene = draw_scene(HELD_OUT_SEED, index)
-        height, width = scene.pixels.shape[:2]
-        truth = GroundTruth(width, height, scene.boxes, scene.labels)
-        yield enlarged(scene.pixels, truth, side, noise, index)
+        yield enlarged(scene.pixels, scene_truth(scene), side, noise, index)
 
 
 def measure(detector: Detector, match: LabelMatch, margin: float, photograph: Photograph) -> Measurement:
@@ -125,7 +123,7 @@ def compare(
     for margin, each in measured.items():
         scores = evaluate([one.truth for one in each], [one.detections for one in each], tuple(labels))
         kept = [_above(one.detections, threshold) for one in each]
-        twins = sum(count_twins(one, other) for one, other in zip(base, kept, strict=True))
+        twins = sum(count_matches(one, other) for one, other in zip(base, kept, strict=True))
         row: dict[str, Any] = {
             "margin": margin,
             "images": len(each),
@@ -168,7 +166,7 @@ def _photographs(arguments: argparse.Namespace) -> tuple[Iterator[Photograph], S
     photographs = (
         enlarged(
             decode(one.path.read_bytes(), LIMITS).pixels,
-            GroundTruth(one.width, one.height, one.boxes, one.labels, one.crowd),
+            GroundTruth.of(one),
             side,
             noise,
             index,

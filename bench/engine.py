@@ -27,7 +27,7 @@ from bench.harness.options import Columns, command_line, print_table, write_json
 from bench.peers.model import Eager, Model, Ours
 from models.detector import Detector
 from models.engines import EngineChoice, build_engine
-from models.engines.choice import BESIDE_OPENVINO
+from models.engines.choice import TORCH_THREADS_BESIDE_OPENVINO
 from models.engines.protocol import Engine
 from models.engines.torch_engine import TorchEngine
 from models.networks import build_network
@@ -143,7 +143,9 @@ def compare(name: str, arguments: argparse.Namespace) -> tuple[dict[str, list[Ba
         model = Ours(detector, TORCHVISION_FLOOR)
         job = model.decode(image)
         engine.get_ready(arguments.batch, job.canvas.key)
-        runners[label] = Runner(model, images, BESIDE_OPENVINO if engine.name == "openvino" else threads)
+        runners[label] = Runner(
+            model, images, TORCH_THREADS_BESIDE_OPENVINO if engine.name == "openvino" else threads
+        )
     variants = {name: runner.measure for name, runner in runners.items()}
     times = interleaved(variants, range(1 + arguments.rounds))
     torch.set_num_threads(threads)

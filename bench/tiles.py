@@ -23,9 +23,9 @@ from bench.harness.measuring import interleaved
 from bench.harness.options import Columns, command_line, print_table, write_json
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, load_detector
-from models.evaluation.answers import FLOOR, MOST_DETECTIONS
 from models.evaluation.coco import GroundTruth, evaluate
 from models.evaluation.curves import overlaps
+from models.evaluation.predictions import FLOOR, MOST_DETECTIONS
 from models.images.decoder import Image
 from models.options import Options
 from models.shapes.scenes import Scene, draw_large_scene

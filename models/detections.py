@@ -1,4 +1,4 @@
-"""What was found in an image: boxes, labels and scores that belong together, and the formats of boxes."""
+"""Detections of an image: boxes, labels and scores; and the box formats."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ BOX_FORMATS: tuple[BoxFormat, ...] = get_args(BoxFormat)
 
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """N >= 0 objects, by score, descending; the arrays are copied and cannot be written to.
+    """N >= 0 objects, by score, descending; the arrays are read-only copies.
 
     boxes float32 (N, 4): x1, y1, x2, y2 in pixels of the image as displayed. labels int64 (N,): label ids.
-    scores float32 (N,). Raises ValueError for any other dtype or shape, or a number that is not finite.
+    scores float32 (N,). Raises ValueError for another dtype or shape, or a number that is not finite.
     """
 
     boxes: npt.NDArray[np.float32]
@@ -39,14 +39,14 @@ class Detections:
 
 
 def _frozen(name: str, array: npt.NDArray[Any], dtype: type, shape: Sequence[int]) -> npt.NDArray[Any]:
-    """A copy that cannot be written to, once it is known to be what it should."""
+    """A read-only copy of the checked array."""
     if array.dtype != dtype or array.shape != shape:
         must_be = f"{np.dtype(dtype)} {shape}"
         raise ValueError(
             f"{name} are {array.dtype} {array.shape}; with {shape[0]} scores they must be {must_be}"
         )
     if not np.isfinite(array).all():
-        raise ValueError(f"{name} hold a number that is not finite; drop such objects before")
+        raise ValueError(f"{name} contain a number that is not finite; drop such objects first")
     copy = array.copy()
     copy.setflags(write=False)
     return copy
@@ -55,9 +55,9 @@ def _frozen(name: str, array: npt.NDArray[Any], dtype: type, shape: Sequence[int
 def convert_boxes(
     boxes: npt.NDArray[np.float32], box_format: BoxFormat, size: tuple[int, int] | None
 ) -> npt.NDArray[np.float32]:
-    """Convert boxes (N, 4) of x1, y1, x2, y2 in pixels; with a size (width, height), fractions of it.
+    """Convert boxes (N, 4) from xyxy pixels; with a `size` (width, height), to fractions of it.
 
-    xywh is the left upper corner and the size, cxcywh the centre and the size.
+    xywh is the upper left corner and the size, cxcywh the centre and the size.
     """
     if box_format not in BOX_FORMATS:
         raise ValueError(f"box format {box_format!r} is unknown; allowed are {', '.join(BOX_FORMATS)}")

@@ -1,4 +1,4 @@
-"""The detector: one batch of canvases through dense part, proposals, RoIAlign, head and postprocess."""
+"""The detector: runs a batch of canvases through dense part, proposals, RoIAlign, head and postprocess."""
 
 import time
 from collections.abc import Sequence
@@ -28,13 +28,15 @@ from models.zoo.loading import load_network
 from models.zoo.quantized import find_quantized
 from models.zoo.version import version_of
 
-WARM_UP_SECONDS = 4.0  # no larger batch is tried past this; a heavy model on a CPU gains nothing from batches
-WARM_UP_RUNS, LONG = 6, 0.5  # runs of each size; no more after so many seconds
+WARM_UP_SECONDS = (
+    4.0  # afterwards no larger batch is tried; a heavy model on a CPU gains nothing from batches
+)
+WARM_UP_RUNS, MAX_RUN_SECONDS = 6, 0.5  # limits of the timed runs of each batch size
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One image ready for the device, and what its request asked for."""
+    """One image's canvas and its request's options."""
 
     canvas: Canvas
     options: Options
@@ -42,7 +44,7 @@ class Job:
 
 @dataclass(frozen=True)
 class DetectorSpec:
-    """What `load_detector` needs to know: the plain values of the settings."""
+    """The arguments of `load_detector`: plain values of the settings."""
 
     model: str
     cache_dir: Path
@@ -50,13 +52,13 @@ class DetectorSpec:
     device: str = "auto"
     engine: str = "auto"
     precision: str = "auto"
-    threads: int = 0  # 0 = one a core
+    threads: int = 0  # 0 = one per core
     jpeg: str = "pillow"  # or nvjpeg
 
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """The RPN's proposals (N, 4) xyxy image px, best first; its anchors (A, 4) xyxy canvas px, by level."""
+    """The RPN's proposals (N, 4) xyxy image px, best first; its anchors (A, 4) xyxy canvas px, per level."""
 
     proposals: Tensor
     anchors: list[Tensor]
@@ -82,7 +84,7 @@ class Detector:
         self.proposal_config = proposal_config(network)
         self._propose = Proposer(self.proposal_config, engine.suppress)
         self._roi_align = roi_align_config(network)
-        self._room = ScratchBuffer()
+        self._scratch = ScratchBuffer()
         self._upload = DeviceUpload(torch.device(engine.device))
         self._coder = network.roi_heads.box_coder
 
@@ -93,7 +95,7 @@ class Detector:
 
     @property
     def device(self) -> str:
-        """Where the arithmetic runs: cpu, cuda:0, …"""
+        """The device: cpu, cuda:0, …"""
         return self._engine.device
 
     @property
@@ -102,11 +104,11 @@ class Detector:
         return self._engine.precision
 
     def prepare(self, image: Image, size: int | None = None) -> Canvas:
-        """The image's canvas; `size` replaces the card's short side, the long one's limit follows."""
+        """The image's canvas; `size` replaces the card's short side and scales the long side's limit."""
         return self._upload.prepare(image, *self.card.canvas_limits(size))
 
     def detect(self, jobs: Sequence[Job], observe: Observe | None = None) -> list[Detections]:
-        """Detections per job, in order; all jobs share one canvas key. MemoryError: the device is full."""
+        """Detections per job, in order; all jobs have one canvas key. Raises MemoryError (device full)."""
         if not jobs:
             return []
         if len({job.canvas.key for job in jobs}) > 1:
@@ -127,24 +129,24 @@ class Detector:
         with stages("proposals"):
             proposals = self._propose(dense, canvas, [job.canvas.content for job in jobs])
         with stages("roi_align"):
-            pooled = roi_align(dense.features, proposals, canvas, self._roi_align, self._room)
+            pooled = roi_align(dense.features, proposals, canvas, self._roi_align, self._scratch)
         with stages("head"):
             logits, deltas = self._engine.head(pooled)
         with stages("postprocess"):
-            found = self._postprocess(jobs, proposals, logits, deltas)
+            detections = self._postprocess(jobs, proposals, logits, deltas)
         stages.finish()
-        return found
+        return detections
 
     @torch.inference_mode()
     def regions(self, job: Job, config: ProposalConfig) -> Regions:
-        """The RPN's answer alone, with the numbers of `config`, which need not be the network's own."""
+        """The RPN's proposals and anchors, with the parameters of `config` instead of the network's own."""
         dense = self._engine.dense(self._stack([job]))
         propose = Proposer(config, self._engine.suppress)
         [boxes] = propose(dense, job.canvas.key, [job.canvas.content])
         return Regions(job.canvas.to_image(boxes), propose.anchors(dense, job.canvas.key))
 
     def _stack(self, jobs: Sequence[Job]) -> Tensor:
-        """Canvases on the device: (B, 3, H, W), channels last in memory as the canvases are."""
+        """The jobs' canvases on the device: (B, 3, H, W), channels last in memory."""
         return self._upload.stack([job.canvas for job in jobs]).permute(0, 3, 1, 2)
 
     def _postprocess(
@@ -161,9 +163,9 @@ class Detector:
         )
 
     def warm_up(self, cap: int) -> int:
-        """Run growing batches: the largest, up to `cap`, that still brings down the time per image by enough.
+        """Time growing batches; returns the largest, up to `cap`, that reduces the time per image by enough.
 
-        The engine is made ready for each of them, then for what else is likely: the sizes between, portraits.
+        Also prepares the engine for the other likely shapes: the sizes between, and portrait canvases.
         """
         job = self._sample_job()
         useful = self._useful_batch(job, cap)
@@ -187,25 +189,25 @@ class Detector:
         return useful_batch(seconds_per_image, cap, lambda: time.perf_counter() < deadline)
 
     def _sample_job(self) -> Job:
-        """A 4:3 picture of noise: it keeps every stage busy, as an empty one would not."""
+        """A 4:3 image of noise, which keeps every stage busy, unlike an empty one."""
         side = self.card.min_size
         noise = np.random.default_rng(0).integers(0, 256, (side, side * 4 // 3, 3), np.uint8)
         options = Options(self.card.score_threshold, self.card.nms_threshold, self.card.max_detections)
         return Job(self.prepare(Image(noise, "PNG")), options)
 
     def _time(self, job: Job, size: int) -> float:
-        """Seconds an image in a batch of that size: the best of a few runs, as none is slow by itself."""
+        """Seconds per image in a batch of that size: the best of a few runs, as noise only adds time."""
         seconds = []
         for _ in range(WARM_UP_RUNS):
             started = time.perf_counter()
             self.detect([job] * size)
             seconds.append(time.perf_counter() - started)
-            if sum(seconds) > LONG:
+            if sum(seconds) > MAX_RUN_SECONDS:
                 break
         return min(seconds) / size
 
     def memory_bytes(self) -> dict[str, int]:
-        """Device memory by kind, in bytes; nothing on the CPU."""
+        """Device memory by kind, in bytes; empty on the CPU."""
         if not self.device.startswith("cuda"):
             return {}
         return {
@@ -215,12 +217,12 @@ class Detector:
 
 
 def load_detector(spec: DetectorSpec) -> Detector:
-    """Find the card, load its weights, put the network on the device; errors say what to do."""
+    """Find the card, load its weights and put the network on the device; errors say what to do."""
     return load_detectors(spec, [spec.device])[0]
 
 
 def load_detectors(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]:
-    """As `load_detector`, one for each of the devices; those of one device share its weights."""
+    """As `load_detector`, one for each device; detectors on the same device share their weights."""
     loaded = load_network(spec.model, spec.model_dir, spec.cache_dir)
     int8 = spec.precision == "int8"
     quantized = find_quantized(loaded.card, loaded.weights, spec.cache_dir) if int8 else None
@@ -245,7 +247,7 @@ def load_detectors(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]
 
 
 def _jpeg(name: str, device: torch.device) -> DecodeJpeg | None:
-    """What decodes JPEGs in Pillow's place, if anything; raises EngineUnavailable."""
+    """The JPEG decoder to use instead of Pillow, None for Pillow; raises EngineUnavailable."""
     if name == "pillow":
         return None
     if device.type != "cuda":

@@ -1,8 +1,8 @@
-"""Imports torchvision without torch's compiler, which nothing here uses while serving.
+"""Process-wide care for torch: a quick import of torchvision, and returning free memory.
 
-`torchvision.ops.roi_align` asks `torch._dynamo` at import whether it may compile, and that brings in the
-tracer, sympy and triton: 1.2 s of the start and 150 MB, for a question that is put on few devices only. Until
-it is put a stand-in answers the import; the compiler loads as ever when it is wanted (`torch.compile` works).
+`torchvision.ops.roi_align` imports `torch._dynamo` to ask whether a device supports compilation. That brings
+in the tracer, sympy and triton: 1.2 s of the start and 150 MB, though serving never compiles. Here a stub
+stands in during the import; the real compiler is imported on first use, so `torch.compile` works.
 """
 
 import ctypes
@@ -16,54 +16,52 @@ from typing import Any
 import torch
 
 COMPILER = "torch._dynamo"
-QUESTIONS = f"{COMPILER}.utils"
+COMPILER_UTILS = f"{COMPILER}.utils"
 
 
 def import_torchvision() -> None:
-    """Import torchvision's detection models; the same as ever where the compiler is there already."""
-    import torch  # noqa: F401 - torch itself must find the real compiler
-
-    with _compiler_put_off():
-        import torchvision.models.detection  # noqa: F401 - what comes with it is the aim
+    """Import torchvision's detection models without the compiler, unless the compiler is imported already."""
+    with _deferred_compiler():
+        import torchvision.models.detection  # noqa: F401 - the import itself is the purpose
 
 
 @contextmanager
-def _compiler_put_off() -> Iterator[None]:
+def _deferred_compiler() -> Iterator[None]:
     if COMPILER in sys.modules:
         yield
         return
-    package, questions = ModuleType(COMPILER), _Questions(QUESTIONS)
+    package, utils = ModuleType(COMPILER), _CompilerUtils(COMPILER_UTILS)
     package.__path__ = []
-    stand_ins = {COMPILER: package, QUESTIONS: questions}
-    sys.modules.update(stand_ins)
+    stubs = {COMPILER: package, COMPILER_UTILS: utils}
+    sys.modules.update(stubs)
     try:
         yield
     finally:
-        _remove(stand_ins)
+        _remove(stubs)
 
 
-def _remove(stand_ins: dict[str, ModuleType]) -> None:
-    for name, module in stand_ins.items():
+def _remove(stubs: dict[str, ModuleType]) -> None:
+    for name, module in stubs.items():
         if sys.modules.get(name) is module:
             del sys.modules[name]
 
 
-class _Questions(ModuleType):
-    """Stands in for `torch._dynamo.utils`; any name but the one known question brings in the real one."""
+class _CompilerUtils(ModuleType):
+    """A stub of `torch._dynamo.utils`; any name but `is_compile_supported` imports the real module."""
 
     @staticmethod
     def is_compile_supported(*arguments: Any) -> Any:
-        return import_module(QUESTIONS).is_compile_supported(*arguments)
+        return import_module(COMPILER_UTILS).is_compile_supported(*arguments)
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
             raise AttributeError(name)
-        _remove({COMPILER: sys.modules[COMPILER], QUESTIONS: self})
-        return getattr(import_module(QUESTIONS), name)
+        _remove({COMPILER: sys.modules[COMPILER], COMPILER_UTILS: self})
+        return getattr(import_module(COMPILER_UTILS), name)
 
 
 def give_memory_back() -> None:
-    """Empty torch's pool on CUDA, and return the free pages of glibc's heap: it keeps them otherwise."""
+    """Empty torch's CUDA cache, and return free pages of glibc's heap, which it would otherwise keep."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # musl has none

@@ -1,12 +1,12 @@
-"""Batches: callers submit an item each, a loop a device groups them, its thread runs them. No torch, no HTTP.
+"""Batches: requests submit an item each, a loop for each device groups them, its thread runs them.
 
-    submit ─► BatchScheduler (priority, key, urgency) ─► loops: a batch whenever a device is free ─► Device
-      ▲                                                                                             │
-      └────────── exactly one outcome each: Answered, or an exception as a value ◄──────────────────┘
+    submit ─► BatchScheduler (priority, key, deadline) ─► loops: a batch whenever a device is free ─► Device
+      ▲                                                                                                │
+      └────────── exactly one outcome each: Completed, or an exception as a value ◄────────────────────┘
 
-A batch is formed when a device is free, of the group that holds the first item of all, never of two groups.
+A batch is formed when a device is free, of the group of the first item in the queue, never of two groups.
 `run` alone is called on other threads; all else is on the event loop, where nothing changes between awaits.
-Outcomes travel as values, not as exceptions in futures: none is lost or logged twice, none can stop a loop.
+Outcomes are values, not exceptions in futures: none is lost or logged twice, none can stop a loop.
 A device that dies or hangs is taken out, and its batch goes back to the queue for another one.
 """
 
@@ -20,31 +20,31 @@ from typing import Generic, TypeVar
 
 from app.batching.device import WORKING, Device, DeviceStatus
 from app.batching.item import HIGHEST, Closed, Completed, Expired, QueueItem, RequestHandle, Shed
-from app.batching.scheduler import LATE, BatchLimits, BatchScheduler
+from app.batching.scheduler import DEADLINE_PASSED, BatchLimits, BatchScheduler
 from app.batching.worker import RunResult
 
 T = TypeVar("T")
 R = TypeVar("R")
 logger = logging.getLogger(__name__)
-HANG_FACTOR = 20  # times the longest batch so far, after which a call hangs
-LAST_DEVICE_HANG_FACTOR = 6  # times that for the last device that works: nobody could take its batch over
+HANG_FACTOR = 20  # times the longest batch so far, after which a call counts as hanging
+LAST_DEVICE_HANG_FACTOR = 6  # times that for the last working device: no other could take over its batch
 
 
 @dataclass(frozen=True)
 class BatchEvents:
-    """What the batcher tells about its work; each is called on the event loop's thread."""
+    """Callbacks on what the batcher does; each is called on the event loop's thread."""
 
-    batch_done: Callable[[int, float], None]  # size and seconds of a batch that gave answers
+    batch_done: Callable[[int, float], None]  # size and seconds of a batch that gave results
     retried: Callable[[str], None]  # a failed batch is run again in parts; the reason: "memory" or "error"
-    cancelled: Callable[[], None]  # a caller went away before its item reached the device
+    cancelled: Callable[[], None]  # a request was cancelled before a device had begun its item
     expired: Callable[[], None]  # a deadline passed, in the queue or on the device
-    # one of this priority left the queue for a higher one
+    # an item of this priority was removed from the queue for a higher one
     shed: Callable[[int], None] = lambda priority: None
-    working: Callable[[int], None] = lambda devices: None  # so many devices work now
+    working: Callable[[int], None] = lambda devices: None  # the number of working devices has changed
 
 
 class Batcher(Generic[T, R]):
-    """Answers items in batches: `submit` from any number of tasks, one call at a time on each device."""
+    """Runs items in batches: `submit` from any number of tasks, one call at a time on each device."""
 
     def __init__(
         self,
@@ -53,40 +53,40 @@ class Batcher(Generic[T, R]):
         events: BatchEvents,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """At least one device; they answer alike, so an item may go to any of them."""
+        """At least one device; all give the same results, so an item may go to any of them."""
         self._devices = devices
         self._hang_seconds = limits.hang_seconds
         self._events = events
         self._clock = clock
-        self._room: BatchScheduler[T, R] = BatchScheduler(limits, clock)
+        self._scheduler: BatchScheduler[T, R] = BatchScheduler(limits, clock)
         self._abandoned = 0
-        self._longest = 0.0
+        self._longest_seconds = 0.0
         self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def depth(self) -> int:
-        """Items that wait; those on a device are not among them."""
-        return len(self._room)
+        """Number of items in the queue; those on a device are not among them."""
+        return len(self._scheduler)
 
     @property
-    def conditions(self) -> list[DeviceStatus]:
-        """How each device fares."""
-        return [device.condition for device in self._devices]
+    def statuses(self) -> list[DeviceStatus]:
+        """The status of each device."""
+        return [device.status for device in self._devices]
 
     @property
     def alive(self) -> bool:
         """Whether a device works: False before `start`, after `close`, and once all are dead or stuck."""
         pairs = zip(self._tasks, self._devices, strict=False)  # no tasks before the start
-        return any(device.works and not task.done() for task, device in pairs)
+        return any(device.is_working and not task.done() for task, device in pairs)
 
     @property
     def max_batch(self) -> int:
         """Most items in a batch now; a batch that does not fit into memory lowers it."""
-        return self._room.max_batch
+        return self._scheduler.max_batch
 
     def set_max_batch(self, max_batch: int) -> None:
         """Set the most items in a batch; at least 1."""
-        self._room.max_batch = max(1, max_batch)
+        self._scheduler.max_batch = max(1, max_batch)
 
     async def start(self) -> None:
         """Start the threads and the loops, once."""
@@ -99,40 +99,52 @@ class Batcher(Generic[T, R]):
             self._tasks.append(task)
 
     async def submit(
-        self, item: T, key: Hashable, deadline: float, caller: RequestHandle | None = None
+        self, item: T, key: Hashable, deadline: float, request: RequestHandle | None = None
     ) -> Completed[R]:
-        """Answer an item by its deadline (on the clock); raises Expired, Closed, Shed, or what `run` did."""
-        if self._room.closing or not self.alive:
+        """Answer an item by its deadline (on the clock); raises Expired, Closed, Shed or `run`'s error."""
+        if self._scheduler.closing or not self.alive:
             raise Closed("the batcher takes no items: it is closing or does not run")
-        caller = caller or RequestHandle()
-        outcome = await self._outcome(item, key, deadline, caller)
+        request = request or RequestHandle()
+        loop, now = asyncio.get_running_loop(), self._clock()
+        queued: QueueItem[T, R] = QueueItem(item, key, deadline, now, loop.create_future())
+        self._scheduler.push(queued, request.priority)
+        timer = loop.call_later(deadline - now, queued.resolve, Expired(DEADLINE_PASSED))
+        try:
+            outcome = await queued.future
+        except asyncio.CancelledError:
+            if not queued.dispatched and request.mark_finished():
+                self._events.cancelled()
+            raise
+        finally:
+            timer.cancel()
+            self._scheduler.discard(queued)
         if isinstance(outcome, Completed):
             return outcome
-        if caller.mark_finished():  # whatever the outcome is, the caller has had its end
-            self._count(outcome, caller)
+        if request.mark_finished():
+            self._count(outcome, request)
         try:
             raise outcome
         finally:
-            del outcome  # an error's traceback holds this frame: held by it in turn, the item would stay
+            del outcome, queued  # the error's traceback holds this frame: a cycle would keep the item alive
 
-    def _count(self, outcome: Exception, caller: RequestHandle) -> None:
+    def _count(self, outcome: Exception, request: RequestHandle) -> None:
         if isinstance(outcome, Expired):
             self._events.expired()
         elif isinstance(outcome, Shed):
-            self._events.shed(caller.priority)
+            self._events.shed(request.priority)
 
     def shed(self, priority: int) -> bool:
-        """Refuse the newest item of the lowest priority in the queue, if that is below this one."""
-        return self._room.shed(priority)
+        """Fail the newest item of the lowest priority in the queue, if that is below this one."""
+        return self._scheduler.shed(priority)
 
     async def close(self, drain_seconds: float) -> bool:
-        """Take nothing new, answer what waits within the time, fail the rest.
+        """Take no new items, answer those in the queue within the time, fail the rest.
 
-        True when there was no rest and the threads have ended; a call of `run` that outlasts the time is not
-        waited for, and its thread ends with it.
+        True when there was no rest and the threads have ended. A call of `run` that takes longer is
+        abandoned: its thread ends with it.
         """
-        self._room.closing = True
-        self._room.wake()
+        self._scheduler.closing = True
+        self._scheduler.notify()
         if not self._tasks:
             return True
         await asyncio.wait(self._tasks, timeout=drain_seconds)
@@ -145,156 +157,136 @@ class Batcher(Generic[T, R]):
             device.join()
         return self._abandoned == 0
 
-    async def _outcome(
-        self, item: T, key: Hashable, deadline: float, caller: RequestHandle
-    ) -> Completed[R] | Exception:
-        """Queue a caller and wait for what becomes of it; it leaves the queue whatever that is."""
-        loop, now = asyncio.get_running_loop(), self._clock()
-        waiter: QueueItem[T, R] = QueueItem(item, key, deadline, now, loop.create_future())
-        self._room.push(waiter, caller.priority)
-        timer = loop.call_later(deadline - now, waiter.answer, Expired(LATE))
-        try:
-            return await waiter.future
-        except asyncio.CancelledError:
-            if not waiter.dispatched and caller.mark_finished():
-                self._events.cancelled()
-            raise
-        finally:
-            timer.cancel()
-            self._room.discard(waiter)
-
     async def _loop(self, device: Device[T, R]) -> None:
-        """One batch after the other until closed and empty; what goes wrong with one ends that one alone."""
-        while device.works and (batch := await self._room.next_batch(self._owes)) is not None:
-            device.take(batch)
+        """Run one batch after the other until closed and empty; an error ends its own batch alone."""
+        next_batch = partial(self._scheduler.next_batch, self._has_outstanding)
+        while device.is_working and (batch := await next_batch()) is not None:
+            device.assign(batch)
             try:
-                await self._serve(batch, device)
+                await self._run_batch(batch, device)
             except Exception as error:
-                logger.exception("a batch could not be served")
-                for waiter in device.owed:
-                    waiter.answer(error)
+                logger.exception("a batch failed with an unexpected error")
+                for item in device.outstanding:
+                    item.resolve(error)
             device.batch = []
-            del batch  # an idle loop keeps no items
-            self._room.wake()  # when closing, the others wait for this end
+            del batch  # an idle loop holds no items
+            self._scheduler.notify()  # when closing, the other loops wait for this one
 
-    def _owes(self) -> bool:
-        return any(device.owed for device in self._devices)
+    def _has_outstanding(self) -> bool:
+        return any(device.outstanding for device in self._devices)
 
-    async def _serve(self, batch: list[QueueItem[T, R]], device: Device[T, R]) -> None:
-        """Run a batch; a part that fails is run again in halves, until the culprits alone have failed.
+    async def _run_batch(self, batch: list[QueueItem[T, R]], device: Device[T, R]) -> None:
+        """Run a batch; a part that fails is run again in halves, until only the items at fault have failed.
 
-        Before that the device is asked whether the fault is its own: its check, once for each batch.
+        Before the first retry the device checks itself, once for each batch: the fault may be its own.
         """
-        parts, sound = [batch], False
+        parts, healthy = [batch], False
         while parts:
-            part = [waiter for waiter in parts.pop() if waiter.device is device and self._room.wanted(waiter)]
+            part = [
+                item for item in parts.pop() if item.device is device and self._scheduler.is_pending(item)
+            ]
             if not part:
                 continue
             outcome = await self._run(part, device)
             if isinstance(outcome, RunResult):
-                self._answer(part, outcome)
+                self._resolve(part, outcome)
                 continue
-            if not sound and not isinstance(outcome, MemoryError):  # an item may be too large for any device
-                sound = await self._check(device, outcome)
-                if not sound:
+            # An item may be too large for any device: no check then.
+            if not healthy and not isinstance(outcome, MemoryError):
+                healthy = await self._check(device, outcome)
+                if not healthy:
                     return
             if len(part) > 1:
                 parts += self._split(part, outcome, whole=len(part) == len(batch))
             elif part[0].device is device:
-                part[0].answer(outcome)
+                part[0].resolve(outcome)
 
     async def _run(self, part: list[QueueItem[T, R]], device: Device[T, R]) -> RunResult[R] | Exception:
-        """Run the items on the device; if that takes far too long, others take them over meanwhile."""
-        for waiter in part:
-            waiter.dispatched = True
-        patience = self._hang_timeout()
+        """Run the items on the device; if that takes far too long, other devices take them over meanwhile."""
+        for item in part:
+            item.dispatched = True
         outcome = await device.call(
-            [waiter.item for waiter in part], patience, partial(self._mark_stuck, device)
+            [item.item for item in part], self._hang_timeout(), partial(self._mark_stuck, device)
         )
-        if not device.works:
-            self._set(device, WORKING)
+        if not device.is_working:
+            self._set_status(device, WORKING)
         elif isinstance(outcome, RunResult):
-            self._longest = max(self._longest, outcome.seconds)
+            self._longest_seconds = max(self._longest_seconds, outcome.seconds)
         return outcome
 
     def _hang_timeout(self) -> float:
-        """Seconds after which a call that begins now hangs."""
-        alone = sum(device.works for device in self._devices) == 1
-        return max(self._hang_seconds, HANG_FACTOR * self._longest) * (
-            LAST_DEVICE_HANG_FACTOR if alone else 1
-        )
+        """Seconds after which a call that starts now counts as hanging."""
+        is_last = sum(device.is_working for device in self._devices) == 1
+        timeout = max(self._hang_seconds, HANG_FACTOR * self._longest_seconds)
+        return timeout * (LAST_DEVICE_HANG_FACTOR if is_last else 1)
 
     def _mark_stuck(self, device: Device[T, R]) -> None:
-        self._set(
-            device, DeviceStatus("stuck", "a batch has not come back from it; it works again when it does")
+        self._set_status(
+            device, DeviceStatus("stuck", "a batch has not returned from it; it works again when it does")
         )
         if self.alive:
             self._requeue(device, None)
 
     async def _check(self, device: Device[T, R], error: Exception) -> bool:
-        """Whether a device on which a batch failed is sound; else it is out, and others take the batch."""
-        fault = await device.fault(self._hang_timeout())
+        """Whether a device on which a batch failed is healthy; else it is taken out and its batch queued."""
+        fault = await device.self_check(self._hang_timeout())
         if fault is None:
             return True
         logger.error("a device is taken out: %s; before, a batch failed: %r", fault, error)
-        self._set(
+        self._set_status(
             device, DeviceStatus("dead", f"a batch failed with {type(error).__name__}, {fault}; see the log")
         )
         self._requeue(device, error)
         return False
 
-    def _set(self, device: Device[T, R], condition: DeviceStatus) -> None:
-        device.condition = condition
+    def _set_status(self, device: Device[T, R], status: DeviceStatus) -> None:
+        device.status = status
         number = self._devices.index(device)
-        logger.warning("device %d is %s: %s", number, condition.state, condition.reason or "it is back")
-        self._events.working(sum(one.works for one in self._devices))
+        logger.warning("device %d is %s: %s", number, status.state, status.reason or "its batch has returned")
+        self._events.working(sum(other.is_working for other in self._devices))
 
     def _requeue(self, device: Device[T, R], error: Exception | None) -> None:
-        """Queue what a device owes for another one; but only once, for an item may be what kills devices."""
-        for waiter in device.owed:
-            if not waiter.requeued:
-                waiter.requeued, waiter.device = True, None
-                self._room.push(waiter, HIGHEST)
+        """Queue a device's items for another one; each only once, as an item may be what breaks devices."""
+        for item in device.outstanding:
+            if not item.requeued:
+                item.requeued, item.device = True, None
+                self._scheduler.push(item, HIGHEST)
             elif error is not None:
-                waiter.answer(error)
+                item.resolve(error)
 
-    def _answer(self, part: list[QueueItem[T, R]], ran: RunResult[R]) -> None:
-        for waiter, result in zip(part, ran.results, strict=True):
-            waiter.answer(Completed(result, ran.began - waiter.arrived, ran.seconds))
-        if ran.seconds <= self._longest:  # from one that hung nobody should learn how long batches take
-            self._room.last_seconds = ran.seconds
-            self._events.batch_done(len(part), ran.seconds)
+    def _resolve(self, part: list[QueueItem[T, R]], run: RunResult[R]) -> None:
+        for item, result in zip(part, run.results, strict=True):
+            item.resolve(Completed(result, run.began - item.arrived, run.seconds))
+        if run.seconds <= self._longest_seconds:  # a call that hung is no measure of a batch's duration
+            self._scheduler.last_seconds = run.seconds
+            self._events.batch_done(len(part), run.seconds)
 
     def _split(
         self, part: list[QueueItem[T, R]], error: Exception, *, whole: bool
     ) -> list[list[QueueItem[T, R]]]:
-        """The parts of a failed batch that are run next, the most urgent last.
+        """The parts of a failed batch to run next, the most urgent last.
 
-        A whole batch that does not fit halves the cap for good, its parts do not: where one item never fits,
-        every part that holds it fails, and that item must not cost all others their batches.
+        A whole batch that does not fit into memory halves the cap for good; its parts do not: where one item
+        never fits, every part that holds it fails, and that must not shrink all later batches.
         """
         memory = isinstance(error, MemoryError)
         if memory and whole:
-            self.set_max_batch(self._room.max_batch // 2)
-        logger.warning(
-            "a batch of %d failed and is run in parts, the cap is %d: %r",
-            len(part),
-            self._room.max_batch,
-            error,
-        )
+            self.set_max_batch(self._scheduler.max_batch // 2)
+        cap = self._scheduler.max_batch
+        logger.warning("a batch of %d failed and is run in parts, the cap is %d: %r", len(part), cap, error)
         self._events.retried("memory" if memory else "error")
         step = len(part) // 2
         return [part[start : start + step] for start in reversed(range(0, len(part), step))]
 
     def _on_loop_end(self, device: Device[T, R], task: "asyncio.Task[None]") -> None:
-        """A loop is over: whoever still waits for it hears so; the reason is logged unless it was planned."""
+        """Called when a device loop ends: fails its items and logs unexpected errors."""
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.critical("the batching loop has died", exc_info=error)
-            self._set(device, DeviceStatus("dead", "its loop has died; the log has the reason"))
-        rest = device.owed
-        if all(one.done() for one in self._tasks):
-            rest += self._room.drain()
-        for waiter in rest:
-            waiter.answer(Closed("the batcher ended before the answer was ready"))
+            self._set_status(device, DeviceStatus("dead", "its loop has died; see the log"))
+        rest = device.outstanding
+        if all(loop.done() for loop in self._tasks):
+            rest += self._scheduler.drain()
+        for item in rest:
+            item.resolve(Closed("the batcher ended before the answer was ready"))
         self._abandoned += len(rest)
         device.stop()

@@ -1,4 +1,4 @@
-"""Who waits for an answer, as one: a request may have several items in the queue, and ends only once."""
+"""An item in the queue, and the request that it belongs to: a request may have several items."""
 
 import asyncio
 from collections.abc import Hashable
@@ -8,26 +8,25 @@ from typing import Generic, TypeVar
 LOWEST, NORMAL, HIGHEST = 0, 1, 2
 """Priorities of requests: the higher number goes first."""
 
-
-@dataclass(eq=False)
-class RequestHandle:
-    """One request. Of its several items only the first end is counted: that it left, or that it was late."""
-
-    ended: bool = False
-    priority: int = NORMAL
-
-    def mark_finished(self) -> bool:
-        """Whether this is the first end; from now on there has been one."""
-        first, self.ended = not self.ended, True
-        return first
-
-
 T = TypeVar("T")
 R = TypeVar("R")
 
 
+@dataclass(eq=False)
+class RequestHandle:
+    """One request. However many items it has, its cancellation or expiry is counted once."""
+
+    priority: int = NORMAL
+    finished: bool = False
+
+    def mark_finished(self) -> bool:
+        """Mark the request as finished; True the first time."""
+        first, self.finished = not self.finished, True
+        return first
+
+
 class Expired(TimeoutError):
-    """The item's deadline passed before its answer was ready."""
+    """The item's deadline passed before its result was ready."""
 
 
 class Closed(RuntimeError):
@@ -35,12 +34,12 @@ class Closed(RuntimeError):
 
 
 class Shed(RuntimeError):
-    """The item gave up its place in the queue to one of a higher priority."""
+    """The item was removed from the queue for one of a higher priority."""
 
 
 @dataclass(frozen=True)
 class Completed(Generic[R]):
-    """A result; seconds from `submit` to the beginning of the batch that gave it; seconds that batch ran."""
+    """A result; seconds from `submit` to the start of the batch that gave it; seconds that batch ran."""
 
     result: R
     queued: float
@@ -49,19 +48,19 @@ class Completed(Generic[R]):
 
 @dataclass(eq=False)
 class QueueItem(Generic[T, R]):
-    """One item of a caller, and the future that takes its one outcome."""
+    """One item of a request, and the future that takes its one outcome."""
 
     item: T
     key: Hashable
     deadline: float
     arrived: float
     future: "asyncio.Future[Completed[R] | Exception]"
-    ticket: int = -1  # its place in the queue
-    device: object | None = None  # the device that owes it an answer; None while it is in the queue
-    dispatched: bool = False
-    requeued: bool = False  # to another device, from one that was taken out
+    ticket: int = -1  # in the queue
+    device: object | None = None  # the device that must answer it; None while it is in the queue
+    dispatched: bool = False  # a device has begun it
+    requeued: bool = False  # from a device that was taken out
 
-    def answer(self, outcome: Completed[R] | Exception) -> None:
-        """Give the outcome, unless the caller has one already or has gone: the first is the only one."""
+    def resolve(self, outcome: Completed[R] | Exception) -> None:
+        """Set the outcome, unless there is one already or the request was cancelled."""
         if not self.future.done():
             self.future.set_result(outcome)

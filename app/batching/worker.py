@@ -1,4 +1,4 @@
-"""The one thread on which the device works, so that the event loop never waits for it."""
+"""The thread on which a device runs its batches, so that the event loop never blocks."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class RunResult(Generic[R]):
-    """A call that went well: one result for each item, and when it began and ended (on the clock)."""
+    """A successful call: one result for each item, and when it began and ended (on the clock)."""
 
     results: list[R]
     began: float
@@ -44,7 +44,7 @@ class Worker(Generic[T, R]):
         self._thread.start()
 
     async def call(self, items: list[T]) -> RunResult[R] | Exception:
-        """Run the items on the thread: their results, or what went wrong."""
+        """Run the items on the thread: their results, or the error."""
         future: asyncio.Future[RunResult[R] | Exception] = asyncio.get_running_loop().create_future()
         self._jobs.put((items, future))
         return await future
@@ -65,9 +65,9 @@ class Worker(Generic[T, R]):
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             items, future = job
-            with contextlib.suppress(RuntimeError):  # the event loop has closed: nobody waits any more
-                future.get_loop().call_soon_threadsafe(_settle, future, self._attempt(items))
-            del job, items, future  # an idle thread keeps no item, and what an error holds keeps no future
+            with contextlib.suppress(RuntimeError):  # the event loop has closed
+                future.get_loop().call_soon_threadsafe(_set_result, future, self._attempt(items))
+            del job, items, future  # an idle thread holds no item, and an error no future
 
     def _attempt(self, items: list[T]) -> RunResult[R] | Exception:
         count = len(items)
@@ -76,20 +76,24 @@ class Worker(Generic[T, R]):
             results = self._run(items)
             ended = self._clock()
             if len(results) != count:
-                raise RuntimeError(f"run gave {len(results)} results for {count} items; one each is due")
+                raise RuntimeError(
+                    f"run returned {len(results)} results for {count} items; expected one for each"
+                )
             return RunResult(results, began, ended)
-        except BaseException as error:  # noqa: BLE001 - SystemExit too is the answer of this batch, not our end
+        except BaseException as error:  # noqa: BLE001 - SystemExit too fails this batch alone
             _clear_frames(error)
             return error if isinstance(error, Exception) else RuntimeError(f"run raised {error!r}")
 
 
-def _settle(future: "asyncio.Future[RunResult[R] | Exception]", outcome: RunResult[R] | Exception) -> None:
+def _set_result(
+    future: "asyncio.Future[RunResult[R] | Exception]", outcome: RunResult[R] | Exception
+) -> None:
     if not future.done():
         future.set_result(outcome)
 
 
 def _clear_frames(error: BaseException) -> None:
-    """Free what an error's frames hold: on a GPU, the very memory that the retry in halves will need."""
+    """Free what an error's frames hold: on a GPU, the memory that the retry in halves needs."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:

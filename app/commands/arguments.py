@@ -231,7 +231,7 @@ class SettingsArguments:
     """How the settings are shown."""
 
     markdown: Annotated[
-        bool, Option("--markdown", help="The table as Markdown, as it stands in the README.")
+        bool, Option("--markdown", help="The table as Markdown, as in docs/settings.md.")
     ] = False
 
 

@@ -26,20 +26,20 @@ def run(arguments: TrainArguments) -> int:
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise CommandFailed(f"{', '.join(missing)} is missing; install it: pip install 'rcnn-serve[train]'")
-    from models.training.distributed import joined
+    from models.training.distributed import process_group
     from models.training.train import TrainingDiverged
 
     recipe = _recipe(arguments)
     try:
-        with joined() as place:
-            console = Console(stderr=True, quiet=not place.first)
+        with process_group() as process:
+            console = Console(stderr=True, quiet=not process.is_first)
             card = _train(recipe, console)
     except KeyboardInterrupt as stop:
         text = f"stopped; the same command goes on from the last checkpoint in {recipe.out}"
         raise CommandFailed(text, 130) from stop
     except (ValueError, OSError, TrainingDiverged) as error:  # data, card, weights, options: the text says it
         raise CommandFailed(error) from error
-    if place.first:
+    if process.is_first:
         print(card)
     console.print(
         f"report: {card.parent / 'report.md'}\nserve:  RCNN_MODEL={card} rcnn serve", highlight=False

@@ -1,1 +1,1 @@
-"""The service on more than one machine, by engines that exist already: nothing here schedules or balances."""
+"""The service on several machines, with Ray Serve: nothing here schedules or balances."""

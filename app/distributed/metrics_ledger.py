@@ -1,9 +1,9 @@
-"""The metrics of all replicas in one scrape: each waits at the ledger until somebody asks for its page."""
+"""The metrics of all replicas in one scrape: each replica waits at the ledger until its page is requested."""
 
 import asyncio
 
-HEARTBEAT_SECONDS = 10.0  # a replica that waits in vain asks again: one that died is forgotten by then
-PATIENCE_SECONDS = 2.0  # for the slowest page of a scrape; who is later is left out of it
+HEARTBEAT_SECONDS = 10.0  # a replica that waits longer calls again: one that died is forgotten by then
+PAGE_TIMEOUT_SECONDS = 2.0  # for the slowest page of a scrape; later ones are left out
 
 
 class MetricsLedger:
@@ -11,32 +11,32 @@ class MetricsLedger:
 
     def __init__(self) -> None:
         self._waiting: dict[str, asyncio.Event] = {}
-        self._asked: dict[str, asyncio.Future[bytes]] = {}
+        self._requested: dict[str, asyncio.Future[bytes]] = {}
 
-    async def turn(self, replica: str, page: bytes | None) -> bool:
-        """Hand in a page, if one was asked for; then wait, and say whether the next is asked for now."""
-        asked = self._asked.pop(replica, None)
-        if page is not None and asked is not None and not asked.done():
-            asked.set_result(page)
-        call = self._waiting[replica] = asyncio.Event()
+    async def report(self, replica: str, page: bytes | None) -> bool:
+        """Hand in a page, if one was requested; then wait, and return whether the next is requested now."""
+        requested = self._requested.pop(replica, None)
+        if page is not None and requested is not None and not requested.done():
+            requested.set_result(page)
+        request = self._waiting[replica] = asyncio.Event()
         try:
-            await asyncio.wait_for(call.wait(), HEARTBEAT_SECONDS)
+            await asyncio.wait_for(request.wait(), HEARTBEAT_SECONDS)
         except TimeoutError:
             return False
         finally:
-            if self._waiting.get(replica) is call:
+            if self._waiting.get(replica) is request:
                 del self._waiting[replica]
         return True
 
     async def scrape(self) -> dict[str, bytes]:
         """The pages of the replicas that answer in time, by the replica's name."""
-        for replica, call in self._waiting.items():
-            self._asked.setdefault(replica, asyncio.get_running_loop().create_future())
-            call.set()
-        pages = dict(self._asked)
+        for replica, request in self._waiting.items():
+            self._requested.setdefault(replica, asyncio.get_running_loop().create_future())
+            request.set()
+        pages = dict(self._requested)
         if pages:
-            await asyncio.wait(pages.values(), timeout=PATIENCE_SECONDS)
+            await asyncio.wait(pages.values(), timeout=PAGE_TIMEOUT_SECONDS)
         for replica, page in pages.items():
-            if not page.done() and self._asked.get(replica) is page:
-                del self._asked[replica]
+            if not page.done() and self._requested.get(replica) is page:
+                del self._requested[replica]
         return {replica: page.result() for replica, page in pages.items() if page.done()}

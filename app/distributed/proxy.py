@@ -1,7 +1,7 @@
-"""In front of all replicas, inside Ray's HTTP proxy: a request's id and clock, honest words for failures.
+"""Middleware of Ray's HTTP proxy, before all replicas: request id, clock, bounds, and errors as problems.
 
-Ray finds `middlewares` by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH. The door reads no image and keeps no
-queue: which replica gets a request, and who waits while all are full, is Ray's affair.
+Ray finds `middlewares` by RAY_SERVE_HTTP_PROXY_CALLBACK_IMPORT_PATH. This reads no image and keeps no queue:
+Ray chooses the replica of a request, and holds requests while all replicas are full.
 """
 
 import asyncio
@@ -23,21 +23,21 @@ from app.transport.middleware import error_response
 
 REQUEST_START = "X-Request-Start"
 CALLBACK = "app.distributed.proxy:middlewares"
-RAYS_OWN = "/-/"  # its health and its routes
+RAY_ROUTES = "/-/"  # Ray's own: its health, its routes
 LATER_SECONDS = 1.0
-GRACE_SECONDS = 2.0  # a replica that has the request says itself that its time is up
-# Headers by which a client could change Ray's own handling of its request.
-NOT_FOR_CLIENTS = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
-GONE: Message = {"type": "http.disconnect"}
+GRACE_SECONDS = 2.0  # a replica that has the request answers 504 itself
+# Headers by which a client could change how Ray handles its request.
+RAY_HEADERS = ("x-request-timeout-seconds", "x-request-disconnect-disabled")
+DISCONNECT: Message = {"type": "http.disconnect"}
 
 
 def middlewares() -> list[Middleware]:
-    """What Ray's proxy puts around itself."""
+    """The middlewares that Ray's proxy adds."""
     return [Middleware(ProxyMiddleware, settings=Settings())]
 
 
 class ProxyMiddleware:
-    """Takes every request to the replicas; what Ray itself would answer becomes a problem of ours."""
+    """Passes every request to the replicas; errors of Ray itself become problems of this service."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self._app = app
@@ -47,106 +47,106 @@ class ProxyMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection."""
-        if scope["type"] not in ("http", "websocket") or scope["path"].startswith(RAYS_OWN):
+        if scope["type"] not in ("http", "websocket") or scope["path"].startswith(RAY_ROUTES):
             await self._app(scope, receive, send)
             return
-        passage = ProxiedRequest(scope, receive, send, self._settings)
-        await self._app(passage.scope, passage.receive, passage.send)
-        refusal = passage.verdict
-        if refusal is not None and scope["type"] == "http":
-            token = request_id.set(passage.identity)
+        request = ProxiedRequest(scope, receive, send, self._settings)
+        await self._app(request.scope, request.receive, request.send)
+        error = request.error
+        if error is not None and scope["type"] == "http":
+            token = request_id.set(request.id)
             response = error_response(
-                refusal, self._metrics, self._dialects(scope), {"X-Request-ID": passage.identity}
+                error, self._metrics, self._dialects(scope), {"X-Request-ID": request.id}
             )
             await response(scope, receive, send)
             request_id.reset(token)
 
 
 class ProxiedRequest:
-    """One request on its way through the door."""
+    """One request on its way through Ray's proxy."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send, settings: Settings) -> None:
         headers = Headers(scope=scope)
-        self.identity = chosen_id(headers.get("x-request-id", ""))
-        self.scope = _stamped(scope, self.identity)
+        self.id = chosen_id(headers.get("x-request-id", ""))
+        self.scope = _stamped(scope, self.id)
         self._receive, self._send = receive, send
-        self._most_bytes, self._bytes = settings.max_body_bytes, 0
-        self._give_up = asyncio.get_running_loop().time() + _patience(scope, settings)
+        self._max_bytes, self._bytes = settings.max_body_bytes, 0
+        self._deadline = asyncio.get_running_loop().time() + _timeout_seconds(scope, settings)
         self._timer: asyncio.Timeout | None = None
-        self._begun = self._left = False
-        self._refusal: ServiceError | None = None
+        self._responding = self._disconnected = False
+        self._error: ServiceError | None = None
 
     @property
-    def verdict(self) -> ServiceError | None:
-        """What to tell the client when Ray is done with its request; None where it has its answer."""
-        if self._begun or (self._left and self._refusal is None):
+    def error(self) -> ServiceError | None:
+        """What to answer when Ray is done with the request; None where a replica has answered."""
+        if self._responding or (self._disconnected and self._error is None):
             return None
-        return self._refusal or Failing(
+        return self._error or Failing(
             "the replica that worked on this request is gone; send it again", LATER_SECONDS
         )
 
     async def receive(self) -> Message:
-        """The next message of the client; its end, where body or time are used up."""
-        if self._refusal is not None:
-            return GONE
+        """The next message of the client; a disconnect where the body is too large or the deadline passed."""
+        if self._error is not None:
+            return DISCONNECT
         try:
-            async with asyncio.timeout_at(None if self._begun else self._give_up) as self._timer:
+            async with asyncio.timeout_at(None if self._responding else self._deadline) as self._timer:
                 message = await self._receive()
         except TimeoutError:
-            self._refusal = DeadlineExceeded("no replica took the request in its time; send it again later")
-            return GONE
-        self._left = self._left or message["type"] == GONE["type"]
+            self._error = DeadlineExceeded("no replica took the request in its time; send it again later")
+            return DISCONNECT
+        self._disconnected = self._disconnected or message["type"] == DISCONNECT["type"]
         self._bytes += len(message.get("body", b""))
-        if self._bytes > self._most_bytes:
-            self._refusal = BodyTooLarge(
-                f"the body has more than the {self._most_bytes} bytes allowed; send a smaller image"
+        if self._bytes > self._max_bytes:
+            self._error = BodyTooLarge(
+                f"the body has more than the {self._max_bytes} bytes allowed; send a smaller image"
             )
-            return GONE
+            return DISCONNECT
         return message
 
     async def send(self, message: Message) -> None:
-        """A message for the client: a replica's as it is, what Ray says itself is kept for the verdict."""
-        if not self._begun:
-            self._begin(message)
-        if self._begun:
+        """Pass a replica's message to the client; keep an error of Ray itself for `error`."""
+        if not self._responding:
+            self._start_response(message)
+        if self._responding:
             await self._send(message)
 
-    def _begin(self, message: Message) -> None:
+    def _start_response(self, message: Message) -> None:
         if message["type"] not in ("http.response.start", "websocket.accept", "websocket.close"):
             return
         headers = MutableHeaders(scope=message)
         if message["type"] == "http.response.start":
-            self._refusal = self._refusal or _rays_own_words(message["status"], headers)
-            if self._refusal is not None:
+            self._error = self._error or _ray_error(message["status"], headers)
+            if self._error is not None:
                 return
-        self._begun = True
+        self._responding = True
         if "x-request-id" in headers:
-            del headers["x-request-id"]  # the replica's and Ray's: one is enough
-            headers["X-Request-ID"] = self.identity
+            del headers["x-request-id"]  # the replica and Ray have set one each
+            headers["X-Request-ID"] = self.id
         if self._timer is not None and not self._timer.expired():
-            self._timer.reschedule(None)  # an answer has begun: how long it takes is its own affair
+            self._timer.reschedule(None)  # the response has begun and may take its time
 
 
-def _stamped(scope: Scope, identity: str) -> Scope:
-    """The scope for Ray: the id that this request has everywhere, and when it came through the door."""
+def _stamped(scope: Scope, request_id: str) -> Scope:
+    """The scope for Ray, with the id of the request and the time when it arrived."""
     stamped = {**scope, "headers": list(scope["headers"])}
     headers = MutableHeaders(scope=stamped)
-    for name in NOT_FOR_CLIENTS:
+    for name in RAY_HEADERS:
         del headers[name]
-    headers["x-request-id"] = identity
+    headers["x-request-id"] = request_id
     headers[REQUEST_START] = f"t={time.time():.6f}"
     return stamped
 
 
-def _patience(scope: Scope, settings: Settings) -> float:
-    """Seconds after which nobody waits for a replica any more: the request's deadline and a little."""
-    asked = parse_qs(scope["query_string"].decode("latin-1")).get("timeout_ms", [""])[-1]
-    own = int(asked[:9]) if asked.isascii() and asked.isdigit() else settings.timeout_ms
-    return min(own, settings.timeout_ms) / 1000 + GRACE_SECONDS
+def _timeout_seconds(scope: Scope, settings: Settings) -> float:
+    """Seconds until the request fails without a replica: its own timeout and some grace."""
+    text = parse_qs(scope["query_string"].decode("latin-1")).get("timeout_ms", [""])[-1]
+    timeout_ms = int(text[:9]) if text.isascii() and text.isdigit() else settings.timeout_ms
+    return min(timeout_ms, settings.timeout_ms) / 1000 + GRACE_SECONDS
 
 
-def _rays_own_words(status: int, headers: Headers) -> ServiceError | None:
-    """Our word for an error of Ray's proxy; None for what a replica says, which is never plain text."""
+def _ray_error(status: int, headers: Headers) -> ServiceError | None:
+    """The error for one of Ray's proxy; None for a replica's own, which is never plain text."""
     if status < HTTPStatus.BAD_REQUEST or not headers.get("content-type", "").startswith("text/plain"):
         return None
     match status:

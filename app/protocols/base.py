@@ -40,7 +40,7 @@ async def run_detection(
     service = service_of(request)
     await service.wait_for_capacity(request.state.started, requested_priority(request))
     model = pin_model(request)
-    model.refuse_other(name, version)
+    model.check_name(name, version)
     started, priority = request.state.started, header_priority(request)
     asked = await read(service.plan(DetectParams(), started).seconds_left())
     params = asked.params if asked.params.priority is not None else replace(asked.params, priority=priority)

@@ -101,8 +101,8 @@ async def models(request: Request) -> dict[str, list[str]]:
 async def ready(request: Request, name: str) -> dict[str, Any]:
     """200 when the model takes work; 503 while it loads, drains or fails."""
     service = service_of(request)
-    service.refuse_early()
-    service.ready_model().refuse_other(name)
+    service.check_capacity()
+    service.ready_model().check_name(name)
     return {"name": name, "ready": True}
 
 

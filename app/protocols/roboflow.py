@@ -124,7 +124,7 @@ async def _read(request: Request, keys: list[str], seconds: float) -> _Asked:
     until = asyncio.get_running_loop().time() + seconds
     given = await run_in_threadpool(parse_json, await read_within(seconds, request.body()), Inference, SHOWN)
     check_key(service_of(request), [*keys, *([given.api_key] if given.api_key else [])], ALSO)
-    pinned_model(request).refuse_other(given.model_id)
+    pinned_model(request).check_name(given.model_id)
     several = isinstance(given.image, list)
     images = given.image if isinstance(given.image, list) else [given.image]
     contents = [await _content(request, one, until) for one in images]

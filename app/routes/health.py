@@ -37,11 +37,11 @@ async def health(request: Request) -> Response:
         status=service.status,
         model=detector.card.name if detector else None,
         model_version=detector.version if detector else None,
-        loading=service.swap.loading,
+        loading=service.swapper.loading,
         device=detector.device if detector else None,
         devices=[
-            DeviceHealth(device=name, state=condition.state, reason=condition.reason)
-            for name, condition in service.devices
+            DeviceHealth(device=name, state=device.state, reason=device.reason)
+            for name, device in service.devices
         ],
         engine=detector.engine_name if detector else None,
         precision=detector.precision if detector else None,

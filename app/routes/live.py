@@ -24,7 +24,7 @@ from app.serving.service import DetectionService
 from app.serving.streams import FATAL, LatestFrame, outcome_of
 from app.telemetry.logs import request_id
 from app.transport.access import SUBPROTOCOL, check_origin, require_socket_key
-from app.transport.context import places_of, service_of
+from app.transport.context import service_of, stream_slots_of
 from app.transport.query import read_options, read_query
 from app.transport.responses import to_wire
 
@@ -44,10 +44,10 @@ async def live(socket: WebSocket) -> None:
     check_origin(socket)
     require_socket_key(socket)
     if service.state != "ok":
-        service.refuse_early()
+        service.check_capacity()
     query = read_query(socket, DetectOptions)
     service.plan(params_of(query), time.monotonic())  # its options hold, or it is not opened
-    with places_of(socket).one(ROUTE):
+    with stream_slots_of(socket).hold(ROUTE):
         offered = socket.scope.get("subprotocols", [])
         await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
         code, reason = await _Session(socket, service, query).run()

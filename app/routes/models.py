@@ -29,7 +29,7 @@ def models(request: Request) -> ModelList:
         ModelEntry(loaded=name == loaded, **card.model_dump(mode="json")) for name, card in cards.items()
     ]
     version = serving.version if serving else None
-    loading = service.swap.loading
+    loading = service.swapper.loading
     return ModelList(loaded=loaded, loaded_version=version, loading=loading, models=entries)
 
 
@@ -78,10 +78,10 @@ async def load(request: Request, name: str) -> ModelLoaded:
 
     A name of GET /models, or the loaded one's own to read its card and weights again.
     """
-    swapped = await service_of(request).load_model(name)
+    result = await service_of(request).load_model(name)
     return ModelLoaded(
-        model=swapped.now.name,
-        model_version=swapped.now.version,
-        previous=ModelIdentity(model=swapped.before.name, model_version=swapped.before.version),
-        seconds=round(swapped.seconds, 3),
+        model=result.current.name,
+        model_version=result.current.version,
+        previous=ModelIdentity(model=result.previous.name, model_version=result.previous.version),
+        seconds=round(result.seconds, 3),
     )

@@ -15,11 +15,11 @@ from app.schemas.options import StreamFormat, StreamQuery
 from app.schemas.responses import FailedFrame, Problem, StreamEnd
 from app.serving.request import Outcome, params_of
 from app.serving.service import DetectionService
-from app.serving.streams import EndOfStream, FrameResult, StreamSpec, detect_frames
+from app.serving.streams import MAX_FRAMES, EndOfStream, FrameResult, StreamSpec, detect_frames
 from app.telemetry.logs import request_id
 from app.transport.access import Guarded
 from app.transport.body import cancel_on_disconnect, read_image
-from app.transport.context import places_of, service_of
+from app.transport.context import service_of, stream_slots_of
 from app.transport.openapi import EVERYWHERE, FRAMES, OF_DETECTION, VIDEO_BODY, problems, query_parameters
 from app.transport.query import PARAMETER, read_query, requested_priority
 from app.transport.responses import preferred, to_wire
@@ -48,9 +48,9 @@ async def detect_stream(request: Request) -> Response:
     query = read_query(request, StreamQuery)
     kind = query.format or preferred(request.headers.get("accept"), KINDS)
     plan = service.plan(params_of(query), request.state.started)
-    order = _order(query, kind, service)
+    order = _order(query, kind)
     with ExitStack() as stack:
-        stack.enter_context(places_of(request).one(ROUTE))
+        stack.enter_context(stream_slots_of(request).hold(ROUTE))
         data = await read_image(request, plan.seconds_left(), ("image/", "video/"))
         answers = detect_frames(service, data, order)
         first = await cancel_on_disconnect(request, anext(answers))
@@ -61,12 +61,13 @@ async def detect_stream(request: Request) -> Response:
     return response  # noqa: RET504  # in the block, mypy would take it that an ExitStack may swallow errors
 
 
-def _order(query: StreamQuery, kind: StreamFormat, service: DetectionService) -> StreamSpec:
-    most = service.settings.stream_max_frames
-    if query.max_frames is not None and query.max_frames > most:
-        raise InvalidParameter(f"max_frames={query.max_frames}: this server answers at most {most} frames")
+def _order(query: StreamQuery, kind: StreamFormat) -> StreamSpec:
+    if query.max_frames is not None and query.max_frames > MAX_FRAMES:
+        raise InvalidParameter(
+            f"max_frames={query.max_frames}: this server answers at most {MAX_FRAMES} frames"
+        )
     draw = None if kind == "ndjson" else kind
-    return StreamSpec(params_of(query), query.every, query.max_frames or most, draw)
+    return StreamSpec(params_of(query), query.every, query.max_frames or MAX_FRAMES, draw)
 
 
 class _Lines:

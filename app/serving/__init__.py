@@ -1,1 +1,1 @@
-"""The service: admission, one image's way, and the models that serve. Knows no HTTP and no torch."""
+"""The service: admission, the pipeline of an image, and the models that serve. Knows no HTTP and no torch."""

@@ -1,12 +1,12 @@
-"""Who may enter: a bound on accepted requests, one on their bytes, no promise that a deadline would break.
+"""Admission control: bounds requests and bytes in flight, rejects requests that would miss their deadline.
 
 A request counts from `admit` until its permit is released: accepted and not answered yet. One whose image is
-cut into tiles takes a place for each, and gives them back one by one. A request that is alone
-is never refused for bytes or time: nothing would correct the figures, so it would be refused for ever, and
-RCNN_MAX_BODY_BYTES and RCNN_MAX_PIXELS bound it already. Who finds no place or no time waits a moment at the
-door before a refusal: under overload that paces clients that ask again at once. The higher priority enters
-first, and does not count the lower ones' work as its own wait. All of this is called on the event loop's
-thread.
+cut into tiles takes a slot for each, and releases them one by one. A request that is alone is never rejected
+for bytes or time: nothing would correct the estimates, so it would be rejected for ever, and
+RCNN_MAX_BODY_BYTES and RCNN_MAX_PIXELS bound it already. Where no slot or time is left, a request waits a
+moment before it is rejected: under overload that paces clients that ask again at once. A higher priority is
+admitted first, and does not count the work of lower ones as its own wait. All of this is called on the event
+loop's thread.
 """
 
 import asyncio
@@ -21,51 +21,49 @@ from typing import Self
 from app.batching.item import HIGHEST, NORMAL
 from app.errors import Draining, Overloaded
 
-ADMISSION_WAIT_SECONDS = (
-    0.5  # a refused client that asks again at once costs a core; one that waits costs a socket
-)
+ADMISSION_WAIT_SECONDS = 0.5  # a rejected client that asks again at once costs a core; a waiting one a socket
 ADMISSION_WAIT_SLOTS = (
-    4  # who may wait at the door, for each place inside, of the same priority or a higher one
+    4  # requests that may wait for admission, for each slot, of the same priority or higher
 )
-LEAST_DOOR_PLACES = 256  # … and at any door: the crowd before a short queue is no smaller
+MIN_ADMISSION_WAIT_SLOTS = 256  # … and for any queue: just as many clients may come to a short one
 
 _NEWEST_WEIGHT = 0.2  # of the newest batch in the moving average: about the last ten count
 
 
 def admission_wait_slots(max_queue: int) -> int:
-    """How many may wait at the door of a queue of that length."""
-    return max(ADMISSION_WAIT_SLOTS * max_queue, LEAST_DOOR_PLACES)
+    """How many requests may wait for admission to a queue of that length."""
+    return max(ADMISSION_WAIT_SLOTS * max_queue, MIN_ADMISSION_WAIT_SLOTS)
 
 
 class Permit:
-    """The right to be answered, held in a `with` block; released once, however often that is asked for."""
+    """The slots and bytes of an admitted request, held in a `with` block; only the first release counts."""
 
     def __init__(self, admission: "Admission", nbytes: int, deadline: float, priority: int) -> None:
         self._admission = admission
         self._priority = priority
         self._nbytes = nbytes
         self._deadline = deadline
-        self._places = 1
+        self._slots = 1
         self._released = False
 
-    def grow(self, nbytes: int, places: int = 0) -> None:
-        """Hold so many bytes (fewer, when negative) and places more; raises Overloaded, then as before."""
+    def grow(self, nbytes: int, slots: int = 0) -> None:
+        """Hold more bytes (fewer, when negative) and slots; raises Overloaded and then changes nothing."""
         if not self._released:
-            self._admission._hold(nbytes, places, self._deadline, self._priority)
+            self._admission._reserve(nbytes, slots, self._deadline, self._priority)
             self._nbytes += nbytes
-            self._places += places
+            self._slots += slots
 
     def release_slot(self) -> None:
-        """One image less to answer; the last place stays until the release."""
-        if not self._released and self._places > 1:
-            self._places -= 1
+        """Release one slot: an image is answered. The last slot stays until `release`."""
+        if not self._released and self._slots > 1:
+            self._slots -= 1
             self._admission._release_slots(1, self._priority)
 
     def release(self) -> None:
-        """Give the places and the bytes back."""
+        """Release the slots and the bytes."""
         if not self._released:
             self._released = True
-            self._admission._give_back(self._nbytes, self._places, self._priority)
+            self._admission._release(self._nbytes, self._slots, self._priority)
 
     def __enter__(self) -> Self:
         return self
@@ -77,29 +75,32 @@ class Permit:
 
 
 class Admission:
-    """The door: it counts who is inside, and predicts how long a newcomer would wait."""
+    """Counts the admitted requests, and predicts how long a new one would wait."""
 
     def __init__(
-        self, max_queue: int, max_queue_bytes: int, clock: Callable[[], float] = time.monotonic
+        self,
+        max_queue: int,
+        max_queue_bytes: int,
+        clock: Callable[[], float] = time.monotonic,
+        wait_seconds: float = ADMISSION_WAIT_SECONDS,
     ) -> None:
+        self.wait_seconds = wait_seconds
         self._max_queue = max_queue
         self._max_queue_bytes = max_queue_bytes
         self._clock = clock
         self._depth = 0
-        self._taken = [0] * (HIGHEST + 1)  # images to answer by priority; a request has one or more
+        self._slots = [0] * (HIGHEST + 1)  # taken, by priority; a request has one or more
         self._devices = 1
         self._bytes = 0
         self._seconds_per_image: float | None = None
         self._seconds_per_batch = 0.0
-        self._stale = False
+        self._estimates_are_stale = False
         self._draining = False
-        self._at_door: list[deque[asyncio.Future[None]]] = [deque() for _ in self._taken]  # by priority
-        self._empty = asyncio.Event()
-        self._empty.set()
+        self._waiting: list[deque[asyncio.Future[None]]] = [deque() for _ in self._slots]  # by priority
 
     @property
     def depth(self) -> int:
-        """Requests accepted and not answered yet."""
+        """Number of requests admitted and not answered yet."""
         return self._depth
 
     @property
@@ -108,23 +109,24 @@ class Admission:
         return self._bytes
 
     @property
+    def slots(self) -> int:
+        """Number of slots taken: images to answer."""
+        return sum(self._slots)
+
+    @property
     def draining(self) -> bool:
-        """Whether the door is closed for good."""
+        """Whether no request is admitted any more."""
         return self._draining
 
     @property
-    def predicted_wait(self) -> float:
-        """Seconds until all who are inside are answered, by the last batches' seconds per image."""
-        return self._places * self._pace
-
-    @property
     def full(self) -> bool:
-        """Whether no place is free."""
-        return self._places >= self._max_queue
+        """Whether no slot is free."""
+        return self.slots >= self._max_queue
 
     @property
-    def _places(self) -> int:
-        return sum(self._taken)
+    def predicted_wait(self) -> float:
+        """Seconds until all admitted requests are answered, by the last batches' seconds per image."""
+        return self.slots * self._pace
 
     @property
     def _pace(self) -> float:
@@ -132,131 +134,117 @@ class Admission:
         return (self._seconds_per_image or 0.0) / self._devices
 
     def set_device_count(self, devices: int) -> None:
-        """Expect so many devices to share the work from now on; at least one."""
+        """Set how many devices share the work; at least one."""
         self._devices = max(1, devices)
 
     def drain(self) -> None:
-        """Refuse everybody from now on; who is inside stays."""
+        """Reject all requests from now on; those admitted stay."""
         self._draining = True
-        while any(self._at_door):
-            self._call_in()
-
-    async def wait_empty(self) -> None:
-        """Wait until nobody is inside."""
-        await self._empty.wait()
-
-    @property
-    def predicted_answer(self) -> float:
-        """Seconds until a newcomer would be answered: all who are inside, itself, and the batch it rides in.
-
-        0 where nobody is inside. Who is let in and then runs out of time has wasted the device's.
-        """
-        return self._predicted(1, NORMAL)
-
-    def _predicted(self, images: int, priority: int) -> float:
-        """The same for so many images; those of a lower priority go behind them."""
-        if not self._depth:
-            return 0.0
-        return (sum(self._taken[priority:]) + images) * self._pace + self._seconds_per_batch
+        while any(self._waiting):
+            self._notify_first()
 
     def check_capacity(self, deadline: float = math.inf, priority: int = NORMAL) -> None:
-        """Raise Draining or Overloaded before a body is read that `admit` would refuse anyway."""
+        """Raise Draining or Overloaded before a body is read that `admit` would reject anyway."""
         if self._draining:
             raise Draining("the service is stopping; send the request to another instance, or later")
         if self.full:
-            raise self.overloaded(f"{self._places} requests wait, {self._max_queue} may")
+            raise self.overloaded(f"the queue is full: {self.slots} of {self._max_queue} slots are taken")
         if self._depth and self._bytes >= self._max_queue_bytes:
             raise self.overloaded(f"the waiting requests hold all {self._max_queue_bytes} bytes allowed")
-        if self._too_late(deadline, priority):
-            work = f"about {self._predicted(1, priority):.1f} s of work wait"
-            raise self.overloaded(f"{work}, which is more than the request's time")
+        if self._would_miss(deadline, priority):
+            work = f"about {self._predicted_answer(1, priority):.1f} s of work are queued"
+            raise self.overloaded(f"{work}, more than the request's time")
 
-    async def wait_for_capacity(
-        self, deadline: float = math.inf, seconds: float = ADMISSION_WAIT_SECONDS, priority: int = NORMAL
-    ) -> None:
-        """Wait while there is no place or no time left; then as `check_capacity`.
+    async def wait_for_capacity(self, deadline: float = math.inf, priority: int = NORMAL) -> None:
+        """Wait at most `wait_seconds` while no slot or time is left; then as `check_capacity`.
 
-        The higher priority goes first, then who came first. Nothing is held for who waits: the body is not
-        read yet, and the place may go to somebody else.
+        Waiting requests are admitted by priority, then in the order of arrival. Nothing is reserved for them:
+        the body is not read yet, and another request may take the slot.
         """
-        crowded = sum(map(len, self._at_door[priority:])) >= admission_wait_slots(self._max_queue)
-        full = self.full or self._too_late(deadline, priority)
-        if full and not self._draining and not crowded:
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._at_door[priority].append(place)
+        pending = sum(map(len, self._waiting[priority:]))
+        must_wait = self.full or self._would_miss(deadline, priority)
+        if must_wait and not self._draining and pending < admission_wait_slots(self._max_queue):
+            notified: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting[priority].append(notified)
             try:
-                await asyncio.wait({place}, timeout=seconds)
+                await asyncio.wait({notified}, timeout=self.wait_seconds)
             finally:
-                with contextlib.suppress(ValueError):  # it was called in
-                    self._at_door[priority].remove(place)
+                with contextlib.suppress(ValueError):  # it was notified
+                    self._waiting[priority].remove(notified)
         self.check_capacity(deadline, priority)
 
     def admit(self, nbytes: int, deadline: float, priority: int = NORMAL) -> Permit:
-        """Let a request in that holds so many bytes and must be answered by `deadline` (on the clock).
+        """Admit a request that holds so many bytes and must be answered by `deadline` (on the clock).
 
-        Raises Draining, or Overloaded with the seconds after which it is worth asking again.
+        Raises Draining, or Overloaded with the seconds after which a retry is worthwhile.
         """
         self.check_capacity(deadline, priority)
         if self._depth and self._bytes + nbytes > self._max_queue_bytes:
             raise self._too_many_bytes()
         self._depth += 1
-        self._taken[priority] += 1
+        self._slots[priority] += 1
         self._bytes += nbytes
-        self._empty.clear()
         return Permit(self, nbytes, deadline, priority)
 
     def observe(self, batch_size: int, seconds: float) -> None:
-        """Learn from a batch how long it takes, and an image of it."""
-        weight = 1.0 if self._stale else _NEWEST_WEIGHT
-        self._stale = False
+        """Update the estimates of seconds per batch and per image with a batch that has run."""
+        weight = 1.0 if self._estimates_are_stale else _NEWEST_WEIGHT
+        self._estimates_are_stale = False
         self._seconds_per_batch += weight * (seconds - self._seconds_per_batch)
         newest = seconds / batch_size
         known = self._seconds_per_image
         self._seconds_per_image = newest if known is None else known + weight * (newest - known)
 
     def reset_estimates(self) -> None:
-        """Another model runs: what is known holds until the next batch, and no longer."""
-        self._stale = True
+        """Another model runs: the next batch replaces the estimates."""
+        self._estimates_are_stale = True
 
-    def _too_late(self, deadline: float, priority: int, more: int = 1) -> bool:
-        """Whether who comes with so many images would be answered too late."""
-        return self._depth > 0 and self._clock() + self._predicted(more, priority) > deadline
+    def overloaded(self, reason: str) -> Overloaded:
+        """The error for this reason, with the seconds after which a retry is worthwhile."""
+        retry_after = max(1, math.ceil(self.predicted_wait))
+        return Overloaded(f"{reason}; try again in {retry_after} s", retry_after)
 
-    def _hold(self, nbytes: int, places: int, deadline: float, priority: int) -> None:
+    def _predicted_answer(self, images: int, priority: int) -> float:
+        """Seconds until a new request is answered: the work before it, its own images and their batch.
+
+        Work of a lower priority goes behind it. 0 where no request is admitted.
+        """
+        if not self._depth:
+            return 0.0
+        return (sum(self._slots[priority:]) + images) * self._pace + self._seconds_per_batch
+
+    def _would_miss(self, deadline: float, priority: int, images: int = 1) -> bool:
+        """Whether a request of so many images would be answered after its deadline."""
+        return self._depth > 0 and self._clock() + self._predicted_answer(images, priority) > deadline
+
+    def _reserve(self, nbytes: int, slots: int, deadline: float, priority: int) -> None:
         alone = self._depth <= 1
         if not alone and self._bytes + nbytes > self._max_queue_bytes:
             raise self._too_many_bytes()
-        if places and not alone and self._places + places > self._max_queue:
-            free = self._max_queue - self._places
-            raise self.overloaded(f"the image takes {places} places more in the queue, {free} are free")
-        if places and not alone and self._too_late(deadline, priority, places):
-            raise self.overloaded(f"{places} more images are too many for the request's time")
+        if slots and not alone and self.slots + slots > self._max_queue:
+            free = self._max_queue - self.slots
+            raise self.overloaded(f"the image takes {slots} more slots in the queue, {free} are free")
+        if slots and not alone and self._would_miss(deadline, priority, slots):
+            raise self.overloaded(f"{slots} more images do not fit into the request's time")
         self._bytes += nbytes
-        self._taken[priority] += places
+        self._slots[priority] += slots
 
-    def _give_back(self, nbytes: int, places: int, priority: int) -> None:
+    def _release(self, nbytes: int, slots: int, priority: int) -> None:
         self._depth -= 1
         self._bytes -= nbytes
-        if self._depth == 0:
-            self._empty.set()
-        self._release_slots(places, priority)
+        self._release_slots(slots, priority)
 
-    def _release_slots(self, places: int, priority: int) -> None:
-        self._taken[priority] -= places
-        for _ in range(min(places, self._max_queue - self._places)):
-            self._call_in()
+    def _release_slots(self, slots: int, priority: int) -> None:
+        self._slots[priority] -= slots
+        for _ in range(min(slots, self._max_queue - self.slots)):
+            self._notify_first()
 
-    def _call_in(self) -> None:
-        """Tell the first of the highest priority at the door that there is room."""
-        for waiting in reversed(self._at_door):
-            if waiting:
-                waiting.popleft().set_result(None)
+    def _notify_first(self) -> None:
+        """Notify the first waiting request of the highest priority that there is capacity."""
+        for queue in reversed(self._waiting):
+            if queue:
+                queue.popleft().set_result(None)
                 return
 
     def _too_many_bytes(self) -> Overloaded:
-        return self.overloaded(f"the waiting requests may hold {self._max_queue_bytes} bytes together")
-
-    def overloaded(self, reason: str) -> Overloaded:
-        """The refusal for this reason, with the seconds after which it is worth asking again."""
-        retry_after = max(1, math.ceil(self.predicted_wait))
-        return Overloaded(f"{reason}; try again in {retry_after} s", retry_after)
+        return self.overloaded(f"the waiting requests may hold {self._max_queue_bytes} bytes in total")

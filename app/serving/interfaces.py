@@ -1,4 +1,4 @@
-"""What the service needs of a detector and its canvases; those of models/ are such, and import torch."""
+"""What the service needs of a detector and its canvases. Those of `models` implement it, and import torch."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -9,7 +9,7 @@ from models.zoo.cards import Card
 
 
 class Canvas(Protocol):
-    """A network input, as far as the service looks at it; sizes are (height, width) in pixels."""
+    """A network input as the service sees it; sizes are (height, width) in pixels."""
 
     @property
     def key(self) -> tuple[int, int]: ...
@@ -20,7 +20,7 @@ class Canvas(Protocol):
 
 
 class Detector(Protocol):
-    """What the service needs of a detector; `models.detector.Detector` is one, and imports torch."""
+    """What the service needs of a detector; `models.detector.Detector` implements it."""
 
     @property
     def card(self) -> Card: ...
@@ -39,7 +39,7 @@ class Detector(Protocol):
 
     def prepare(self, image: Image, size: int | None) -> Canvas: ...
 
-    # The jobs are Any because a job type that names torch's canvas cannot be named here.
+    # The jobs are Any: their type names torch's canvas and cannot be imported here.
     def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> list[Detections]: ...
 
     def warm_up(self, cap: int) -> int: ...

@@ -1,4 +1,4 @@
-"""The model that the settings name, loaded. torch comes with it, so its import waits for the call."""
+"""Loads the model that the settings name; imports torch only when called."""
 
 from typing import TYPE_CHECKING
 
@@ -9,14 +9,14 @@ if TYPE_CHECKING:
 
 
 def load(settings: Settings) -> "Detector":
-    """The detector of the first device, for those who work on one image after the other."""
+    """The detector of the first device, for work on one image after the other."""
     return _load(settings, settings.devices[:1])[0]
 
 
 def load_all(settings: Settings, model: str | None = None) -> "list[Detector]":
     """Find the card, load its weights, put the network on each device; errors say what to do.
 
-    `model` takes the place of the settings': a name, or the path of a card.
+    `model` overrides the one of the settings: a name, or the path of a card.
     """
     return _load(settings, settings.devices, model)
 
@@ -40,7 +40,7 @@ def _load(settings: Settings, devices: tuple[str, ...], model: str | None = None
 
 
 def free() -> None:
-    """Give back the memory that a model which has gone left in torch's and the system's pools."""
+    """Return the memory that an unloaded model left in the pools of torch and the system."""
     from models.runtime import give_memory_back
 
     give_memory_back()

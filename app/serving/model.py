@@ -1,7 +1,7 @@
-"""The model behind the service: loaded and warmed up while the port already answers, then run in batches.
+"""A loaded model, and the jobs and results of its batches.
 
-What a swap replaces is one value, `LoadedModel`. A request takes the one that serves when it begins, and is
-answered wholly by it: its options, its canvas and its names are of no other.
+A swap replaces one value, `LoadedModel`. A request takes the one that serves when it begins, and is answered
+wholly by it: its options, its canvas and its class names come from no other.
 """
 
 import logging
@@ -18,17 +18,17 @@ from models.tiling.tiles import ResizeLimits, Tile, Tiling, tiles_of
 from models.zoo.cards import Card
 from models.zoo.classes import Classes, UnknownClass
 
-ANY_VERSION = "1"  # what clients ask for that must name a version and know none
-SMALLEST_SIZE = 64  # as of the option `size`: below it the network has nothing to see
+ANY_VERSION = "1"  # of clients that must name a version and know none
+SMALLEST_SIZE = 64  # as of the option `size`: a smaller image shows the network nothing
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """A model in memory, a detector for each device, warmed up; its memory goes with it.
+    """A model in memory, warmed up: a detector for each device, freed with this object.
 
-    `best_batch` is the largest useful one.
+    `best_batch` is the largest useful batch.
     """
 
     detectors: tuple[Detector, ...]
@@ -37,7 +37,7 @@ class LoadedModel:
 
     @property
     def detector(self) -> Detector:
-        """The first device's."""
+        """The detector of the first device."""
         return self.detectors[0]
 
     @property
@@ -47,32 +47,32 @@ class LoadedModel:
 
     @property
     def card(self) -> Card:
-        """The card it was loaded by."""
+        """The card that it was loaded from."""
         return self.detector.card
 
     @property
     def name(self) -> str:
-        """The name that it is asked for by."""
+        """The name that requests use."""
         return self.card.name
 
     @property
     def version(self) -> str:
-        """What changes with the card or the weights."""
+        """Changes with the card or the weights."""
         return self.detector.version
 
     @property
     def labels(self) -> Mapping[int, str]:
-        """Id to name of every class; not of the background, nor of ids that stand for nothing."""
+        """Id to name of every class, without the background and unused ids."""
         return self.classes.names
 
     def summary(self) -> str:
-        """What it is and where it runs, for the log."""
-        it, where = self.detector, ", ".join(self.devices)
-        engine = f"engine {it.engine_name}, {it.precision}, batches of up to {self.best_batch}"
-        return f"{self.name} on {where}, {engine}, version {it.version}"
+        """Name, devices, engine and version, for the log."""
+        detector = self.detector
+        engine = f"engine {detector.engine_name}, {detector.precision}, batches of up to {self.best_batch}"
+        return f"{self.name} on {', '.join(self.devices)}, {engine}, version {detector.version}"
 
-    def refuse_other(self, name: str | None, version: str = "") -> None:
-        """Raise NotFound for any name and version but its own; None and "" ask for no particular ones."""
+    def check_name(self, name: str | None, version: str = "") -> None:
+        """Raise NotFound for a name or version that is not its own; None and "" match any."""
         if name not in (None, self.name):
             raise NotFound(
                 f"no model {str(name)[:60]!r} here; this server serves {self.name!r}: ask for that one"
@@ -84,7 +84,7 @@ class LoadedModel:
             )
 
     def class_ids(self, tokens: Sequence[str]) -> frozenset[int] | None:
-        """Ids of classes given by name (in any case) or id; None for no tokens; raises InvalidParameter."""
+        """Ids of classes by name (in any case) or id; None for no tokens; raises InvalidParameter."""
         try:
             return self.classes.ids(tokens)
         except UnknownClass as error:
@@ -94,20 +94,20 @@ class LoadedModel:
             ) from error
 
     def prepare(self, image: Image, size: int | None, upscale: bool) -> Canvas:
-        """The image's canvas; without `upscale` one that would be enlarged keeps its own size."""
+        """The canvas of an image; without `upscale` an image is not enlarged."""
         return self.detector.prepare(image, size if upscale else _own_size(image, size, self.card))
 
     def tiles(self, size: tuple[int, int], short: int | None, tiling: Tiling) -> tuple[Tile, ...]:
-        """The tiles of an image of that (width, height), seen at `short` px; raises TooManyTiles."""
-        seen = short or self.card.min_size
+        """The tiles of an image of that (width, height), resized to `short` px; raises TooManyTiles."""
+        side = short or self.card.min_size
         return tiles_of(
-            size, tiling, ResizeLimits(seen, round(self.card.max_size * seen / self.card.min_size))
+            size, tiling, ResizeLimits(side, round(self.card.max_size * side / self.card.min_size))
         )
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """One image ready for the device, what its request asked for and of which model, and its trace."""
+    """One canvas for the device: the options and the model of its request, and its trace."""
 
     canvas: Canvas
     options: Options
@@ -116,13 +116,13 @@ class Job:
 
     @property
     def key(self) -> tuple[LoadedModel, tuple[int, int]]:
-        """What a batch has one of."""
+        """The same for all jobs of a batch."""
         return self.model, self.canvas.key
 
 
 @dataclass(frozen=True, eq=False)
 class InferenceResult:
-    """Detections of one image, the seconds that its batch spent on postprocessing, and that batch's span."""
+    """Detections of one canvas, the seconds of its batch's postprocessing, and that batch's span."""
 
     detections: Detections
     postprocess: float
@@ -130,8 +130,8 @@ class InferenceResult:
 
 
 def _own_size(image: Image, size: int | None, card: Card) -> int | None:
-    """The size at which an image that would be enlarged keeps its own; for any other, the size given."""
-    asked = size or card.min_size
+    """The size at which an image that would be enlarged keeps its own; for any other image, `size`."""
+    side = size or card.min_size
     short, long = sorted((image.height, image.width))
-    scale = min(asked / short, asked * card.max_size / card.min_size / long)  # as `Detector.prepare` has it
-    return max(SMALLEST_SIZE, round(asked / scale)) if scale > 1 else size
+    scale = min(side / short, side * card.max_size / card.min_size / long)  # as `Detector.prepare` has it
+    return max(SMALLEST_SIZE, round(side / scale)) if scale > 1 else size

@@ -1,4 +1,4 @@
-"""The model that serves, and how a model is loaded, warmed up and run."""
+"""The model that serves; loads, warms up and runs models."""
 
 import time
 from collections import defaultdict
@@ -15,7 +15,7 @@ from models.zoo.classes import Classes
 
 
 class ModelRegistry:
-    """The model that serves, which arrives later and may be replaced."""
+    """The model that serves: loaded after the start, and may be replaced."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class ModelRegistry:
     ) -> None:
         """`load`: a model's name, or the path of its card, to a detector for each device; slow, on a thread.
 
-        `free` gives back what a model that has gone left in pools; on a thread too.
+        `free` returns the memory that an unloaded model left in pools; on a thread too.
         """
         self._load = load
         self.free = free
@@ -37,16 +37,16 @@ class ModelRegistry:
 
     @property
     def serving(self) -> LoadedModel | None:
-        """The model that answers new requests; None while it loads or where it could not be loaded."""
+        """The model that answers new requests; None while it loads or when it could not be loaded."""
         return self._serving
 
     @property
     def loading(self) -> bool:
-        """Whether a thread is still loading one, waited for or not."""
+        """Whether a thread is still loading a model, even an abandoned one."""
         return any(loader.alive for loader in self._loaders)
 
     async def load(self, model: str, max_batch: int) -> LoadedModel | Exception:
-        """Load and warm up for batches of up to `max_batch`, beside whatever serves; or why that failed.
+        """Load a model and warm it up for batches of up to `max_batch`; returns the error if that fails.
 
         On a daemon thread: a download cannot be interrupted, and must not keep the process from ending.
         """
@@ -67,12 +67,12 @@ class ModelRegistry:
         self._in_memory.add(loaded)
         return loaded
 
-    def switch(self, to: LoadedModel) -> None:
-        """Let requests that begin from now on be answered by this one; on the event loop's thread."""
-        self._serving = to
+    def switch(self, model: LoadedModel) -> None:
+        """Answer requests that begin from now on by this model; on the event loop's thread."""
+        self._serving = model
         self._metrics.model_info.clear()
-        self._metrics.device_memory_bytes.clear()  # they hold the detector that they ask
-        for detector in to.detectors:
+        self._metrics.device_memory_bytes.clear()  # its callbacks hold the old detectors
+        for detector in model.detectors:
             self._describe(detector)
 
     def _describe(self, detector: Detector) -> None:
@@ -90,7 +90,7 @@ class ModelRegistry:
             memory.set_function(partial(_memory, detector, kind))
 
     def check(self, device: int = 0) -> None:
-        """Raise if a device cannot even do what it did at its warm-up."""
+        """Raise if a device cannot run its warm-up."""
         if self._serving is None:
             raise RuntimeError("no model is loaded")
         self._serving.detectors[device].warm_up(1)
@@ -102,25 +102,24 @@ class ModelRegistry:
         def observe(stage: str, seconds: float) -> None:
             stages[stage] += seconds
             self._metrics.stage_duration.labels(stage=stage).observe(seconds)
-            if batch is not None:
-                batch.stage(stage, seconds)
+            tracing.stage(batch, stage, seconds)
 
         with tracing.batch([job.span for job in jobs]) as batch:
             if batch is not None:
-                batch.describe(_described(jobs))
-            found = jobs[0].model.detectors[device].detect(jobs, observe)
+                batch.set_attributes(_attributes(jobs))
+            results = jobs[0].model.detectors[device].detect(jobs, observe)
         self._metrics.padding_ratio.observe(_padding_ratio([job.canvas for job in jobs]))
-        return [InferenceResult(detections, stages["postprocess"], batch) for detections in found]
+        return [InferenceResult(detections, stages["postprocess"], batch) for detections in results]
 
 
-def _described(jobs: Sequence[Job]) -> tracing.Attributes:
-    """A batch as its span shows it; the canvas as width x height."""
+def _attributes(jobs: Sequence[Job]) -> tracing.Attributes:
+    """The attributes of a batch's span; the canvas as width x height."""
     height, width = jobs[0].canvas.key
     return {"rcnn.batch.size": len(jobs), "rcnn.canvas": f"{width}x{height}"}
 
 
 def _warm_up(detectors: Sequence[Detector], cap: int) -> int:
-    """The largest batch up to `cap` that pays on each device; of several alike the first one is measured."""
+    """The largest useful batch up to `cap` on every device; one of several with the same name is measured."""
     measured: set[str] = set()
     for detector in detectors:
         if detector.device in measured:

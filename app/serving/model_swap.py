@@ -1,8 +1,8 @@
-"""Another model in place of the one that serves, without a gap: load beside it, switch, see the old one off.
+"""Replaces the model that serves without a gap: load beside it, switch, release the old one.
 
-What a request began with answers it: work for the old model stays in the queue, as batches of its own, until
-it is done. Then nothing holds the old one any more, and its memory goes back. One load at a time; until the
-old one has gone there are two models in memory, and never a third: the next load waits for that.
+A request is answered by the model that it began with: work for the old model stays in the queue, as batches
+of its own, until it is done. Then nothing holds the old model any more, and its memory is freed. One load at
+a time. Until the old model is released there are two in memory, and never a third: the next load waits.
 """
 
 import asyncio
@@ -24,22 +24,22 @@ from app.telemetry.metrics import Metrics
 from models.zoo.cards import Card, read_card
 from models.zoo.catalogue import catalogue
 
-GRACE_SECONDS = 5.0  # beyond a request's longest time, after which a model that is still held is told of
-COLLECT_SECONDS = 5.0  # an error's traceback may hold a model in a cycle, which nobody else would break
+GRACE_SECONDS = 5.0  # beyond the longest request, after which a model that is still held is logged
+COLLECT_SECONDS = 5.0  # between garbage collections: the traceback of an error may hold a model in a cycle
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A model as answers name it."""
+    """Name and version of a model, as answers show them."""
 
     name: str
     version: str
 
     @classmethod
     def of(cls, model: LoadedModel) -> "Identity":
-        """That of a model, without holding it."""
+        """The identity of a model, without holding the model."""
         return cls(model.name, model.version)
 
     def __str__(self) -> str:
@@ -48,15 +48,15 @@ class Identity:
 
 @dataclass(frozen=True)
 class SwapResult:
-    """What serves now, what did before, and how many seconds the load and the warm-up took."""
+    """The model that serves now, the one before, and the seconds that load and warm-up took."""
 
-    now: Identity
-    before: Identity
+    current: Identity
+    previous: Identity
     seconds: float
 
 
 class ModelSwapper:
-    """Replaces the model that serves; all of it is called on the event loop's thread."""
+    """Replaces the model that serves; called on the event loop's thread."""
 
     def __init__(
         self,
@@ -78,25 +78,25 @@ class ModelSwapper:
 
     @property
     def loading(self) -> str | None:
-        """The name of the model that is being loaded beside the one that serves."""
+        """The name of the model that is being loaded; None when there is none."""
         return self._loading
 
-    def _current(self) -> LoadedModel:
+    def _serving(self) -> LoadedModel:
         if self._models.serving is None:
             raise RuntimeError("no model serves: there is none to replace")
         return self._models.serving
 
-    def known(self) -> dict[str, Card]:
-        """The cards that may be loaded, by name, read afresh; of the serving one its own."""
+    def loadable_cards(self) -> dict[str, Card]:
+        """The cards that can be loaded, by name, read afresh; for the serving model its own."""
         cards = catalogue(self._settings.model_dir)
         if self._settings.model.endswith(".toml"):
             own = read_card(Path(self._settings.model))
             cards[own.name] = own
-        current = self._current().card
-        return cards | {current.name: current}
+        serving = self._serving().card
+        return cards | {serving.name: serving}
 
-    def begin(self, name: str) -> "asyncio.Task[SwapResult | ServiceError]":
-        """Begin to load a model of that name, whoever waits; raises Conflict while another loads."""
+    def start_load(self, name: str) -> "asyncio.Task[SwapResult | ServiceError]":
+        """Start to load the model of that name; raises Conflict while another load runs."""
         if self._task is not None and not self._task.done():
             raise Conflict(f"{self._loading} is being loaded; one at a time: ask again when that is done")
         self._loading = name
@@ -105,56 +105,58 @@ class ModelSwapper:
 
     async def load(self, name: str) -> SwapResult:
         """Serve the model of that name; raises NotFound, Conflict, LoadFailed, Draining."""
-        task = self.begin(name)
-        await asyncio.wait({task})  # which goes on if this caller does not
+        task = self.start_load(name)
+        await asyncio.wait({task})  # the load continues when this request is cancelled
         if task.cancelled():
-            raise _stopping()
+            raise _draining()
         outcome = task.result()
         if isinstance(outcome, ServiceError):
             raise outcome
         return outcome
 
     def stop(self) -> None:
-        """Take no other model any more; one that is being loaded goes on, on its thread, for nobody."""
+        """Start no more loads. A running load continues; its result is discarded."""
         for task in (self._task, self._release_task):
             if task is not None:
                 task.cancel()
 
     async def _replace(self, name: str) -> SwapResult | ServiceError:
-        before = Identity.of(self._current())
+        previous = Identity.of(self._serving())
         try:
-            swapped = await self._load_and_switch(name)
+            result = await self._load_and_switch(name)
         except ServiceError as error:
             self._metrics.model_swaps.labels(outcome="failed").inc()
-            logger.warning("%s still serves: %s", before, error.detail)
-            return error.with_traceback(None)  # whose frames hold the new model
+            logger.warning("%s still serves: %s", previous, error.detail)
+            return error.with_traceback(None)  # its frames hold the new model
         finally:
             self._loading = None
         self._metrics.model_swaps.labels(outcome="switched").inc()
-        return swapped
+        return result
 
     async def _load_and_switch(self, name: str) -> SwapResult:
-        started, before = time.monotonic(), Identity.of(self._current())
+        started, previous = time.monotonic(), Identity.of(self._serving())
         source = await asyncio.to_thread(self._source, name)
         if self._release_task is not None:
             await asyncio.wait({self._release_task})
-        logger.info("loading %s; %s serves until it is ready", name, before)
+        logger.info("loading %s; %s serves until it is ready", name, previous)
         cap = self._batcher.max_batch
         loaded = await self._models.load(source, self._settings.max_batch)
         if isinstance(loaded, Exception):
             self._batcher.set_max_batch(cap)  # two models in memory may have halved it
             raise _failure(name, loaded)
         if loaded.name != name:
-            raise LoadFailed(f"the card of {name} names itself {loaded.name} now; load that name, or undo it")
+            raise LoadFailed(
+                f"the card of {name} now has the name {loaded.name}; load that name, or correct the card"
+            )
         if self._admission.draining:
-            raise _stopping()
+            raise _draining()
         self._switch(loaded)
-        return SwapResult(Identity.of(loaded), before, time.monotonic() - started)
+        return SwapResult(Identity.of(loaded), previous, time.monotonic() - started)
 
     def _source(self, name: str) -> str:
-        """The path of the card to load; a name is looked up and never a path itself. Raises NotFound."""
+        """The path of the card to load; `name` is looked up and never used as a path. Raises NotFound."""
         try:
-            cards = self.known()
+            cards = self.loadable_cards()
         except (ValueError, OSError) as error:
             raise LoadFailed(f"the catalogue cannot be read: {error}") from error
         if name not in cards:
@@ -162,49 +164,51 @@ class ModelSwapper:
         return str(cards[name].path or name)
 
     def _switch(self, loaded: LoadedModel) -> None:
-        old, gone = self._current(), asyncio.Event()
-        weakref.finalize(old, _notify_released, asyncio.get_running_loop(), gone).atexit = False
-        logger.info("switched to %s; %s answers what it has begun", loaded.summary(), Identity.of(old))
+        old, released = self._serving(), asyncio.Event()
+        weakref.finalize(old, _notify_released, asyncio.get_running_loop(), released).atexit = False
+        logger.info(
+            "switched to %s; %s answers the requests that it has begun", loaded.summary(), Identity.of(old)
+        )
         self._models.switch(loaded)
         cap = min(self._batcher.max_batch, loaded.best_batch)
         self._batcher.set_max_batch(cap)
         self._admission.reset_estimates()
         self._release_task = asyncio.create_task(
-            self._release_old(Identity.of(old), gone, (cap, loaded.best_batch))
+            self._release_old(Identity.of(old), released, (cap, loaded.best_batch))
         )
 
-    async def _release_old(self, old: Identity, gone: asyncio.Event, caps: tuple[int, int]) -> None:
-        """Wait until nothing holds the old model; then the new one may have its own cap and figures."""
+    async def _release_old(self, old: Identity, released: asyncio.Event, caps: tuple[int, int]) -> None:
+        """Wait until nothing holds the old model; then apply the new one's own cap and estimates."""
         switched = time.monotonic()
-        patience = self._settings.timeout_ms / 1000 + GRACE_SECONDS
-        while not gone.is_set() and time.monotonic() - switched < patience:
+        timeout = self._settings.timeout_ms / 1000 + GRACE_SECONDS
+        while not released.is_set() and time.monotonic() - switched < timeout:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(COLLECT_SECONDS):
-                    await gone.wait()
-            if not gone.is_set():
+                    await released.wait()
+            if not released.is_set():
                 gc.collect()
-        if self._batcher.max_batch == caps[0]:  # else it did not fit into memory
+        if self._batcher.max_batch == caps[0]:  # else a batch did not fit into memory
             self._batcher.set_max_batch(caps[1])
         self._admission.reset_estimates()
-        if not gone.is_set():
+        if not released.is_set():
             logger.warning("%s is still held %.0f s after the switch", old, time.monotonic() - switched)
             return
         await asyncio.to_thread(self._models.free)
-        logger.info("%s has gone, %.1f s after the switch", old, time.monotonic() - switched)
+        logger.info("%s was released %.1f s after the switch", old, time.monotonic() - switched)
 
 
-def _stopping() -> Draining:
+def _draining() -> Draining:
     return Draining("the service is stopping; load the model on another instance")
 
 
-def _notify_released(loop: asyncio.AbstractEventLoop, gone: asyncio.Event) -> None:
-    """From whichever thread let the model go."""
-    with contextlib.suppress(RuntimeError):  # the event loop has closed: nobody waits any more
-        loop.call_soon_threadsafe(gone.set)
+def _notify_released(loop: asyncio.AbstractEventLoop, released: asyncio.Event) -> None:
+    """Set the event, from the thread on which the model was freed."""
+    with contextlib.suppress(RuntimeError):  # the event loop has closed
+        loop.call_soon_threadsafe(released.set)
 
 
 def _failure(name: str, error: Exception) -> LoadFailed:
-    """A ValueError (a card, weights, a device), OSError or MemoryError says it all, else the log does."""
+    """The error for the client; the text of an unexpected one goes to the log alone."""
     if isinstance(error, ValueError | OSError | MemoryError):
         return LoadFailed(f"{name} could not be loaded: {str(error) or 'there is not enough memory'}")
     logger.error("%s could not be loaded", name, exc_info=error)

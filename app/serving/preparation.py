@@ -1,4 +1,4 @@
-"""Bytes to canvases, on threads: what can fail for an image's own reason fails here, before the queue."""
+"""Turns bytes into canvases, on threads. An image that cannot be used fails here, before the queue."""
 
 import asyncio
 import contextlib
@@ -26,15 +26,15 @@ from models.tiling.tiles import Tile, TooManyTiles, cut
 P = ParamSpec("P")
 R = TypeVar("R")
 
-DECODE_NICENESS = 10  # steps of niceness that a decoding thread has above the others
+DECODE_NICENESS = 10  # added to the niceness of decode threads
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedImage:
-    """A decoded and prepared image; `size` is (width, height), `seconds` what that took.
+    """A decoded and prepared image; `size` is (width, height), `seconds` the time that this took.
 
-    The canvas is that of the whole image. Where there are tiles, `first` is the first one's, as large as each
-    of theirs, and the image stays for the others.
+    `canvas` holds the whole image. Where it is cut into tiles, `first_tile` is the canvas of the first one;
+    the others have the same size. `image` is kept for the tiles and for drawing.
     """
 
     size: tuple[int, int]
@@ -42,16 +42,11 @@ class PreparedImage:
     image: Image | None
     seconds: float
     tiles: tuple[Tile, ...] = ()
-    first: Canvas | None = None
-
-    @property
-    def jobs(self) -> int:
-        """How many canvases the device will see."""
-        return 1 + len(self.tiles)
+    first_tile: Canvas | None = None
 
     def nbytes(self, at_once: int) -> int:
-        """Bytes held while it waits, with so many of its tiles' canvases at once."""
-        tiles = min(at_once, len(self.tiles)) * self.first.nbytes if self.first else 0
+        """Bytes held while it waits, with the canvases of `at_once` tiles."""
+        tiles = min(at_once, len(self.tiles)) * self.first_tile.nbytes if self.first_tile else 0
         return self.canvas.nbytes + (self.image.pixels.nbytes if self.image else 0) + tiles
 
 
@@ -65,86 +60,86 @@ class Preparation:
         self._pool = ThreadPoolExecutor(threads, "decode", _lower_priority)
 
     def close(self) -> None:
-        """Begin nothing new; what runs is not waited for."""
+        """Start no new work; does not wait for running work."""
         self._pool.shutdown(wait=False)
 
-    async def prepare(self, data: Source, plan: Plan, caller: RequestHandle) -> PreparedImage:
+    async def prepare(self, source: Source, plan: Plan, request: RequestHandle) -> PreparedImage:
         """Decode, resize and pad; raises ServiceError."""
         try:
-            ready = await self.run(plan, caller, self._prepare, data, plan)
+            prepared = await self.run(plan, request, self._prepare, source, plan)
         except decoder.ImageError as error:
             raise from_image_error(error) from error
         except TooManyTiles as error:
             raise InvalidParameter(f"tile={plan.tiling.side if plan.tiling else None}: {error}") from error
         except asyncio.CancelledError:
-            if caller.mark_finished():
+            if request.mark_finished():
                 self._metrics.cancelled.inc()
             raise
-        self._metrics.stage_duration.labels(stage="decode").observe(ready.seconds)
-        return ready
+        self._metrics.stage_duration.labels(stage="decode").observe(prepared.seconds)
+        return prepared
 
-    def _prepare(self, data: Source, plan: Plan) -> PreparedImage:
+    def _prepare(self, source: Source, plan: Plan) -> PreparedImage:
         started = time.monotonic()
-        image, tiles = self._read(data, plan)
+        image, tiles = self._read(source, plan)
         prepare = plan.model.prepare
         canvas = prepare(image, plan.size, plan.upscale)
-        first = prepare(cut(image, tiles[0]), plan.size, plan.upscale) if tiles else None
+        first_tile = prepare(cut(image, tiles[0]), plan.size, plan.upscale) if tiles else None
         seconds = time.monotonic() - started
-        kept = self._kept(image, data, plan) if plan.draw or tiles else None
-        return PreparedImage((image.width, image.height), canvas, kept, seconds, tiles, first)
+        kept = self._full_image(image, source, plan) if plan.draw or tiles else None
+        return PreparedImage((image.width, image.height), canvas, kept, seconds, tiles, first_tile)
 
-    def _read(self, data: Source, plan: Plan) -> tuple[Image, tuple[Tile, ...]]:
-        """The image and the tiles to cut it into, which need all of its pixels; else a draft of it may do."""
+    def _read(self, source: Source, plan: Plan) -> tuple[Image, tuple[Tile, ...]]:
+        """The image and its tiles, which need all of its pixels; without tiles a draft may be enough."""
         model, jpeg = plan.model, plan.model.detector.jpeg
         enough = model.card.canvas_limits(plan.size)
         if plan.tiling:
-            image = decoder.read(data, self._limits, jpeg=jpeg)
+            image = decoder.read(source, self._limits, jpeg=jpeg)
             if tiles := model.tiles((image.width, image.height), plan.size, plan.tiling):
                 return image, tiles
-        return decoder.read(data, self._limits, enough, jpeg), ()
+        return decoder.read(source, self._limits, enough, jpeg), ()
 
-    def _kept(self, image: Image, data: Source, plan: Plan) -> Image:
-        """All pixels, for the drawing or the tiles. Without either they go: nothing that waits holds more."""
-        return decoder.read(data, self._limits) if image.draft and plan.draw else image
+    def _full_image(self, image: Image, source: Source, plan: Plan) -> Image:
+        """The image with all of its pixels, for drawing or tiles."""
+        return decoder.read(source, self._limits) if image.draft and plan.draw else image
 
-    async def tile(self, ready: PreparedImage, tile: Tile, plan: Plan, caller: RequestHandle) -> Canvas:
+    async def tile(self, prepared: PreparedImage, tile: Tile, plan: Plan, request: RequestHandle) -> Canvas:
         """The canvas of one tile of an image."""
-        if ready.first is not None and tile is ready.tiles[0]:
-            return ready.first
-        if ready.image is None:
+        if prepared.first_tile is not None and tile is prepared.tiles[0]:
+            return prepared.first_tile
+        if prepared.image is None:
             raise RuntimeError("an image with tiles keeps its pixels until the last one is cut")
-        return await self.run(plan, caller, self._cut, ready.image, tile, plan)
+        return await self.run(plan, request, self._cut, prepared.image, tile, plan)
 
     def _cut(self, image: Image, tile: Tile, plan: Plan) -> Canvas:
         return plan.model.prepare(cut(image, tile), plan.size, plan.upscale)
 
     async def draw(
-        self, ready: PreparedImage, found: Detections, plan: Plan, caller: RequestHandle
+        self, prepared: PreparedImage, detections: Detections, plan: Plan, request: RequestHandle
     ) -> bytes | None:
-        """The image with its detections on it as a file, if the plan asks for one."""
-        if ready.image is None or plan.draw is None:
+        """The image with its detections drawn on it, as a file; None where the plan asks for none."""
+        if prepared.image is None or plan.draw is None:
             return None
         labels = plan.model.card.labels
-        return await self.run(plan, caller, drawing.encode, ready.image, found, labels, plan.draw)
+        return await self.run(plan, request, drawing.encode, prepared.image, detections, labels, plan.draw)
 
     async def run(
-        self, plan: Plan, caller: RequestHandle, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+        self, plan: Plan, request: RequestHandle, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Work on a thread, within the plan's time; raises DeadlineExceeded."""
+        """Run work on a thread within the plan's time; raises DeadlineExceeded."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(plan.seconds_left()):
                 return await loop.run_in_executor(self._pool, partial(work, *args, **kwargs))
         except TimeoutError as error:
-            if caller.mark_finished():
+            if request.mark_finished():
                 self._metrics.deadline_exceeded.inc()
-            raise late() from error
+            raise deadline_exceeded() from error
 
 
 def _lower_priority() -> None:
-    """Let the device's threads go first: one decoder in their midst holds all of them up.
+    """Lower the priority of a decode thread: preempting an inference thread stalls its whole batch.
 
-    On two cores that gave a seventh more images a second. Decoding has the time in which one of them is idle.
+    On two cores this gave a seventh more images a second. Decoding uses the time in which a core is idle.
     """
     if sys.platform == "linux":  # elsewhere a thread has no priority of its own
         with contextlib.suppress(OSError):
@@ -153,15 +148,15 @@ def _lower_priority() -> None:
             os.setpriority(os.PRIO_PROCESS, thread, min(19, niceness + DECODE_NICENESS))
 
 
-def late() -> DeadlineExceeded:
-    """The error of a request whose time is up."""
+def deadline_exceeded() -> DeadlineExceeded:
+    """The error of a request whose deadline has passed."""
     return DeadlineExceeded(
         "the request's time ran out before its answer; send it again later, or raise timeout_ms"
     )
 
 
-def too_large(canvas: Canvas) -> ImageTooLarge:
-    """The error of a canvas for which the device has no memory, alone in its batch."""
+def canvas_too_large(canvas: Canvas) -> ImageTooLarge:
+    """The error of a canvas that does not fit into the device's memory, alone in its batch."""
     height, width = canvas.key
     return ImageTooLarge(
         f"a canvas of {width} x {height} px does not fit into the device; give a smaller `size`"

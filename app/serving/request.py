@@ -133,7 +133,7 @@ def plan_of(
     )
     deadline = started + _given(params.timeout_ms, longest) / 1000
     side = None if params.tile == "auto" else params.tile
-    tiling = Tiling(side, params.tile_overlap, settings.max_tiles) if params.tile else None
+    tiling = Tiling(side, params.tile_overlap) if params.tile else None
     priority = _given(params.priority, NORMAL)
     return Plan(model, options, params.size, deadline, started, draw, params.upscale, tiling, priority)
 

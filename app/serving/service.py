@@ -1,4 +1,4 @@
-"""The life cycle of the service: load, take requests, drain, close. Knows neither HTTP nor torch."""
+"""The life cycle of the service: load, take requests, drain, close. Knows no HTTP and no torch."""
 
 import asyncio
 import logging
@@ -15,7 +15,7 @@ from app.serving.admission import Admission
 from app.serving.model import InferenceResult, Job, LoadedModel
 from app.serving.model_registry import ModelRegistry
 from app.serving.model_swap import ModelSwapper, SwapResult
-from app.serving.pipeline import Pipeline, count_refusals
+from app.serving.pipeline import Pipeline, count_rejections
 from app.serving.preparation import Preparation
 from app.serving.request import DetectParams, DrawnFormat, Plan, plan_of
 from app.settings.settings import Settings
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class DetectionService:
-    """Takes requests while it can; `pipeline` answers them."""
+    """The service: its state, its models, and the `pipeline` that answers requests."""
 
     def __init__(
         self,
@@ -47,16 +47,16 @@ class DetectionService:
         self._batcher = batcher
         self._preparation = Preparation(settings, metrics)
         self.pipeline = Pipeline(metrics, admission, batcher, self._preparation, self._refusal)
-        self.swap = ModelSwapper(settings, metrics, models, admission, batcher)
+        self.swapper = ModelSwapper(settings, metrics, models, admission, batcher)
         self._startup: asyncio.Task[None] | None = None
-        self._born = time.monotonic()
-        self._stop_by = math.inf
+        self._created_at = time.monotonic()
+        self._drain_deadline = math.inf
         self.ready_at: float | None = None  # on the monotonic clock
-        self.settled = False  # closed, and no thread is inside the model any more
+        self.closed_cleanly = False  # closed, and no thread uses a model any more
 
     @property
     def state(self) -> State:
-        """What the service can do now: everything if "ok"."""
+        """Whether the service takes work: only when "ok"."""
         if self._admission.draining:
             return "draining"
         if self._startup is None or not self._startup.done():
@@ -65,25 +65,25 @@ class DetectionService:
 
     @property
     def status(self) -> Status:
-        """The state as clients are told it: "degraded" is "ok" with fewer devices than were loaded."""
-        out = any(condition.state != "working" for _, condition in self.devices)
-        return "degraded" if out and self.state == "ok" else self.state
+        """The state that clients see: "degraded" is "ok" with a device that does not work."""
+        degraded = any(status.state != "working" for _, status in self.devices)
+        return "degraded" if degraded and self.state == "ok" else self.state
 
     @property
     def devices(self) -> list[tuple[str, DeviceStatus]]:
-        """Each device that the model was loaded on, and how it fares."""
+        """Name and status of each device that the model was loaded on."""
         names = self.models.serving.devices if self.models.serving else ()
-        return list(zip(names, self._batcher.conditions, strict=False))
+        return list(zip(names, self._batcher.statuses, strict=False))
 
     @property
     def reason(self) -> str | None:
-        """Why the state is not "ok", in words for a client; None if it is."""
+        """Why the state is not "ok", for clients; None if it is."""
         refusal = self._refusal()
         return refusal.detail if refusal else None
 
     @property
     def queue_depth(self) -> int:
-        """Images that wait for the device."""
+        """Number of images that wait for a device."""
         return self._batcher.depth
 
     @property
@@ -94,23 +94,22 @@ class DetectionService:
     @property
     def uptime_seconds(self) -> float:
         """Seconds since the service was built."""
-        return time.monotonic() - self._born
+        return time.monotonic() - self._created_at
 
     def start(self) -> None:
-        """Begin to load the model in the background."""
-        self._startup = asyncio.create_task(self._become_ready(), name="startup")
+        """Start to load the model in the background."""
+        self._startup = asyncio.create_task(self._load_and_start(), name="startup")
 
     async def started(self) -> None:
-        """Wait until the model is loaded and warmed up, or cannot be."""
+        """Wait until the model is loaded and warmed up, or its load has failed."""
         if self._startup is not None:
             await asyncio.wait({self._startup})
 
-    async def _become_ready(self) -> None:
+    async def _load_and_start(self) -> None:
         loaded = await self.models.load(self.settings.model, self.settings.max_batch)
         if isinstance(loaded, Exception):
-            # A ValueError (a card, weights, a device) or OSError says it all; anything else needs its trace.
-            told = isinstance(loaded, ValueError | OSError)
-            logger.error("the model cannot be loaded: %s", loaded, exc_info=None if told else loaded)
+            expected = isinstance(loaded, ValueError | OSError)  # of a card, weights or a device: no trace
+            logger.error("the model cannot be loaded: %s", loaded, exc_info=None if expected else loaded)
             return
         self.models.switch(loaded)
         self._batcher.set_max_batch(loaded.best_batch)
@@ -119,76 +118,72 @@ class DetectionService:
 
     @property
     def failed_to_load(self) -> bool:
-        """Whether there is no model and none will come."""
+        """Whether the first load has failed."""
         return self._startup is not None and self._startup.done() and self.models.serving is None
 
     @property
     def drain_seconds_left(self) -> float:
-        """Of the time to finish accepted work; counted from the first `drain`."""
-        return max(0.0, self._stop_by - time.monotonic())
+        """Seconds left to finish accepted work; counted from the first `drain`."""
+        return max(0.0, self._drain_deadline - time.monotonic())
 
     def drain(self) -> None:
-        """Refuse new work from now on; what is accepted is finished."""
-        self._stop_by = min(self._stop_by, time.monotonic() + self.settings.drain_seconds)
+        """Reject new work from now on; accepted work is finished."""
+        self._drain_deadline = min(self._drain_deadline, time.monotonic() + self.settings.drain_seconds)
         self._admission.drain()
 
     async def close(self) -> None:
-        """Finish what is left while there is time for it, refuse the rest, and end the threads."""
+        """Finish accepted work while there is time, fail the rest, and end the threads."""
         self.drain()
-        self.swap.stop()
+        self.swapper.stop()
         if self._startup is not None:
             self._startup.cancel()
         finished = await self._batcher.close(self.drain_seconds_left)
         self._preparation.close()
-        self.settled = finished and not self.models.loading
+        self.closed_cleanly = finished and not self.models.loading
 
-    # another model
+    # models
 
     async def load_model(self, name: str) -> SwapResult:
-        """Serve the model of that name instead, once it is warm; raises ServiceError, and nothing changes."""
-        if (refusal := self._refusal()) is not None:
-            raise refusal
-        return await self.swap.load(name)
+        """Replace the serving model by the one of that name; raises ServiceError and then changes nothing."""
+        self._check_ready()
+        return await self.swapper.load(name)
 
-    def reload(self) -> None:
-        """Read the card and the weights of the serving model again, in the background; the log tells."""
+    def reload_model(self) -> None:
+        """Load card and weights of the serving model again, in the background; logs the result."""
         try:
-            if (refusal := self._refusal()) is not None:
-                raise refusal
-            self.swap.begin(self.ready_model().name)
+            self._check_ready()
+            self.swapper.start_load(self.ready_model().name)
         except ServiceError as error:
-            logger.warning("nothing is loaded again: %s", error.detail)
+            logger.warning("the model is not reloaded: %s", error.detail)
 
     def ready_model(self) -> LoadedModel:
-        """The model that serves; raises Loading or Failing where there is none."""
+        """The model that serves; raises Loading or Failing when there is none."""
         if self.models.serving is None:
             raise self._refusal() or Loading("the model is being loaded; ask again soon", RETRY_SECONDS)
         return self.models.serving
 
-    # the way in
+    # requests
 
-    def refuse_early(self) -> None:
-        """Raise at once what a request would meet anyway: nearly free, before its body is read."""
-        refusal = self._refusal()
-        if refusal is not None:
-            raise refusal
+    def check_capacity(self) -> None:
+        """Raise ServiceError where a request would be rejected anyway: cheap, before its body is read."""
+        self._check_ready()
         self._admission.check_capacity()
 
-    async def wait_for_capacity(self, started: float, asked: int | None = None) -> None:
-        """As `refuse_early`, but where only room is missing a moment later: nothing is read or held yet.
+    async def wait_for_capacity(self, started: float, priority: int | None = None) -> None:
+        """As `check_capacity`, but waits a moment for capacity: nothing is read or reserved yet.
 
-        Where no place is free, the newest of the lowest priority in the queue gives its own up for a higher.
+        Where no slot is free, a higher priority removes the newest item of the lowest from the queue.
         """
-        priority = NORMAL if asked is None else asked
-        refusal = self._refusal()
-        if refusal is not None:
-            raise refusal
+        priority = NORMAL if priority is None else priority
+        self._check_ready()
         if self._admission.full:
             self._batcher.shed(priority)
-        with count_refusals(self.metrics, priority):
-            await self._admission.wait_for_capacity(
-                started + self.settings.timeout_ms / 1000, priority=priority
-            )
+        with count_rejections(self.metrics, priority):
+            await self._admission.wait_for_capacity(started + self.settings.timeout_ms / 1000, priority)
+
+    def _check_ready(self) -> None:
+        if (refusal := self._refusal()) is not None:
+            raise refusal
 
     def _refusal(self) -> ServiceError | None:
         match self.state:
@@ -214,12 +209,12 @@ class DetectionService:
         draw: DrawnFormat | None = None,
         model: LoadedModel | None = None,
     ) -> Plan:
-        """Resolve the options against the card, before any image is touched; raises InvalidParameter.
+        """Resolve the options against the card, before any image is read; raises InvalidParameter.
 
-        `model`: the one that the request began with, where that was before; else the one that serves.
+        `model`: the one that the request began with; None for the one that serves now.
         """
         return plan_of(params, model or self.ready_model(), self.settings, started, draw)
 
     async def on_thread(self, plan: Plan, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run what would hold up the event loop on a decoding thread; raises DeadlineExceeded."""
+        """Run work that would block the event loop on a decode thread; raises DeadlineExceeded."""
         return await self._preparation.run(plan, RequestHandle(), work, *args, **kwargs)

@@ -1,7 +1,7 @@
-"""Many frames of one caller: read no faster than they are answered, each let in by the door like any request.
+"""Streams of frames: read no faster than they are answered, each frame admitted like any request.
 
-A stream holds one place of RCNN_MAX_STREAMS, and at most two frames: the one that is detected, and for live
-pictures the newest that waits. An older one that waits gives way to it and is counted.
+A stream holds one slot of RCNN_MAX_STREAMS, and at most two frames: the one in the pipeline, and for a live
+stream the newest one received. It replaces an older one, which is counted as dropped.
 """
 
 import asyncio
@@ -26,30 +26,31 @@ from app.serving.request import DetectParams, DrawnFormat, Outcome, Plan
 from app.serving.service import DetectionService
 from app.telemetry.metrics import Metrics
 from models.images.decoder import ImageError, Limits
-from models.images.frames import Frame, NoVideo, read_frames
+from models.images.frames import Frame, VideoUnavailable, read_frames
 
 T = TypeVar("T")
 FATAL = (Draining, Failing, Loading)
-"""What no later frame of the stream would escape either."""
+"""Errors that every later frame of the stream would meet too."""
 
-RETRY_SECONDS = 5.0  # after which a place may be free: nobody knows how long a stream lasts
+MAX_FRAMES = 1000  # of one body: a stream holds its slot, and a video of 20 MB can have 100,000 frames
+RETRY_SECONDS = 5.0  # after which a slot may be free: the length of a stream is unknown
 logger = logging.getLogger(__name__)
 
 
 class StreamSlots:
-    """The streams that are open, of so many that may be."""
+    """Bounds and counts the open streams."""
 
-    def __init__(self, at_most: int, metrics: Metrics) -> None:
-        self._at_most = at_most
+    def __init__(self, max_streams: int, metrics: Metrics) -> None:
+        self._max_streams = max_streams
         self._metrics = metrics
         self._open = 0
 
     @contextmanager
-    def one(self, route: str) -> Iterator[None]:
-        """A place, held as long as the stream is open; raises Overloaded when there is none."""
-        if self._open >= self._at_most:
+    def hold(self, route: str) -> Iterator[None]:
+        """Hold a slot as long as the stream is open; raises Overloaded when none is free."""
+        if self._open >= self._max_streams:
             raise Overloaded(
-                f"{self._open} streams are open, {self._at_most} may be; try later", RETRY_SECONDS
+                f"{self._open} streams are open, {self._max_streams} are allowed; try later", RETRY_SECONDS
             )
         self._open += 1
         self._metrics.streams.labels(route=route).inc()
@@ -61,47 +62,47 @@ class StreamSlots:
 
 
 class LatestFrame(Generic[T]):
-    """A place for one: whoever comes while another waits takes its place."""
+    """Holds the newest frame: a new one replaces one that was not taken."""
 
     def __init__(self) -> None:
-        self._waiting: T | None = None
-        self._there = asyncio.Event()
+        self._latest: T | None = None
+        self._available = asyncio.Event()
         self.dropped = 0
 
     def put(self, item: T) -> bool:
-        """Let an item wait; True where another has gone for it."""
-        replaced = self._waiting is not None
+        """Store a frame; True when it replaces another."""
+        replaced = self._latest is not None
         self.dropped += replaced
-        self._waiting = item
-        self._there.set()
+        self._latest = item
+        self._available.set()
         return replaced
 
     async def wait(self) -> None:
-        """Wait until there is one."""
-        await self._there.wait()
+        """Wait until there is a frame."""
+        await self._available.wait()
 
     def take(self) -> T:
-        """The one that waits; raises LookupError where there is none."""
-        item, self._waiting = self._waiting, None
-        self._there.clear()
+        """Remove and return the frame; raises LookupError when there is none."""
+        item, self._latest = self._latest, None
+        self._available.clear()
         if item is None:
-            raise LookupError("nothing waits")
+            raise LookupError("there is no frame")
         return item
 
 
 @dataclass(frozen=True)
 class StreamSpec:
-    """What is to be done with the frames of a file: every `every`-th, `at_most` of them."""
+    """How to process the frames of a file: every `every`-th, at most `max_frames` of them."""
 
     params: DetectParams
     every: int
-    at_most: int
+    max_frames: int
     draw: DrawnFormat | None = None
 
 
 @dataclass(frozen=True, eq=False)
 class FrameResult:
-    """What came of one frame; `index` counts the skipped ones too."""
+    """The outcome of one frame; `index` counts skipped frames too."""
 
     index: int
     seconds: float | None
@@ -110,56 +111,56 @@ class FrameResult:
 
 @dataclass(frozen=True)
 class EndOfStream:
-    """Why there are no more answers."""
+    """Why there are no more results."""
 
     reason: Literal["complete", "max_frames", "error"]
 
 
 async def detect_frames(
-    service: DetectionService, data: bytes, order: StreamSpec
+    service: DetectionService, data: bytes, spec: StreamSpec
 ) -> AsyncGenerator[FrameResult | EndOfStream, None]:
-    """The answers of a file's frames, each frame decoded when the one before has been taken; then an End."""
-    frames = read_frames(data, Limits(service.settings.max_pixels), order.every)
+    """Results of a file's frames, each decoded when the one before has been taken; then an EndOfStream."""
+    frames = read_frames(data, Limits(service.settings.max_pixels), spec.every)
     index = answered = 0
     while True:
-        plan = service.plan(order.params, time.monotonic(), order.draw)
-        found = await outcome_of(_next(service, frames, plan))
-        if isinstance(found, ServiceError):
-            yield FrameResult(index, None, found)
+        plan = service.plan(spec.params, time.monotonic(), spec.draw)
+        frame = await outcome_of(_next(service, frames, plan))
+        if isinstance(frame, ServiceError):
+            yield FrameResult(index, None, frame)
             yield EndOfStream("error")
             return
-        if found is None or answered == order.at_most:
-            yield EndOfStream("complete" if found is None else "max_frames")
+        if frame is None or answered == spec.max_frames:
+            yield EndOfStream("complete" if frame is None else "max_frames")
             return
-        outcome = await outcome_of(_detect(service, found, plan))
-        yield FrameResult(found.index, found.seconds, outcome)
+        outcome = await outcome_of(_detect(service, frame, plan))
+        yield FrameResult(frame.index, frame.seconds, outcome)
         if isinstance(outcome, FATAL):
             yield EndOfStream("error")
             return
-        index, answered = found.index + order.every, answered + 1
+        index, answered = frame.index + spec.every, answered + 1
 
 
 async def outcome_of(work: Awaitable[T]) -> T | ServiceError:
-    """What becomes of the work for one frame: a fault of ours is logged and told as Internal."""
-    (found,) = await asyncio.gather(work, return_exceptions=True)
-    if isinstance(found, ServiceError) or not isinstance(found, BaseException):
-        return found
-    logger.error("a frame failed", exc_info=found)
+    """The result of the work for one frame, or its error; logs an unexpected one and makes it Internal."""
+    (outcome,) = await asyncio.gather(work, return_exceptions=True)
+    if isinstance(outcome, ServiceError) or not isinstance(outcome, BaseException):
+        return outcome
+    logger.error("a frame failed", exc_info=outcome)
     return Internal("an error of the service; its log has the reason under this request's id")
 
 
 async def _next(service: DetectionService, frames: Iterator[Frame], plan: Plan) -> Frame | None:
-    """The next frame, None behind the last one; decoded on a thread."""
+    """The next frame, None after the last one; decoded on a thread."""
     try:
         return await service.on_thread(plan, next, frames, None)
-    except NoVideo as error:
+    except VideoUnavailable as error:
         raise UnsupportedMediaType(str(error)) from error
     except ImageError as error:
         raise from_image_error(error) from error
 
 
 async def _detect(service: DetectionService, frame: Frame, plan: Plan) -> Outcome:
-    """As the service does; a frame for which there is no place waits for one while it has time."""
+    """As the pipeline does, but a frame that finds no slot waits for one while it has time."""
     while True:
         try:
             return await service.pipeline.detect(frame.pixels, plan)

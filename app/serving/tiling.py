@@ -1,7 +1,7 @@
 """An image in tiles: each is a job in the ordinary queue, and their detections become one answer.
 
-Few of them wait at once: enough to fill the next batch while one runs, so that a large image holds little
-memory. The first that fails, or the request's end, takes all the others out of the queue.
+Only few of them are prepared at once: enough to fill the next batch while one runs, so that a large image
+holds little memory. The first that fails, or the request's end, removes all the others from the queue.
 """
 
 import asyncio
@@ -45,8 +45,8 @@ async def infer_tiles(
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(infer_whole())]
             tasks += [group.create_task(infer_tile(index)) for index in range(len(prepared.tiles))]
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from failed
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from errors
     return [task.result() for task in tasks]
 
 
@@ -54,5 +54,5 @@ def merge_tiles(
     parts: Sequence[Completed[InferenceResult]], tiles: Sequence[Tile], options: Options
 ) -> Detections:
     """The detections of the whole image and of its tiles as one answer."""
-    whole, *found = [part.result.detections for part in parts]
-    return merge(whole, found, tiles, options)
+    whole, *per_tile = [part.result.detections for part in parts]
+    return merge(whole, per_tile, tiles, options)

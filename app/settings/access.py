@@ -1,4 +1,4 @@
-"""The settings of keys: who may ask, and who may load models. A part of `app.settings.settings.Settings`."""
+"""The settings of API keys: for detection, and for loading models. A part of `Settings`."""
 
 from typing import Annotated
 
@@ -12,13 +12,13 @@ class KeySettings(BaseSettings):
     api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
         json_schema_extra={"allowed": "comma-separated keys"},
-        description="Keys of which each request must carry one; without any the service is open.",
+        description="API keys; each request must send one of them. Without any the service is open.",
     )
     admin_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
         json_schema_extra={"allowed": "comma-separated keys"},
-        description="Keys of which a request to load a model must carry one, none of them in RCNN_API_KEYS; "
-        "without any that is off.",
+        description="API keys for requests that load models, none of them in RCNN_API_KEYS. Without any, "
+        "loading models is off.",
     )
 
     @field_validator("api_keys", "admin_keys", mode="before")
@@ -40,7 +40,7 @@ class KeySettings(BaseSettings):
     @classmethod
     def _keep_apart(cls, keys: tuple[SecretStr, ...], info: ValidationInfo) -> tuple[SecretStr, ...]:
         if set(keys) & set(info.data.get("api_keys", ())):
-            raise ValueError("one of them is in RCNN_API_KEYS too, whose holders may not load models")
+            raise ValueError("one of them is in RCNN_API_KEYS too, which may not load models")
         return keys
 
 

@@ -1,4 +1,4 @@
-"""The settings of the model: which one, on what, computed by what. A part of `Settings`."""
+"""The settings of the model: which one, on which device, with which engine. A part of `Settings`."""
 
 from pathlib import Path
 from typing import Literal
@@ -16,7 +16,7 @@ class ModelSettings(BaseSettings):
         default="auto",
         min_length=1,
         json_schema_extra={"allowed": "auto, the name of a card, or the path of one"},
-        description="The model to serve; auto takes coco-r50-fpn if its weights are there or can be fetched, "
+        description="The model to serve; auto is coco-r50-fpn if its weights are cached or can be fetched, "
         "else the bundled shapes.",
     )
     model_dir: Path | None = Field(
@@ -27,25 +27,25 @@ class ModelSettings(BaseSettings):
     cache_dir: Path = Field(
         default=Path("~/.cache/rcnn-serve"),
         json_schema_extra={"allowed": "a writable folder"},
-        description="Where fetched weights are kept, so that each is fetched only once.",
+        description="The folder for fetched weights; each file is fetched once.",
     )
     device: str = Field(
         default="auto",
         pattern=rf"^(auto|{_DEVICE}(,{_DEVICE}){{0,15}})$",
         json_schema_extra={"allowed": "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"},
-        description="Where the model runs; auto takes the first GPU if there is one. Several, such as "
-        "cuda:0,cuda:1, work on one queue.",
+        description="Where the model runs; auto is the first GPU if there is one, else the CPU. Several "
+        "devices, such as cuda:0,cuda:1, share one queue.",
     )
     engine: Literal["auto", "torch", "openvino"] = Field(
         default="auto",
-        description="What computes the networks; auto takes the best that is installed.",
+        description="The library that runs the networks; auto is the fastest that is installed.",
     )
     precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = Field(
-        default="auto", description="The arithmetic of the networks; auto takes what suits the device."
+        default="auto", description="Number format of the networks; auto chooses one that suits the device."
     )
     jpeg: Literal["pillow", "nvjpeg"] = Field(
         default="pillow",
-        description="What decodes JPEGs; nvjpeg does it on the GPU, and its pixels differ a little.",
+        description="Decoder of JPEG images; nvjpeg uses the GPU, and its pixels differ slightly.",
     )
 
     @property

@@ -1,177 +1,140 @@
 """The settings: RCNN_ environment variables, each with a default, bounds and a reason.
 
-A variable that is set but empty counts as not set, as compose files leave it; but not RCNN_API_KEYS, for a
-secret that failed to arrive must not open the service. An RCNN_ variable that is no setting is an error.
+A variable that is set but empty counts as not set, as compose files leave it; but not RCNN_API_KEYS: a secret
+that failed to arrive must not open the service. An RCNN_ variable that is no setting is an error.
 """
 
 import difflib
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import (
-    BaseSettings,
-    EnvSettingsSource,
-    NoDecode,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    PrivateAttr,
+    ValidationError,
+    field_validator,
+    model_validator,
 )
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.settings.access import KeySettings
+from app.settings.environment import ADDRESS, PREFIX, Environment, drop_removed, take_otel_endpoint
 from app.settings.model import ModelSettings
+from app.settings.protocols import ProtocolSettings
 
-PREFIX = "RCNN_"
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
 
-class Settings(KeySettings, ModelSettings):
+class ServerSettings(BaseSettings):
+    """Where the server listens, its bounds, logs and traces; `Settings` reads and checks them."""
+
+    host: str = Field(
+        default="127.0.0.1",
+        min_length=1,
+        json_schema_extra={"allowed": "an address"},
+        description="The address to listen on; 0.0.0.0 accepts requests from other machines.",
+    )
+    port: int = Field(default=8000, ge=0, le=65535, description="The port to listen on; 0 is any free one.")
+    grpc_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="The port of the Open Inference Protocol over gRPC; 0 is none. It needs the extra grpc.",
+    )
+    max_batch: int = Field(
+        default=8,
+        ge=1,
+        le=128,
+        description="Maximum number of images in a batch; warm-up lowers it if larger ones are not faster.",
+    )
+    max_queue: int = Field(
+        default=64,
+        ge=1,
+        le=10_000,
+        description="Maximum number of accepted requests that wait for a response; beyond it 429, after a "
+        "short wait for capacity.",
+    )
+    max_queue_bytes: int = Field(
+        default=512 * MIB,
+        ge=MIB,
+        le=1024 * GIB,
+        description="Maximum number of bytes that all accepted requests hold, bodies and pixels; it bounds "
+        "the memory. A single request is never refused for it.",
+    )
+    timeout_ms: int = Field(
+        default=30_000,
+        ge=1,
+        le=600_000,
+        description="Deadline of a request, and the longest that a request may ask for; beyond it 504.",
+    )
+    max_body_bytes: int = Field(
+        default=20 * MIB,
+        ge=KIB,
+        le=GIB,
+        description="Maximum size of a request body, counted while it is read; beyond it 413.",
+    )
+    max_pixels: int = Field(
+        default=50_000_000,
+        ge=4096,
+        le=500_000_000,
+        description="Maximum size of an image, width times height, checked before decoding; beyond it 413.",
+    )
+    decode_threads: int = Field(
+        default=0, ge=0, le=64, description="Number of threads that decode images; 0 is one for each core."
+    )
+    inference_threads: int = Field(
+        default=0,
+        ge=0,
+        le=256,
+        description="Number of threads that the networks use on the CPU; 0 is one for each core.",
+    )
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        json_schema_extra={"allowed": "comma-separated origins such as https://example.org"},
+        description="Other sites whose pages may open the web socket /detect/live.",
+    )
+    max_streams: int = Field(
+        default=16,
+        ge=1,
+        le=1000,
+        description="Maximum number of open streams: /detect/stream, /detect/live, and over gRPC.",
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Minimum level of log messages."
+    )
+    log_format: Literal["text", "json"] = Field(
+        default="text", description="Format of log lines: text, or one JSON object a line."
+    )
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=ADDRESS,
+        json_schema_extra={"allowed": "an address such as http://127.0.0.1:4318"},
+        description="The OpenTelemetry collector to send traces to, over HTTP; if not set, "
+        "OTEL_EXPORTER_OTLP_ENDPOINT, else none. It needs the extra tracing.",
+    )
+    drain_seconds: float = Field(
+        default=30.0,
+        ge=0,
+        le=3600,
+        description="Seconds to finish accepted requests after a stop signal; keep it below the "
+        "orchestrator's own limit.",
+    )
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, values: object) -> object:
+        return [value.strip() for value in values.split(",")] if isinstance(values, str) else values
+
+
+class Settings(ProtocolSettings, ServerSettings, KeySettings, ModelSettings):
     """All settings, checked and frozen; read from the environment when constructed, never at import."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True
     )
 
-    host: str = Field(
-        default="127.0.0.1",
-        min_length=1,
-        json_schema_extra={"allowed": "an address"},
-        description="The address to listen on; this machine alone unless you say 0.0.0.0.",
-    )
-    port: int = Field(
-        default=8000, ge=0, le=65535, description="The port to listen on; 0 takes any free one."
-    )
-    grpc_port: int = Field(
-        default=0,
-        ge=0,
-        le=65535,
-        description="The port to listen on for the Open Inference Protocol over gRPC; 0 is none. "
-        "It needs the extra grpc.",
-    )
-    max_batch: int = Field(
-        default=8,
-        ge=1,
-        le=128,
-        description="Most images in a batch; warm-up takes fewer where more are no use.",
-    )
-    batch_wait_ms: int = Field(
-        default=0,
-        ge=0,
-        le=1000,
-        description="Time to hold a batch that is not full; each request pays for it.",
-    )
-    max_queue: int = Field(
-        default=64,
-        ge=1,
-        le=10_000,
-        description="Most requests accepted and not answered yet; beyond it 429, after a moment at the door.",
-    )
-    max_queue_bytes: int = Field(
-        default=512 * MIB,
-        ge=MIB,
-        le=1024 * GIB,
-        description="Most bytes that the accepted requests hold together, bodies and pixels: "
-        "it bounds the memory; a request that is alone is never refused for it.",
-    )
-    timeout_ms: int = Field(
-        default=30_000,
-        ge=1,
-        le=600_000,
-        description="Time to answer a request, and the most that one may ask for; beyond it 504.",
-    )
-    max_body_bytes: int = Field(
-        default=20 * MIB,
-        ge=KIB,
-        le=GIB,
-        description="Largest request body; counted while it streams in, beyond it 413.",
-    )
-    max_pixels: int = Field(
-        default=50_000_000,
-        ge=4096,
-        le=500_000_000,
-        description="Largest image, width times height; checked before decoding.",
-    )
-    max_tiles: int = Field(
-        default=64,
-        ge=1,
-        le=1024,
-        description="Most tiles of one image: each takes a place in the queue and the time of an image; "
-        "tile=auto takes larger tiles instead of more.",
-    )
-    decode_threads: int = Field(
-        default=0, ge=0, le=64, description="Threads that decode images; 0 takes one for each core."
-    )
-    inference_threads: int = Field(
-        default=0,
-        ge=0,
-        le=256,
-        description="Threads that the networks use on the CPU; 0 takes one for each core.",
-    )
-    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
-        json_schema_extra={"allowed": "comma-separated origins such as https://example.org"},
-        description="Sites besides this server's own whose pages may open /detect/live.",
-    )
-    max_streams: int = Field(
-        default=16,
-        ge=1,
-        le=1000,
-        description="Most streams open at a time: /detect/stream, /detect/live, and over gRPC.",
-    )
-    stream_max_frames: int = Field(
-        default=1000, ge=1, le=1_000_000, description="Most frames that /detect/stream detects in one body."
-    )
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        default="info", description="The least that is logged."
-    )
-    log_format: Literal["text", "json"] = Field(
-        default="text", description="Log lines for people, or for machines."
-    )
-    otlp_endpoint: str | None = Field(
-        default=None,
-        pattern=r"^https?://[^/\s]+(/\S*)?$",
-        json_schema_extra={"allowed": "an address such as http://127.0.0.1:4318"},
-        description="The OpenTelemetry collector to send traces to, over HTTP; without it there are none. "
-        "It needs the extra tracing.",
-    )
-    drain_seconds: float = Field(
-        default=30.0,
-        ge=0,
-        le=3600,
-        description="Time to finish accepted requests when stopped; keep it below the "
-        "orchestrator's own patience.",
-    )
-
-    deepstack_max_predictions: int = Field(
-        default=0,
-        ge=0,
-        le=1000,
-        description="Most predictions in an answer of the DeepStack routes, the best; 0 leaves it to the "
-        "model's card. Frigate has room for 20.",
-    )
-    deepstack_label_map: Annotated[tuple[tuple[str, str], ...], NoDecode] = Field(
-        default=(),
-        json_schema_extra={"allowed": "comma-separated name=name"},
-        description="Names that the DeepStack routes give to classes in place of their own, such as "
-        "truck=car, for clients with a list of their own.",
-    )
-    deepstack_drop_labels: Annotated[tuple[str, ...], NoDecode] = Field(
-        default=(),
-        json_schema_extra={"allowed": "comma-separated names"},
-        description="Classes that the DeepStack routes leave out; Frigate reads no further than the first "
-        "name that it does not know.",
-    )
-    deepstack_upscale: bool = Field(
-        default=True,
-        json_schema_extra={"allowed": "true, false"},
-        description="Whether the DeepStack routes enlarge small images to the model's size, as /detect does; "
-        "false is faster, for Frigate's 320 pixels and 100 ms.",
-    )
-    roboflow_urls: bool = Field(
-        default=False,
-        json_schema_extra={"allowed": "true, false"},
-        description="Whether the Roboflow route fetches images by their address, from public hosts alone; "
-        "off, for a server that fetches what strangers name is a way into its network.",
-    )
+    _warnings: tuple[str, ...] = PrivateAttr(default=())
 
     @classmethod
     def settings_customise_sources(
@@ -182,56 +145,36 @@ class Settings(KeySettings, ModelSettings):
         **_named: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments first, then the environment; no .env file and no secrets folder."""
-        return init_settings, _Environment(settings_cls)
+        return init_settings, Environment(settings_cls)
 
-    @model_validator(mode="before")
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the log must say at the start: settings that are ignored."""
+        return self._warnings
+
+    @model_validator(mode="wrap")
     @classmethod
-    def _refuse_unknown(cls, values: dict[str, Any]) -> dict[str, Any]:
-        unknown = sorted(set(values) - set(cls.model_fields))
-        if unknown:
+    def _check_names(cls, values: dict[str, Any], check: ModelWrapValidatorHandler[Self]) -> Self:
+        values = dict(values)
+        warnings = (*take_otel_endpoint(values), *drop_removed(values))
+        if unknown := sorted(set(values) - set(cls.model_fields)):
             raise ValueError(_unknown(unknown))
-        return values
-
-    @field_validator("allowed_origins", "deepstack_drop_labels", mode="before")
-    @classmethod
-    def _split(cls, values: object) -> object:
-        return [value.strip() for value in values.split(",")] if isinstance(values, str) else values
-
-    @field_validator("deepstack_label_map", mode="before")
-    @classmethod
-    def _split_pairs(cls, pairs: object) -> object:
-        if not isinstance(pairs, str):
-            return pairs
-        split = [tuple(side.strip() for side in pair.split("=")) for pair in pairs.split(",")]
-        if not all(len(pair) == 2 and all(pair) for pair in split):
-            raise ValueError("each must be the name of a class, `=`, and the name to give instead")
-        return split
-
-
-class _Environment(EnvSettingsSource):
-    """All RCNN_ variables, those that are no setting too, so that the model can refuse them by name."""
-
-    def __call__(self) -> dict[str, Any]:
-        """Field name to text; empty ones are left out, but not an empty list of keys."""
-        prefix = PREFIX.lower()  # names come in lower case, as they are compared
-        found = {
-            name.removeprefix(prefix): value
-            for name, value in self.env_vars.items()
-            if name.startswith(prefix)
-        }
-        return {name: value for name, value in found.items() if value or name == "api_keys"}
+        settings = check(values)
+        settings._warnings = warnings
+        return settings
 
 
 def explain(error: ValidationError) -> str:
     """What is wrong with the settings, a line for each: the variable, what is wrong, what is allowed."""
-    return "\n".join(_explained(one["loc"], one["msg"]) for one in error.errors(include_url=False))
+    faults = error.errors(include_url=False)
+    return "\n".join(_explain_one(fault["loc"], fault["msg"]) for fault in faults)
 
 
-def _explained(place: tuple[int | str, ...], message: str) -> str:
+def _explain_one(location: tuple[int | str, ...], message: str) -> str:
     message = message.removeprefix("Value error, ")
-    if not place:
+    if not location:
         return message
-    name = str(place[0])
+    name = str(location[0])
     return f"{PREFIX}{name.upper()}: {message} (allowed: {allowed_values(Settings.model_fields[name])})"
 
 
@@ -240,7 +183,7 @@ def _unknown(names: list[str]) -> str:
     if any(name.endswith("_service_host") for name in names):
         text += (
             ". Kubernetes sets such variables for a Service whose name begins with rcnn: "
-            "say enableServiceLinks: false in the pod's spec"
+            "set enableServiceLinks: false in the pod's spec"
         )
     return text
 
@@ -252,10 +195,13 @@ def _unknown_one(name: str) -> str:
 
 
 def allowed_values(field: FieldInfo) -> str:
-    """What a setting may be, in words or as its bounds."""
+    """The allowed values of a setting, in words or as bounds."""
     if isinstance(field.json_schema_extra, dict):
         return str(field.json_schema_extra["allowed"])
     bounds = {
-        name: getattr(one, name) for one in field.metadata for name in ("ge", "le") if hasattr(one, name)
+        name: getattr(bound, name)
+        for bound in field.metadata
+        for name in ("ge", "le")
+        if hasattr(bound, name)
     }
     return f"{bounds['ge']} to {bounds['le']}" if bounds else ", ".join(get_args(field.annotation))

@@ -1,8 +1,9 @@
-"""The settings as a table, for `rcnn settings` and the README."""
+"""The settings as a table, for `rcnn settings` and docs/settings.md."""
 
 from dataclasses import dataclass
 
-from app.settings.settings import PREFIX, Settings, allowed_values
+from app.settings.environment import PREFIX
+from app.settings.settings import Settings, allowed_values
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ def settings_table() -> list[SettingRow]:
 
 
 def settings_markdown() -> str:
-    """The README's table of settings: variable, default, allowed values, description."""
+    """The table of settings in docs/settings.md: variable, default, allowed values, description."""
     rows = [
         f"| `{row.name}` | {row.default} | {row.allowed} | {row.description} |" for row in settings_table()
     ]

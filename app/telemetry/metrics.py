@@ -1,4 +1,4 @@
-"""Every Prometheus series of the service, declared once, on a registry that is handed in; base units."""
+"""Every Prometheus series of the service, declared once, on a given registry, in base units."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The text format that every Prometheus since 0.4 reads."""
 
 UNMATCHED = "unmatched"
-"""The `route` of a request that no route took: a path that a client invents must not become a label."""
+"""The `route` label of a request without a route: paths that clients invent must not become labels."""
 
 STAGES = ("decode", "queue", "dense", "proposals", "roi_align", "head", "postprocess")
 
@@ -35,7 +35,7 @@ _DETECTIONS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 @dataclass(frozen=True)
 class Series:
-    """One series as the README lists it."""
+    """One series as docs/metrics.md lists it."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
@@ -44,10 +44,10 @@ class Series:
 
 
 class Metrics:
-    """The series as attributes: `rcnn_NAME` without the prefix, a unit or `_total`."""
+    """The series as attributes: `rcnn_NAME` without the prefix, unit and `_total`."""
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        """On a fresh registry, or on one that holds no process metrics yet: they are added here."""
+        """On a new registry, or on one without process metrics, which are added here."""
         self.registry = registry if registry is not None else CollectorRegistry()
         self.series: list[Series] = []
         self._declare_requests()
@@ -62,71 +62,72 @@ class Metrics:
         return generate_latest(_WithoutCreated(self.registry)), CONTENT_TYPE
 
     def count_detections(self, model: str, count: int) -> None:
-        """So many objects were found in an image."""
+        """Count the objects found in an image."""
         self.detections.labels(model=model).inc(count)
         self.detections_per_image.observe(count)
 
     def _declare_requests(self) -> None:
         self.requests = self._counter(
-            "rcnn_requests_total", "Requests answered, by route template and HTTP status.", "route", "status"
+            "rcnn_requests_total", "Finished requests, by route template and HTTP status.", "route", "status"
         )
         self.request_duration = self._histogram(
             "rcnn_request_duration_seconds",
-            "Time from a request's first byte to its answer.",
+            "Time from a request's first byte to the end of its response.",
             _REQUEST_SECONDS,
             "route",
         )
-        self.in_flight = self._gauge("rcnn_in_flight", "Requests accepted and not answered yet.")
+        self.in_flight = self._gauge("rcnn_in_flight", "Accepted requests without a response yet.")
         self.rejected = self._counter(
-            "rcnn_rejected_total", "Requests refused or failed, by the code of their problem.", "code"
+            "rcnn_rejected_total", "Requests refused or failed, by the code of their error.", "code"
         )
         self.cancelled = self._counter(
-            "rcnn_cancelled_total", "Requests dropped before the device because their client had gone."
+            "rcnn_cancelled_total",
+            "Requests dropped before they reached the device, because the client had disconnected.",
         )
         self.deadline_exceeded = self._counter(
-            "rcnn_deadline_exceeded_total", "Requests whose time ran out, wherever they were then."
+            "rcnn_deadline_exceeded_total", "Requests whose deadline passed, at any point."
         )
         self.by_priority = self._counter(
             "rcnn_priority_requests_total",
-            "Requests by priority, 0 to 2, an image of a batch each: `accepted`; `refused` with 429; "
-            "accepted, then `shed` with 429 for a higher one.",
+            "Requests by priority 0 to 2, each image of a batch on its own: `accepted`; `refused` with 429; "
+            "accepted, then `shed` with 429 for a higher priority.",
             *("priority", "outcome"),
         )
-        self.streams = self._gauge("rcnn_streams", "Streams that are open, by route template.", "route")
+        self.streams = self._gauge("rcnn_streams", "Open streams, by route template.", "route")
         self.stream_frames = self._counter(
             "rcnn_stream_frames_total",
-            "Frames of streams: `answered`, `failed`, or `dropped` for a newer one.",
+            "Frames of streams: `answered`, `failed`, or `dropped` for a newer frame.",
             *("route", "outcome"),
         )
 
     def _declare_batches(self) -> None:
         self.stage_duration = self._histogram(
             "rcnn_stage_duration_seconds",
-            f"Time in one stage: {', '.join(STAGES)}. From `dense` on it is that of a whole batch.",
+            f"Time in one stage: {', '.join(STAGES)}. From `dense` on, of a whole batch.",
             _STAGE_SECONDS,
             "stage",
         )
-        self.queue_depth = self._gauge("rcnn_queue_depth", "Images that wait for the device.")
+        self.queue_depth = self._gauge("rcnn_queue_depth", "Images waiting for a device.")
         self.priority_wait = self._histogram(
             "rcnn_priority_queue_seconds",
-            "Time of an image in the queue, by its request's priority.",
+            "Time of an image in the queue, by the request's priority.",
             _STAGE_SECONDS,
             "priority",
         )
-        self.queue_bytes = self._gauge("rcnn_queue_bytes", "Bytes that the accepted requests hold.")
+        self.queue_bytes = self._gauge("rcnn_queue_bytes", "Bytes held by accepted requests.")
         self.predicted_wait = self._gauge(
-            "rcnn_predicted_wait_seconds", "Seconds until all who are accepted are answered, as predicted."
+            "rcnn_predicted_wait_seconds", "Predicted seconds until all accepted requests have a response."
         )
         self.batch_size = self._histogram("rcnn_batch_size", "Images in a batch.", _BATCH_SIZES)
         self.batch_duration = self._histogram(
             "rcnn_batch_duration_seconds", "Time of a batch on the device.", _REQUEST_SECONDS
         )
         self.padding_ratio = self._histogram(
-            "rcnn_padding_ratio", "Share of a batch's computed pixels that are padding, 0 to 1.", _SHARES
+            "rcnn_padding_ratio", "Fraction of a batch's pixels that are padding, 0 to 1.", _SHARES
         )
         self.batch_retries = self._counter(
             "rcnn_batch_retries_total",
-            "Failed batches that were run again in parts: `memory`, `error`.",
+            "Failed batches that were run again in parts, by reason: `memory`, `error`.",
             "reason",
         )
 
@@ -142,18 +143,20 @@ class Metrics:
         )
         self.models_in_memory = self._gauge(
             "rcnn_models_in_memory",
-            "Models in memory: 2 from the end of a load to the old one's last answer.",
+            "Models in memory: 2 from the end of a load until the old model's last response.",
         )
         self.model_loading = self._gauge(
-            "rcnn_model_loading", "1 while a model is loaded beside the one that serves, else 0."
+            "rcnn_model_loading", "1 while another model is being loaded, else 0."
         )
         self.model_swaps = self._counter(
-            "rcnn_model_swaps_total", "Models loaded while another served: `switched`, `failed`.", "outcome"
+            "rcnn_model_swaps_total",
+            "Loads of a model while another one served: `switched`, `failed`.",
+            "outcome",
         )
         self.model_ready = self._gauge("rcnn_model_ready", "1 when /health/ready answers 200, else 0.")
         self.device_memory_bytes = self._gauge(
             "rcnn_device_memory_bytes",
-            "Memory of a CUDA device, by kind; absent on the CPU.",
+            "Memory of a CUDA device, by kind; not on the CPU.",
             "device",
             "kind",
         )
@@ -175,7 +178,7 @@ class Metrics:
 
 
 class _WithoutCreated(Collector):
-    """A registry less its `_created` series, which nobody reads; the library's own switch is a global one."""
+    """A registry without its `_created` series; the library's own switch for them is global."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -186,7 +189,7 @@ class _WithoutCreated(Collector):
             yield metric
 
 
-class _Given(Collector):
+class _Families(Collector):
     """Families that were collected elsewhere."""
 
     def __init__(self, families: Iterable[Metric]) -> None:
@@ -197,7 +200,7 @@ class _Given(Collector):
 
 
 def merged(pages: Mapping[str, bytes], label: str) -> tuple[bytes, str]:
-    """The pages of several processes as one, and its content type: `label` tells each sample's process."""
+    """The pages of several processes as one, and its content type; `label` is the process of a sample."""
     families: dict[str, Metric] = {}
     for process, page in sorted(pages.items()):
         for family in text_string_to_metric_families(page.decode()):
@@ -205,12 +208,12 @@ def merged(pages: Mapping[str, bytes], label: str) -> tuple[bytes, str]:
             whole.samples += [
                 sample._replace(labels={**sample.labels, label: process}) for sample in family.samples
             ]
-    return generate_latest(_Given(families.values())), CONTENT_TYPE
+    return generate_latest(_Families(families.values())), CONTENT_TYPE
 
 
 def metrics_markdown() -> str:
-    """The README's table of series: name with its labels, type, meaning."""
-    rows = [f"| `{_with_labels(one)}` | {one.kind} | {one.meaning} |" for one in Metrics().series]
+    """The table of series in docs/metrics.md: name with its labels, type, meaning."""
+    rows = [f"| `{_with_labels(series)}` | {series.kind} | {series.meaning} |" for series in Metrics().series]
     return "\n".join(["| Series | Type | Meaning |", "| --- | --- | --- |", *rows]) + "\n"
 
 

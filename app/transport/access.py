@@ -2,7 +2,7 @@
 
 import binascii
 import hmac
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
@@ -63,8 +63,13 @@ KEY_SUBPROTOCOL = "rcnn-key."
 
 def offered_keys(request: HTTPConnection) -> tuple[str, ...]:
     """The keys in the request's headers; app/transport/openapi.py documents where they may be."""
-    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-    keys = (bearer.strip() if scheme.lower() == "bearer" else "", request.headers.get("x-api-key"))
+    return header_keys(request.headers)
+
+
+def header_keys(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """The keys in the headers of a request or the metadata of a gRPC call; names are in lower case."""
+    scheme, _, bearer = headers.get("authorization", "").partition(" ")
+    keys = (bearer.strip() if scheme.lower() == "bearer" else "", headers.get("x-api-key"))
     return tuple(key for key in keys if key)
 
 

@@ -25,6 +25,6 @@ def pinned_model(request: HTTPConnection) -> LoadedModel:
     return cast(LoadedModel, request.state.model)
 
 
-def places_of(request: HTTPConnection) -> StreamSlots:
-    """The places for streams that `create_app` built."""
-    return cast(StreamSlots, request.app.state.places)
+def stream_slots_of(request: HTTPConnection) -> StreamSlots:
+    """The slots for streams that `create_app` built."""
+    return cast(StreamSlots, request.app.state.stream_slots)

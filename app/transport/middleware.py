@@ -28,6 +28,7 @@ from app.errors import (
 from app.telemetry import tracing
 from app.telemetry.logs import chosen_id, request_id
 from app.telemetry.metrics import UNMATCHED, Metrics
+from app.telemetry.request_log import OPENED, RequestRecord, record
 
 logger = logging.getLogger("app.access")
 
@@ -35,9 +36,7 @@ ErrorHandler = Callable[[Request, Any], Coroutine[Any, Any, Response]]
 Dialects = Callable[[Scope], Dialect]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
-OPENED = 101  # of a web socket that was accepted
 _BEGINNINGS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
-GONE = 499  # nginx's word for a client that left before its answer; never sent, only counted and logged
 # Asked every few seconds: logged at debug when well.
 PROBES = ("/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready")
 
@@ -55,12 +54,10 @@ class RequestContext:
         app: ASGIApp,
         metrics: Metrics,
         dialects: Dialects = only_problems,
-        tracer: tracing.Tracer | None = None,
     ) -> None:
         self._app = app
         self._metrics = metrics
         self._dialects = dialects
-        self._tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection; anything but a request or a web socket passes through."""
@@ -68,27 +65,26 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        span = self._begin(scope, headers)
+        span = _begin_span(scope, headers)
         state = scope.setdefault("state", {})
         identity = chosen_id(headers.get("x-request-id", ""))
         answer = _Answer(send, identity, state.get("arrived", time.monotonic()), span)
         state["started"], answer.state = answer.started, state
-        token, span_token = request_id.set(answer.request_id), tracing.current.set(span)
+        token = request_id.set(answer.request_id)
+        try:
+            with tracing.as_current(span):
+                await self._respond(scope, receive, answer)
+        finally:
+            request_id.reset(token)
+
+    async def _respond(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
             await self._guarded(scope, receive, answer)
             # uvloop sends when a turn of the loop ends: the client need not wait for the log line.
             await asyncio.sleep(0)
         finally:
-            state.pop("model", None)  # the server keeps the scope as long as the connection is open
+            answer.state.pop("model", None)  # the server keeps the scope as long as the connection is open
             self._record(scope, answer)
-            tracing.current.reset(span_token)
-            request_id.reset(token)
-
-    def _begin(self, scope: Scope, headers: Headers) -> tracing.Span | None:
-        """The request's span; none of a probe, nor of a web socket, which may stay for days."""
-        if self._tracer is None or scope["type"] != "http" or scope["path"] in PROBES:
-            return None
-        return self._tracer.begin(scope["method"], headers)
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
@@ -104,27 +100,25 @@ class RequestContext:
             await response(scope, receive, answer.send)
 
     def _record(self, scope: Scope, answer: "_Answer") -> None:
-        seconds = time.monotonic() - answer.started
         route = getattr(scope.get("route"), "path", UNMATCHED)
-        self._metrics.requests.labels(route=route, status=str(answer.status)).inc()
-        if answer.status != OPENED:  # a socket stays as long as its client likes: that is no duration
-            self._metrics.request_duration.labels(route=route).observe(seconds)
-        quiet = route in PROBES and answer.status < 400
-        fields = {
-            "method": scope.get("method", "WS"),
-            "route": route,
-            "status": answer.status,
-            "ms": round(seconds * 1e3, 1),
-        }
-        described = {
-            "http.request.method": fields["method"],
+        method = scope.get("method", "WS")
+        attributes = {
+            "http.request.method": method,
             "http.route": route,
             "http.response.status_code": answer.status,
             "rcnn.request_id": answer.request_id,
         }
-        tracing.answered(answer.span, f"{fields['method']} {route}", answer.status, described)
-        line = "%(method)s %(route)s %(status)d %(ms).1f ms"
-        logger.log(logging.DEBUG if quiet else logging.INFO, line, fields, extra={"fields": fields})
+        tracing.end_request(answer.span, f"{method} {route}", answer.status, attributes)
+        probe = route in PROBES and answer.status < 400
+        seconds = time.monotonic() - answer.started
+        record(self._metrics, RequestRecord(method, route, answer.status, seconds, probe))
+
+
+def _begin_span(scope: Scope, headers: Headers) -> tracing.Span | None:
+    """The request's span; none for a probe, nor for a web socket, which may stay open for days."""
+    if scope["type"] != "http" or scope["path"] in PROBES:
+        return None
+    return tracing.begin(scope["method"], headers)
 
 
 class _Answer:
@@ -135,7 +129,7 @@ class _Answer:
         self.span = span
         self.request_id = identity
         self.started = started
-        self.status = GONE
+        self.status = tracing.GONE
         self.begun = False
         self.state: dict[str, Any] = {}
 
@@ -145,8 +139,7 @@ class _Answer:
             self.status = message.get("status", OPENED)
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self.request_id
-            if self.span is not None:
-                headers["traceresponse"] = self.span.traceparent
+            headers.update(tracing.response_headers(self.span))
             if (model := self.state.get("model")) is not None:
                 headers["X-Model"], headers["X-Model-Version"] = model.name, model.version
         await self._send(message)

@@ -1,4 +1,4 @@
-"""From annotations as written to boxes that can be used: what is dropped is counted and reported."""
+"""Cleaning of raw annotations: unusable images and objects are dropped, counted and reported."""
 
 import math
 from collections import Counter
@@ -11,29 +11,29 @@ from models.datasets.dataset import BACKGROUND, AnnotatedImage
 from models.datasets.faults import AnnotationReport, Fault
 from models.datasets.image_size import Size, displayed_size
 from models.datasets.paths import is_file
-from models.datasets.raw import Box, RawImage, RawObject, Source
+from models.datasets.raw import Box, RawDataset, RawImage, RawObject
 from models.images.decoder import ImageError
 
-TOLERANCE = 1.0  # px past the border that rounding explains: cut without a word
+TOLERANCE = 1.0  # px past the border, which rounding explains: cut without a report
 
 
-def clean(source: Source, names: Sequence[str]) -> tuple[tuple[AnnotatedImage, ...], AnnotationReport]:
-    """Measure the images and keep what can be used of their objects; names: of the classes, from label 1."""
-    faults = list(source.faults)
+def clean(raw: RawDataset, names: Sequence[str]) -> tuple[tuple[AnnotatedImage, ...], AnnotationReport]:
+    """Read the size of each image and keep its usable objects; `names`: of the classes, from label 1."""
+    faults = list(raw.faults)
     labels: dict[str, int] = {}
     for label, name in enumerate(names, start=1):
         labels.setdefault(name, label)
     images: list[AnnotatedImage] = []
     seen: set[Path] = set()
-    for raw in source.images:
-        size = _size(raw, seen, faults)
+    for image in raw.images:
+        size = _size(image, seen, faults)
         if size:
-            images.append(_image(raw, size, labels, faults))
+            images.append(_image(image, size, labels, faults))
     return tuple(images), _report(images, names, faults)
 
 
 def _size(raw: RawImage, seen: set[Path], faults: list[Fault]) -> Size | None:
-    """The displayed size of an image that is there, whole and new; otherwise a fault and None."""
+    """The displayed size of an image, or a fault and None if it is missing, unreadable or a duplicate."""
     lost = f" (with {len(raw.objects)} objects)" if raw.objects else ""
     if not is_file(raw.path):
         faults.append(Fault("missing_image", raw.where, f"{raw.path.name} is not there{lost}"))
@@ -49,25 +49,27 @@ def _size(raw: RawImage, seen: set[Path], faults: list[Fault]) -> Size | None:
         faults.append(Fault("unreadable_image", raw.where, f"{raw.path.name}: {error}{lost}"))
         return None
     if raw.size not in (None, size):
-        claimed = "{} x {}".format(*raw.size) if raw.size else ""
+        stated = "{} x {}".format(*raw.size) if raw.size else ""
         faults.append(
-            Fault("size_mismatch", raw.where, f"says {claimed}, the image has {size[0]} x {size[1]}")
+            Fault("size_mismatch", raw.where, f"says {stated}, the image has {size[0]} x {size[1]}")
         )
     return size
 
 
 def _image(raw: RawImage, size: Size, labels: dict[str, int], faults: list[Fault]) -> AnnotatedImage:
-    """Judge the objects of an image; of two with the same box and class the first counts."""
+    """The usable objects of an image; of several with the same box and class the first is kept."""
     kept: dict[tuple[Box, int], bool] = {}
-    for found in raw.objects:
-        label = _label(found, labels, faults)
-        box = _box(found, raw.normalised, size, faults) if label else None
+    for raw_object in raw.objects:
+        label = _label(raw_object, labels, faults)
+        box = _box(raw_object, raw.normalised, size, faults) if label else None
         if not label or not box:
             continue
         if (box, label) in kept:
-            faults.append(Fault("duplicate", found.where, f"{found.name} at {_written(box)} once more"))
+            faults.append(
+                Fault("duplicate", raw_object.where, f"{raw_object.name} at {_format_box(box)} again")
+            )
         else:
-            kept[box, label] = found.crowd
+            kept[box, label] = raw_object.crowd
     return AnnotatedImage(
         raw.path,
         *size,
@@ -77,40 +79,40 @@ def _image(raw: RawImage, size: Size, labels: dict[str, int], faults: list[Fault
     )
 
 
-def _label(found: RawObject, labels: dict[str, int], faults: list[Fault]) -> int | None:
-    if isinstance(found.name, str) and found.name in labels:
-        return labels[found.name]
-    if found.name == BACKGROUND:
-        detail = f"{BACKGROUND!r} is what is left where no object is; it cannot be a class"
-    elif isinstance(found.name, int):
-        detail = f"class number {found.name} has no name"
+def _label(raw: RawObject, labels: dict[str, int], faults: list[Fault]) -> int | None:
+    if isinstance(raw.name, str) and raw.name in labels:
+        return labels[raw.name]
+    if raw.name == BACKGROUND:
+        detail = f"{BACKGROUND!r} is the absence of an object; it cannot be a class"
+    elif isinstance(raw.name, int):
+        detail = f"class number {raw.name} has no name"
     else:
-        detail = f"class {found.name!r} is none of {', '.join(labels)}"
-    faults.append(Fault("unknown_class", found.where, detail))
+        detail = f"class {raw.name!r} is not one of {', '.join(labels)}"
+    faults.append(Fault("unknown_class", raw.where, detail))
     return None
 
 
-def _box(found: RawObject, normalised: bool, size: Size, faults: list[Fault]) -> Box | None:
-    """The box in pixels, cut to the image and rounded to float32; None and a fault if nothing is left."""
+def _box(raw: RawObject, normalised: bool, size: Size, faults: list[Fault]) -> Box | None:
+    """The box in pixels, cut to the image and rounded to float32; a fault and None if nothing remains."""
     sides = (*size, *size)
-    box = [value * side for value, side in zip(found.box, sides, strict=True)] if normalised else found.box
+    box = [value * side for value, side in zip(raw.box, sides, strict=True)] if normalised else raw.box
     x1, y1, x2, y2 = box
     if not all(math.isfinite(value) for value in box) or x2 <= x1 or y2 <= y1:
-        faults.append(Fault("degenerate", found.where, f"box {_written(found.box)}"))
+        faults.append(Fault("degenerate", raw.where, f"box {_format_box(raw.box)}"))
         return None
     inside = [float(np.float32(min(max(value, 0.0), side))) for value, side in zip(box, sides, strict=True)]
     if inside[2] <= inside[0] or inside[3] <= inside[1]:
         is_out = x2 <= 0 or y2 <= 0 or x1 >= size[0] or y1 >= size[1]
-        detail = f"box {_written(found.box)} in an image of {size[0]} x {size[1]}"
-        faults.append(Fault("outside" if is_out else "degenerate", found.where, detail))
+        detail = f"box {_format_box(raw.box)} in an image of {size[0]} x {size[1]}"
+        faults.append(Fault("outside" if is_out else "degenerate", raw.where, detail))
         return None
     if max(-x1, -y1, x2 - size[0], y2 - size[1]) > TOLERANCE:
-        detail = f"box {_written(found.box)} in an image of {size[0]} x {size[1]}"
-        faults.append(Fault("clipped", found.where, detail))
+        detail = f"box {_format_box(raw.box)} in an image of {size[0]} x {size[1]}"
+        faults.append(Fault("clipped", raw.where, detail))
     return inside[0], inside[1], inside[2], inside[3]
 
 
-def _written(box: Sequence[float]) -> str:
+def _format_box(box: Sequence[float]) -> str:
     return " ".join(f"{value:.6g}" for value in box)
 
 

@@ -1,6 +1,6 @@
-"""COCO's format: a JSON file of images, annotations and categories; boxes are x, y, width, height in pixels.
+"""Reader of COCO JSON: images, annotations and categories; boxes are x, y, width, height in pixels.
 
-Labels follow the order of the category ids, which may have gaps. `iscrowd` objects are kept as crowd.
+Labels follow the order of the category ids, which may have gaps. `iscrowd` objects count as crowd.
 """
 
 import json
@@ -12,8 +12,16 @@ from typing import Any
 
 from models.datasets.dataset import BACKGROUND, DatasetError
 from models.datasets.faults import Fault
-from models.datasets.paths import WHOLE, choose_splits, files_in, folders_in, is_file, named, subfolder
-from models.datasets.raw import Box, RawImage, RawObject, Source
+from models.datasets.paths import (
+    UNSPLIT,
+    choose_splits,
+    files_in,
+    folders_in,
+    is_file,
+    relative_name,
+    subfolder,
+)
+from models.datasets.raw import Box, RawDataset, RawImage, RawObject
 
 _PREFIX = "instances_"
 _PARTS = ("images", "annotations", "categories")
@@ -22,7 +30,7 @@ _IMAGE_FOLDERS = ("images", "data", "JPEGImages")
 
 @dataclass(frozen=True)
 class _File:
-    """One JSON file: the split it is of, where it lies, and the folder that its faults are told from."""
+    """One JSON file: its split, its path, and the folder that reported paths are relative to."""
 
     split: str
     path: Path
@@ -30,46 +38,46 @@ class _File:
 
     @property
     def name(self) -> str:
-        return named(self.path, self.root)
+        return relative_name(self.path, self.root)
 
 
 def find_coco(root: Path) -> dict[str, Path]:
-    """The JSON files that may hold COCO annotations, by split: the file itself, or those in a folder."""
+    """The JSON files that may hold COCO annotations, by split: `root` itself, or those in a folder."""
     if root.is_file():
         return {_split_name(root): root} if root.suffix.lower() == ".json" else {}
     annotations = subfolder(root, "annotations")
     for folder in (*([annotations] if annotations else []), root):
         files = _candidates(folder)
-        # beside instances_train.json lie captions_train.json and others, of the same images
+        # captions_train.json and others of the same images may lie beside instances_train.json
         files = [path for path in files if path.stem.startswith(_PREFIX)] or files
         if files:
             names = [_split_name(path) for path in files]
             distinct = len(set(names)) == len(names)
             return dict(zip(names if distinct else [path.stem for path in files], files, strict=True))
-    found = [(folder.name, _candidates(folder)) for folder in folders_in(root)]
-    return {name: files[0] for name, files in found if len(files) == 1}
+    by_folder = [(folder.name, _candidates(folder)) for folder in folders_in(root)]
+    return {name: files[0] for name, files in by_folder if len(files) == 1}
 
 
 def _candidates(folder: Path) -> list[Path]:
-    return [path for path in files_in(folder, {".json"}) if _speaks_of_images(path)]
+    return [path for path in files_in(folder, {".json"}) if _mentions_images(path)]
 
 
 def _split_name(path: Path) -> str:
     name = path.stem.removesuffix(".coco").removeprefix(_PREFIX).removeprefix("annotations_")
     name = name.removesuffix("_annotations")
-    return WHOLE if name in ("annotations", "labels", "instances") else name
+    return UNSPLIT if name in ("annotations", "labels", "instances") else name
 
 
-def _speaks_of_images(path: Path) -> bool:
-    """Whether a file may be one of annotations; it is not parsed, since it may be broken, or very large."""
+def _mentions_images(path: Path) -> bool:
+    """Whether a file may hold annotations; it is not parsed, as it may be broken or very large."""
     if path.stat().st_size == 0:
         return False
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
         return text.find(b'"images"') >= 0
 
 
-def read_coco(root: Path, split: str | None) -> Source:
-    """Read the files of a split; raises DatasetError where none of them can be read."""
+def read_coco(root: Path, split: str | None) -> RawDataset:
+    """Read the files of a split; raises DatasetError if none of them can be read."""
     files = find_coco(root)
     if not files:
         raise DatasetError(
@@ -88,7 +96,7 @@ def read_coco(root: Path, split: str | None) -> Source:
     images = [
         image for file, document in documents for image in _images(file, document, categories[file], faults)
     ]
-    return Source(_names(categories), images, faults)
+    return RawDataset(_names(categories), images, faults)
 
 
 def _load(file: _File, faults: list[Fault]) -> dict[str, list[Any]] | None:
@@ -113,23 +121,23 @@ _Categories = dict[int, str]
 def _categories(
     documents: list[tuple[_File, dict[str, list[Any]]]], faults: list[Fault]
 ) -> dict[_File, _Categories]:
-    found: dict[_File, _Categories] = {}
+    categories: dict[_File, _Categories] = {}
     for file, document in documents:
-        found[file] = {}
+        categories[file] = {}
         for number, entry in enumerate(document["categories"], start=1):
             match entry:
                 case {"id": int(key), "name": str(name)} if name.strip():
-                    found[file].setdefault(key, name.strip())
+                    categories[file].setdefault(key, name.strip())
                 case _:
-                    detail = "it has no id (a whole number) and name (a text)"
+                    detail = "it needs an id (a whole number) and a name (a text)"
                     faults.append(Fault("unreadable_annotation", f"{file.name} category {number}", detail))
-    return found
+    return categories
 
 
 def _names(categories: dict[_File, _Categories]) -> tuple[str, ...]:
     """The class names of all files, in the order of their ids."""
     pairs = sorted(
-        (pair for found in categories.values() for pair in found.items()), key=lambda pair: pair[0]
+        (pair for names in categories.values() for pair in names.items()), key=lambda pair: pair[0]
     )
     return tuple(dict.fromkeys(name for _, name in pairs if name != BACKGROUND))
 
@@ -144,12 +152,14 @@ def _images(
         match entry:
             case {"id": int() | str() as key, "file_name": str(name)} if _is_file_name(name):
                 found = objects.pop(key, [])
-                yield RawImage(f"{file.name} {name}", _locate(name, folders), tuple(found), _claimed(entry))
+                yield RawImage(
+                    f"{file.name} {name}", _locate(name, folders), tuple(found), _stated_size(entry)
+                )
             case _:
-                detail = "it has no id (a number or text) and file_name (a text)"
+                detail = "it needs an id (a number or text) and a file_name (a text)"
                 faults.append(Fault("unreadable_annotation", where, detail))
-    for lost, found in objects.items():
-        detail = f"no image has the id {lost!r} that {len(found)} annotations name"
+    for image_id, lost in objects.items():
+        detail = f"no image has the id {image_id!r}, which {len(lost)} annotations name"
         faults.append(Fault("missing_image", file.name, detail))
 
 
@@ -157,7 +167,7 @@ def _is_file_name(name: str) -> bool:
     return bool(name.strip()) and "\0" not in name
 
 
-def _claimed(entry: dict[str, Any]) -> tuple[int, int] | None:
+def _stated_size(entry: dict[str, Any]) -> tuple[int, int] | None:
     match entry:
         case {"width": int() | float() as width, "height": int() | float() as height}:
             return (int(width), int(height)) if width == width and abs(width) + abs(height) < 1e9 else None
@@ -167,7 +177,7 @@ def _claimed(entry: dict[str, Any]) -> tuple[int, int] | None:
 def _objects(
     file: _File, entries: list[Any], categories: _Categories, faults: list[Fault]
 ) -> dict[Hashable, list[RawObject]]:
-    """The objects of each image id; an entry of another shape is a fault."""
+    """The objects of each image id; a malformed entry is a fault."""
     objects: dict[Hashable, list[RawObject]] = {}
     for number, entry in enumerate(entries, start=1):
         where = f"{file.name} annotation {number}"
@@ -176,10 +186,10 @@ def _objects(
                 box = _corners(entry["bbox"])
                 if box is not None:
                     crowd = entry.get("iscrowd") in (1, True)
-                    found = RawObject(where, box, categories.get(category, category), crowd)
-                    objects.setdefault(key, []).append(found)
+                    name = categories.get(category, category)
+                    objects.setdefault(key, []).append(RawObject(where, box, name, crowd))
                     continue
-        detail = "it has no image_id, category_id (a whole number) and bbox (x, y, width, height)"
+        detail = "it needs an image_id, a category_id (a whole number) and a bbox (x, y, width, height)"
         faults.append(Fault("unreadable_annotation", where, detail))
     return objects
 
@@ -195,7 +205,7 @@ def _corners(values: list[Any]) -> Box | None:
 
 
 def _image_folders(file: _File) -> list[Path]:
-    """Where images may lie: beside the file, in images/, in the split's folder, and so one level up."""
+    """Folders of images: beside the file, images/, the split's folder, and the same one level up."""
     folders = []
     for base in (file.path.parent, file.path.parent.parent):
         inner = [base, *(found for name in _IMAGE_FOLDERS if (found := subfolder(base, name)))]
@@ -204,7 +214,7 @@ def _image_folders(file: _File) -> list[Path]:
 
 
 def _locate(name: str, folders: list[Path]) -> Path:
-    """The image of a file_name, which may come from another system; where it should lie if it does not."""
+    """The path of a file_name, which may come from another system; the expected path if there is no file."""
     portable = name.replace("\\", "/")
     spellings = (name, portable, PurePosixPath(portable).name)
     for spelled in dict.fromkeys((*spellings, *map(_with_other_suffix, spellings))):
@@ -215,6 +225,6 @@ def _locate(name: str, folders: list[Path]) -> Path:
 
 
 def _with_other_suffix(name: str) -> str:
-    """The name with its .jpg as .JPG and the other way round, which are the same on some systems."""
+    """The name with .JPG for .jpg and vice versa, which are the same on some systems."""
     stem, dot, suffix = name.rpartition(".")
     return f"{stem}{dot}{suffix.swapcase()}"

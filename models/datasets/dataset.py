@@ -1,4 +1,4 @@
-"""The annotated images that every format is read to: boxes that can be trained on and measured against."""
+"""Annotated images, as which every format is read, for training and evaluation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ BACKGROUND = "background"
 
 
 class DatasetError(ValueError):
-    """A dataset that cannot be used at all; the text says what was looked for and what is allowed."""
+    """A dataset that cannot be used; the text says what was expected and what is allowed."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +23,7 @@ class AnnotatedImage:
 
     width and height are of the image as displayed (EXIF orientation applied), in pixels. boxes float32 (N, 4)
     xyxy in these pixels, inside the image and with an area; labels int64 (N,) from 1, an index of
-    Dataset.labels; crowd bool (N,): to be neither learned nor missed (iscrowd of COCO, difficult of VOC).
+    Dataset.labels; crowd bool (N,): ignored in training and evaluation (iscrowd of COCO, difficult of VOC).
     """
 
     path: Path
@@ -42,7 +42,7 @@ class AnnotatedImage:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Class names ("background" first), images in the order of the source, what was wrong, and the format."""
+    """Class names ("background" first), images in the order of the files, the faults, the format."""
 
     labels: tuple[str, ...]
     images: tuple[AnnotatedImage, ...]

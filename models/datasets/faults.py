@@ -1,4 +1,4 @@
-"""What was found wrong in a dataset, what was done about it, and how much of it is left."""
+"""The faults of a dataset, how each is handled, and counts of what is usable."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -19,18 +19,18 @@ FaultKind = Literal[
     "unreadable_annotation",
 ]
 
-# Every kind of fault, in the order of the summary, with what it is and what is done.
+# Every kind of fault, in the order of the summary: what it is and how it is handled.
 FAULT_KINDS: dict[FaultKind, str] = {
     "degenerate": "box without an area, or not of numbers: skipped",
     "clipped": "box more than 1 px past the border of its image: cut there",
-    "outside": "box wholly outside its image: skipped",
-    "unknown_class": "object of a class that is not known: skipped",
+    "outside": "box completely outside its image: skipped",
+    "unknown_class": "object of an unknown class: skipped",
     "duplicate": "object with the box and class of another: skipped",
-    "duplicate_image": "image that was listed before: skipped",
-    "size_mismatch": "annotation that names another size than the image has: the image's is used",
-    "missing_image": "image that is not there: skipped",
+    "duplicate_image": "image listed more than once: skipped",
+    "size_mismatch": "annotation with another size than the image: the image's is used",
+    "missing_image": "image that does not exist: skipped",
     "unreadable_image": "image that cannot be read: skipped",
-    "missing_annotation": "image that has no annotation file: skipped",
+    "missing_annotation": "image without an annotation file: skipped",
     "unreadable_annotation": "annotation that cannot be read: skipped",
 }
 EXAMPLES = 3
@@ -39,21 +39,21 @@ MAX_TEXT = 300
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is wrong: its kind, the file (and object in it) where it is, and what was found."""
+    """One fault: its kind, the file (and object in it), and details."""
 
     kind: FaultKind
     where: str
     detail: str
 
     def __post_init__(self) -> None:
-        # names of files and classes come from strangers: spell out what a terminal would obey
+        # names of files and classes may hold control characters, which a terminal would execute
         object.__setattr__(self, "where", _printable(self.where))
         object.__setattr__(self, "detail", _printable(self.detail))
 
 
 @dataclass(frozen=True)
 class AnnotationReport:
-    """Counts of what can be used, and every fault. `objects` includes `ignored` ones (crowd, difficult)."""
+    """Counts of what is usable, and every fault. `objects` includes `ignored` ones (crowd, difficult)."""
 
     images: int
     objects: int
@@ -64,12 +64,12 @@ class AnnotationReport:
 
     @property
     def counts(self) -> dict[FaultKind, int]:
-        """How many faults there are of each kind that occurs, in the order of FAULT_KINDS."""
+        """The number of faults of each kind that occurs, in the order of FAULT_KINDS."""
         found = Counter(fault.kind for fault in self.faults)
         return {kind: found[kind] for kind in FAULT_KINDS if found[kind]}
 
     def summary(self) -> str:
-        """A short text for a terminal: what is usable, then each kind of fault with a few examples."""
+        """A short text: what is usable, then each kind of fault with a few examples."""
         classes = ", ".join(f"{name} {count}" for name, count in self.per_class.items())
         ignored = f", {self.ignored} of them crowd or difficult" if self.ignored else ""
         head = [

@@ -1,4 +1,4 @@
-"""Which format a folder is in, told by what lies in it."""
+"""Detection of a dataset's format by its files."""
 
 from pathlib import Path
 from typing import get_args
@@ -10,8 +10,8 @@ from models.datasets.yolo_layout import find_yolo
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 _LOOKED_FOR = (
-    "COCO (.json with images, annotations, categories in annotations/, here, or in a folder a split), "
-    "Pascal VOC (.xml in Annotations/, beside the images, or in a folder a split), "
+    "COCO (.json with images, annotations, categories in annotations/, here, or in a folder per split), "
+    "Pascal VOC (.xml in Annotations/, beside the images, or in a folder per split), "
     "YOLO (data.yaml, images/ with labels/, or .txt beside the images)"
 )
 
@@ -19,10 +19,10 @@ _LOOKED_FOR = (
 def detect_format(root: Path) -> Format:
     """The one format that the folder or file holds; raises DatasetError for none and for several."""
     finders = {"coco": find_coco, "voc": find_voc, "yolo": find_yolo}
-    found = [format for format in FORMATS if finders[format](root)]
-    if len(found) == 1:
-        return found[0]
-    if found:
-        raise DatasetError(f"{root}: annotations in several formats ({', '.join(found)}); name the format")
-    what = "nothing lies" if root.is_dir() and not any(root.iterdir()) else "no annotations found"
-    raise DatasetError(f"{root}: {what} there; looked for {_LOOKED_FOR}")
+    formats = [format for format in FORMATS if finders[format](root)]
+    if len(formats) == 1:
+        return formats[0]
+    if formats:
+        raise DatasetError(f"{root}: annotations in several formats ({', '.join(formats)}); name the format")
+    what = "the folder is empty" if root.is_dir() and not any(root.iterdir()) else "no annotations found"
+    raise DatasetError(f"{root}: {what}; looked for {_LOOKED_FOR}")

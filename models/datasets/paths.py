@@ -1,4 +1,4 @@
-"""Finding one's way in the folders of a dataset: names in any case, splits by any of their usual names."""
+"""Paths in a dataset: names in any case, splits by any of their usual names."""
 
 import os
 import re
@@ -10,8 +10,8 @@ from models.datasets.dataset import DatasetError
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 )
-WHOLE = ""  # the name of the only split of a dataset that is not split
-_SAME = ({"val", "valid", "validation"}, {"train", "training"}, {"test", "testing"})
+UNSPLIT = ""  # the name of the only split of a dataset without splits
+_SYNONYMS = ({"val", "valid", "validation"}, {"train", "training"}, {"test", "testing"})
 
 
 def files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
@@ -20,7 +20,7 @@ def files_in(folder: Path, suffixes: Collection[str]) -> list[Path]:
 
 
 def is_file(path: Path) -> bool:
-    """Whether there is such a file; a name that no file can have, or may not be looked at, is none."""
+    """Whether the path is a file; False also for an impossible or inaccessible name."""
     try:
         return path.is_file()
     except OSError:
@@ -38,12 +38,12 @@ def folders_in(folder: Path) -> list[Path]:
 
 
 def subfolder(folder: Path, name: str) -> Path | None:
-    """The folder of this name, in whatever case."""
+    """The folder of this name, in any case."""
     return next((path for path in folders_in(folder) if path.name.lower() == name.lower()), None)
 
 
 def _entries(folder: Path) -> list[Path]:
-    """What lies in a folder, by name, without what systems hide there (macOS: ._a.xml beside a.xml)."""
+    """The entries of a folder by name, without hidden ones (macOS: ._a.xml beside a.xml)."""
     if not folder.is_dir():
         return []
     return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
@@ -57,33 +57,33 @@ def by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
     return found
 
 
-def named(path: Path, root: Path) -> str:
-    """How a report calls a file: from the root of the dataset on."""
+def relative_name(path: Path, root: Path) -> str:
+    """The name of a file in a report: relative to the root of the dataset."""
     return path.relative_to(root).as_posix() if path.is_relative_to(root) else path.as_posix()
 
 
 def read_text(path: Path) -> str:
-    """The text of a file in UTF-8, with or without a mark in front. Raises OSError, UnicodeDecodeError."""
+    """The text of a file in UTF-8, with or without a BOM. Raises OSError, UnicodeDecodeError."""
     return path.read_text(encoding="utf-8-sig")
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file that are not empty, without space around. Raises as read_text."""
+    """The stripped lines of a text file, without empty ones. Raises as read_text."""
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
 def choose_splits(split: str | None, available: Collection[str], root: Path) -> list[str]:
-    """The names among `available` that a split means, all of them for None; raises DatasetError."""
+    """The names among `available` that match a split, all for None; raises DatasetError."""
     if split is None:
         return list(available)
     plain = {name: re.sub(r"(19|20)\d\d$", "", name) or name for name in available}  # train2017 is train
-    same = next((names for names in _SAME if split.lower() in names), {split.lower()})
+    same = next((names for names in _SYNONYMS if split.lower() in names), {split.lower()})
     for accepted in ({split}, same):
         found = [name for name in available if name in accepted] or [
             name for name in available if plain[name].lower() in accepted
         ]
         if found:
             return found
-    names = ", ".join(sorted(name for name in available if name != WHOLE))
-    advice = f"there are: {names}" if names else "the dataset is not split: ask for no split"
+    names = ", ".join(sorted(name for name in available if name != UNSPLIT))
+    advice = f"there are: {names}" if names else "the dataset is not split: give no split"
     raise DatasetError(f"{root}: there is no split {split!r}; {advice}")

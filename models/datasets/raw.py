@@ -1,4 +1,4 @@
-"""Annotations as they are written, before anything is believed: what each format's reader hands over."""
+"""Annotations as they are written, before cleaning: the output of each format's reader."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,7 +20,7 @@ class RawObject:
 
 @dataclass(frozen=True)
 class RawImage:
-    """An image as written; size: (width, height) that the annotation claims; normalised: boxes are 0..1."""
+    """An image as written; size: (width, height) in the annotation; normalised: boxes are 0..1."""
 
     where: str
     path: Path
@@ -30,8 +30,8 @@ class RawImage:
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a reader found: class names in the order of their labels, images, and faults on the way."""
+class RawDataset:
+    """The output of a reader: class names in the order of their labels, images, and faults."""
 
     names: tuple[str, ...]
     images: list[RawImage]

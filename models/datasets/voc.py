@@ -1,12 +1,12 @@
-"""Pascal VOC's format: a file of XML for each image, in Annotations/ or beside the images.
+"""Reader of Pascal VOC's format: an XML file per image, in Annotations/ or beside the images.
 
-Coordinates are taken as they are written: corners in pixels from 0. LabelImg, CVAT and most tools write them
-so (LabelImg with 1 for 0). The VOC challenge itself counted pixels from 1 and included the last: in files
-that say they are of it (<source><annotation>PASCAL VOC2007) 1 is taken from xmin and ymin, as in Detectron2.
-`difficult` objects are kept as crowd: as in VOC's own protocol they need not be found.
+Coordinates are used as they are written: corners in pixels from 0, as LabelImg, CVAT and most tools write
+them (LabelImg with 1 for 0). The VOC challenge counted pixels from 1 and included the last: in its own files
+(<source><annotation>PASCAL VOC2007) 1 is subtracted from xmin and ymin, as in Detectron2.
+`difficult` objects count as crowd: as in VOC's own protocol they need not be detected.
 
-The image is the one with the name of the XML file. `filename` is asked where there is none, since it goes
-stale when files are renamed; `path` never, since it names a folder of somebody else's machine.
+The image is the one with the name of the XML file. `filename` is used only if there is none, as it is wrong
+after files are renamed; `path` is never used, as it names a folder of another machine.
 """
 
 import re
@@ -19,26 +19,26 @@ from models.datasets.dataset import BACKGROUND, DatasetError
 from models.datasets.faults import Fault
 from models.datasets.paths import (
     IMAGE_SUFFIXES,
-    WHOLE,
+    UNSPLIT,
     by_stem,
     choose_splits,
     files_in,
     folders_in,
     images_in,
-    named,
     read_lines,
+    relative_name,
     subfolder,
 )
-from models.datasets.raw import Box, RawImage, RawObject, Source
+from models.datasets.raw import Box, RawDataset, RawImage, RawObject
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _IMAGE_FOLDERS = ("JPEGImages", "images")
-_FLAG = re.compile(r"\s+(-1|0|1)$")  # lists of one class name each image with whether the class is in it
+_FLAG = re.compile(r"\s+(-1|0|1)$")  # lists of one class mark each image with -1, 0 or 1
 
 
 @dataclass(frozen=True)
 class _Folder:
-    """XML files and the images that they may be of, by their stems; root: of the dataset, for reports."""
+    """XML files and the images they may describe, by their stems; root: of the dataset, for reports."""
 
     root: Path
     annotations: dict[str, list[Path]]
@@ -51,15 +51,15 @@ def find_voc(root: Path) -> bool:
 
 
 def _annotation_folders(root: Path) -> dict[str, Path]:
-    """The folders with XML files by split: Annotations/, or the root itself, or a folder for each split."""
+    """The folders with XML files by split: Annotations/, the root itself, or a folder per split."""
     places = (subfolder(root, "annotations"), root)
     for folder in places:
         if folder and files_in(folder, {".xml"}):
-            return {WHOLE: folder}
+            return {UNSPLIT: folder}
     return {folder.name: folder for folder in folders_in(root) if files_in(folder, {".xml"})}
 
 
-def read_voc(root: Path, split: str | None) -> Source:
+def read_voc(root: Path, split: str | None) -> RawDataset:
     """Read the images of a split, its classes in alphabetical order; raises DatasetError."""
     folders = _annotation_folders(root) if root.is_dir() else {}
     if not folders:
@@ -69,16 +69,16 @@ def read_voc(root: Path, split: str | None) -> Source:
         )
     images: list[RawImage] = []
     faults: list[Fault] = []
-    lists = _lists(root) if WHOLE in folders else {}
+    lists = _lists(root) if UNSPLIT in folders else {}
     if split is not None and lists:
-        folder = _index(root, folders[WHOLE])
+        folder = _index(root, folders[UNSPLIT])
         for name in choose_splits(split, lists, root):
             images += _read_listed(lists[name], folder, faults)
     else:
         for name in choose_splits(split, folders, root):
             images += _read_all(_index(root, folders[name]), faults)
     names = {str(found.name) for image in images for found in image.objects}
-    return Source(tuple(sorted(names - {BACKGROUND})), images, faults)
+    return RawDataset(tuple(sorted(names - {BACKGROUND})), images, faults)
 
 
 def _lists(root: Path) -> dict[str, Path]:
@@ -96,7 +96,7 @@ def _index(root: Path, folder: Path) -> _Folder:
 
 
 def _read_all(folder: _Folder, faults: list[Fault]) -> list[RawImage]:
-    """The images of all annotations; an image that is left over is a fault."""
+    """The images of all annotations; an image without an annotation is a fault."""
     images = [
         image for stem in folder.annotations if (image := _read_image(folder, stem, faults)) is not None
     ]
@@ -113,7 +113,7 @@ def _read_listed(path: Path, folder: _Folder, faults: list[Fault]) -> list[RawIm
 
 
 def _listed(path: Path, folder: _Folder) -> list[str]:
-    """The stems in a list; a line may also be a file's name or path, or have a class's flag behind it."""
+    """The stems in a list; a line may also be a file's name or path, or end with a class's flag."""
     try:
         lines = read_lines(path)
     except (OSError, UnicodeDecodeError) as error:
@@ -144,38 +144,38 @@ def _read_image(folder: _Folder, stem: str, faults: list[Fault]) -> RawImage | N
     if stem not in folder.annotations:
         found = folder.images.get(stem)
         detail = f"no {stem}.xml for it" if found else f"neither {stem}.xml nor an image of this name"
-        where = named(found[0], folder.root) if found else stem
+        where = relative_name(found[0], folder.root) if found else stem
         faults.append(Fault("missing_annotation", where, detail))
         return None
     path = folder.annotations[stem][0]
-    where = named(path, folder.root)
+    where = relative_name(path, folder.root)
     try:
         tree = _parse(path)
     except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:
         faults.append(Fault("unreadable_annotation", where, f"{error}"))
         return None
     objects = _objects(tree, where, faults)
-    return RawImage(where, _image_path(tree, path, folder), objects, _claimed(tree))
+    return RawImage(where, _image_path(tree, path, folder), objects, _stated_size(tree))
 
 
 class _WithoutDoctype(ElementTree.TreeBuilder):
-    """Builds a tree, and refuses a document type: entities can blow up a small file to gigabytes."""
+    """Builds a tree, and rejects a document type: entities can expand a small file to gigabytes."""
 
     def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise ValueError("it has a document type (<!DOCTYPE …>), which no annotation needs; remove it")
+        raise ValueError("it has a document type (<!DOCTYPE …>), which annotations do not need; remove it")
 
 
 def _parse(path: Path) -> ElementTree.Element:
-    parser = ElementTree.XMLParser(target=_WithoutDoctype())  # noqa: S314  # without entities nothing blows up
+    parser = ElementTree.XMLParser(target=_WithoutDoctype())  # noqa: S314  # entities are rejected
     parser.feed(path.read_bytes())
     tree = parser.close()
     if not isinstance(tree, ElementTree.Element) or tree.tag.lower() != "annotation":
-        raise ValueError("its outermost element is not <annotation>: not Pascal VOC's format")
+        raise ValueError("its root element is not <annotation>: not Pascal VOC's format")
     return tree
 
 
 def _objects(tree: ElementTree.Element, where: str, faults: list[Fault]) -> tuple[RawObject, ...]:
-    """The objects, of which parts (heads and hands in VOC) are none; one without a box is a fault."""
+    """The objects, without their parts (heads and hands in VOC); one without a name or box is a fault."""
     first = 1.0 if _counts_from_one(tree) else 0.0
     objects = []
     for number, found in enumerate(tree.findall("object"), start=1):
@@ -184,7 +184,7 @@ def _objects(tree: ElementTree.Element, where: str, faults: list[Fault]) -> tupl
         if name and box:
             objects.append(RawObject(place, box, name, (found.findtext("difficult") or "").strip() == "1"))
         else:
-            detail = f"it has no name and bndbox of {', '.join(_CORNERS)} (numbers)"
+            detail = f"it needs a name and a bndbox of {', '.join(_CORNERS)} (numbers)"
             faults.append(Fault("unreadable_annotation", place, detail))
     return tuple(objects)
 
@@ -201,7 +201,7 @@ def _box(found: ElementTree.Element, first: float) -> Box | None:
     return x1 - first, y1 - first, x2, y2
 
 
-def _claimed(tree: ElementTree.Element) -> tuple[int, int] | None:
+def _stated_size(tree: ElementTree.Element) -> tuple[int, int] | None:
     try:
         width, height = (int(float(tree.findtext(f"size/{side}") or "")) for side in ("width", "height"))
     except (ValueError, OverflowError):
@@ -210,7 +210,7 @@ def _claimed(tree: ElementTree.Element) -> tuple[int, int] | None:
 
 
 def _image_path(tree: ElementTree.Element, path: Path, folder: _Folder) -> Path:
-    """The image of an annotation; where it should lie if there is none."""
+    """The path of an annotation's image; the expected path if there is no file."""
     name = PurePosixPath((tree.findtext("filename") or "").strip().replace("\\", "/")).name
     for stem in (path.stem, PurePosixPath(name).stem, name):
         found = folder.images.get(stem, [])

@@ -1,4 +1,4 @@
-"""Where a YOLO dataset has its classes, splits and images: in a YAML file, or by the names of folders."""
+"""The classes, splits and images of a YOLO dataset, from a YAML file or from the names of folders."""
 
 import re
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Any
 
 from models.datasets.dataset import DatasetError
 from models.datasets.paths import (
-    WHOLE,
+    UNSPLIT,
     files_in,
     folders_in,
     images_in,
@@ -21,12 +21,12 @@ _USUAL = ("data", "dataset")
 _SPLITS = ("train", "val", "valid", "validation", "test")
 _NAMES_FILES = ("classes.txt", "obj.names")
 _IS_CONFIG = re.compile(r"^(names|train)\s*:", re.MULTILINE)
-NO_LABELS = frozenset({"classes", "predefined_classes", *_SPLITS})  # stems of .txt files that label no image
+NO_LABELS = frozenset({"classes", "predefined_classes", *_SPLITS})  # stems of .txt files that are not labels
 
 
 @dataclass(frozen=True)
 class Layout:
-    """root: of the dataset; class names by number; for each split its folders of images and lists of them."""
+    """The dataset's root; class names by number; the folders and lists of images of each split."""
 
     root: Path
     names: dict[int, str]
@@ -41,7 +41,7 @@ def find_yolo(root: Path) -> bool:
 
 
 def _labels_beside(folder: Path) -> bool:
-    """Whether a folder has images/ and labels/, or images with files of labels among them."""
+    """Whether a folder has images/ and labels/, or images with label files beside them."""
     if subfolder(folder, "images") and subfolder(folder, "labels"):
         return True
     labels = {path.stem for path in files_in(folder, {".txt"})} - NO_LABELS
@@ -49,7 +49,7 @@ def _labels_beside(folder: Path) -> bool:
 
 
 def _configs(root: Path) -> list[Path]:
-    """The YAML files of a folder that describe a dataset: the one of the usual name, or all there are."""
+    """The YAML files of a folder that describe a dataset: the one with a usual name, else all."""
     found = [path for path in files_in(root, {".yaml", ".yml"}) if _is_config(path)]
     return [path for path in found if path.stem.lower() in _USUAL][:1] or found
 
@@ -85,7 +85,7 @@ def _load(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise DatasetError(f"{path}: not a readable YAML file: {error}") from error
     if not isinstance(config, dict):
-        raise DatasetError(f"{path}: it must have keys, such as names: and train:")
+        raise DatasetError(f"{path}: it must be a mapping with keys such as names: and train:")
     return config
 
 
@@ -94,18 +94,22 @@ def _names(config: dict[str, Any], path: Path) -> dict[int, str]:
         case None:
             return {}
         case list() as names:
-            found: dict[Any, Any] = dict(enumerate(names))
-        case dict() as found:
+            numbered: dict[Any, Any] = dict(enumerate(names))
+        case dict() as numbered:
             pass
         case _:
-            found = {"": ""}
-    if not all(str(key).isdecimal() and isinstance(name, str | int | float) for key, name in found.items()):
+            numbered = {"": ""}
+    if not all(
+        str(key).isdecimal() and isinstance(name, str | int | float) for key, name in numbered.items()
+    ):
         raise DatasetError(f"{path}: names must be a list of class names, or numbers from 0 with their names")
-    return {int(key): str(name).strip() for key, name in sorted(found.items(), key=lambda pair: int(pair[0]))}
+    return {
+        int(key): str(name).strip() for key, name in sorted(numbered.items(), key=lambda pair: int(pair[0]))
+    }
 
 
 def _names_from_text(root: Path) -> dict[int, str]:
-    """The classes in a text file, one a line, here or (as LabelImg writes it) among the labels."""
+    """The classes in a text file, one per line, here or (as LabelImg writes it) among the labels."""
     near = folders_in(root)
     folders = [root, *near]
     for folder in near:  # labels/<split>/ and <split>/labels/
@@ -121,7 +125,7 @@ def _names_from_text(root: Path) -> dict[int, str]:
 
 
 def _splits(config: dict[str, Any], path: Path) -> dict[str, list[Path]]:
-    """The places that train:, val: and test: name; ones that do not exist are named as they stand."""
+    """The paths that train:, val: and test: name, whether they exist or not."""
     splits: dict[str, list[Path]] = {}
     for split in _SPLITS:
         value = config.get(split)
@@ -134,9 +138,9 @@ def _splits(config: dict[str, Any], path: Path) -> dict[str, list[Path]]:
 
 
 def _place(entry: str, base: object, folder: Path) -> Path:
-    """A path of the YAML file: from its `path` on, from the file's folder on, or from there without "../".
+    """Resolve a path of the YAML file: relative to its `path`, to the file's folder, or there without "../".
 
-    The last is how Roboflow's exports must be read, whose paths are right for one program alone.
+    The last is needed for Roboflow's exports, whose paths are right for one program only.
     """
     entry = entry.replace("\\", "/")
     bases = [folder / base.replace("\\", "/"), folder] if isinstance(base, str) else [folder]
@@ -153,18 +157,18 @@ def _exists(path: Path) -> bool:
 
 
 def _splits_by_folder(root: Path) -> dict[str, list[Path]]:
-    """images/<split>, or <split>/images, or <split> itself, or the whole in images/ or here."""
+    """images/<split>, <split>/images or <split>; without splits images/ or the root."""
     whole = subfolder(root, "images") or root
     if whole != root:
         inner = [folder for folder in folders_in(whole) if images_in(folder)]
     else:
         inner = [folder for folder in folders_in(root) if _labels_beside(folder)]
     splits = {folder.name: [subfolder(folder, "images") or folder] for folder in inner}
-    return {WHOLE: [whole], **splits} if images_in(whole) else splits
+    return {UNSPLIT: [whole], **splits} if images_in(whole) else splits
 
 
 def labels_folder(images: Path) -> Path:
-    """Where the labels of a folder of images lie: at its path with "labels" for "images", or there."""
+    """The folder with the labels of a folder of images: its path with "labels" for "images", or itself."""
     parts = images.parts
     for index in range(len(parts) - 1, -1, -1):
         labels = subfolder(Path(*parts[:index]), "labels") if parts[index].lower() == "images" else None

@@ -1,1 +1,1 @@
-"""Diagnosis: which part of a detector costs its AP. A check brings numbers, a verdict and a picture."""
+"""Diagnosis: which part of a detector lowers its AP. A check gives numbers, a verdict and a plot."""

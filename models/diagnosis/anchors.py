@@ -1,4 +1,4 @@
-"""Check 3b: do the anchors have the sizes and ratios of the objects, as the network sees them?"""
+"""Check 3b: do the anchors have the sizes and ratios of the objects on the canvas?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,10 +9,10 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 
 from models.diagnosis.clusters import cluster, shape_ious
 from models.diagnosis.finding import Finding, Sheet, Verdict, share
-from models.diagnosis.observation import Floats, Observation
-from models.diagnosis.proposal_size import FIRST, measure_stretch, misfit
+from models.diagnosis.inspection import Floats, InspectedImage
+from models.diagnosis.proposal_size import FIRST, best_factor, measure_size_factors
 
-POSITIVE = 0.5  # IoU under which an anchor is far from an object; torchvision learns from 0.7 on
+POSITIVE = 0.5  # lowest IoU of an anchor that fits an object; torchvision trains on anchors from 0.7 on
 FAULT, DOUBT = 0.4, 0.25  # share of objects without an anchor of that IoU
 BINS = 20
 PERCENTILES = (5, 25, 50, 75, 95)
@@ -29,9 +29,9 @@ class Suggestion:
 
 @dataclass(frozen=True, eq=False)
 class Anchors:
-    """ious (N,): of each object with its best anchor in place. objects (N, 2), shapes (A, 2): width and
-    height of objects and of anchors, canvas px. fit: mean IoU of shapes, centre on centre. stretch: share of
-    the objects that the first proposals meet, by the factor that these are resized by.
+    """ious (N,): of each object with its best anchor. objects (N, 2), shapes (A, 2): width and height of
+    objects and of anchors, canvas px. fit: mean IoU of shapes with a common centre. size_factors: share of
+    the objects that the first proposals match, by the factor they are resized by.
     """
 
     ious: Floats
@@ -41,7 +41,7 @@ class Anchors:
     ratios: tuple[tuple[float, ...], ...]
     fit: float
     suggestion: Suggestion | None
-    stretch: dict[float, float]
+    size_factors: dict[float, float]
 
     @property
     def without(self) -> float:
@@ -49,31 +49,31 @@ class Anchors:
         return share(int(np.count_nonzero(self.ious < POSITIVE)), len(self.ious))
 
 
-def measure_anchors(observations: Sequence[Observation], generator: AnchorGenerator) -> Anchors:
-    """The network's anchors against the objects in canvas pixels, and what k-means would choose."""
-    objects = np.concatenate([np.zeros((0, 2)), *(_on_canvas(one) for one in observations)])
+def measure_anchors(images: Sequence[InspectedImage], generator: AnchorGenerator) -> Anchors:
+    """Compare the network's anchors with the objects in canvas pixels, and suggest others by k-means."""
+    objects = np.concatenate([np.zeros((0, 2)), *(_on_canvas(image) for image in images)])
     sizes, ratios = tuple(generator.sizes), tuple(generator.aspect_ratios)
     shapes = np.concatenate([_shapes(s, r) for s, r in zip(sizes, ratios, strict=True)])
     distinct = len({size for level in sizes for size in level})
     return Anchors(
-        ious=np.concatenate([np.zeros(0), *(one.anchor_ious for one in observations)]),
+        ious=np.concatenate([np.zeros(0), *(image.anchor_ious for image in images)]),
         objects=objects,
         shapes=np.unique(shapes.round(3), axis=0),
         sizes=sizes,
         ratios=ratios,
         fit=_fit(objects, shapes),
         suggestion=_suggest(objects, distinct, max(len(level) for level in ratios)) if len(objects) else None,
-        stretch=measure_stretch(observations),
+        size_factors=measure_size_factors(images),
     )
 
 
-def _on_canvas(one: Observation) -> Floats:
-    sides: Floats = (one.objects[:, 2:].astype(np.float64) - one.objects[:, :2]) * np.array(one.scale)
+def _on_canvas(image: InspectedImage) -> Floats:
+    sides: Floats = (image.objects[:, 2:].astype(np.float64) - image.objects[:, :2]) * np.array(image.scale)
     return sides
 
 
 def _shapes(sizes: Sequence[float], ratios: Sequence[float]) -> Floats:
-    """Width and height of each size and ratio, as torchvision's generator makes them."""
+    """Width and height of each size and ratio, as in torchvision's AnchorGenerator."""
     return np.array(
         [(size / ratio**0.5, size * ratio**0.5) for ratio in ratios for size in sizes], np.float64
     )
@@ -84,7 +84,7 @@ def _fit(objects: Floats, shapes: Floats) -> float:
 
 
 def _suggest(objects: Floats, sizes: int, ratios: int) -> Suggestion:
-    """As many sizes and ratios as there are: squares of the objects' areas, and their shapes at one area."""
+    """As many sizes and ratios as now: clusters of the objects' areas, and of their shapes at one area."""
     side = np.sqrt(objects.prod(axis=1))
     chosen = cluster(np.stack([side, side], axis=1), sizes)[:, 0]
     unit = cluster(objects / side[:, None], ratios)
@@ -94,12 +94,12 @@ def _suggest(objects: Floats, sizes: int, ratios: int) -> Suggestion:
 
 
 def suggested_shapes(suggestion: Suggestion) -> Floats:
-    """Width and height (A, 2) of the anchors that the suggestion makes, canvas px."""
+    """Width and height (A, 2) of the suggested anchors, canvas px."""
     return _shapes(suggestion.sizes, suggestion.ratios)
 
 
 def suggested_code(anchors: Anchors) -> str:
-    """The suggestion as a call: a size a level, or every size at each, as the network has it."""
+    """The suggestion as a call: one size per level or all sizes at each, as in the network."""
     if anchors.suggestion is None:
         return ""
     sizes, ratios = anchors.suggestion.sizes, anchors.suggestion.ratios
@@ -110,7 +110,7 @@ def suggested_code(anchors: Anchors) -> str:
 
 
 def judge_anchors(anchors: Anchors) -> Finding:
-    """Anchors that most objects have none of are a fault: the RPN cannot learn to move them so far."""
+    """Anchors that fit few objects are a fault: the RPN cannot learn such large offsets."""
     if anchors.suggestion is None:
         return _finding(anchors, "not measured", "there are no objects", "Name data with objects.")
     without, better = anchors.without, anchors.suggestion.fit - anchors.fit
@@ -119,11 +119,11 @@ def judge_anchors(anchors: Anchors) -> Finding:
     smallest, largest = min(min(s) for s in anchors.sizes), max(max(s) for s in anchors.sizes)
     reason = (
         f"{without:.0%} of the objects have no anchor of IoU {POSITIVE} or more; objects are {side:.0f} px "
-        f"large (median, as the network sees them), anchors {smallest} to {largest} px"
+        f"large (median, on the canvas), anchors {smallest} to {largest} px"
     )
-    factor = misfit(anchors.stretch)
+    factor = best_factor(anchors.size_factors)
     if verdict != "fault" and factor is not None:
-        return _finding(anchors, "fault", _stretched(anchors, factor), _retrain(anchors, factor))
+        return _finding(anchors, "fault", _wrong_size(anchors, factor), _retrain(anchors, factor))
     if verdict == "ok":
         return _finding(anchors, verdict, reason, "Nothing to do.")
     advice = (
@@ -133,11 +133,11 @@ def judge_anchors(anchors: Anchors) -> Finding:
     return _finding(anchors, verdict, reason, advice)
 
 
-def _stretched(anchors: Anchors, factor: float) -> str:
-    met, now = anchors.stretch[factor], anchors.stretch[1.0]
+def _wrong_size(anchors: Anchors, factor: float) -> str:
+    met, now = anchors.size_factors[factor], anchors.size_factors[1.0]
     return (
-        f"proposals lie on the objects but are about {1 / factor:.1f} times as large: made {factor:g} times "
-        f"as large, the first {FIRST} meet {met:.0%} of the objects, as they are {now:.0%}; the weights were "
+        f"proposals lie on the objects but are about {1 / factor:.1f} times as large: resized by {factor:g}, "
+        f"the first {FIRST} match {met:.0%} of the objects, unchanged {now:.0%}; the weights were "
         "trained with other anchors"
     )
 
@@ -151,7 +151,7 @@ def _retrain(anchors: Anchors, factor: float) -> str:
 
 
 def _nearest(anchors: Anchors, side: float) -> float:
-    """How many times larger the median object would have to be to lie in the middle of the anchors."""
+    """The factor from the median object to the middle of the anchors' sizes."""
     return float(np.exp(np.log([s for level in anchors.sizes for s in level]).mean())) / side
 
 
@@ -161,8 +161,8 @@ def _finding(anchors: Anchors, verdict: Verdict, reason: str, advice: str) -> Fi
     rows += [_row("height / width", anchors.objects[:, 1] / anchors.objects[:, 0], 2)]
     kinds = [("these anchors", _all(anchors.sizes), _all(anchors.ratios), anchors.fit)]
     if anchors.suggestion is not None:
-        one = anchors.suggestion
-        kinds.append(("k-means suggests", one.sizes, one.ratios, one.fit))
+        suggestion = anchors.suggestion
+        kinds.append(("k-means suggests", suggestion.sizes, suggestion.ratios, suggestion.fit))
     fits = tuple((name, _join(sizes), _join(ratios), f"{fit:.3f}") for name, sizes, ratios, fit in kinds)
     return Finding(
         check="anchors",
@@ -199,7 +199,7 @@ def _join(values: Sequence[float]) -> str:
 
 def _numbers(anchors: Anchors) -> dict[str, Any]:
     counts, edges = np.histogram(anchors.ious, bins=BINS, range=(0, 1))
-    one = anchors.suggestion
+    suggestion = anchors.suggestion
     return {
         "objects": len(anchors.ious),
         "without_anchor": anchors.without,
@@ -208,12 +208,12 @@ def _numbers(anchors: Anchors) -> dict[str, Any]:
         "sizes": [list(level) for level in anchors.sizes],
         "ratios": [list(level) for level in anchors.ratios],
         "shape_fit": anchors.fit,
-        "met_if_resized": {str(factor): met for factor, met in anchors.stretch.items()},
-        "suggested": one
+        "met_if_resized": {str(factor): met for factor, met in anchors.size_factors.items()},
+        "suggested": suggestion
         and {
-            "sizes": list(one.sizes),
-            "ratios": list(one.ratios),
-            "shape_fit": one.fit,
+            "sizes": list(suggestion.sizes),
+            "ratios": list(suggestion.ratios),
+            "shape_fit": suggestion.fit,
             "code": suggested_code(anchors),
         },
     }

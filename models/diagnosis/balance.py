@@ -1,4 +1,4 @@
-"""Check 4: do class and box loss weigh alike, and which way did they go? From a run's metrics.jsonl."""
+"""Check 4: balance and trend of the loss parts, from the metrics.jsonl of a run."""
 
 import json
 import math
@@ -17,13 +17,13 @@ PARTS = {  # torchvision's names, as the log has them
     "loss_objectness": "RPN objectness",
     "loss_rpn_box_reg": "RPN box",
 }
-LAST, FEWEST = 0.2, 10  # share of the run that counts as its end, and entries that this must be at least
-LEAST = 1e-12  # a loss to divide by
-WINDOWS = 10  # the run is looked at in tenths
+LAST, FEWEST = 0.2, 10  # share of the run that is its end, and the fewest entries of it
+LEAST = 1e-12  # lowest divisor
+WINDOWS = 10  # the trend is measured in tenths of the run
 FAULT, DOUBT = 20.0, 8.0  # times that one of class and box may outweigh the other
 RPN_FAULT, RPN_DOUBT = 10.0, 2.0  # times that the RPN's parts may outweigh the head's
-FALLING, RISING = 0.05, 1.25  # a tenth of the run's fall that is worth going on; rise over the lowest tenth
-SCORE_LOSS = 0.03  # AP under the best one at the end
+FALLING, RISING = 0.05, 1.25  # fall in a tenth that makes more training useful; rise over the lowest tenth
+SCORE_LOSS = 0.03  # AP at the end below the best
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,32 +38,32 @@ class Balance:
     scores: tuple[tuple[int, float], ...]
     entries: int
 
-    def times(self, one: Sequence[str], other: Sequence[str]) -> float:
-        """How many times some parts outweigh others; 1 where the end of the run trained only some of them."""
-        if not {*one, *other} <= self.means.keys():
+    def ratio(self, parts: Sequence[str], others: Sequence[str]) -> float:
+        """The sum of some parts over that of others; 1 if the end of the run trained only some of them."""
+        if not {*parts, *others} <= self.means.keys():
             return 1.0
-        parts = [max(LEAST, sum(self.means[name] for name in names)) for names in (one, other)]
-        return parts[0] / parts[1]
+        sums = [max(LEAST, sum(self.means[name] for name in names)) for names in (parts, others)]
+        return sums[0] / sums[1]
 
     @property
     def totals(self) -> list[float]:
-        """The sum of the parts by tenth; none where parts took turns, so that sums mean different things."""
+        """The sum of the parts by tenth; empty if parts were trained in turn and sums cannot be compared."""
         sums = [float(sum(values)) for values in zip(*self.curves.values(), strict=True)]
         return [] if any(math.isnan(value) for value in sums) else sums
 
     @property
     def class_to_box(self) -> float:
         """Class loss over box loss."""
-        return self.times(["loss_classifier"], ["loss_box_reg"])
+        return self.ratio(["loss_classifier"], ["loss_box_reg"])
 
     @property
     def rpn_to_head(self) -> float:
         """Both parts of the RPN over both of the head."""
-        return self.times(["loss_objectness", "loss_rpn_box_reg"], ["loss_classifier", "loss_box_reg"])
+        return self.ratio(["loss_objectness", "loss_rpn_box_reg"], ["loss_classifier", "loss_box_reg"])
 
 
 def read_balance(log: Path) -> Balance | None:
-    """The balance in a log of one JSON object a step; None for one that is too short. OSError, ValueError."""
+    """The balance in a log with a JSON object per step; None if too short. Raises OSError, ValueError."""
     entries = [_entry(line, number, log) for number, line in enumerate(log.read_text().splitlines(), start=1)]
     entries = [entry for entry in entries if any(name in entry for name in PARTS)]
     if len(entries) < FEWEST:
@@ -86,9 +86,11 @@ def _entry(line: str, number: int, log: Path) -> dict[str, Any]:
     try:
         entry = json.loads(line)
     except ValueError as error:
-        raise ValueError(f"{log}, line {number}: not JSON; name the metrics.jsonl of a training") from error
+        raise ValueError(
+            f"{log}, line {number}: not JSON; name the metrics.jsonl of a training run"
+        ) from error
     if not isinstance(entry, dict):
-        raise ValueError(f"{log}, line {number}: not a JSON object; name the metrics.jsonl of a training")
+        raise ValueError(f"{log}, line {number}: not a JSON object; name the metrics.jsonl of a training run")
     return entry
 
 
@@ -98,24 +100,22 @@ def _mean(entries: Sequence[Mapping[str, Any]], name: str) -> float:
 
 
 def judge_balance(balance: Balance | None, log: Path) -> Finding:
-    """One part that drowns the other is a fault; so is a loss that went up again."""
+    """A part that dominates the others is a fault; so is a loss that rose again."""
     if balance is None:
         reason = f"no {log.name}" if not log.is_file() else f"{log.name} holds fewer than {FEWEST} steps"
-        advice = f"The training writes it beside the card (looked for: {log}); name another by --metrics."
+        advice = f"Training writes it beside the card (expected: {log}); name another with --metrics."
         return _finding(None, "not measured", reason, advice)
-    return _weigh(balance) or _follow(balance) or _sound(balance)
+    return _judge_ratios(balance) or _judge_trend(balance) or _balanced(balance)
 
 
-def _weigh(balance: Balance) -> Finding | None:
-    """The parts against each other."""
+def _judge_ratios(balance: Balance) -> Finding | None:
+    """A finding if one loss part dominates another."""
     heads, rpn = max(balance.class_to_box, 1 / balance.class_to_box), balance.rpn_to_head
     if heads > DOUBT:
         big, small = ("class", "box") if balance.class_to_box > 1 else ("box", "class")
         verdict: Verdict = "fault" if heads > FAULT else "suspicious"
-        reason = f"the {big} loss is {heads:.0f} times the {small} loss at the end: {small} is hardly learned"
-        advice = (
-            f"Weigh the parts (multiply the {small} loss), and check the annotations behind the {big} loss."
-        )
+        reason = f"the {big} loss is {heads:.0f} times the {small} loss at the end: {small} is barely trained"
+        advice = f"Give the {small} loss a higher weight, and check the annotations behind the {big} loss."
         return _finding(balance, verdict, reason, advice)
     if rpn > RPN_DOUBT:
         verdict = "fault" if rpn > RPN_FAULT else "suspicious"
@@ -124,8 +124,8 @@ def _weigh(balance: Balance) -> Finding | None:
     return None
 
 
-def _follow(balance: Balance) -> Finding | None:
-    """The trend: diverging, overfitting, or not done."""
+def _judge_trend(balance: Balance) -> Finding | None:
+    """A finding if the run diverged, overfitted or ended too early."""
     sums = balance.totals
     if not sums:
         return None
@@ -138,7 +138,7 @@ def _follow(balance: Balance) -> Finding | None:
             f"overfitting: validation fell from {best:.3f} to {balance.scores[-1][1]:.3f} while the loss did "
             f"not rise ({sums[-1]:.3f})"
         )
-        return _finding(balance, "suspicious", reason, "Train shorter, augment more, or take more images.")
+        return _finding(balance, "suspicious", reason, "Train for fewer epochs, augment more, or add images.")
     if sums[-1] < (1 - FALLING) * sums[-2]:
         reason = (
             f"the loss was still falling: {sums[-2]:.3f}, {sums[-1]:.3f} in the last two tenths of the run"
@@ -147,10 +147,10 @@ def _follow(balance: Balance) -> Finding | None:
     return None
 
 
-def _sound(balance: Balance) -> Finding:
-    settled = "the loss has settled" if balance.totals else "its parts took turns"
+def _balanced(balance: Balance) -> Finding:
+    trend = "the loss has settled" if balance.totals else "its parts were trained in turn"
     reason = (
-        f"class to box loss is {balance.class_to_box:.2f}, RPN to head {balance.rpn_to_head:.2f}; {settled}"
+        f"class to box loss is {balance.class_to_box:.2f}, RPN to head {balance.rpn_to_head:.2f}; {trend}"
     )
     return _finding(balance, "ok", reason, "Nothing to do.")
 
@@ -158,7 +158,7 @@ def _sound(balance: Balance) -> Finding:
 def _finding(balance: Balance | None, verdict: Verdict, reason: str, advice: str) -> Finding:
     return Finding(
         check="balance",
-        title="Loss parts: do class and box weigh alike?",
+        title="Loss parts: are class and box loss balanced?",
         culprit="the training losses",
         verdict=verdict,
         reason=reason,

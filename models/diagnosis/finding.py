@@ -1,4 +1,4 @@
-"""What a check brings: a verdict that says why and what to do, tables for people, numbers for programs."""
+"""The result of a check: a verdict with reason and advice, tables for people, numbers for programs."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -6,13 +6,13 @@ from typing import Any, Literal
 
 Verdict = Literal["ok", "suspicious", "fault", "not measured"]
 
-# Causes before effects: boxes that lie wrong spoil every other number, anchors that do not fit spoil the RPN.
+# Causes before effects: wrong coordinates affect every other check, unfit anchors affect the RPN.
 CAUSES = ("coordinates", "anchors", "recall", "suppression", "localisation", "balance")
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table: what it shows, its columns, its rows as they are printed; the first column names the row."""
+    """A table: its title, columns and rows as printed; the first column names the row."""
 
     title: str
     columns: tuple[str, ...]
@@ -21,7 +21,7 @@ class Sheet:
 
 @dataclass(frozen=True)
 class Finding:
-    """One check. `culprit` is what is named where it is at fault; numbers are plain values."""
+    """The result of one check. `culprit` names the fault in the summary; numbers are plain values."""
 
     check: str
     title: str
@@ -38,22 +38,24 @@ class Finding:
 
 
 def in_order(findings: Sequence[Finding]) -> list[Finding]:
-    """The faults, causes first, then what is suspicious."""
+    """The faults, causes first, then the suspicious findings."""
     ranked = sorted(findings, key=lambda finding: CAUSES.index(finding.check))
-    return [one for verdict in ("fault", "suspicious") for one in ranked if one.verdict == verdict]
+    return [
+        finding for verdict in ("fault", "suspicious") for finding in ranked if finding.verdict == verdict
+    ]
 
 
 def summarise(findings: Sequence[Finding]) -> str:
-    """The end of the report: the fault, or the faults with the one to begin with."""
+    """The summary of the report: the main fault, other faults and suspicions."""
     named = in_order(findings)
-    faults = [one.culprit for one in named if one.verdict == "fault"]
-    doubts = [one.culprit for one in named if one.verdict == "suspicious"]
+    faults = [finding.culprit for finding in named if finding.verdict == "fault"]
+    doubts = [finding.culprit for finding in named if finding.verdict == "suspicious"]
     text = f"At fault: {faults[0]}." if faults else "No fault found."
     if len(faults) > 1:
-        text += f" Also at fault, perhaps for that reason: {', '.join(faults[1:])}."
+        text += f" Also at fault, perhaps as a consequence: {', '.join(faults[1:])}."
     return f"{text} Suspicious: {', '.join(doubts)}." if doubts else text
 
 
 def share(part: float, whole: float) -> float:
-    """part / whole, 0 where there is nothing."""
+    """part / whole, 0 if whole is 0."""
     return float(part / whole) if whole else 0.0

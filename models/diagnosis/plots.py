@@ -1,4 +1,4 @@
-"""A picture a check, drawn by matplotlib."""
+"""A plot for each check, by matplotlib."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +24,7 @@ WIDTH, HEIGHT = 10.0, 4.6
 
 
 def draw_diagnosis(diagnosis: Diagnosis, folder: Path, title: str) -> dict[str, Path]:
-    """Write a PNG a check into `folder`, which is there; the paths by check. Raises OSError."""
+    """Write a PNG per check into `folder`, which must exist; returns the paths by check. Raises OSError."""
     figures = {
         "recall": draw_recall(diagnosis.recall, title),
         "suppression": draw_sweep(diagnosis.sweep, title),
@@ -40,14 +40,14 @@ def draw_diagnosis(diagnosis: Diagnosis, folder: Path, title: str) -> dict[str, 
 
 
 def draw_recall(recall: Recall, title: str) -> "Figure":
-    """Recall against the number of proposals; and of the usual number, by size and class."""
+    """Recall against the number of proposals; and of the usual number by size and class."""
     figure, left, right = _pair()
     for iou, row, colour in zip(IOUS, recall.table, (BLUE, RED), strict=True):
         left.plot(range(len(COUNTS)), row, "o-", color=colour, label=f"IoU {iou}")
     left.set_xticks(range(len(COUNTS)), [str(count) for count in COUNTS])
     left.set_ylim(0, 1.03)
-    left.set_xlabel("proposals an image, best first")
-    left.set_ylabel("share of the objects that they meet")
+    left.set_xlabel("proposals per image, best first")
+    left.set_ylabel("share of the objects that they match")
     left.legend(frameon=False, loc="lower right")
     write_heading(left, title, "Proposal recall")
     groups = list(recall.by_size.items()) + sorted(recall.by_class.items(), key=lambda item: item[1])
@@ -63,11 +63,13 @@ def draw_recall(recall: Recall, title: str) -> "Figure":
 
 
 def draw_sweep(sweep: Sweep, title: str) -> "Figure":
-    """AP, and what goes wrong, against the NMS threshold."""
+    """AP and errors against the NMS threshold."""
     figure, left, right = _pair()
-    values = [one.threshold for one in sweep.settings]
+    values = [setting.threshold for setting in sweep.settings]
     for name, colour in (("AP50", BLUE), ("AP", RED)):
-        left.plot(values, [getattr(one, name) for one in sweep.settings], "o-", color=colour, label=name)
+        left.plot(
+            values, [getattr(setting, name) for setting in sweep.settings], "o-", color=colour, label=name
+        )
     left.set_ylim(0, 1.03)
     left.set_ylabel("precision")
     write_heading(left, title, "NMS threshold against AP")
@@ -77,12 +79,14 @@ def draw_sweep(sweep: Sweep, title: str) -> "Figure":
         ("crowded", "objects that overlap by more", PALE),
     ):
         line = "o--" if name == "crowded" else "o-"
-        right.plot(values, [getattr(one, name) for one in sweep.settings], line, color=colour, label=label)
+        right.plot(
+            values, [getattr(setting, name) for setting in sweep.settings], line, color=colour, label=label
+        )
     right.set_yscale("symlog", linthresh=10)
     right.set_ylim(bottom=0)
     right.yaxis.set_major_formatter("{x:g}")
     right.set_ylabel("count")
-    write_heading(right, "", "what goes wrong at the card's score threshold")
+    write_heading(right, "", "errors at the card's score threshold")
     for axes in (left, right):
         axes.axvline(sweep.own.threshold, color=INK, linewidth=1, linestyle=":", label="the card's")
         axes.axvline(sweep.best.threshold, color=GREEN, linewidth=1, linestyle="--", label="the best")
@@ -92,7 +96,7 @@ def draw_sweep(sweep: Sweep, title: str) -> "Figure":
 
 
 def draw_coordinates(coordinates: Coordinates, title: str) -> "Figure":
-    """Where detections lie beside their objects; and how many objects meet one, if a mistake is undone."""
+    """Offsets of detections from their objects; and matches after undoing each mistake."""
     figure, left, right = _pair(1, 1.05)
     dots = _some(coordinates.offsets)
     left.scatter(dots[:, 0], dots[:, 1], s=8, color=BLUE, alpha=0.4, linewidth=0)
@@ -105,7 +109,7 @@ def draw_coordinates(coordinates: Coordinates, title: str) -> "Figure":
     left.set(xlim=(-0.5, 0.5), ylim=(0.5, -0.5), aspect="equal")
     left.set_xlabel("object widths to the right")
     left.set_ylabel("object heights down")
-    write_heading(left, title, "Centres of detections, beside their objects'")
+    write_heading(left, title, "Offsets of detections from their objects")
     shares = list(coordinates.shares.items())[::-1]
     colours = [BLUE if name == AS_THEY_ARE else PALE for name, _ in shares]
     right.barh(range(len(shares)), [value for _, value in shares], 0.7, color=colours)
@@ -116,12 +120,12 @@ def draw_coordinates(coordinates: Coordinates, title: str) -> "Figure":
     _rows(right, [_wrapped(name) for name in names])
     right.set_xlim(0, 1.03)
     right.set_xlabel("share of the objects")
-    write_heading(right, "", "objects that meet a detection, if this is undone")
+    write_heading(right, "", "objects that match a detection, if this is undone")
     return figure
 
 
 def draw_anchors(anchors: Anchors, title: str) -> "Figure":
-    """How well the best anchor of each object lies on it; and the shapes of objects and anchors."""
+    """IoU of each object with its best anchor; and the shapes of objects and anchors."""
     figure, left, right = _pair()
     edges = np.linspace(0, 1, BINS + 1)
     counts, _ = np.histogram(anchors.ious, edges)
@@ -153,12 +157,12 @@ def draw_anchors(anchors: Anchors, title: str) -> "Figure":
     right.set(xlim=limits, ylim=limits, aspect="equal", xlabel="width, px", ylabel="height, px")
     _plain_logarithms(right)
     right.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
-    write_heading(right, "", "sizes, as the network sees them")
+    write_heading(right, "", "sizes on the canvas")
     return figure
 
 
 def draw_balance(balance: Balance, title: str) -> "Figure":
-    """The loss parts by tenth of the run; and their shares at its end."""
+    """The loss parts by tenth of the run; and validation scores or the parts at its end."""
     figure, left, right = _pair()
     tenths = np.arange(1, WINDOWS + 1) / WINDOWS
     for (name, curve), colour in zip(balance.curves.items(), COLOURS[:4], strict=True):
@@ -185,7 +189,7 @@ def draw_balance(balance: Balance, title: str) -> "Figure":
 
 
 def draw_localisation(found: Localisation, title: str) -> "Figure":
-    """AP at each IoU; and the errors at the score threshold."""
+    """AP at two IoUs; and the errors at the score threshold."""
     figure, left, right = _pair()
     numbers = {"AP50": found.AP50, "AP75": found.AP75, "AP": found.AP}
     bars = left.bar(
@@ -201,7 +205,7 @@ def draw_localisation(found: Localisation, title: str) -> "Figure":
     right.margins(x=0.12)
     right.set_xlabel("count")
     write_heading(
-        right, "", f"errors at score {found.threshold:g} ({found.right} of {found.objects} objects right)"
+        right, "", f"errors at score {found.threshold:g} ({found.right} of {found.objects} objects correct)"
     )
     return figure
 
@@ -225,7 +229,7 @@ def _rows(axes: "Axes", names: list[str]) -> None:
 
 
 def _plain_logarithms(axes: "Axes") -> None:
-    """Pixels as they are written, not as powers of ten."""
+    """Label a logarithmic axis with plain pixels, not powers of ten."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     for axis in (axes.xaxis, axes.yaxis):
@@ -235,7 +239,7 @@ def _plain_logarithms(axes: "Axes") -> None:
 
 
 def _some(rows: Any) -> Any:
-    """At most as many rows as a picture can show, evenly chosen."""
+    """At most MOST_DOTS rows, evenly spaced."""
     return rows[:: max(1, -(-len(rows) // MOST_DOTS))]
 
 

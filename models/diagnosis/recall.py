@@ -1,4 +1,4 @@
-"""Check 1: does the RPN propose the objects? What it does not propose, no later stage can find."""
+"""Check 1: does the RPN propose the objects? No later stage can detect an object without a proposal."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,22 +7,22 @@ import numpy as np
 import numpy.typing as npt
 
 from models.diagnosis.finding import Finding, Sheet, Verdict, share
-from models.diagnosis.observation import Observation
+from models.diagnosis.inspection import InspectedImage
 from models.evaluation.assessment import SIZES
 from models.evaluation.curves import overlaps
 
 COUNTS = (10, 50, 100, 300, 1000)
 IOUS = (0.5, 0.7)
-USUAL = 300  # proposals that answer as well as thousands (Ren et al. 2015, table 2)
+USUAL = 300  # proposals that give the same AP as thousands (Ren et al. 2015, table 2)
 FAULT, DOUBT = 0.8, 0.93  # recall of USUAL proposals at IoU 0.5
-WORTH_MORE = 0.03  # recall that more proposals would have to bring
+WORTH_MORE = 0.03  # recall that more proposals must gain to be advised
 
 
 @dataclass(frozen=True, eq=False)
 class Recall:
-    """Recall by IoU and number of proposals (2, 5); of USUAL proposals by class and by size, both IoUs.
+    """Recall by IoU and number of proposals (2, 5); of USUAL proposals by class and by size, at both IoUs.
 
-    own: proposals that the network itself passes on; objects: how many there are, by the same names.
+    own: number of proposals that the network passes on; objects: number of objects by the same names.
     """
 
     table: npt.NDArray[np.float64]
@@ -33,17 +33,17 @@ class Recall:
 
     @property
     def usual(self) -> float:
-        """Of USUAL proposals, at IoU 0.5."""
+        """Recall of USUAL proposals at IoU 0.5."""
         return float(self.table[0, COUNTS.index(USUAL)])
 
 
-def measure_recall(observations: Sequence[Observation], labels: Sequence[str], own: int) -> Recall:
-    """Recall of the proposals alone, of whatever class; `labels`: the data's, the background first."""
-    best = np.concatenate([np.zeros((len(COUNTS), 0)), *(_best(one) for one in observations)], axis=1)
-    wanted = np.concatenate([np.zeros(0, np.int64), *(one.labels for one in observations)])
-    boxes = np.concatenate([np.zeros((0, 4)), *(one.objects for one in observations)])
+def measure_recall(images: Sequence[InspectedImage], labels: Sequence[str], own: int) -> Recall:
+    """Recall of the proposals, without regard to class; `labels`: the data's, background first."""
+    best = np.concatenate([np.zeros((len(COUNTS), 0)), *(_best(image) for image in images)], axis=1)
+    classes = np.concatenate([np.zeros(0, np.int64), *(image.labels for image in images)])
+    boxes = np.concatenate([np.zeros((0, 4)), *(image.objects for image in images)])
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    groups = {name: wanted == label for label, name in enumerate(labels) if label}
+    groups = {name: classes == label for label, name in enumerate(labels) if label}
     sizes = {name: (areas >= least) & (areas < most) for name, (least, most) in SIZES.items()}
     usual = best[COUNTS.index(USUAL)]
     return Recall(
@@ -55,11 +55,11 @@ def measure_recall(observations: Sequence[Observation], labels: Sequence[str], o
     )
 
 
-def _best(one: Observation) -> npt.NDArray[np.float64]:
+def _best(image: InspectedImage) -> npt.NDArray[np.float64]:
     """The best IoU of each object (5, N) with the first 10, 50, … proposals."""
-    ious = overlaps(one.proposals, one.objects)
+    ious = overlaps(image.proposals, image.objects)
     rows = [ious[:count].max(axis=0, initial=0.0) for count in COUNTS]
-    return np.array(rows).reshape(len(COUNTS), len(one.objects))
+    return np.array(rows).reshape(len(COUNTS), len(image.objects))
 
 
 def _reached(ious: npt.NDArray[np.float64], iou: float) -> float:
@@ -71,22 +71,22 @@ def _both(ious: npt.NDArray[np.float64]) -> tuple[float, float]:
 
 
 def judge_recall(recall: Recall) -> Finding:
-    """Low recall is a fault of the RPN, or of its anchors."""
+    """Low recall is a fault of the RPN or of its anchors."""
     verdict: Verdict = "fault" if recall.usual < FAULT else "suspicious" if recall.usual < DOUBT else "ok"
     gain = float(recall.table[0, -1] - recall.usual)
     text = f"{USUAL} proposals reach {recall.usual:.1%} of the objects at IoU 0.5"
     worst = min(recall.by_size, key=lambda name: recall.by_size[name][0], default="")
     if verdict == "ok":
-        return _finding(recall, verdict, f"{text}: the RPN loses next to nothing", "Nothing to do.")
+        return _finding(recall, verdict, f"{text}: the RPN misses almost nothing", "Nothing to do.")
     advice = (
-        "Look at the check of the anchors first; if they fit, train longer or with a higher share of "
-        "the loss on the RPN."
+        "See the check of the anchors first; if they fit, train longer or with a higher weight of "
+        "the RPN's loss."
     )
     if gain >= WORTH_MORE:
         advice += (
             f" {COUNTS[-1]} proposals would reach {gain:.1%} more: let the RPN pass on more than {USUAL}."
         )
-    lost = f"{text}; the rest cannot be found by any later stage (worst: {worst} objects)"
+    lost = f"{text}; no later stage can detect the others (worst: {worst} objects)"
     return _finding(recall, verdict, lost, advice)
 
 

@@ -1,4 +1,4 @@
-"""Engines: the two static parts of a detector behind one protocol, each engine a file."""
+"""Engines: run a detector's two static parts behind one protocol; one file per engine."""
 
 from models.engines.choice import EngineChoice, EngineUnavailable, build_engine, build_engines, choose_device
 

@@ -1,4 +1,4 @@
-"""Which engine, device and precision a start-up gets: every `auto` is decided here."""
+"""Chooses engine, device and precision at start-up; resolves every `auto`."""
 
 from collections.abc import Sequence
 from copy import deepcopy
@@ -15,27 +15,27 @@ from models.engines.protocol import ServingEngine
 from models.engines.torch_engine import TorchEngine
 
 ENGINES = ("torch", "openvino")
-# What each engine computes in on each kind of device, its default first.
+# The precisions of each engine on each kind of device, the default first.
 PRECISIONS = {
     ("torch", "cpu"): ("fp32",),
     ("torch", "cuda"): ("fp16", "fp32", "bf16"),
     ("openvino", "cpu"): ("fp32", "bf16", "int8"),
 }
 
-# torch's threads wait for their next operation by spinning, for milliseconds, on cores that OpenVINO needs
-# by then: with two of them `shapes` took 28.5 ms an image on two cores, with one 23.3.
-BESIDE_OPENVINO = 1
+# torch's threads spin for milliseconds after an operation, on cores that OpenVINO then needs: on two cores
+# `shapes` took 28.5 ms an image with two torch threads, 23.3 with one.
+TORCH_THREADS_BESIDE_OPENVINO = 1
 
 
 class EngineUnavailable(ValueError):
-    """What was asked for does not exist on this machine; the message names what does."""
+    """The chosen device, engine or precision does not exist on this machine; the text names what does."""
 
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """Names as in the settings: `auto` or a definite one; threads 0 means one a core.
+    """Names as in the settings: `auto` or a specific one; threads 0 means one per core.
 
-    `cache_dir` keeps converted networks for the next start; `quantized` is the artefact that int8 runs.
+    `cache_dir` caches converted networks for the next start; `quantized` is the int8 artefact.
     """
 
     device: str = "auto"
@@ -49,7 +49,7 @@ class EngineChoice:
 def build_engine(network: FasterRCNN, choice: EngineChoice) -> ServingEngine:
     """Put the network's static parts on the chosen device; raises EngineUnavailable.
 
-    It also sets torch's own threads for the process: beside OpenVINO one, or else `choice.threads`.
+    Also sets the process's number of torch threads: one beside OpenVINO, otherwise `choice.threads`.
     """
     device = choose_device(choice.device)
     engine = _engine(choice.engine, device)
@@ -59,30 +59,27 @@ def build_engine(network: FasterRCNN, choice: EngineChoice) -> ServingEngine:
             torch.set_num_threads(choice.threads)
         on_gpu = device.type == "cuda"
         return _cuda(network, device, precision) if on_gpu else TorchEngine(network, device, precision)
-    torch.set_num_threads(BESIDE_OPENVINO)
+    torch.set_num_threads(TORCH_THREADS_BESIDE_OPENVINO)
     return _openvino(network, choice, precision)
 
 
 def _cuda(network: FasterRCNN, device: torch.device, precision: str) -> ServingEngine:
     eager = TorchEngine(network, device, precision)
-    return GraphedEngine(eager, GraphRecorder(device), another=lambda: GraphRecorder(device))
+    return GraphedEngine(eager, GraphRecorder(device), new_recorder=lambda: GraphRecorder(device))
 
 
 def build_engines(network: FasterRCNN, choice: EngineChoice, devices: Sequence[str]) -> list[ServingEngine]:
-    """An engine for each of the devices; those of one device share its weights."""
+    """An engine for each device; engines on the same device share their weights."""
     names = list(dict.fromkeys(devices))
-    engines = {}
+    first: dict[str, ServingEngine] = {}
     for name in names:
-        # An engine may move the network to its device: each but the last gets one of its own, while it is
-        # still where it was loaded.
-        own = network if name == names[-1] else deepcopy(network)
-        engines[name] = build_engine(own, replace(choice, device=name))
-    first = set(names)
-    found = []
-    for name in devices:
-        found.append(engines[name] if name in first else engines[name].sibling())
-        first.discard(name)
-    return found
+        # An engine may move the network to its device, so each but the last gets a copy.
+        copied = network if name == names[-1] else deepcopy(network)
+        first[name] = build_engine(copied, replace(choice, device=name))
+    return [
+        first[name].sibling() if name in devices[:index] else first[name]
+        for index, name in enumerate(devices)
+    ]
 
 
 def _openvino(network: FasterRCNN, choice: EngineChoice, precision: str) -> ServingEngine:
@@ -96,8 +93,8 @@ def _openvino(network: FasterRCNN, choice: EngineChoice, precision: str) -> Serv
         return OpenVINOEngine(obtain_parts(network, choice.cache_dir), precision, choice.threads)
     if choice.quantized is None:
         raise EngineUnavailable(
-            "precision 'int8' runs an artefact that `rcnn quantize --model NAME --images DIR` makes; "
-            "make one, or set RCNN_PRECISION to auto"
+            "precision 'int8' needs a quantized model; make one with "
+            "`rcnn quantize --model NAME --images DIR`, or set RCNN_PRECISION to auto"
         )
     try:
         return OpenVINOEngine(read_parts(choice.quantized), precision, choice.threads)
@@ -106,7 +103,7 @@ def _openvino(network: FasterRCNN, choice: EngineChoice, precision: str) -> Serv
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; auto is the first GPU, or the CPU. Raises EngineUnavailable."""
+    """The device of that name; `auto` is the first GPU, or the CPU. Raises EngineUnavailable."""
     if name == "auto":
         return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
     device = torch.device(name)
@@ -121,14 +118,14 @@ def choose_device(name: str) -> torch.device:
 def _engine(name: str, device: torch.device) -> str:
     if name not in ("auto", *ENGINES):
         raise EngineUnavailable(
-            f"engine {name!r} is not part of this version; set RCNN_ENGINE to auto, {' or '.join(ENGINES)}"
+            f"engine {name!r} is unknown; set RCNN_ENGINE to auto, {' or '.join(ENGINES)}"
         )
     installed = find_spec("openvino") is not None
     if name == "auto":
         return "openvino" if device.type == "cpu" and installed else "torch"
     if name == "openvino" and device.type != "cpu":
         raise EngineUnavailable(
-            f"engine 'openvino' computes on CPUs, not on {device}; "
+            f"engine 'openvino' runs on the CPU, not on {device}; "
             "set RCNN_DEVICE to cpu, or RCNN_ENGINE to auto"
         )
     if name == "openvino" and not installed:
@@ -144,7 +141,7 @@ def _precision(name: str, engine: str, device: torch.device) -> str:
         return allowed[0]
     if name not in allowed:
         raise EngineUnavailable(
-            f"precision {name!r} is not served by the {engine} engine on {device.type}; "
+            f"precision {name!r} is not supported by the {engine} engine on {device.type}; "
             f"set RCNN_PRECISION to auto, {' or '.join(sorted(allowed))}"
         )
     return name

@@ -1,7 +1,7 @@
-"""The static parts as OpenVINO models: traced from torch, converted in memory, kept as files.
+"""The static parts as OpenVINO models: traced from torch, converted in memory, written to files.
 
-A part takes and gives NHWC: the canvases lie so, and RoIAlign's rows are the positions of an NHWC map.
-The frontend is called by itself, as `openvino.convert_model` does more than that and takes longer.
+Inputs and outputs of a part are NHWC, as the canvases and the feature maps that RoIAlign reads are. The
+frontend is called directly, as `openvino.convert_model` does more and takes longer.
 """
 
 import copy
@@ -25,7 +25,7 @@ from models.engines.openvino_import import (
 from models.engines.parts import DensePart, HeadPart
 
 DENSE, HEAD = "dense.xml", "head.xml"
-TRACED = (64, 96)  # canvas that the trace is taken on, px; every size is a multiple of 32
+TRACED = (64, 96)  # canvas of the trace, px; sides are multiples of 32
 TRACED_ROIS = 2
 
 
@@ -33,7 +33,7 @@ TRACED_ROIS = 2
 class Parts:
     """Dense part: canvases (B, H, W, 3) to features, objectness and deltas, all levels of each, NHWC.
 
-    Head: pooled features (R, side, side, C) to logits (R, K) and deltas (R, 4K). Batch and sizes are free.
+    Head: pooled features (R, side, side, C) to logits (R, K), deltas (R, 4K). Batch and sizes are dynamic.
     """
 
     dense: ov.Model
@@ -65,7 +65,7 @@ class _HeadNHWC(nn.Module):
 
 
 def _flattening_nhwc(head: TwoMLPHead, channels: int, side: int) -> TwoMLPHead:
-    """The head, its first layer reading (side, side, C) as it lies: nothing is laid out anew."""
+    """The head with its first layer's weights reordered to read (side, side, C) without a transpose."""
     head = copy.deepcopy(head)
     outputs = len(head.fc6.weight)
     weight = head.fc6.weight.view(outputs, channels, side, side).permute(0, 2, 3, 1)
@@ -74,7 +74,7 @@ def _flattening_nhwc(head: TwoMLPHead, channels: int, side: int) -> TwoMLPHead:
 
 
 def convert(network: FasterRCNN) -> Parts:
-    """Both parts of a network in eval mode on the CPU; they share its weights' memory."""
+    """Convert both parts of a network in eval mode on the CPU; they share its weights' memory."""
     side = network.roi_heads.box_roi_pool.output_size[0]
     channels = network.backbone.out_channels
     canvas = torch.zeros(1, *TRACED, 3)
@@ -87,31 +87,31 @@ def convert(network: FasterRCNN) -> Parts:
 
 def _convert(part: nn.Module, example: Tensor, shape: list[int]) -> ov.Model:
     frontend = FrontEndManager().load_by_framework("pytorch")
-    decoder = TorchScriptPythonDecoder(_trace(part.eval(), example))  # named, as the graph does not keep it
+    decoder = TorchScriptPythonDecoder(_trace(part.eval(), example))  # a variable: the graph does not hold it
     graph = frontend.load(decoder)
-    [place] = graph.get_inputs()
-    graph.set_partial_shape(place, ov.PartialShape(shape))
-    graph.set_element_type(place, ov.Type.f32)
+    [graph_input] = graph.get_inputs()
+    graph.set_partial_shape(graph_input, ov.PartialShape(shape))
+    graph.set_element_type(graph_input, ov.Type.f32)
     model = frontend.convert(graph)
-    apply_moc_transformations(model, cf=False, smart_reshape=True)  # folds the norms into the convolutions
+    apply_moc_transformations(model, cf=False, smart_reshape=True)  # folds norms into convolutions
     return model
 
 
 def _trace(part: nn.Module, example: Tensor) -> Any:
-    """The part as TorchScript: a third of the time of `torch.export`, and the frontend's own first choice."""
+    """The part as TorchScript: takes a third of the time of `torch.export`; the frontend prefers it too."""
     with warnings.catch_warnings(), torch.inference_mode():
-        warnings.simplefilter("ignore")  # that tracing is deprecated, and that sizes become constants
+        warnings.simplefilter("ignore")  # tracing is deprecated; sizes become constants
         trace: Callable[..., Any] = torch.jit.trace
         return trace(part, example, check_trace=False, strict=False)
 
 
 def write_parts(parts: Parts, folder: Path) -> None:
-    """Write both parts, each an .xml and a .bin, with their weights as they are."""
+    """Write both parts, each as an .xml and a .bin file, with unchanged weights."""
     ov.save_model(parts.dense, folder / DENSE, compress_to_fp16=False)
     ov.save_model(parts.head, folder / HEAD, compress_to_fp16=False)
 
 
 def read_parts(folder: Path) -> Parts:
-    """Read both parts; their weights are mapped from the files. RuntimeError: not there, or damaged."""
+    """Read both parts, with memory-mapped weights. Raises RuntimeError if a file is missing or damaged."""
     core = ov.Core()
     return Parts(core.read_model(folder / DENSE), core.read_model(folder / HEAD))

@@ -1,7 +1,7 @@
-"""The recording of CUDA graphs: warmed up and captured on a stream of its own, in one pool of memory.
+"""Records CUDA graphs: warms up and captures on a separate stream, in one memory pool.
 
-Graphs that share a pool overwrite one another's work space, and so one another's answers. They may: what
-an engine's dense part answers is valid until its next call, and graphs are replayed one after another.
+Graphs of one pool overwrite each other's workspace and outputs. This is safe: the output of an engine's dense
+part is valid until its next call only, and graphs are replayed one after another.
 """
 
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from torch import Tensor
 
 from models.engines.protocol import DenseOutput
 
-WARM_UPS = 3  # as torch's own make_graphed_callables: libraries choose and allocate in the first runs
+WARM_UPS = 3  # as torch.cuda.make_graphed_callables: libraries tune and allocate in the first runs
 
-# A capture that fails never tells torch's allocator that it has ended, and the allocator goes on asking its
-# graph about every allocation: the graph must not be freed. There is one at most for each engine.
+# After a failed capture torch's allocator keeps using the graph for every allocation, so the graph must not
+# be freed. At most one per engine.
 _abandoned: list[torch.cuda.CUDAGraph] = []
 
 
@@ -26,11 +26,11 @@ class GraphRecorder:
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, run: Callable[[Tensor], DenseOutput], example: Tensor) -> "Replay":
-        """A replay of `run` for tensors of the example's shape. RuntimeError: it cannot be captured."""
-        inputs = example.clone()  # its strides stay: channels last
+        """A replay of `run` for tensors of the example's shape. Raises RuntimeError if the capture fails."""
+        inputs = example.clone()  # keeps the strides: channels last
         graph = torch.cuda.CUDAGraph()
         self._stream.wait_stream(torch.cuda.current_stream(example.device))
-        # torch.cuda.graph sets the stream as well, but leaves it set when the capture's end fails.
+        # torch.cuda.graph sets the stream too, but does not restore it if ending the capture fails.
         with torch.cuda.stream(self._stream), torch.inference_mode():
             for _ in range(WARM_UPS):
                 run(inputs)
@@ -41,7 +41,7 @@ class GraphRecorder:
     def _capture(
         self, graph: torch.cuda.CUDAGraph, run: Callable[[Tensor], DenseOutput], inputs: Tensor
     ) -> DenseOutput:
-        # thread_local: what other threads do with the device must not break the capture.
+        # thread_local: CUDA calls of other threads must not break the capture.
         capture = torch.cuda.graph(
             graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
         )
@@ -54,7 +54,7 @@ class GraphRecorder:
 
 
 class Replay:
-    """A recorded run: copies its argument to where the graph reads, and answers where the graph writes."""
+    """A recorded run: copies its argument to the graph's input memory and returns its output memory."""
 
     def __init__(self, graph: torch.cuda.CUDAGraph, inputs: Tensor, outputs: DenseOutput) -> None:
         self._graph = graph
@@ -63,7 +63,7 @@ class Replay:
 
     @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> DenseOutput:
-        """Launch on the current stream; the answer is valid until the next replay of any of the pool."""
+        """Launch on the current stream; the output is valid until the next replay of a graph of the pool."""
         self._inputs.copy_(pixels)
         self._graph.replay()
         return self._outputs

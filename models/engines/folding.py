@@ -1,7 +1,7 @@
-"""Norms folded into the convolutions before them: fewer kernels, and half precision from end to end.
+"""Folds batch norms into the preceding convolutions: fewer kernels, and half precision throughout.
 
-A frozen norm multiplies and adds per channel, which a convolution can do as well. In half precision it would
-take its input back to float32 each time, as its statistics must stay float32.
+A frozen norm multiplies and adds per channel, which a convolution can do too. In half precision a norm would
+convert its input to float32, as its statistics must stay float32.
 """
 
 import copy
@@ -12,35 +12,35 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torchvision.ops import FrozenBatchNorm2d
 
-TOLERANCE = 1e-3  # of the largest answer; folding moves each by about 1e-6 of it, a wrong pair by all of it
+TOLERANCE = 1e-3  # relative to the largest output; folding changes outputs by about 1e-6, a wrong pair by 1
 
 
 class FoldingError(ValueError):
-    """A part that answers otherwise once its norms are folded."""
+    """Folding changes the outputs of this part."""
 
 
 def folded(part: nn.Module, example: Tensor) -> nn.Module:
     """A copy of the part, in eval mode, without the norms that follow a convolution.
 
-    Pairs are found by their order in the module, which the forward pass need not follow: so both are asked
-    about the example, and FoldingError says that they disagree.
+    Pairs are found by their order in the module, which may differ from the forward pass. So both are run on
+    the example; raises FoldingError if their outputs differ.
     """
     copied = copy.deepcopy(part).eval()
     for module in list(copied.modules()):
         _fold_children(module)
     with torch.inference_mode():
-        for one, other in zip(flat(part(example)), flat(copied(example)), strict=True):
-            scale = float(one.abs().max()) or 1.0
-            if not float((one - other).abs().max()) <= TOLERANCE * scale:  # not: NaN is no agreement
+        for expected, output in zip(flat(part(example)), flat(copied(example)), strict=True):
+            scale = float(expected.abs().max()) or 1.0
+            if not float((expected - output).abs().max()) <= TOLERANCE * scale:  # `not`: also true for NaN
                 raise FoldingError("a norm of this network does not belong to the convolution before it")
     return copied
 
 
-def flat(answer: Tensor | list[Tensor] | tuple[Tensor | list[Tensor], ...]) -> list[Tensor]:
-    """The tensors of a part's answer, one after another."""
-    if isinstance(answer, Tensor):
-        return [answer]
-    return [tensor for each in answer for tensor in flat(each)]
+def flat(output: Tensor | list[Tensor] | tuple[Tensor | list[Tensor], ...]) -> list[Tensor]:
+    """The tensors of a part's output, in order."""
+    if isinstance(output, Tensor):
+        return [output]
+    return [tensor for item in output for tensor in flat(item)]
 
 
 def _fold_children(module: nn.Module) -> None:
@@ -48,7 +48,7 @@ def _fold_children(module: nn.Module) -> None:
     for (_, conv), (name, norm) in pairwise(children):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d | FrozenBatchNorm2d):
             if norm.running_mean is None or norm.running_var is None:
-                continue  # it takes the statistics of what it sees
+                continue  # it normalises by the statistics of its input
             conv.weight, conv.bias = fuse_conv_bn_weights(
                 conv.weight,
                 conv.bias,

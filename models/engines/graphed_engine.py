@@ -1,9 +1,9 @@
-"""Recorded runs of the dense part: on a GPU one launch in place of some two hundred.
+"""Runs the dense part as CUDA graphs: on a GPU one launch instead of about two hundred.
 
-A graph belongs to one shape of batch. Recording takes time and memory and happens before the first request
-alone (`get_ready`); every other shape runs as it would have. The head stays as it is: it is half a dozen
-kernels, and its rows are as many as there are proposals, another number with each batch. A graph of a fixed
-number would compute up to `post_nms` rows an image that nobody asked for, to save some ten microseconds.
+A graph is for one batch shape. Recording takes time and memory, so it happens only before the first request
+(`get_ready`); other shapes run eagerly. The head is not recorded: it has about six kernels, and its number of
+rows differs for each batch. A graph of a fixed number would compute up to `post_nms` unneeded rows per image
+to save about ten microseconds.
 """
 
 import logging
@@ -16,39 +16,39 @@ from models.engines.protocol import DenseOutput, ServingEngine
 
 log = logging.getLogger(__name__)
 
-Dense = Callable[[Tensor], DenseOutput]
-Record = Callable[[Dense, Tensor], Dense]
+RunDense = Callable[[Tensor], DenseOutput]
+Recorder = Callable[[RunDense, Tensor], RunDense]
 
-MOST = 32  # graphs; each keeps its input and its output on the device
-AGREEMENT = 0.01  # of a level's largest value: the same kernels ran, but half precision may round otherwise
+MAX_GRAPHS = 32  # each graph holds its input and output on the device
+TOLERANCE = 0.01  # relative to a level's largest value: half precision may round differently
 
 
 class GraphedEngine:
-    """An engine whose dense part is replayed for the shapes that `get_ready` has seen.
+    """An engine whose dense part is replayed for the shapes that `get_ready` has recorded.
 
-    `record` makes a replay of a function for the shape of an example; its answers lie in one place, which the
-    next replay overwrites. Whatever goes wrong with it is one warning, and the engine goes on without more.
+    `record` makes a replay of a function for the shape of an example; the next replay overwrites its output.
+    If recording fails, the engine logs one warning and records no further graphs.
     """
 
     def __init__(
         self,
         engine: ServingEngine,
-        record: Record,
-        most: int = MOST,
-        another: Callable[[], Record] | None = None,
+        record: Recorder,
+        max_graphs: int = MAX_GRAPHS,
+        new_recorder: Callable[[], Recorder] | None = None,
     ) -> None:
-        """`another` makes the recorder of a sibling: graphs of one recorder must not run at the same time."""
+        """`new_recorder` makes a sibling's recorder: graphs of one recorder must not run concurrently."""
         self.name, self.device, self.precision = engine.name, engine.device, engine.precision
         self.suppress = engine.suppress
         self._engine = engine
-        self._record, self._another = record, another
-        self._most = most
-        self._replays: dict[tuple[int, ...], Dense] = {}
+        self._record, self._new_recorder = record, new_recorder
+        self._max_graphs = max_graphs
+        self._replays: dict[tuple[int, ...], RunDense] = {}
 
     def sibling(self) -> "GraphedEngine":
-        """One more on the same weights, with graphs of its own."""
-        record = self._another() if self._another else self._record
-        return GraphedEngine(self._engine.sibling(), record, self._most, self._another)
+        """Another engine on the same weights, with its own graphs."""
+        record = self._new_recorder() if self._new_recorder else self._record
+        return GraphedEngine(self._engine.sibling(), record, self._max_graphs, self._new_recorder)
 
     @property
     def recorded(self) -> list[tuple[int, ...]]:
@@ -57,18 +57,18 @@ class GraphedEngine:
 
     @torch.inference_mode()
     def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
-        """Record the dense part for so many canvases (height, width), while there is room for more."""
+        """Record the dense part for that batch size and canvas (height, width), if graphs are left."""
         shape = batch, 3, *canvas
-        if shape in self._replays or len(self._replays) >= self._most:
+        if shape in self._replays or len(self._replays) >= self._max_graphs:
             return
         try:
             pixels = torch.randn(batch, *canvas, 3, device=self.device).permute(0, 3, 1, 2)
             replay = self._record(self._engine.dense, pixels)
             _compare(self._engine.dense(pixels), replay(pixels))
-        except RuntimeError as error:  # of CUDA, out of memory among them, or of the comparison
-            self._most = 0
+        except RuntimeError as error:  # of CUDA, including out of memory, or of the comparison
+            self._max_graphs = 0
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            log.warning("no CUDA graph for batches of %s, nor any more; they run eagerly: %s", shape, reason)
+            log.warning("recording a CUDA graph for %s failed, other shapes run eagerly: %s", shape, reason)
             return
         self._replays[shape] = replay
 
@@ -82,12 +82,12 @@ class GraphedEngine:
 
 
 def _compare(eager: DenseOutput, replayed: DenseOutput) -> None:
-    """Raise RuntimeError where a replay does not answer what was recorded."""
+    """Raise RuntimeError if a replay's output differs from the eager run's."""
     pairs = [
         *zip(eager.features, replayed.features, strict=True),
         *zip(eager.objectness, replayed.objectness, strict=True),
         *zip(eager.deltas, replayed.deltas, strict=True),
     ]
-    for one, other in pairs:
-        if not float((one - other).abs().max()) <= AGREEMENT * max(float(one.abs().max()), 1e-6):
-            raise RuntimeError("its replay does not answer what the eager run does")
+    for expected, output in pairs:
+        if not float((expected - output).abs().max()) <= TOLERANCE * max(float(expected.abs().max()), 1e-6):
+            raise RuntimeError("the replay's output differs from the eager run's")

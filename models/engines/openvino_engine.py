@@ -1,4 +1,4 @@
-"""The OpenVINO engine: both parts compiled for the CPU, sharing memory with torch on the way in and out."""
+"""The OpenVINO engine: both parts compiled for the CPU; inputs and outputs share memory with torch."""
 
 from collections.abc import Sequence
 from copy import copy
@@ -14,11 +14,11 @@ from models.engines.protocol import DenseOutput
 from models.ops.scratch import ScratchBuffer
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}  # int8: what is not quantized stays fp32
-KNOWN_SHAPES = 1024  # of batches; canvas keys times batch sizes
+KNOWN_SHAPES = 1024  # of batches: canvas keys times batch sizes
 
 
 class OpenVINOEngine:
-    """Runs converted parts on the CPU; `threads` 0 means one a core."""
+    """Runs converted parts on the CPU; `threads` 0 means one per core."""
 
     name = "openvino"
     device = "cpu"
@@ -28,28 +28,28 @@ class OpenVINOEngine:
         core = ov.Core()
         settings = _settings(precision, threads)
         self._dense = core.compile_model(parts.dense, "CPU", settings)
-        self._own(core)
+        self._allocate(core)
         self._head = core.compile_model(parts.head, "CPU", settings)
         self._outputs = [port.get_partial_shape()[1].get_length() for port in self._head.outputs]
 
     def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
-        """Nothing to do: the compiled parts take any shape."""
+        """Nothing to do: the compiled parts accept any shape."""
 
-    def _own(self, core: ov.Core) -> None:
-        """What no two threads may share: requests, and the memory that they write into."""
-        self._run_dense = _Reusing(self._dense)
+    def _allocate(self, core: ov.Core) -> None:
+        """Create what threads must not share: requests and their output memory."""
+        self._run_dense = _ReusingOutputs(self._dense)
         self.suppress = OpenVINONMS(core)
 
     def sibling(self) -> "OpenVINOEngine":
-        """One more on the same compiled parts, for another thread."""
-        other = copy(self)
-        other._own(ov.Core())
-        return other
+        """Another engine on the same compiled parts, for another thread."""
+        sibling = copy(self)
+        sibling._allocate(ov.Core())
+        return sibling
 
     def dense(self, pixels: Tensor) -> DenseOutput:
         """Canvases (B, 3, H, W) to feature maps and RPN outputs, channels last; valid until the next call."""
         levels = [level.permute(0, 3, 1, 2) for level in self._run_dense(pixels.permute(0, 2, 3, 1))]
-        count = len(levels) // 3  # as many of each
+        count = len(levels) // 3
         return DenseOutput(levels[:count], levels[count : 2 * count], levels[2 * count :])
 
     def head(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,26 +61,26 @@ class OpenVINOEngine:
         return logits, deltas
 
 
-class _Reusing:
-    """A compiled model that writes into the same memory each time, once it knows its outputs' shapes."""
+class _ReusingOutputs:
+    """A compiled model that reuses its output memory, once it knows the outputs' shapes."""
 
     def __init__(self, model: ov.CompiledModel) -> None:
         self._model = model
         self._request = model.create_infer_request()
-        self._rooms = [ScratchBuffer() for _ in model.outputs]
+        self._buffers = [ScratchBuffer() for _ in model.outputs]
         self._shapes: dict[tuple[int, ...], list[tuple[int, ...]]] = {}
 
     def __call__(self, tensor: Tensor) -> Sequence[Tensor]:
         """The outputs; they are valid until the next call."""
         inputs = np.ascontiguousarray(tensor.numpy())
         if inputs.shape not in self._shapes:
-            found = _run(self._model, tensor)
+            levels = _run(self._model, tensor)
             if len(self._shapes) >= KNOWN_SHAPES:
                 self._shapes.clear()
-            self._shapes[inputs.shape] = [tuple(level.shape) for level in found]
-            return found
+            self._shapes[inputs.shape] = [tuple(level.shape) for level in levels]
+            return levels
         shapes = self._shapes[inputs.shape]
-        outputs = [room(*shape) for room, shape in zip(self._rooms, shapes, strict=True)]
+        outputs = [buffer(*shape) for buffer, shape in zip(self._buffers, shapes, strict=True)]
         for k, output in enumerate(outputs):
             self._request.set_output_tensor(k, ov.Tensor(output.numpy(), shared_memory=True))
         self._request.infer([inputs], share_inputs=True, share_outputs=True)
@@ -93,18 +93,18 @@ def has_bf16() -> bool:
 
 
 def _settings(precision: str, threads: int) -> dict[str, str | int | bool]:
-    """The precision is always said: OpenVINO would take bf16 by itself on a CPU that has it."""
+    """Always sets the precision: OpenVINO uses bf16 by default on a CPU that supports it."""
     settings: dict[str, str | int | bool] = {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
         "PERFORMANCE_HINT": "LATENCY",
-        "ENABLE_CPU_PINNING": False,  # cores are shared with the decoding threads, and with other processes
+        "ENABLE_CPU_PINNING": False,  # cores are shared with decoding threads and other processes
     }
     return settings | ({"INFERENCE_NUM_THREADS": threads} if threads else {})
 
 
 def _run(model: ov.CompiledModel, tensor: Tensor) -> Sequence[Tensor]:
-    """The model's outputs, in memory of their own: a request is made for each run and owns what it wrote."""
+    """The model's outputs in new memory: each run makes a request, which owns its outputs."""
     request = model.create_infer_request()
     inputs = np.ascontiguousarray(tensor.numpy())
-    found = request.infer([inputs], share_inputs=True, share_outputs=True)
-    return [torch.from_numpy(found[k]) for k in range(len(model.outputs))]
+    outputs = request.infer([inputs], share_inputs=True, share_outputs=True)
+    return [torch.from_numpy(outputs[k]) for k in range(len(model.outputs))]

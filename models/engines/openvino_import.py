@@ -1,11 +1,11 @@
-"""OpenVINO as we import it: without the telemetry that it would send at its import, unasked.
+"""Imports OpenVINO without its telemetry, which it would otherwise send at import.
 
-Everything of OpenVINO comes through here, so that nothing of it comes before the line that keeps it quiet.
+All other modules import OpenVINO from here, so that the telemetry is disabled first.
 """
 
 import sys
 
-# None makes the import of that package fail, whereupon OpenVINO and NNCF take stubs of their own.
+# None makes the import of that package fail; OpenVINO and NNCF then use their own stubs.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None is allowed, and means this
 
 import openvino as ov  # noqa: E402  # after the line above

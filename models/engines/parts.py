@@ -1,21 +1,21 @@
-"""The two static parts cut out of a torchvision `FasterRCNN`: what an engine runs or compiles."""
+"""The two static parts of a torchvision `FasterRCNN`, which an engine runs or compiles."""
 
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 
-Dense = tuple[list[Tensor], list[Tensor], list[Tensor]]
+DenseLevels = tuple[list[Tensor], list[Tensor], list[Tensor]]
 
 
 class DensePart(nn.Module):
-    """Backbone, pyramid and RPN head: about nine tenths of the arithmetic."""
+    """Backbone, pyramid and RPN head: about 90 % of the arithmetic."""
 
     def __init__(self, network: FasterRCNN) -> None:
         super().__init__()
         self.backbone = network.backbone
         self.rpn_head = network.rpn.head
 
-    def forward(self, pixels: Tensor) -> Dense:
-        """Canvases (B, 3, H, W) to features, objectness and deltas, a list of levels each."""
+    def forward(self, pixels: Tensor) -> DenseLevels:
+        """Canvases (B, 3, H, W) to features, objectness and deltas, each a list of levels."""
         features = self.backbone(pixels)
         levels = [features] if isinstance(features, Tensor) else list(features.values())
         objectness, deltas = self.rpn_head(levels)

@@ -1,4 +1,4 @@
-"""What an engine is: the dense part and the head, and nothing that depends on the image's content."""
+"""The engine protocol: runs the dense part and the head, the parts with static computation."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,7 +18,7 @@ class DenseOutput:
 
 
 class Engine(Protocol):
-    """Runs the network's static parts on one device; tensors in and out lie on that device, in float32."""
+    """Runs the network's static parts on one device; inputs and outputs are float32 on that device."""
 
     @property
     def name(self) -> str: ...
@@ -33,17 +33,17 @@ class Engine(Protocol):
     def suppress(self) -> Suppress: ...
 
     def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
-        """Prepare for batches of so many canvases (height, width); answers are the same without it."""
+        """Prepare for that batch size and canvas (height, width); outputs are the same without it."""
 
     def dense(self, pixels: Tensor) -> DenseOutput:
-        """Canvases (B, 3, H, W) to feature maps and RPN outputs, which the next call may overwrite."""
+        """Canvases (B, 3, H, W) to feature maps and RPN outputs; the next call may overwrite them."""
 
     def head(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled features (R, C, 7, 7) to class logits (R, K) and box deltas (R, 4K)."""
 
 
 class ServingEngine(Engine, Protocol):
-    """An engine of which there can be several with the same weights."""
+    """An engine that can be instantiated again with the same weights."""
 
     def sibling(self) -> "ServingEngine":
-        """One more on the same device and weights, for another thread."""
+        """Another engine on the same device and weights, for another thread."""

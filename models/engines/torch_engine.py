@@ -1,4 +1,4 @@
-"""The torch engine: eager modules on the CPU or a CUDA device, channels last, half precision if asked for."""
+"""The torch engine: eager modules on the CPU or a CUDA device, channels last, optionally half precision."""
 
 import copy
 import logging
@@ -17,18 +17,18 @@ from models.ops.nms import torchvision_nms
 log = logging.getLogger(__name__)
 
 AUTOCAST = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}
-EXAMPLE = 64, 96  # canvas on which folding is checked, px
+EXAMPLE = 64, 96  # canvas for the check of folding, px
 EXAMPLE_ROIS = 2
-HALVED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # what autocast would cast at each call
+HALVED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)  # autocast would cast their weights at each call
 
 
 class TorchEngine:
     """Runs a network's parts with torch; `precision` fp16 and bf16 mean half weights under autocast.
 
-    The network's weights are copied, so that it may be let go or trained on. Norms are folded and channels
-    last on every device. On two cores the dense parts of `shapes` and `coco-r50-fpn` took 23 and 1432 ms so,
-    37 and 1963 with the norms, 25 and 1499 compiled by inductor with freezing: that was no faster, and took
-    another 19 to 24 s for each shape, and a C++ compiler on the machine that serves.
+    Copies the network's weights, so that the network may be freed or trained. Folds norms and uses channels
+    last on every device. On two cores the dense parts of `shapes` and `coco-r50-fpn` take 23 and 1432 ms this
+    way, 37 and 1963 ms with the norms, 25 and 1499 ms compiled by inductor with freezing, which also takes 19
+    to 24 s to compile each shape and needs a C++ compiler on the server.
     """
 
     name = "torch"
@@ -38,7 +38,7 @@ class TorchEngine:
         self.device = str(device)
         self.precision = precision
         self._autocast = AUTOCAST[precision]
-        dense, head = _without_norms(network)
+        dense, head = _folded_parts(network)
         for part in (dense, head):
             _halve(part, self._autocast)
             part.to(device)
@@ -46,10 +46,10 @@ class TorchEngine:
         self._dense, self._head = dense, head
 
     def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
-        """Nothing to do: an eager run needs no preparation."""
+        """Nothing to do: eager runs need no preparation."""
 
     def sibling(self) -> "TorchEngine":
-        """One more on the same modules, for another thread: they keep nothing between calls."""
+        """Another engine on the same modules, for another thread: they hold no state between calls."""
         return copy.copy(self)
 
     def dense(self, pixels: Tensor) -> DenseOutput:
@@ -65,15 +65,15 @@ class TorchEngine:
         return logits.float(), deltas.float()
 
     def _precision(self) -> AbstractContextManager[object]:
-        """Autocast casts what flows; the weights are cast already, so there is nothing for it to keep."""
+        """Autocast for activations; weights are cast already, so it needs no cache."""
         if self._autocast is None:
-            return _exactly()
+            return _without_tf32()
         return torch.autocast(torch.device(self.device).type, self._autocast, cache_enabled=False)
 
 
 @contextmanager
-def _exactly() -> Iterator[None]:
-    """float32 as such: by default cuDNN's convolutions keep ten bits of its fraction (TF32)."""
+def _without_tf32() -> Iterator[None]:
+    """Full float32: by default cuDNN's convolutions use a 10-bit mantissa (TF32)."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -82,8 +82,8 @@ def _exactly() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def _without_norms(network: FasterRCNN) -> tuple[nn.Module, nn.Module]:
-    """Copies of both parts with their norms folded; as they are where that would change their answers."""
+def _folded_parts(network: FasterRCNN) -> tuple[nn.Module, nn.Module]:
+    """Copies of both parts with folded norms; unfolded if that would change their outputs."""
     dense, head = DensePart(network).eval(), HeadPart(network).eval()
     weight = next(network.parameters())
     pixels = torch.randn(1, 3, *EXAMPLE, generator=torch.Generator().manual_seed(0)).to(weight.device)
@@ -92,10 +92,10 @@ def _without_norms(network: FasterRCNN) -> tuple[nn.Module, nn.Module]:
         EXAMPLE_ROIS, network.backbone.out_channels, side, side, generator=torch.Generator().manual_seed(0)
     ).to(weight.device)
     try:
-        with _exactly():
+        with _without_tf32():
             return folded(dense, pixels), folded(head, pooled)
     except FoldingError as error:
-        log.warning("the norms stay where they are: %s", error)
+        log.warning("the norms are not folded: %s", error)
         return copy.deepcopy(dense), copy.deepcopy(head)
 
 

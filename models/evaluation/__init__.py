@@ -1,1 +1,1 @@
-"""Evaluation: COCO average precision of any detector on any annotated images."""
+"""Evaluation: COCO average precision of a detector on annotated images."""

@@ -1,4 +1,4 @@
-"""Everything that `rcnn evaluate` knows of a model on a data set, as one value."""
+"""All results of `rcnn evaluate` for a model on a data set, as one value."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +18,7 @@ SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, float("
 class ClassReport:
     """One class. AP, AP50, AR_100: COCO's, -1 without objects; precision, recall, f1: at the threshold.
 
-    best_f1 is the highest that any threshold gives, best_threshold that one. detections: from the floor on.
+    best_f1 is the highest F1 of any threshold, best_threshold that threshold. detections: from the floor on.
     """
 
     name: str
@@ -36,14 +36,14 @@ class ClassReport:
     precision_at_recall: tuple[float, ...]  # COCO's, at IoU 0.5 and recall 0, 0.01 … 1
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values; the curve as COCO's interpolated precision."""
+        """As plain values; the curve is given as COCO's interpolated precision."""
         plain = {key: value for key, value in vars(self).items() if key != "curve"}
         return plain | {"precision_at_recall": list(self.precision_at_recall)}
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How much was evaluated; objects leave out the ignored ones (crowd, difficult), sizes by box area."""
+    """Counts; `objects` is without the ignored ones (crowd, difficult), sizes are by box area."""
 
     images: int
     empty_images: int
@@ -58,7 +58,7 @@ class Assessment:
     """The 12 COCO numbers; counts; each class; and confusion[object class, detected class] from `threshold`.
 
     labels[0], the background, stands in the matrix for "no object" (row) and "not detected" (column).
-    truth and results are COCO's two documents, which the numbers were computed from.
+    truth and results are the two COCO documents that the numbers were computed from.
     """
 
     labels: tuple[str, ...]
@@ -75,7 +75,7 @@ class Assessment:
         return {
             "numbers": self.numbers,
             "counts": asdict(self.counts),
-            "classes": [one.to_dict() for one in self.classes],
+            "classes": [report.to_dict() for report in self.classes],
             "confusion": {
                 "iou": MATCHING_IOU,
                 "score_threshold": self.threshold,
@@ -89,22 +89,22 @@ class Assessment:
 
 def assess(
     truths: Sequence[GroundTruth],
-    answers: Sequence[Detections],
+    predictions: Sequence[Detections],
     labels: Sequence[str],
     threshold: float,
     files: Sequence[str] | None = None,
 ) -> Assessment:
-    """Compare the answers, one a truth, with the truths; `threshold`: the score that users see from."""
-    truth, results = truth_document(truths, labels, files), result_rows(answers)
+    """Compare the predictions, one per truth, with the truths; `threshold`: the card's score threshold."""
+    truth, results = truth_document(truths, labels, files), result_rows(predictions)
     scores = score(truth, results)
-    curves = [trace_curve(truths, answers, label) for label in range(1, len(labels))]
+    curves = [trace_curve(truths, predictions, label) for label in range(1, len(labels))]
     return Assessment(
         labels=tuple(labels),
         threshold=threshold,
         numbers=scores.numbers,
-        counts=_count(truths, answers),
+        counts=_count(truths, predictions),
         classes=_classes(labels, scores, curves, threshold),
-        confusion=confuse(truths, answers, len(labels), threshold),
+        confusion=confuse(truths, predictions, len(labels), threshold),
         truth=truth,
         results=results,
     )
@@ -136,7 +136,7 @@ def _classes(
     return tuple(reports)
 
 
-def _count(truths: Sequence[GroundTruth], answers: Sequence[Detections]) -> Counts:
+def _count(truths: Sequence[GroundTruth], predictions: Sequence[Detections]) -> Counts:
     boxes = np.concatenate([np.zeros((0, 4)), *(truth.boxes[~truth.ignored] for truth in truths)])
     areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
     sizes = {
@@ -148,6 +148,6 @@ def _count(truths: Sequence[GroundTruth], answers: Sequence[Detections]) -> Coun
         empty_images=sum(len(truth.labels) == 0 for truth in truths),
         objects=len(boxes),
         ignored=sum(int(np.count_nonzero(truth.ignored)) for truth in truths),
-        detections=sum(len(answer) for answer in answers),
+        detections=sum(map(len, predictions)),
         objects_by_size=sizes,
     )

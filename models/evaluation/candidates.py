@@ -1,19 +1,17 @@
-"""What a model finds before its NMS: the candidates that a threshold is chosen from."""
+"""Candidates: the detections before NMS, from which an NMS threshold is chosen."""
 
 import torch
 from torchvision.ops import batched_nms
 
 from models.detections import Detections
-from models.evaluation.answers import MOST_DETECTIONS
+from models.evaluation.predictions import MOST_DETECTIONS
 
-MOST_PROPOSALS = 1000
-
-
-KEEP_ALL = 1.0  # no two boxes overlap by more: an NMS threshold that suppresses nothing
+MAX_PROPOSALS = 1000  # an image
+KEEP_ALL = 1.0  # an NMS threshold that suppresses nothing: IoU is never higher
 
 
 def suppress(candidates: Detections, nms_threshold: float) -> Detections:
-    """NMS within each class, as the detector does it, and at most as many detections as COCO counts."""
+    """The candidates after NMS within each class, as the detector does it; at most MOST_DETECTIONS."""
     boxes, scores, labels = (
         torch.from_numpy(array.copy()) for array in (candidates.boxes, candidates.scores, candidates.labels)
     )

@@ -1,4 +1,4 @@
-"""The COCO numbers, computed by faster-coco-eval (the C++ port of pycocotools), and its two kinds of file.
+"""The COCO numbers by faster-coco-eval (the C++ port of pycocotools), and COCO's two kinds of documents.
 
 Boxes and scores are rounded as the service sends them, so that a model scores the same here, through a
 service, and from a saved file of results.
@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 from faster_coco_eval import COCO, COCOeval_faster
 
+from models.datasets import AnnotatedImage
 from models.detections import Detections
 
 NUMBERS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 RECALLS = ("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large")
-PIXEL_DECIMALS, SCORE_DECIMALS = 3, 6  # those of the service's answers
+PIXEL_DECIMALS, SCORE_DECIMALS = 3, 6  # those of the service's responses
 
 # Axes of the arrays that accumulate() leaves: IoU threshold, recall, class, size, number of detections.
 _AT_50, _ALL_SIZES, _MOST = 0, 0, -1
@@ -26,9 +27,9 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class GroundTruth:
-    """What is in one image: size in px, boxes (N, 4) xyxy px, labels (N,) from 1.
+    """The objects of one image: its size in px, boxes (N, 4) xyxy px, labels (N,) from 1.
 
-    `crowd` (N,) marks what may be found or not, at no gain and no loss: crowds, difficult objects.
+    `crowd` (N,) marks objects that count neither if detected nor if missed: crowds, difficult objects.
     """
 
     width: int
@@ -37,9 +38,14 @@ class GroundTruth:
     labels: npt.NDArray[np.int64]
     crowd: npt.NDArray[np.bool_] | None = None
 
+    @classmethod
+    def of(cls, image: AnnotatedImage) -> "GroundTruth":
+        """The objects of an image of a data set."""
+        return cls(image.width, image.height, image.boxes, image.labels, image.crowd)
+
     @property
     def ignored(self) -> npt.NDArray[np.bool_]:
-        """`crowd`, or none."""
+        """`crowd`, all False if there is none."""
         return np.zeros(len(self.labels), np.bool_) if self.crowd is None else self.crowd
 
 
@@ -65,10 +71,10 @@ class Scores:
 
 
 def evaluate(
-    truths: Sequence[GroundTruth], answers: Iterable[Detections], labels: Sequence[str]
+    truths: Sequence[GroundTruth], predictions: Iterable[Detections], labels: Sequence[str]
 ) -> dict[str, float]:
-    """The 12 COCO numbers of `answers` (one per truth, same order); -1 where a size has no objects."""
-    return score(truth_document(truths, labels), result_rows(answers)).numbers
+    """The 12 COCO numbers of `predictions` (one per truth, same order); -1 for a size without objects."""
+    return score(truth_document(truths, labels), result_rows(predictions)).numbers
 
 
 def score(truth: Document, results: list[Document]) -> Scores:
@@ -83,7 +89,7 @@ def score(truth: Document, results: list[Document]) -> Scores:
 
 
 def _loaded(reference: Any, results: list[Document]) -> Any:
-    """The results in the evaluator's own form, which its own loader cannot make of an empty list."""
+    """The results in the evaluator's own form; its own loader fails on an empty list."""
     if results:
         return reference.loadRes(results)
     empty = COCO()
@@ -133,25 +139,25 @@ def _annotations(truth: GroundTruth) -> Iterable[Document]:
         }
 
 
-def result_rows(answers: Iterable[Detections]) -> list[Document]:
-    """The answers, one an image, as COCO's results JSON, with the ids of `truth_document`."""
-    return [row for image, answer in enumerate(answers, start=1) for row in _results(image, answer)]
+def result_rows(predictions: Iterable[Detections]) -> list[Document]:
+    """The predictions, one per image, as COCO's results JSON, with the ids of `truth_document`."""
+    return [row for image, found in enumerate(predictions, start=1) for row in _results(image, found)]
 
 
-def _results(image: int, answer: Detections) -> Iterable[Document]:
-    boxes = answer.boxes.astype(np.float64).round(PIXEL_DECIMALS)
+def _results(image: int, detections: Detections) -> Iterable[Document]:
+    boxes = detections.boxes.astype(np.float64).round(PIXEL_DECIMALS)
     boxes[:, 2:] = (boxes[:, 2:] - boxes[:, :2]).round(PIXEL_DECIMALS)
-    scores = answer.scores.astype(np.float64).round(SCORE_DECIMALS)
-    for box, label, value in zip(boxes.tolist(), answer.labels.tolist(), scores.tolist(), strict=True):
+    scores = detections.scores.astype(np.float64).round(SCORE_DECIMALS)
+    for box, label, value in zip(boxes.tolist(), detections.labels.tolist(), scores.tolist(), strict=True):
         yield {"image_id": image, "category_id": label, "bbox": box, "score": value}
 
 
-def as_sent(answer: Detections) -> Detections:
-    """The answer as it would arrive from a service: boxes to 0.001 px, scores to a millionth."""
+def as_sent(detections: Detections) -> Detections:
+    """The detections as a client of the service gets them: boxes to 0.001 px, scores to a millionth."""
     return Detections(
-        answer.boxes.astype(np.float64).round(PIXEL_DECIMALS).astype(np.float32),
-        answer.labels,
-        answer.scores.astype(np.float64).round(SCORE_DECIMALS).astype(np.float32),
+        detections.boxes.astype(np.float64).round(PIXEL_DECIMALS).astype(np.float32),
+        detections.labels,
+        detections.scores.astype(np.float64).round(SCORE_DECIMALS).astype(np.float32),
     )
 
 

@@ -1,7 +1,7 @@
-"""What AP does not show: precision against recall as the score falls, and which class is taken for which.
+"""Precision-recall curves and the confusion matrix, which AP does not show.
 
-Matching is greedy at IoU 0.5, best score first, each object found once. Objects marked as crowd count neither
-way, as in COCO: a detection with at least half of its area on one of them is left out.
+Matching is greedy at IoU 0.5, best score first; each object is matched once. Crowd objects are ignored as in
+COCO: a detection with at least half of its area on one of them does not count.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ Bools = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """One class: score, precision and recall (M,) after each detection, best first; `objects` to be found."""
+    """One class: score, precision and recall (M,) after each detection, best first; number of objects."""
 
     scores: Floats
     precision: Floats
@@ -34,7 +34,7 @@ class Curve:
         return (float(self.precision[count - 1]), float(self.recall[count - 1])) if count else (0.0, 0.0)
 
     def best(self) -> tuple[float, float]:
-        """The score threshold with the highest F1, and that F1; 0, 0 where nothing is right."""
+        """The score threshold with the highest F1, and that F1; 0, 0 without a correct detection."""
         if not len(self.scores) or not self.recall[-1]:
             return 0.0, 0.0
         f1 = 2 * self.precision * self.recall / np.maximum(self.precision + self.recall, 1e-12)
@@ -43,65 +43,67 @@ class Curve:
 
 
 @dataclass(frozen=True, eq=False)
-class _Fates:
-    """Of the detections of one class in one image: scores, whether each is right, whether it counts."""
+class _Outcomes:
+    """The detections of one class in one image: scores, whether each is correct, whether it counts."""
 
     scores: Floats
-    right: Bools
+    correct: Bools
     counts: Bools
 
 
-def trace_curve(truths: Sequence[GroundTruth], answers: Sequence[Detections], label: int) -> Curve:
+def trace_curve(truths: Sequence[GroundTruth], predictions: Sequence[Detections], label: int) -> Curve:
     """Precision against recall of class `label` at IoU 0.5."""
-    fates = [_judge(truth, answer, label) for truth, answer in zip(truths, answers, strict=True)]
+    outcomes = [_match_class(truth, found, label) for truth, found in zip(truths, predictions, strict=True)]
     objects = sum(int(np.count_nonzero((t.labels == label) & ~t.ignored)) for t in truths)
-    scores = np.concatenate([np.zeros(0), *(fate.scores[fate.counts] for fate in fates)])
-    right = np.concatenate([np.zeros(0, np.bool_), *(fate.right[fate.counts] for fate in fates)])
+    scores = np.concatenate([np.zeros(0), *(outcome.scores[outcome.counts] for outcome in outcomes)])
+    correct = np.concatenate([np.zeros(0, np.bool_), *(each.correct[each.counts] for each in outcomes)])
     order = np.argsort(-scores, kind="stable")
-    found = np.cumsum(right[order])
+    found = np.cumsum(correct[order])
     return Curve(scores[order], found / np.arange(1, len(found) + 1), found / max(objects, 1), objects)
 
 
-def _judge(truth: GroundTruth, answer: Detections, label: int) -> _Fates:
-    mine, wanted = answer.labels == label, truth.labels == label
-    boxes, objects = answer.boxes[mine], truth.boxes[wanted & ~truth.ignored]
-    right = match(overlaps(boxes, objects)) >= 0
-    return _Fates(
-        scores=answer.scores[mine].astype(np.float64),
-        right=right,
-        counts=right | ~on_crowd(boxes, truth.boxes[wanted & truth.ignored]),
+def _match_class(truth: GroundTruth, detections: Detections, label: int) -> _Outcomes:
+    detected, annotated = detections.labels == label, truth.labels == label
+    boxes, objects = detections.boxes[detected], truth.boxes[annotated & ~truth.ignored]
+    correct = match(overlaps(boxes, objects)) >= 0
+    return _Outcomes(
+        scores=detections.scores[detected].astype(np.float64),
+        correct=correct,
+        counts=correct | ~on_crowd(boxes, truth.boxes[annotated & truth.ignored]),
     )
 
 
 def confuse(
-    truths: Sequence[GroundTruth], answers: Sequence[Detections], classes: int, threshold: float
+    truths: Sequence[GroundTruth], predictions: Sequence[Detections], classes: int, threshold: float
 ) -> npt.NDArray[np.int64]:
-    """(classes, classes) counts of object class (row) by detected class (column), scores from `threshold` on.
+    """Counts (classes, classes) of object class (row) by detected class (column), from score `threshold` on.
 
     Class 0 is the background: row 0 counts detections where no object is, column 0 objects not detected. A
-    detection is matched with the object it overlaps most, of whatever class.
+    detection is matched with the object it overlaps most, of any class.
     """
     matrix = np.zeros((classes, classes), np.int64)
-    for truth, answer in zip(truths, answers, strict=True):
-        _count(truth, answer, threshold, matrix)
+    for truth, found in zip(truths, predictions, strict=True):
+        _count(truth, found, threshold, matrix)
     return matrix
 
 
-def _count(truth: GroundTruth, answer: Detections, threshold: float, matrix: npt.NDArray[np.int64]) -> None:
-    kept = answer.scores >= np.float32(threshold)
-    boxes, labels = answer.boxes[kept], answer.labels[kept]
+def _count(
+    truth: GroundTruth, detections: Detections, threshold: float, matrix: npt.NDArray[np.int64]
+) -> None:
+    kept = detections.scores >= np.float32(threshold)
+    boxes, labels = detections.boxes[kept], detections.labels[kept]
     objects, classes = truth.boxes[~truth.ignored], truth.labels[~truth.ignored]
     matched = match(overlaps(boxes, objects))
     found = matched >= 0
     np.add.at(matrix, (classes[matched[found]], labels[found]), 1)
-    invented = ~found & ~on_crowd(boxes, truth.boxes[truth.ignored])
-    np.add.at(matrix[0], labels[invented], 1)
+    unmatched = ~found & ~on_crowd(boxes, truth.boxes[truth.ignored])
+    np.add.at(matrix[0], labels[unmatched], 1)
     missed = np.setdiff1d(np.arange(len(classes)), matched)
     np.add.at(matrix[:, 0], classes[missed], 1)
 
 
 def match(ious: Floats) -> npt.NDArray[np.int64]:
-    """The object of each detection (D,), -1 for none: row by row, the free one that it overlaps most."""
+    """The object of each detection (D,), -1 for none: row by row, the free object with the highest IoU."""
     matched = np.full(len(ious), -1, np.int64)
     if not ious.shape[1]:
         return matched
@@ -115,7 +117,7 @@ def match(ious: Floats) -> npt.NDArray[np.int64]:
 
 
 def on_crowd(boxes: npt.NDArray[np.float32], crowds: npt.NDArray[np.float32]) -> Bools:
-    """Which boxes (D,) have at least half of their own area on one crowd."""
+    """Which boxes (D,) have at least half of their own area on one crowd object."""
     if not len(crowds):
         return np.zeros(len(boxes), np.bool_)
     share = _intersections(boxes, crowds) / np.maximum(_areas(boxes)[:, None], 1e-9)

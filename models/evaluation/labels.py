@@ -1,8 +1,7 @@
-"""A data set and a model number their classes each in its own way: they are matched by name.
+"""Classes of a data set and of a model are matched by name, as their label ids differ.
 
-Names are compared exactly, and where that finds nothing, without regard to case. A class of the data that the
-model lacks stays in the evaluation, where its objects count as missed; a class that only the model has is
-left out of its answers, for nobody annotated it.
+Names are compared exactly, then without regard to case. A class that the model lacks stays in the evaluation,
+where its objects count as missed; a class that only the model has is removed from its detections.
 """
 
 from collections.abc import Sequence
@@ -24,14 +23,14 @@ class LabelMatch:
 
     @property
     def known(self) -> frozenset[int]:
-        """Model ids that the data has too: what to ask the model for."""
+        """Model ids that the data has too: the classes to detect."""
         return frozenset(int(label) for label in np.flatnonzero(self.to_data))
 
-    def translate(self, answer: Detections) -> Detections:
-        """The answer in the data's ids; classes that the data lacks are left out."""
-        labels = self.to_data[answer.labels]
+    def translate(self, detections: Detections) -> Detections:
+        """The detections with the data's ids, without classes that the data lacks."""
+        labels = self.to_data[detections.labels]
         kept = labels > 0
-        return Detections(answer.boxes[kept], labels[kept], answer.scores[kept])
+        return Detections(detections.boxes[kept], labels[kept], detections.scores[kept])
 
 
 def match_labels(data: Sequence[str], model: Sequence[str], unused: str = "N/A") -> LabelMatch:

@@ -1,9 +1,10 @@
-"""Pictures of an assessment, drawn by matplotlib: precision against recall, and the confusion matrix.
+"""Plots of an assessment by matplotlib: precision-recall curves and the confusion matrix.
 
-Figures are built without pyplot, which keeps state of its own and looks for a screen.
+Figures are built without pyplot, which has global state and looks for a display.
 """
 
 from collections.abc import Sequence
+from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 150
-MOST_CURVES = 10  # with a colour and a name of their own; of more classes only the extremes are named
+MOST_CURVES = 10  # classes with a colour and a name; of more classes the best and worst four have them
 INK, PALE = "#333333", "#b8bec8"
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#997700", "#222255", "#ee99aa")
 
 
 def draw_pictures(assessment: Assessment, folder: Path, title: str) -> list[Path]:
-    """Write the pictures as PNG into `folder`, which is made; the paths. Raises OSError."""
+    """Write the plots as PNG into `folder`, which is created; returns the paths. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     pictures = {
         "precision_recall.png": draw_curves(assessment, title),
@@ -34,23 +35,26 @@ def draw_pictures(assessment: Assessment, folder: Path, title: str) -> list[Path
 
 
 def draw_curves(assessment: Assessment, title: str) -> "Figure":
-    """Precision against recall at IoU 0.5: a line a class, and a dot where the score threshold puts it."""
+    """Precision against recall at IoU 0.5: a line per class, with a dot at the score threshold."""
     figure = new_figure(8.0, 5.6)
     axes = figure.add_subplot()
-    with_objects = [one for one in assessment.classes if one.objects]
-    ranked = sorted(with_objects, key=lambda one: -one.AP50)
+    with_objects = [report for report in assessment.classes if report.objects]
+    ranked = sorted(with_objects, key=lambda report: -report.AP50)
     named = ranked if len(ranked) <= MOST_CURVES else [*ranked[:4], *ranked[-4:]]
-    for one in ranked:
-        if one not in named:
-            _plot(axes, one, PALE, 0.8, raw=False)
+    for report in ranked:
+        if report not in named:
+            _plot(axes, report, PALE, 0.8, raw=False)
     lines: list[tuple[Any, str]] = []
-    for colour, one in zip(_colours(len(named)), named, strict=True):
-        lines.append((_plot(axes, one, colour, 2.0, raw=True), f"{_short(one.name)}  {one.AP50:.3f}"))
-        if one.recall:
-            axes.plot(one.recall, one.precision, "o", color=colour, markersize=6, markeredgecolor="white")
+    for colour, report in zip(cycle(COLOURS), named):  # the colours repeat
+        line = _plot(axes, report, colour, 2.0, raw=True)
+        lines.append((line, f"{_short(report.name)}  {report.AP50:.3f}"))
+        if report.recall:
+            axes.plot(
+                report.recall, report.precision, "o", color=colour, markersize=6, markeredgecolor="white"
+            )
     _finish_curves(axes, assessment, title)
     if len(ranked) > 1:
-        mean = np.mean([one.precision_at_recall for one in ranked], axis=0)
+        mean = np.mean([report.precision_at_recall for report in ranked], axis=0)
         [line] = axes.plot(np.linspace(0, 1, len(mean)), mean, color=INK, linestyle=(0, (4, 2)))
         lines.append((line, f"all classes  {assessment.numbers['AP50']:.3f}"))
     heading = "AP50" if len(named) == len(ranked) else f"AP50, best and worst of {len(ranked)}"
@@ -58,9 +62,9 @@ def draw_curves(assessment: Assessment, title: str) -> "Figure":
     return figure
 
 
-def _plot(axes: "Axes", one: ClassReport, colour: str, width: float, raw: bool) -> Any:
-    """The curve as AP counts it: the best precision at that recall or more; pale, if `raw`, as measured."""
-    recall, precision = one.curve.recall, one.curve.precision
+def _plot(axes: "Axes", report: ClassReport, colour: str, width: float, raw: bool) -> Any:
+    """The curve as AP counts it: the best precision at that recall or more; if `raw`, also as measured."""
+    recall, precision = report.curve.recall, report.curve.precision
     if raw:
         axes.plot(recall, precision, color=colour, linewidth=0.8, alpha=0.4)
     best = np.maximum.accumulate(precision[::-1])[::-1]
@@ -99,14 +103,14 @@ def _name_lines(axes: "Axes", lines: Sequence[tuple[Any, str]], heading: str) ->
 
 
 def draw_confusion(assessment: Assessment, title: str) -> "Figure":
-    """The confusion matrix: colour is the share of the row's objects, the numbers are counts."""
+    """The confusion matrix: colours are shares of the row's objects, numbers are counts."""
     order = [*range(1, len(assessment.labels)), 0]
     counts = assessment.confusion[np.ix_(order, order)]
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     side = float(np.clip(2.8 + 0.55 * len(order), 5.2, 16.0))
     figure = new_figure(side + 0.8, side)
     axes = figure.add_subplot()
-    # The last row has no objects to take a share of, the last cell nothing to count.
+    # The last row has no objects.
     shares[-1] = np.nan
     image = axes.imshow(shares, cmap=_shades(), vmin=0, vmax=1, aspect="equal")
     names = [_short(assessment.labels[label]) for label in order[:-1]]
@@ -154,7 +158,7 @@ def _write_counts(axes: "Axes", counts: Any, shares: Any) -> None:
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure of that many inches."""
+    """An empty figure; width and height in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -164,12 +168,8 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def write_heading(axes: "Axes", title: str, about: str) -> None:
-    """Two lines above a picture: whose it is, and what it shows."""
+    """Two lines above a plot: the model, and what the plot shows."""
     axes.set_title(f"{title}\n{about}", loc="left", fontsize=11, color=INK, parse_math=False)
-
-
-def _colours(count: int) -> list[str]:
-    return [COLOURS[k % len(COLOURS)] for k in range(count)]
 
 
 def _short(name: str) -> str:

@@ -1,10 +1,10 @@
-"""The true sizes of the frames in an AVIF file, read from its AV1 data.
+"""Reads the real frame sizes of an AVIF file from its AV1 data.
 
-An AVIF file names its size in its container, and once more in the AV1 data of every item. A decoder scales
-what disagrees, but after decoding it: a file of two kilobytes that claims 64 x 64 pixels can take a gigabyte.
-Here the container (ISO/IEC 14496-12, ISO/IEC 23008-12) is walked to its AV1 items, and the sequence header of
-each (AV1 specification, 5.5) is read. A frame may override its size within the field widths of that header:
-against this only the decoding library's own bound holds, 2^28 pixels.
+An AVIF file states its size in the container, and again in the AV1 data of every item. If they disagree, a
+decoder decodes the AV1 size and scales afterwards: a file of two kilobytes that claims 64 x 64 pixels can
+take a gigabyte. This module walks the container (ISO/IEC 14496-12, ISO/IEC 23008-12) to its AV1 items and
+reads the sequence header of each (AV1 specification, 5.5). A frame may override its size within the field
+widths of that header; only the decoding library's own limit, 2^28 pixels, bounds that.
 """
 
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from typing import NamedTuple
 
 Size = tuple[int, int]  # width, height in pixels
 
-MAX_UNITS = 50_000  # AV1 units (OBUs) in a file: a grid of 64 x 64 cells has about four a cell
+MAX_UNITS = 50_000  # AV1 units (OBUs) in a file: a grid of 64 x 64 cells has about four per cell
 _SEQUENCE_HEADER = 1
 _SEQUENCE_HEADER_BYTES = 1_024  # at most some 400
 
 
 class HeaderError(ValueError):
-    """An image whose skeleton is broken or absurd; the text names what it has."""
+    """An image whose structure is broken or excessive; the text completes "the image has …"."""
 
 
 class Box(NamedTuple):
-    """A box of the container: its type, and where its body begins and ends in the file."""
+    """A box of the container: its type, and the start and end of its body in the file."""
 
     kind: bytes
     start: int
@@ -43,7 +43,7 @@ class _Reader:
 
 
 class _Bits:
-    """A cursor over bits, most significant first. Behind the end there are zeros."""
+    """A cursor over bits, most significant first; zeros follow the end."""
 
     def __init__(self, data: bytes) -> None:
         self._value, self._left = int.from_bytes(data, "big"), 8 * len(data)
@@ -55,15 +55,15 @@ class _Bits:
 
 
 def is_avif(data: bytes) -> bool:
-    """Whether the brands of the file say AVIF. HEIC, which shares the container, is not."""
+    """Whether the file's brands include AVIF; HEIC, which shares the container, is not AVIF."""
     brands = data[8 : min(int.from_bytes(data[:4], "big"), 256)]
     return data[4:8] == b"ftyp" and (b"avif" in brands or b"avis" in brands)
 
 
 def frame_sizes(data: bytes) -> tuple[Size, ...]:
-    """The (width, height) that each AV1 picture in the file declares. Raises HeaderError."""
+    """The (width, height) of each AV1 image in the file. Raises HeaderError."""
     if data[8:12] == b"avis":
-        raise HeaderError("a sequence of pictures, and of AVIF only stills are allowed")
+        raise HeaderError("a sequence of frames; of AVIF only still images are allowed")
     sizes = []
     for count, (kind, unit) in enumerate(_units(data)):
         if count > MAX_UNITS:
@@ -74,7 +74,7 @@ def frame_sizes(data: bytes) -> tuple[Size, ...]:
 
 
 def without_exif(data: bytes) -> bytes:
-    """The file with its EXIF hidden: a broken one fails the decoder, and orientation is kept elsewhere."""
+    """The file with its EXIF hidden: broken EXIF fails the decoder, and AVIF has its own orientation."""
     for kind, position in _item_kinds(data, _meta(data)).values():
         if kind == b"Exif":
             data = data[:position] + b"free" + data[position + 4 :]
@@ -101,7 +101,7 @@ def _meta(data: bytes) -> dict[bytes, Box]:
 
 
 def _item_kinds(data: bytes, meta: dict[bytes, Box]) -> dict[int, tuple[bytes, int]]:
-    """The type of each item by its id, with the position where the type stands."""
+    """The type of each item by its id, with the type's position in the file."""
     kinds: dict[int, tuple[bytes, int]] = {}
     if b"iinf" not in meta:
         return kinds
@@ -117,7 +117,7 @@ def _item_kinds(data: bytes, meta: dict[bytes, Box]) -> dict[int, tuple[bytes, i
 
 
 def _extents(data: bytes, meta: dict[bytes, Box]) -> Iterator[tuple[int, int, int]]:
-    """Yield (item id, start, end in the file) of every piece of every item."""
+    """Yield (item id, start, end in the file) of every extent of every item."""
     if b"iloc" not in meta:
         return
     reader = _Reader(data, meta[b"iloc"].start, meta[b"iloc"].end)
@@ -143,7 +143,7 @@ def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
     pieces: dict[int, list[memoryview]] = {}
     for count, (item, start, end) in enumerate(_extents(data, meta)):
         if count > MAX_UNITS:
-            raise HeaderError(f"items in more than {MAX_UNITS} pieces")
+            raise HeaderError(f"items in more than {MAX_UNITS} extents")
         if kinds.get(item, (b"", 0))[0] == b"av01":
             pieces.setdefault(item, []).append(memoryview(data)[start:end])
     if sum(len(piece) for item in pieces.values() for piece in item) > 2 * len(data):
@@ -158,7 +158,7 @@ def _item_units(content: bytes) -> Iterator[tuple[int, bytes]]:
         head = content[position]
         position += 2 if head & 4 else 1
         size = len(content) - position
-        if head & 2:  # a length follows, seven bits a byte, the lowest first
+        if head & 2:  # a LEB128 length follows: seven bits a byte, lowest first
             size = 0
             for shift in range(0, 56, 7):
                 byte = content[position] if position < len(content) else 0
@@ -181,7 +181,7 @@ def _frame_size(bits: _Bits) -> Size:
 
 
 def _skip_timing(bits: _Bits) -> int:
-    """Skip timing_info() and decoder_model_info(); the width of a buffer delay, 0 where there is no model."""
+    """Skip timing_info() and decoder_model_info(); the width of a buffer delay, 0 without a decoder model."""
     if not bits.take(1):
         return 0
     bits.take(64)

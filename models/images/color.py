@@ -1,4 +1,4 @@
-"""Pictures of any mode in 8-bit RGB: transparency on white, wide grey values scaled, CMYK as it was meant."""
+"""Converts a Pillow image of any mode to 8-bit RGB: transparency on white, wide grey values scaled, CMYK."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,9 +12,9 @@ from PIL.ImageFile import ImageFile
 
 
 def converter(picture: ImageFile) -> Callable[[pillow.Image], npt.NDArray[Any]]:
-    """How to turn a band of this picture into RGB."""
+    """The function that converts a band of this picture to RGB."""
     if picture.mode in ("I", "F") or picture.mode.startswith("I;16"):
-        black, white = _levels(picture)
+        black, white = _black_and_white(picture)
         return partial(_from_levels, black=black, white=white, transparent=picture.info.get("transparency"))
     if isinstance(transparent := picture.info.get("transparency"), tuple) and max(transparent) > 255:
         picture.info["transparency"] = tuple(value >> 8 for value in transparent)  # of 16-bit samples, now 8
@@ -30,20 +30,20 @@ def _to_rgb(band: pillow.Image) -> npt.NDArray[Any]:
 
 
 def _from_plain_cmyk(band: pillow.Image) -> npt.NDArray[Any]:
-    """Undo the inversion that Pillow takes for granted in JPEG, though only Adobe's programs invert."""
+    """Undo the inversion that Pillow assumes for every CMYK JPEG, though only Adobe's programs invert."""
     return _to_rgb(ImageChops.invert(band))
 
 
 def _on_white(band: pillow.Image) -> npt.NDArray[Any]:
-    """Lay a band with transparency on white, as a page shows it: no hidden colour comes through."""
+    """Composite a band with transparency onto white, as a web page shows it."""
     colours = (band.convert("LA") if band.mode == "La" else band).convert("RGBA")
     page = pillow.new("RGB", band.size, "white")
     page.paste(colours, mask=colours)
     return np.asarray(page)
 
 
-def _levels(picture: ImageFile) -> tuple[float, float]:
-    """The values of black and white: the full range of up to 16 bits, beyond them the picture's extremes."""
+def _black_and_white(picture: ImageFile) -> tuple[float, float]:
+    """The values of black and white: the full range for up to 16 bits, else the minimum and maximum."""
     tags = getattr(picture, "tag_v2", {})
     if picture.mode in ("I", "F"):
         values = np.asarray(picture)
@@ -57,7 +57,7 @@ def _levels(picture: ImageFile) -> tuple[float, float]:
 
 
 def _from_levels(band: pillow.Image, black: float, white: float, transparent: object) -> npt.NDArray[Any]:
-    """Scale wide grey values linearly to 0..255; what is not a number is black, what is transparent white."""
+    """Scale wide grey values linearly to 0..255; NaN becomes black, the transparent value white."""
     values = np.asarray(band)
     scale = 255.0 / (white - black) if white != black else 0.0
     with np.errstate(over="ignore", invalid="ignore"):

@@ -1,10 +1,10 @@
-"""The one decoder of images for serving, training and evaluation: bytes in, RGB pixels or a reason out.
+"""The image decoder of serving, training and evaluation: bytes to RGB pixels, or an error with its reason.
 
-Nothing is believed before it is checked: the format by its first bytes against an allow-list, structure and
-sizes by the header (models/images/headers.py), and only then are pixels decoded. What comes out is what a
-viewer shows: the first picture of several, EXIF orientation applied, transparency on white, 16 bits scaled to
-8. Colour profiles are ignored, as they are in the data that detectors are trained on. A JPEG much larger than
-the canvas it is for may be decoded as a draft, at a half, a quarter or an eighth of its size.
+It checks the format (by the first bytes, against an allow-list), then structure and sizes (by the header,
+models/images/headers.py), and only then decodes pixels. The result is what a viewer shows: the first picture
+of several, EXIF orientation applied, transparency on white, 16 bits scaled to 8. Colour profiles are ignored,
+as in the data that detectors are trained on. A JPEG much larger than its canvas may be decoded as a draft, at
+a half, a quarter or an eighth of its size.
 """
 
 import re
@@ -38,10 +38,10 @@ from models.images.orientation import DAMAGE, orientation_of, oriented
 Pixels = npt.NDArray[np.uint8]
 DecodeJpeg = Callable[[bytes], Pixels | None]
 
-MAX_SIDE = 65_535  # what JPEG and GIF can hold; from 1 pixel to this any shape is an image
+MAX_SIDE = 65_535  # the limit of JPEG and GIF; any shape from 1 pixel up to this is accepted
 
-# The classes themselves and not PIL.Image.open, which warns and refuses by a global pixel count of its own. A
-# phone's multi-picture JPEG (MPO) is read as its first picture.
+# Pillow's classes instead of PIL.Image.open, which has a global pixel limit of its own. A multi-picture JPEG
+# of a phone (MPO) is read as its first picture.
 _OPENERS: dict[str, Callable[[BytesIO], ImageFile]] = {
     "JPEG": JpegImageFile,
     "PNG": PngImageFile,
@@ -53,28 +53,28 @@ _OPENERS: dict[str, Callable[[BytesIO], ImageFile]] = {
 }
 FORMATS: tuple[str, ...] = tuple(_OPENERS)
 
-_BAND_PIXELS = 2**17  # converted at a time: small enough for the cache, which makes it three times as fast
-_LAYERS = 8  # more than a decoder ever paints a picture: a pass for each of up to six planes
+_BAND_PIXELS = 2**17  # converted at a time: a band fits into the cache, which is three times as fast
+_MAX_REPAINTS = 8  # a valid file paints each pixel at most six times: one pass for each plane
 _ADVICE = "send the whole file, or save it again as an ordinary JPEG or PNG"
-_HUSH = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-_hush_lock = Lock()
+_PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
+_filter_lock = Lock()
 
 
 class ImageError(ValueError):
-    """An image that cannot be used; the text may be shown to whoever sent it."""
+    """An image that cannot be used; the text may be shown to the client."""
 
 
-class InvalidImage(ImageError):
-    """Not an image of an allowed format, or a damaged one."""
+class UnreadableImage(ImageError):
+    """The data is damaged, or not an image of an allowed format."""
 
 
-class ImageTooLarge(ImageError):
-    """An image with more pixels than the limits allow."""
+class OversizedImage(ImageError):
+    """The image has more pixels than the limits allow."""
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What an image may cost: max_pixels, width times height, at least 1."""
+    """Limits of an image: `max_pixels` is width times height, at least 1."""
 
     max_pixels: int
 
@@ -85,9 +85,9 @@ class Limits:
 
 @dataclass(frozen=True, eq=False)
 class Image:
-    """A decoded image as a viewer shows it: pixels uint8 (H, W, 3) RGB, C-contiguous; its format.
+    """A decoded image as a viewer shows it: pixels uint8 (H, W, 3) RGB, C-contiguous, and its format.
 
-    Of a draft the pixels are fewer than `height` and `width` say, which are always those of the image.
+    `height` and `width` are those of the image; a draft has fewer pixels.
     """
 
     pixels: Pixels
@@ -116,11 +116,11 @@ def decode(
     canvas_limits: CanvasLimits | None = None,
     jpeg: DecodeJpeg | None = None,
 ) -> Image:
-    """Decode an encoded image. Raises InvalidImage or ImageTooLarge, each with a text for the sender.
+    """Decode an image file. Raises UnreadableImage or OversizedImage with a text for the client.
 
-    `canvas_limits` are those of the canvas that the pixels are for (short side, long side, px): a JPEG much
-    larger than it comes as a draft. None: all pixels, for drawing, for training, for looking at parts.
-    `jpeg` is asked for the pixels, as stored, of an ordinary JPEG; where it gives None, Pillow decodes.
+    `canvas_limits` (short side, long side, px) allow a draft for a JPEG much larger than that canvas; None
+    decodes all pixels. `jpeg` decodes ordinary JPEGs to their stored pixels; where it returns None, Pillow
+    decodes.
     """
     picture = open_picture(data, limits)
     check_size(picture.size, limits)
@@ -129,7 +129,7 @@ def decode(
 
 
 def open_picture(data: bytes, limits: Limits) -> ImageFile:
-    """An encoded image with its header checked, nothing decoded yet. Raises as `decode` does."""
+    """Open an image file and check its header, without decoding. Raises as `decode` does."""
     _silence_pillow_warnings()
     header = _read_header(data)
     for size in header.sizes:
@@ -144,7 +144,7 @@ def render(
     canvas_limits: CanvasLimits | None = None,
     decoded: Pixels | None = None,
 ) -> Image:
-    """The image that an opened picture stands at, or what is decoded of it. Raises as `decode` does."""
+    """Decode an opened picture's current frame, or take its `decoded` pixels. Raises as `decode` does."""
     size, format = picture.size, str(picture.format)
     check_size(size, limits)
     with decoder_errors(format):
@@ -153,8 +153,10 @@ def render(
     with decoder_errors(format):
         if decoded is None:
             picture.load()
-        orientation = orientation_of(picture)  # of a loaded TIFF there is none left
-        pixels = _pixels(picture, orientation) if decoded is None else _turned(decoded, size, orientation)
+        orientation = orientation_of(picture)  # loading a TIFF has applied and removed it
+        pixels = (
+            _pixels(picture, orientation) if decoded is None else _oriented_pixels(decoded, size, orientation)
+        )
     return Image(pixels, format, draft_of(size, picture.size, scale, orientation))
 
 
@@ -164,100 +166,102 @@ def read(
     canvas_limits: CanvasLimits | None = None,
     jpeg: DecodeJpeg | None = None,
 ) -> Image:
-    """An image from what it comes as: a file, or pixels. Raises InvalidImage or ImageTooLarge."""
+    """An image from a file's bytes or from pixels. Raises UnreadableImage or OversizedImage."""
     if isinstance(source, bytes):
         return decode(source, limits, canvas_limits, jpeg)
     return of_pixels(source, limits)
 
 
 def of_pixels(pixels: Pixels, limits: Limits) -> Image:
-    """An image of uint8 RGB pixels (height, width, 3), copied. Raises InvalidImage or ImageTooLarge."""
+    """An image of uint8 RGB pixels (height, width, 3), copied. Raises UnreadableImage or OversizedImage."""
     height, width = pixels.shape[:2]
     if 0 in (height, width):
-        raise InvalidImage(f"the image has {width} x {height} pixels; send at least one")
+        raise UnreadableImage(f"the image has {width} x {height} pixels; send at least one")
     check_size((width, height), limits)
-    return Image(pixels.copy(), "RGB")  # writable, and free of the request that it came in
+    return Image(pixels.copy(), "RGB")  # writable, and independent of the request's memory
 
 
 def _read_header(data: bytes) -> Header:
     allowed = f"{', '.join(FORMATS[:-1])} and {FORMATS[-1]}"
     if not data:
-        raise InvalidImage(f"the image is empty (0 bytes); send the content of a file; allowed are {allowed}")
+        raise UnreadableImage(
+            f"the image is empty (0 bytes); send the content of a file; allowed are {allowed}"
+        )
     try:
         header = read_header(data)
     except HeaderError as exc:
-        raise InvalidImage(f"the image has {exc}; {_ADVICE}") from exc
+        raise UnreadableImage(f"the image has {exc}; {_ADVICE}") from exc
     if header is None or header.format not in FORMATS:
-        raise InvalidImage(f"the data is not an image of a known format; allowed are {allowed}; convert it")
+        raise UnreadableImage(
+            f"the data is not an image of a known format; allowed are {allowed}; convert it"
+        )
     return header
 
 
 @contextmanager
 def decoder_errors(format: str) -> Iterator[None]:
-    """Turn what Pillow raises into an ImageError that shows nothing of Pillow."""
+    """Turn Pillow's exceptions into an ImageError whose text does not mention Pillow."""
     try:
         yield
     except (MemoryError, pillow.DecompressionBombError) as exc:
-        raise ImageTooLarge(
-            f"the {format} image asks for more memory than it may have; scale it down"
-        ) from exc
+        raise OversizedImage(f"the {format} image needs more memory than it may have; scale it down") from exc
     except DAMAGE as exc:
-        raise InvalidImage(
+        raise UnreadableImage(
             f"the {format} image is damaged, cut short, or of a kind that is not supported; {_ADVICE}"
         ) from exc
 
 
 def check_size(size: Size, limits: Limits) -> None:
-    """Raise ImageTooLarge for a size (width, height) beyond the limits."""
+    """Raise OversizedImage if a size (width, height) exceeds the limits."""
     width, height = size
     if max(size) > MAX_SIDE:
-        raise ImageTooLarge(
+        raise OversizedImage(
             f"the image has {width} x {height} pixels; a side may have at most {MAX_SIDE}; scale it down"
         )
     if width * height > limits.max_pixels:
-        raise ImageTooLarge(
+        raise OversizedImage(
             f"the image has {width} x {height} = {width * height} pixels; "
             f"at most {limits.max_pixels} are allowed; scale it down"
         )
 
 
 def _check_tiles(picture: ImageFile) -> None:
-    """Refuse a file that has its decoder paint the same pixels over and over (TIFF strips without end)."""
+    """Reject a file whose strips or tiles overlap, so that the decoder paints the same pixels many times."""
     painted = sum((box[2] - box[0]) * (box[3] - box[1]) for _, box, *_ in picture.tile if box)
-    if painted > _LAYERS * picture.width * picture.height:
-        raise InvalidImage(f"the image has strips or tiles that overlap; {_ADVICE}")
+    if painted > _MAX_REPAINTS * picture.width * picture.height:
+        raise UnreadableImage(f"the image has strips or tiles that overlap; {_ADVICE}")
 
 
 def _silence_pillow_warnings() -> None:
-    """Ignore Pillow's warnings of odd metadata, for good: ignoring them for a while is not thread-safe."""
-    if _HUSH not in warnings.filters:
-        with _hush_lock:
+    """Ignore Pillow's warnings of odd metadata permanently: a temporary filter is not thread-safe."""
+    if _PILLOW_WARNINGS not in warnings.filters:
+        with _filter_lock:
             warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _is_ordinary_jpeg(picture: ImageFile) -> bool:
-    """Whether it is a JPEG that every decoder takes for YCbCr: by its components, and by Adobe's marker."""
+    """Whether it is a JPEG that every decoder reads as YCbCr, by its components and Adobe's marker."""
     if not isinstance(picture, JpegImageFile) or picture.info.get("adobe_transform", 1) != 1:
         return False
     return [layer[0] for layer in picture.layer] == [1, 2, 3]
 
 
-def _turned(decoded: Pixels, size: Size, orientation: int) -> Pixels:
-    """Pixels as stored, the way up that the orientation shows."""
+def _oriented_pixels(decoded: Pixels, size: Size, orientation: int) -> Pixels:
+    """Stored pixels with the orientation applied."""
     shown, stored = oriented(*size, orientation)
     stored[:] = decoded
     return shown
 
 
 def _pixels(picture: ImageFile, orientation: int) -> Pixels:
-    """Convert a loaded picture band by band, each written to where the orientation shows it."""
+    """Convert a loaded picture band by band, with the orientation applied."""
     width, height = picture.size
     shown, stored = oriented(width, height, orientation)
     convert = converter(picture)
     rows = max(1, _BAND_PIXELS // width)
     for top in range(0, height, rows):
         bottom = min(height, top + rows)
-        # Not crop(), which refuses by Pillow's global pixel count; unscaled, this is one.
+        # Not crop(), which applies Pillow's global pixel limit; resize without scaling does the same.
         band = picture.resize((width, bottom - top), pillow.Resampling.NEAREST, (0, top, width, bottom))
         stored[top:bottom] = convert(band)
     return shown

@@ -1,4 +1,4 @@
-"""Draws what was found onto the image: each object's box, name and score, legible at any size."""
+"""Draws detections onto an image: each object's box, name and score, legible at any size."""
 
 import math
 from collections.abc import Sequence
@@ -16,9 +16,9 @@ from models.images.decoder import Image
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 Colour = tuple[int, int, int]
-Drawing = pillow.Image  # what `draw` gives
+Drawing = pillow.Image  # what `draw` returns
 
-# Well apart in hue and lightness, neighbours most of all: label ids are small numbers.
+# Distinct in hue and lightness, especially neighbours, as label ids are small numbers.
 PALETTE: tuple[Colour, ...] = (
     (230, 25, 75),
     (60, 200, 80),
@@ -39,7 +39,7 @@ PALETTE: tuple[Colour, ...] = (
     (20, 30, 150),
     (200, 175, 255),
 )
-_MIN_LONG_SIDE = 320  # a smaller image is enlarged: no text can be read in a picture of 32 pixels
+_MIN_LONG_SIDE = 320  # a smaller image is enlarged: text is not legible in a picture of 32 pixels
 _TEXT_SHARE = 1 / 38  # of the side of a square with the image's area
 _MIN_TEXT = 13
 _MAX_NAME = 48
@@ -47,7 +47,7 @@ _JPEG_QUALITY = 90
 
 
 class Rect(NamedTuple):
-    """A rectangle in pixels; its right and lower edges are outside of it."""
+    """A rectangle in pixels; right and bottom are exclusive."""
 
     left: int
     top: int
@@ -57,7 +57,7 @@ class Rect(NamedTuple):
 
 @dataclass(frozen=True)
 class _Style:
-    """What all labels of a picture share, in pixels."""
+    """The style of all tags of a picture, in pixels."""
 
     font: Font
     line: int
@@ -83,10 +83,10 @@ def encode(
 def draw(image: Image, detections: Detections, names: Sequence[str]) -> pillow.Image:
     """Draw the detections onto a copy of the image; names are indexed by label id.
 
-    An image with less than 320 pixels on its long side is enlarged by a whole factor.
+    An image with less than 320 pixels on its long side is enlarged by an integer factor.
     """
     if image.draft:
-        raise ValueError("a draft has not the image's pixels; decode it without canvas_limits to draw on it")
+        raise ValueError("a draft lacks the image's pixels; decode without canvas_limits to draw on it")
     factor = math.ceil(_MIN_LONG_SIDE / max(image.width, image.height))
     picture = pillow.fromarray(image.pixels)
     if factor > 1:
@@ -94,10 +94,10 @@ def draw(image: Image, detections: Detections, names: Sequence[str]) -> pillow.I
     style = _style(picture)
     pen = ImageDraw.Draw(picture)
     boxes = [_box(corners, picture) for corners in (factor * detections.boxes).tolist()]
-    found = list(zip(boxes, detections.labels.tolist(), detections.scores.tolist(), strict=True))
-    for box, label, _ in reversed(found):  # the surest last, on top
+    objects = list(zip(boxes, detections.labels.tolist(), detections.scores.tolist(), strict=True))
+    for box, label, _ in reversed(objects):  # the highest score last, on top
         _draw_box(pen, box, _colour(label), style)
-    for tag, text, label in reversed(_tags(found, names, style, picture)):
+    for tag, text, label in reversed(_tags(objects, names, style, picture)):
         _draw_tag(pen, tag, text, _colour(label), style)
     return picture
 
@@ -118,14 +118,14 @@ def _colour(label: int) -> Colour:
 
 
 def _box(corners: list[float], picture: pillow.Image) -> Rect:
-    """Whole pixels, inside the picture."""
+    """The box rounded to whole pixels and clipped to the picture."""
     left, right = (min(max(round(x), 0), picture.width) for x in corners[::2])
     top, bottom = (min(max(round(y), 0), picture.height) for y in corners[1::2])
     return Rect(left, top, right, bottom)
 
 
 def _draw_box(pen: ImageDraw.ImageDraw, box: Rect, colour: Colour, style: _Style) -> None:
-    """Draw the box's line inside it, between thin dark edges that set it off from any background."""
+    """Draw the outline inside the box, between thin dark edges that contrast with any background."""
     edge = max(1, style.line // 4)
     for inset, width, ink in ((0, style.line + 2 * edge, (0, 0, 0)), (edge, style.line, colour)):
         left, top = box.left + inset, box.top + inset
@@ -134,34 +134,34 @@ def _draw_box(pen: ImageDraw.ImageDraw, box: Rect, colour: Colour, style: _Style
 
 
 def _tags(
-    found: Sequence[tuple[Rect, int, float]], names: Sequence[str], style: _Style, picture: pillow.Image
+    objects: Sequence[tuple[Rect, int, float]], names: Sequence[str], style: _Style, picture: pillow.Image
 ) -> list[tuple[Rect, str, int]]:
-    """Place and word each box's tag, the surest first: they get the best places."""
+    """Each box's tag, its text and label; the highest scores first, so that they get the best positions."""
     tags: list[tuple[Rect, str, int]] = []
-    taken = np.zeros((len(found), 4), np.int64)
-    for index, (box, label, score) in enumerate(found):
+    taken = np.zeros((len(objects), 4), np.int64)
+    for index, (box, label, score) in enumerate(objects):
         name = names[label] if 0 <= label < len(names) else str(label)
-        text = _fitting(name, f" {score:.2f}", picture.width - 2 * style.padding, style.font)
+        text = _fit_text(name, f" {score:.2f}", picture.width - 2 * style.padding, style.font)
         width = math.ceil(style.font.getlength(text)) + 2 * style.padding
-        tag = _free_place(box, width, style.height, picture, taken[:index])
+        tag = _least_covering(box, width, style.height, picture, taken[:index])
         taken[index] = tag
         tags.append((tag, text, label))
     return tags
 
 
-def _fitting(name: str, score: str, room: int, font: Font) -> str:
-    """The name, cut where it does not fit, and the score."""
+def _fit_text(name: str, score: str, max_width: int, font: Font) -> str:
+    """The name, shortened to fit, and the score."""
     for length in range(min(len(name), _MAX_NAME), 0, -1):
         text = name[:length] + ("" if length == len(name) else "...") + score
-        if font.getlength(text) <= room:
+        if font.getlength(text) <= max_width:
             return text
     return score.strip()
 
 
-def _free_place(
+def _least_covering(
     box: Rect, width: int, height: int, picture: pillow.Image, taken: npt.NDArray[np.int64]
 ) -> Rect:
-    """The first place at the box, above it if there is one, that covers least of the other tags."""
+    """The position at the box, preferably above it, that covers least of the other tags."""
     tops = (box.top - height, box.top, box.bottom - height, box.bottom)
     tags = []
     for top in [top for top in tops if 0 <= top <= picture.height - height] or [0]:
@@ -172,7 +172,7 @@ def _free_place(
 
 
 def _covered(tag: Rect, taken: npt.NDArray[np.int64]) -> int:
-    """How many pixels of the other tags (N, 4) this one would cover."""
+    """Number of pixels of the other tags (N, 4) that this one covers."""
     sides = np.minimum(taken[:, 2:], tag[2:]) - np.maximum(taken[:, :2], tag[:2])
     return int(np.prod(sides.clip(min=0), axis=1).sum())
 
@@ -184,6 +184,6 @@ def _draw_tag(pen: ImageDraw.ImageDraw, tag: Rect, text: str, colour: Colour, st
 
 
 def ink_on(colour: Colour) -> str:
-    """Black or white, whichever reads better on a colour: 4.5 : 1 or more (WCAG's contrast)."""
+    """Black or white, whichever contrasts more with a colour: 4.5 : 1 or more (WCAG)."""
     red, green, blue = ((value / 255) ** 2.2 for value in colour)
     return "black" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.19 else "white"

@@ -1,8 +1,8 @@
-"""The frames of an animation, a document, a video or a camera, one after the other as they are asked for.
+"""Iterates over the frames of an animation, a document, a video or a camera, decoding each on demand.
 
-Nothing is decoded ahead. The formats of images go through Pillow by way of the decoder; a video goes
-through PyAV (the extra `video`) with its container named by the first bytes and its codec by a list: the
-library is never let loose to guess, for some formats that it knows are lists of other files to open.
+Image formats are decoded by the image decoder. Videos are decoded by PyAV (the extra `video`); the container
+is determined by the first bytes and the codec must be in a list. FFmpeg never guesses the format, as some of
+its formats are lists of other files to open.
 """
 
 from collections.abc import Iterator
@@ -19,93 +19,96 @@ from PIL.ImageFile import ImageFile
 from models.images.avif import HeaderError, is_avif
 from models.images.decoder import (
     ImageError,
-    InvalidImage,
     Limits,
     Pixels,
+    UnreadableImage,
     check_size,
     decoder_errors,
     open_picture,
     render,
 )
-from models.images.headers import check_gif_pictures, tiff_pages
+from models.images.headers import check_gif_frames, tiff_pages
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
-# GIF and TIFF beyond this are walked no further; far above what fits into a body that the service takes.
-MAX_PICTURES = 1_000_000
-PADDING = 2**16  # pixels
-HEAD = 512  # bytes of a file that tell its container
+MAX_FRAMES = 1_000_000  # of a GIF; far more than fit into a request's body
+FFMPEG_PADDING = 2**16  # pixels
+HEADER_BYTES = 512  # enough to determine a container
 ANIMATED = ("GIF", "TIFF", "WEBP", "PNG")
 VIDEOS = ("MP4", "QuickTime", "WebM", "Matroska", "AVI", "MPEG")
 CODECS = ("h264", "hevc", "av1", "vp8", "vp9", "mpeg4", "mjpeg", "mpeg1video", "mpeg2video")
 
 
-class NoVideo(ImageError):
-    """A video that this installation, or this product, does not read."""
+class VideoUnavailable(ImageError):
+    """A video or camera that this installation or this product cannot read."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """Pixels uint8 (height, width, 3) RGB as a viewer shows them; the frame's number; its time in seconds."""
+    """Pixels uint8 (height, width, 3) RGB as a viewer shows them; the frame's number and time in seconds."""
 
     pixels: Pixels
     index: int
     seconds: float | None
 
     def png(self) -> bytes:
-        """The pixels as a PNG file; larger than it could be, for that is quicker."""
+        """The pixels as a PNG file, compressed for speed rather than size."""
         file = BytesIO()
         pillow.fromarray(self.pixels).save(file, "PNG", compress_level=1)
         return file.getvalue()
 
 
 def read_frames(data: bytes, limits: Limits, every: int = 1) -> Iterator[Frame]:
-    """Every `every`-th frame, the first among them. Raises what `images.decode` does, and NoVideo."""
-    if _container(data[:HEAD]) is not None:
+    """Every `every`-th frame, starting with the first. Raises ImageError, such as VideoUnavailable."""
+    if _container(data[:HEADER_BYTES]) is not None:
         return read_video(BytesIO(data), limits, every)
     return _animation(data, limits, every)
 
 
 def read_video(file: BinaryIO, limits: Limits, every: int = 1) -> Iterator[Frame]:
-    """Every `every`-th frame of a video alone, read from its file as they are asked for; raises as above."""
-    container = _container(file.read(HEAD))
+    """Every `every`-th frame of a video file, read on demand. Raises as `read_frames` does."""
+    container = _container(file.read(HEADER_BYTES))
     if container is None:
-        raise InvalidImage(f"is no video that can be read; allowed are {', '.join(VIDEOS)}; convert it")
+        raise UnreadableImage(
+            f"not a video of an allowed format; allowed are {', '.join(VIDEOS)}; convert it"
+        )
     file.seek(0)
     av = _pyav()
     try:
         with av.open(file, format=container, options={"protocol_whitelist": "none"}) as opened:
-            yield from _decoded(opened, limits, every)
+            yield from _video_frames(opened, limits, every)
     except av.FFmpegError as error:
-        raise InvalidImage("the video is damaged or cut short; send the whole file") from error
+        raise UnreadableImage("the video is damaged or cut short; send the whole file") from error
 
 
 def read_camera(number: int, limits: Limits, every: int = 1) -> Iterator[Frame]:
-    """Every `every`-th frame that a camera of this machine gives, without end; raises NoVideo."""
+    """Every `every`-th frame of a camera of this machine, without end. Raises VideoUnavailable."""
     device, av = f"/dev/video{number}", _pyav()
     try:
         with av.open(device, format="v4l2", options={"protocol_whitelist": "file"}) as opened:
-            yield from _each(opened.decode(video=0), limits, every)
+            yield from _sampled(opened.decode(video=0), limits, every)
     except (OSError, ValueError) as error:  # av.FFmpegError is one or the other
         if isinstance(error, ImageError):
             raise
-        raise NoVideo(f"no camera answers at {device}; is it there, and free? ({error})") from error
+        raise VideoUnavailable(
+            f"the camera {device} cannot be opened; check that it exists and no program uses it ({error})"
+        ) from error
 
 
 def _pyav() -> ModuleType:
     try:
         import av
     except ImportError as error:
-        raise NoVideo(
-            "videos and cameras need PyAV here: pip install 'rcnn-serve[video]' adds it; "
-            "an animated GIF, WebP or PNG and a TIFF of several pages need nothing"
+        raise VideoUnavailable(
+            "videos and cameras need PyAV: pip install 'rcnn-serve[video]'; "
+            "animated GIF, WebP and PNG files and multi-page TIFF files work without it"
         ) from error
     return av
 
 
 def _container(head: bytes) -> str | None:
-    """FFmpeg's name of a video's container, by its first bytes; None for what may be an image."""
+    """FFmpeg's name of a video's container, by its first bytes; None if the file may be an image."""
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip") and not is_avif(head):
         return "mov"
     if head.startswith(b"\x1aE\xdf\xa3"):
@@ -118,18 +121,18 @@ def _container(head: bytes) -> str | None:
 
 
 def _animation(data: bytes, limits: Limits, every: int) -> Iterator[Frame]:
-    """The pictures of an image file; the sizes and tags of each are checked before it is decoded."""
+    """The frames of an image file; sizes and tags of each are checked before it is decoded."""
     picture = open_picture(data, limits)
     _check_gif(picture, data)
     pages = tiff_pages(data) if picture.format == "TIFF" else None
     shown_at = 0.0
     for index in count():
-        if not _turn_to(picture, index, pages, limits):
+        if not _seek(picture, index, pages, limits):
             return
         if index % every == 0:
             pixels = render(picture, limits).pixels
             timed = "duration" in picture.info
-            # WebP's own clock counts the frames that are not rendered too
+            # WebP's own timestamp includes the frames that were not decoded
             yield Frame(pixels, index, picture.info.get("timestamp", shown_at) / 1000 if timed else None)
         shown_at += picture.info.get("duration", 0)  # milliseconds
 
@@ -138,20 +141,20 @@ def _check_gif(picture: ImageFile, data: bytes) -> None:
     if picture.format != "GIF":
         return
     try:
-        check_gif_pictures(data, MAX_PICTURES)
+        check_gif_frames(data, MAX_FRAMES)
     except HeaderError as error:
-        raise InvalidImage(f"the animation has {error}; save it again") from error
+        raise UnreadableImage(f"the animation has {error}; save it again") from error
 
 
-def _turn_to(picture: ImageFile, index: int, pages: Iterator[Any] | None, limits: Limits) -> bool:
-    """Seek the next picture, False behind the last. Never two at once: one would be decoded unchecked."""
+def _seek(picture: ImageFile, index: int, pages: Iterator[Any] | None, limits: Limits) -> bool:
+    """Seek the next frame, False after the last. Never skips one: Pillow would decode it unchecked."""
     if index and picture.format not in ANIMATED:
         return False
     try:
         for size in next(pages, ()) if pages is not None else ():
             check_size(size, limits)
     except HeaderError as error:
-        raise InvalidImage(f"page {index + 1} has {error}; save the document again") from error
+        raise UnreadableImage(f"page {index + 1} has {error}; save the document again") from error
     with decoder_errors(str(picture.format)):
         try:
             picture.seek(index)
@@ -161,34 +164,35 @@ def _turn_to(picture: ImageFile, index: int, pages: Iterator[Any] | None, limits
     return True
 
 
-def _decoded(opened: Any, limits: Limits, every: int) -> Iterator[Frame]:
+def _video_frames(opened: Any, limits: Limits, every: int) -> Iterator[Frame]:
     stream = next(iter(opened.streams.video), None)
     if stream is None or stream.codec_context is None:
-        raise InvalidImage("there are no pictures in this video")
+        raise UnreadableImage("the file has no video stream")
     context = stream.codec_context
-    if context.codec.canonical_name not in CODECS:
-        raise NoVideo(
-            f"videos in {context.codec.canonical_name} are not read; allowed are {', '.join(CODECS)}"
-        )
+    codec = context.codec.canonical_name
+    if codec not in CODECS:
+        raise VideoUnavailable(f"the video codec {codec} is not supported; allowed are {', '.join(CODECS)}")
     check_size((context.width, context.height), limits)
-    context.thread_count = 1  # the service has one thread for each core already
-    # A size may change on the way. FFmpeg counts with its padding, and each frame is checked exactly below.
-    context.options = {"max_pixels": str(2 * limits.max_pixels + PADDING)}
-    yield from _each(opened.decode(stream), limits, every, float((stream.start_time or 0) * stream.time_base))
+    context.thread_count = 1  # the service already has a decoding thread for each core
+    # The size may change within a video. FFmpeg counts its padding too; each frame is checked exactly below.
+    context.options = {"max_pixels": str(2 * limits.max_pixels + FFMPEG_PADDING)}
+    yield from _sampled(
+        opened.decode(stream), limits, every, float((stream.start_time or 0) * stream.time_base)
+    )
 
 
-def _each(
+def _sampled(
     frames: "Iterator[VideoFrame]", limits: Limits, every: int, start: float | None = None
 ) -> Iterator[Frame]:
-    """Those of the frames that are asked for, with their time since `start`, which the first one may say."""
+    """Every `every`-th of the frames, with its time since `start` (None: since the first frame)."""
     for index, frame in enumerate(frames):
         start = frame.time if start is None else start
         if index % every == 0:
             check_size((frame.width, frame.height), limits)
-            yield Frame(_upright(frame), index, None if frame.time is None else frame.time - (start or 0.0))
+            yield Frame(_rotated(frame), index, None if frame.time is None else frame.time - (start or 0.0))
 
 
-def _upright(frame: "VideoFrame") -> Pixels:
-    """RGB pixels, turned as the recorder asked for: `rotation` is in degrees, counterclockwise."""
+def _rotated(frame: "VideoFrame") -> Pixels:
+    """RGB pixels with the frame's `rotation` applied (degrees, counterclockwise)."""
     pixels = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))

@@ -1,8 +1,8 @@
-"""What an encoded image says about itself, read before any decoder is let at it.
+"""Reads and bounds an image's header and structure before a decoder sees the file.
 
-A decoder believes its file. A few bytes can ask it for gigabytes or for hours: a thousand empty scans in a
-JPEG, a million comments, tiles larger than the picture. This room reads only the skeleton of a file, bounds
-its structure (far above what real encoders write), and names the sizes that a decoder would allocate.
+A few bytes can make a decoder take gigabytes or hours: a thousand empty scans in a JPEG, a million comments,
+tiles larger than the picture. This module reads only a file's structure, bounds it (far above what real
+encoders write), and returns the sizes that a decoder would allocate.
 """
 
 import re
@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from models.images import avif
 from models.images.avif import HeaderError, Size
 
-# The bounds are some ten times what real files hold, and keep the worst 20 MB to a few seconds of decoding.
-MAX_JPEG_SEGMENTS = 2_000  # a colour profile takes up to 255, a depth map some hundreds
-MAX_JPEG_SCANS = 100  # a progressive encoder writes about 10; each scan walks the whole picture
+# About ten times what real files hold; the worst file of 20 MB takes a few seconds to decode.
+MAX_JPEG_SEGMENTS = 2_000  # a colour profile takes up to 255, a depth map a few hundred
+MAX_JPEG_SCANS = 100  # a progressive encoder writes about 10; each scan visits the whole picture
 MAX_PNG_CHUNKS = 100_000  # image data in chunks of a kilobyte
 MAX_PNG_METADATA = 200  # each may inflate to a megabyte
-MAX_GIF_BLOCKS = 10_000  # in front of the first picture: comments, colour profiles
-MAX_TIFF_TAGS = 1_000  # raw files and maps have some 200
+MAX_GIF_BLOCKS = 10_000  # before the first frame: comments, colour profiles
+MAX_TIFF_TAGS = 1_000  # raw files and maps have about 200
 MAX_TIFF_VALUES = 400_000  # in one tag: 50 million pixels in tiles of 16 x 16 have 195 313 offsets
 
 _MAGIC = (
@@ -33,13 +33,13 @@ _MAGIC = (
     (b"II+\0", "TIFF"),  # BigTIFF
     (b"MM\0+", "TIFF"),
 )
-_JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # neither stuffing nor padding nor a restart
+_JPEG_MARKER = re.compile(rb"\xff[\x01-\xcf\xd8-\xfe]")  # no stuffing, padding or restart
 _JPEG_WITH_LENGTH = frozenset(range(0xC0, 0xFF)) - {0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
 _PNG_PICTURE = frozenset({b"IDAT", b"fdAT", b"fcTL"})
 _TIFF_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
-_TIFF_TEXT = frozenset({1, 2, 6, 7})  # types whose values are bytes, which cost nothing to read
+_TIFF_BYTES = frozenset({1, 2, 6, 7})  # types whose values are bytes, which are cheap to read
 _TIFF_COMPRESSION, _TIFF_TILE_WIDTH, _TIFF_TILE_LENGTH = 259, 322, 323
-# The rest is for faxes, or rare; its decoders are old and complain once a line on the standard error stream.
+# The others are for faxes, or rare; their decoders are old and print an error for each line to stderr.
 _TIFF_COMPRESSIONS = {
     1: "none",
     5: "LZW",
@@ -54,22 +54,22 @@ _TIFF_SLACK = 65_536  # values of a small file may overlap
 
 @dataclass(frozen=True)
 class Header:
-    """The format of an image, and the sizes in pixels of what its decoder holds beside the picture."""
+    """The format of an image, and the sizes in pixels that its decoder allocates beside the picture."""
 
     format: str
     sizes: tuple[Size, ...] = ()
 
 
 def read_header(data: bytes) -> Header | None:
-    """Read an image's header, None where the format is unknown. Raises HeaderError where it is absurd."""
-    name = _sniff(data)
+    """An image's header, None if the format is unknown. Raises HeaderError for an excessive structure."""
+    name = _format_of(data)
     if name is None:
         return None
     check = _CHECKS.get(name)
     return Header(name, check(data) if check else ())
 
 
-def _sniff(data: bytes) -> str | None:
+def _format_of(data: bytes) -> str | None:
     for magic, name in _MAGIC:
         if data.startswith(magic):
             return name
@@ -79,10 +79,10 @@ def _sniff(data: bytes) -> str | None:
 
 
 def _check_jpeg(data: bytes) -> tuple[Size, ...]:
-    """Count segments and scans. Which markers have a length is told apart as the decoder does."""
+    """Bound segments and scans. Markers with a length are determined as libjpeg does."""
     position, segments, scans = 2, 0, 0
-    while found := _JPEG_MARKER.search(data, position):
-        marker, position = data[found.start() + 1], found.end()
+    while match := _JPEG_MARKER.search(data, position):
+        marker, position = data[match.start() + 1], match.end()
         if marker == 0xD9 and scans:  # the end; before a scan the decoder ignores it
             break
         segments, scans = segments + 1, scans + (marker == 0xDA)
@@ -94,7 +94,7 @@ def _check_jpeg(data: bytes) -> tuple[Size, ...]:
 
 
 def _check_png(data: bytes) -> tuple[Size, ...]:
-    """Count chunks, and apart from them those that are not picture data."""
+    """Bound the chunks, and separately those that are not picture data."""
     position, chunks, metadata = 8, 0, 0
     while position + 8 <= len(data) and (kind := data[position + 4 : position + 8]) != b"IEND":
         chunks, metadata = chunks + 1, metadata + (kind not in _PNG_PICTURE)
@@ -105,47 +105,47 @@ def _check_png(data: bytes) -> tuple[Size, ...]:
 
 
 def _check_gif(data: bytes) -> tuple[Size, ...]:
-    """Count the blocks in front of the first picture."""
-    _next_gif_picture(data, _behind_palette(data, 10, 13))
+    """Bound the blocks before the first frame."""
+    _next_gif_frame(data, _after_palette(data, 10, 13))
     return ()
 
 
-def check_gif_pictures(data: bytes, at_most: int) -> None:
-    """Count the blocks in front of so many pictures of a GIF. Raises HeaderError."""
-    position = _behind_palette(data, 10, 13)
-    for _ in range(at_most):
-        position = _next_gif_picture(data, position)
+def check_gif_frames(data: bytes, max_frames: int) -> None:
+    """Bound the blocks before each of a GIF's first `max_frames` frames. Raises HeaderError."""
+    position = _after_palette(data, 10, 13)
+    for _ in range(max_frames):
+        position = _next_gif_frame(data, position)
         if data[position : position + 1] != b",":
             return
-        position = _behind_palette(data, position + 9, position + 10) + 1  # and the width of a code
+        position = _after_palette(data, position + 9, position + 10) + 1  # 1: the LZW code size
         while position < len(data) and data[position]:
             position += 1 + data[position]
         position += 1
 
 
-def _behind_palette(data: bytes, flags_at: int, position: int) -> int:
-    """The position behind a palette that begins there, if the flags say that there is one."""
+def _after_palette(data: bytes, flags_at: int, position: int) -> int:
+    """The position after the palette at `position`, if the flags say that there is one."""
     flags = data[flags_at] if len(data) > flags_at else 0
     return position + ((6 << (flags & 7)) if flags & 0x80 else 0)
 
 
-def _next_gif_picture(data: bytes, position: int) -> int:
-    """The position of the next picture, or of the end."""
+def _next_gif_frame(data: bytes, position: int) -> int:
+    """The position of the next frame, or of the end."""
     blocks, in_extension = 0, False
     while position < len(data) and (in_extension or data[position] not in b",;"):
         byte, blocks = data[position], blocks + 1
         if blocks > MAX_GIF_BLOCKS:
-            raise HeaderError(f"more than {MAX_GIF_BLOCKS} blocks in front of the picture")
+            raise HeaderError(f"more than {MAX_GIF_BLOCKS} blocks before a frame")
         if in_extension:  # byte is the length of a block; an empty one ends the extension
             position, in_extension = position + 1 + byte, byte > 0
-        else:  # "!" and a label begin an extension; anything else is skipped
+        else:  # "!" and a label start an extension; anything else is skipped
             in_extension = byte == 0x21
             position += 2 if in_extension else 1
     return position
 
 
 def _check_webp(data: bytes) -> tuple[Size, ...]:
-    """Name the size of the canvas, which the decoder holds twice from the start."""
+    """The size of the canvas, which the decoder allocates twice when it opens the file."""
     kind, body = data[12:16], data[20:30].ljust(10, b"\0")
     if kind == b"VP8X":
         return ((int.from_bytes(body[4:7], "little") + 1, int.from_bytes(body[7:10], "little") + 1),)
@@ -156,12 +156,12 @@ def _check_webp(data: bytes) -> tuple[Size, ...]:
 
 
 def _check_tiff(data: bytes) -> tuple[Size, ...]:
-    """As `tiff_pages`, of the first page."""
+    """As `tiff_pages`, for the first page."""
     return next(tiff_pages(data))
 
 
 def tiff_pages(data: bytes) -> Iterator[tuple[Size, ...]]:
-    """The sizes in pixels of each page's tiles, its tags bounded; ends at a loop. Raises HeaderError."""
+    """Bound each page's tags and yield its tile sizes in pixels; ends at a loop. Raises HeaderError."""
     start, seen = _tiff_start(data), set[int]()
     while start not in seen:
         seen.add(start)
@@ -172,24 +172,24 @@ def tiff_pages(data: bytes) -> Iterator[tuple[Size, ...]]:
 
 
 def _check_directory(data: bytes, start: int) -> tuple[Size, ...]:
-    """Bound the tags of a directory, and name the size of a tile."""
-    claimed, found = 0, {_TIFF_COMPRESSION: 1, _TIFF_TILE_WIDTH: 0, _TIFF_TILE_LENGTH: 0}
+    """Bound the tags of a directory; the size of its tiles."""
+    claimed, values = 0, {_TIFF_COMPRESSION: 1, _TIFF_TILE_WIDTH: 0, _TIFF_TILE_LENGTH: 0}
     for number, (tag, kind, count, value) in enumerate(_tiff_entries(data, start)):
         claimed += count * _TIFF_WIDTHS.get(kind, 0)
-        if number >= MAX_TIFF_TAGS or (count > MAX_TIFF_VALUES and kind not in _TIFF_TEXT):
+        if number >= MAX_TIFF_TAGS or (count > MAX_TIFF_VALUES and kind not in _TIFF_BYTES):
             raise HeaderError(f"more than {MAX_TIFF_TAGS} tags, or {MAX_TIFF_VALUES} numbers in one")
         if claimed > len(data) + _TIFF_SLACK:
             raise HeaderError("tags that claim more data than the file holds")
-        if tag in found:
-            found[tag] = value
-    if found[_TIFF_COMPRESSION] not in _TIFF_COMPRESSIONS:
+        if tag in values:
+            values[tag] = value
+    if values[_TIFF_COMPRESSION] not in _TIFF_COMPRESSIONS:
         allowed = ", ".join(dict.fromkeys(_TIFF_COMPRESSIONS.values()))
-        raise HeaderError(f"TIFF compression {found[_TIFF_COMPRESSION]}; allowed are {allowed}")
-    return ((found[_TIFF_TILE_WIDTH], found[_TIFF_TILE_LENGTH]),)
+        raise HeaderError(f"TIFF compression {values[_TIFF_COMPRESSION]}; allowed are {allowed}")
+    return ((values[_TIFF_TILE_WIDTH], values[_TIFF_TILE_LENGTH]),)
 
 
 def _tiff_layout(data: bytes) -> tuple[str, str, str, str]:
-    """The byte order, and how struct reads an offset, a number of entries, and an entry up to its value."""
+    """The byte order, and struct's formats of an offset, a number of entries, an entry up to its value."""
     order = "<" if data[:1] == b"I" else ">"
     return (order, "Q", "Q", "HHQ") if 43 in data[2:4] else (order, "I", "H", "HHI")
 
@@ -200,7 +200,7 @@ def _tiff_start(data: bytes) -> int:
 
 
 def _next_directory(data: bytes, start: int) -> int:
-    """Where the directory behind this one begins; 0 behind the last."""
+    """The position of the next directory; 0 after the last."""
     order, offset, number, entry = _tiff_layout(data)
     entries = _number(data, order + number, start)
     step = struct.calcsize("<" + entry + offset)
@@ -215,7 +215,7 @@ def _number(data: bytes, format: str, position: int) -> int:
 
 
 def _tiff_entries(data: bytes, start: int) -> Iterator[tuple[int, int, int, int]]:
-    """Yield (tag, type, count, value) of a directory; the value is its first number, if it fits."""
+    """Yield (tag, type, count, value) of a directory; the value is the first number if stored inline."""
     order, offset, number, entry = _tiff_layout(data)
     head, step = struct.calcsize("<" + entry), struct.calcsize("<" + entry + offset)
     try:

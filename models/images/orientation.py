@@ -1,4 +1,4 @@
-"""EXIF orientation: how stored pixels turn into what a viewer shows."""
+"""EXIF orientation: from stored pixels to what a viewer shows."""
 
 import struct
 import zlib
@@ -10,7 +10,7 @@ from PIL.ImageFile import ImageFile
 
 Stored = npt.NDArray[np.uint8]  # (rows, columns, 3)
 
-# What Pillow raises on damaged data, found by changing the bytes of valid files at random.
+# What Pillow raises on damaged data, found by fuzzing valid files.
 DAMAGE = (
     *(OSError, SyntaxError, ValueError, TypeError, AssertionError, LookupError, ArithmeticError),
     *(RuntimeError, EOFError, struct.error, zlib.error),
@@ -18,7 +18,7 @@ DAMAGE = (
 
 
 def orientation_of(picture: ImageFile) -> int:
-    """The EXIF orientation, 1 where it is missing or broken. A TIFF has its own applied while it loads."""
+    """The EXIF orientation, 1 if missing or broken. Pillow applies a TIFF's own while loading it."""
     try:
         value = picture.getexif().get(ExifTags.Base.Orientation)
     except DAMAGE:
@@ -27,7 +27,7 @@ def orientation_of(picture: ImageFile) -> int:
 
 
 def oriented(width: int, height: int, orientation: int) -> tuple[Stored, Stored]:
-    """Room for the pixels as shown, and a view of the same memory in the order in which they are stored."""
+    """An empty array for the upright pixels, and a view of the same memory in stored order."""
     shown = np.empty((width, height, 3) if orientation >= 5 else (height, width, 3), np.uint8)
     stored = shown.transpose(1, 0, 2) if orientation >= 5 else shown
     rows, columns = flips(orientation)
@@ -35,5 +35,5 @@ def oriented(width: int, height: int, orientation: int) -> tuple[Stored, Stored]
 
 
 def flips(orientation: int) -> tuple[int, int]:
-    """-1 where the orientation turns the stored rows, and the stored columns, the other way round; else 1."""
+    """For rows and columns: -1 if the orientation reverses their stored order, else 1."""
     return -1 if orientation in (3, 4, 6, 7) else 1, -1 if orientation in (2, 3, 7, 8) else 1

@@ -1,4 +1,4 @@
-"""Fast R-CNN (Girshick 2015): a Faster R-CNN whose proposals come from outside, the RPN left out."""
+"""Fast R-CNN (Girshick 2015): a Faster R-CNN with external proposals in place of the RPN."""
 
 from collections.abc import Sequence
 
@@ -18,7 +18,7 @@ from models.pipeline.postprocess import Candidates, postprocess
 
 
 class FastRCNN(nn.Module):
-    """The backbone and the RoI heads of `network`, which stay shared with it: what one learns, both know."""
+    """The backbone and the RoI heads of `network`, whose weights are shared with it."""
 
     def __init__(self, network: FasterRCNN) -> None:
         super().__init__()
@@ -30,35 +30,35 @@ class FastRCNN(nn.Module):
     def forward(
         self, images: list[Tensor], proposals: Sequence[Tensor], targets: list[Target]
     ) -> dict[str, Tensor]:
-        """Losses of the RoI heads in training mode; ValueError in the other.
+        """Losses of the RoI heads; raises ValueError in eval mode.
 
         Images (3, H, W) RGB in 0..1; proposals (N, 4) and targets' boxes xyxy in each image's pixels.
         """
         require_mode(self.roi_heads, training=True)
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         batch, targets = self.transform(images, targets)
-        placed = [
+        on_canvas = [
             resize_boxes(boxes, old, new)
             for boxes, old, new in zip(proposals, sizes, batch.image_sizes, strict=True)
         ]
         features = levels_of(self.backbone(batch.tensors))
-        losses: dict[str, Tensor] = self.roi_heads(features, placed, batch.image_sizes, targets)[1]
+        losses: dict[str, Tensor] = self.roi_heads(features, on_canvas, batch.image_sizes, targets)[1]
         return losses
 
     @torch.inference_mode()
     def detect(self, canvas: Canvas, proposals: Boxes, options: Options) -> Detections:
-        """Detections from proposals (N, 4) xyxy image px, N >= 0; ValueError in training mode."""
+        """Detections from proposals (N, 4) xyxy image px, N >= 0; raises ValueError in training mode."""
         require_mode(self.roi_heads, training=False)
         features = self.features(canvas)
-        return self.answer(features, to_canvas(proposals, canvas).to(features[0].device), canvas, options)
+        return self.classify(features, to_canvas(proposals, canvas).to(features[0].device), canvas, options)
 
     def features(self, canvas: Canvas) -> list[Tensor]:
         """The backbone's levels (1, C, h, w) of one canvas."""
         device = next(self.backbone.parameters()).device
-        pixels = canvas.pixels.to(device).permute(2, 0, 1)[None]  # channels last in memory, as the canvas is
+        pixels = canvas.pixels.to(device).permute(2, 0, 1)[None]  # channels last in memory, as in the canvas
         return list(levels_of(self.backbone(pixels)).values())
 
-    def answer(
+    def classify(
         self, features: Sequence[Tensor], proposals: Tensor, canvas: Canvas, options: Options
     ) -> Detections:
         """Detections from the levels of one canvas and proposals (N, 4) xyxy canvas px."""
@@ -69,6 +69,6 @@ class FastRCNN(nn.Module):
 
 
 def to_canvas(boxes: Boxes, canvas: Canvas) -> Tensor:
-    """Boxes (N, 4) xyxy from image pixels to canvas pixels: `Canvas.to_image` the other way."""
+    """Boxes (N, 4) xyxy from image pixels to canvas pixels: the inverse of `Canvas.to_image`."""
     (height, width), (new_height, new_width) = canvas.image_size, canvas.content
     return torch.from_numpy(boxes) * torch.tensor([new_width / width, new_height / height]).repeat(2)

@@ -1,4 +1,4 @@
-"""What both ancestors ask of the mode that the network is in, and of what is to be learned."""
+"""Training mode and targets of R-CNN and Fast R-CNN."""
 
 from typing import TypeAlias
 
@@ -8,7 +8,7 @@ Target: TypeAlias = dict[str, Tensor]  # boxes (M, 4) float32 xyxy px, labels (M
 
 
 def require_mode(part: nn.Module, training: bool) -> None:
-    """Raise ValueError unless the network is in this mode: its sampling, norms and dropout depend on it."""
+    """Raise ValueError unless the network is in this mode, on which sampling, norms and dropout depend."""
     if part.training is not training:
         now, call = ("training", "eval()") if part.training else ("eval", "train()")
         raise ValueError(f"the network is in {now} mode; call {call} first")

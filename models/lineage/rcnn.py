@@ -24,11 +24,11 @@ from models.pipeline.postprocess import Candidates, postprocess
 
 SIDE = 224  # px of a warped proposal: what VGG-16 and the ResNets were made for; R-CNN's AlexNet took 227
 CONTEXT = 16  # px of the warped proposal's surroundings on each side (appendix A)
-MINI_BATCH = 32  # crops at a time, to bound the memory
+MINI_BATCH = 32  # crops, which bounds the memory
 
 
 class RCNN(nn.Module):
-    """The backbone and the RoI heads of `network`, which stay shared with it, on one crop a proposal."""
+    """The backbone and the RoI heads of `network`, whose weights are shared, on one crop per proposal."""
 
     def __init__(self, network: FasterRCNN) -> None:
         super().__init__()
@@ -40,21 +40,21 @@ class RCNN(nn.Module):
     def forward(
         self, images: list[Tensor], proposals: Sequence[Tensor], targets: list[Target]
     ) -> dict[str, Tensor]:
-        """Losses on a sample of the proposals and the true boxes, in training mode; ValueError in the other.
+        """Losses on a sample of the proposals and the true boxes; raises ValueError in eval mode.
 
         Images (3, H, W) RGB in 0..1; proposals (N, 4) and targets' boxes xyxy in each image's pixels.
         """
         require_mode(self.roi_heads, training=True)
-        picked, _, labels, wanted = self.roi_heads.select_training_samples(list(proposals), targets)
+        sampled, _, labels, box_targets = self.roi_heads.select_training_samples(list(proposals), targets)
         normalised = [self.transform.normalize(image) for image in images]
-        crops = torch.cat([warp(image, boxes) for image, boxes in zip(normalised, picked, strict=True)])
-        logits, deltas = self._see(crops)
-        class_loss, box_loss = fastrcnn_loss(logits, deltas, labels, wanted)
+        crops = torch.cat([warp(image, boxes) for image, boxes in zip(normalised, sampled, strict=True)])
+        logits, deltas = self._classify(crops)
+        class_loss, box_loss = fastrcnn_loss(logits, deltas, labels, box_targets)
         return {"loss_classifier": class_loss, "loss_box_reg": box_loss}
 
     @torch.inference_mode()
     def detect(self, image: Image, proposals: Boxes, options: Options) -> Detections:
-        """Detections from proposals (N, 4) xyxy image px, N >= 0; ValueError in training mode."""
+        """Detections from proposals (N, 4) xyxy image px, N >= 0; raises ValueError in training mode."""
         require_mode(self.roi_heads, training=False)
         if not len(proposals):
             return Detections.empty()
@@ -63,11 +63,11 @@ class RCNN(nn.Module):
         device = next(self.backbone.parameters()).device
         pixels = canvas.pixels[:height, :width].to(device).permute(2, 0, 1)
         boxes = torch.from_numpy(proposals).to(device)
-        parts = [self._see(warp(pixels, some)) for some in torch.split(boxes, MINI_BATCH)]
+        parts = [self._classify(warp(pixels, some)) for some in torch.split(boxes, MINI_BATCH)]
         logits, deltas = (torch.cat(each) for each in zip(*parts, strict=True))
         return postprocess(Candidates(boxes, logits, deltas), canvas, options, self.roi_heads.box_coder)
 
-    def _see(self, crops: Tensor) -> tuple[Tensor, Tensor]:
+    def _classify(self, crops: Tensor) -> tuple[Tensor, Tensor]:
         """Class logits (R, K) and box deltas (R, 4K) of crops (R, 3, SIDE, SIDE), each pooled whole."""
         crops = crops.contiguous(memory_format=torch.channels_last)
         features = list(levels_of(self.backbone(crops)).values())
@@ -80,8 +80,8 @@ class RCNN(nn.Module):
 def warp(pixels: Tensor, boxes: Tensor) -> Tensor:
     """Crops (N, 3, SIDE, SIDE) of boxes (N, 4) xyxy px of any shape, from normalised pixels (3, H, W).
 
-    The box fills the crop but for CONTEXT px of its surroundings on each side; what lies outside the image
-    is 0, the mean of normalised pixels. Bilinear, without antialiasing.
+    The box fills the crop except CONTEXT px of its surroundings on each side; pixels outside the image are 0,
+    the mean of normalised pixels. Bilinear, without antialiasing.
     """
     grown = (boxes[:, 2:] - boxes[:, :2]) * (CONTEXT / (SIDE - 2 * CONTEXT))
     around = torch.cat([boxes[:, :2] - grown, boxes[:, 2:] + grown], dim=1)
@@ -90,5 +90,5 @@ def warp(pixels: Tensor, boxes: Tensor) -> Tensor:
 
 
 def _unscaled(image: Image) -> Canvas:
-    """The image normalised at its own size: R-CNN scales each proposal, never the whole."""
+    """The normalised image at its own size, as R-CNN scales each proposal and not the image."""
     return prepare(image, min(image.width, image.height), max(image.width, image.height))

@@ -1,4 +1,4 @@
-"""Selective Search (Uijlings et al. 2013): proposals without a network, by grouping segments alike."""
+"""Selective Search (Uijlings et al. 2013): proposals by grouping similar segments, without a network."""
 
 from types import ModuleType
 
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from models.images.decoder import Pixels
 
-# px; the method's numbers are not scale invariant, so R-CNN's own code brings every image to this width first
+# px; the method is not scale invariant, so R-CNN's own code resizes every image to this width first
 WIDTH = 500
 HIGHEST = 1000
 SEED = 0
@@ -19,8 +19,8 @@ class SelectiveSearchMissing(RuntimeError):
     """OpenCV, or its contrib part, is not installed; the message says what to install."""
 
 
-def selective_search(pixels: Pixels, most: int) -> Boxes:
-    """Proposals (N, 4) xyxy px, N <= `most`, of an RGB image (H, W, 3), in the paper's fast mode.
+def selective_search(pixels: Pixels, limit: int) -> Boxes:
+    """Proposals (N, 4) xyxy px, N <= `limit`, of an RGB image (H, W, 3), in the paper's fast mode.
 
     The same image gives the same proposals, in the same order. Raises SelectiveSearchMissing.
     """
@@ -31,7 +31,7 @@ def selective_search(pixels: Pixels, most: int) -> Boxes:
     boxes = np.asarray(search.process(), np.float32).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     ratio = np.array(pixels.shape[1::-1], np.float32) / np.array(_scaled_size(pixels), np.float32)
-    return np.asarray(_ranked(boxes)[:most] * np.tile(ratio, 2), np.float32)
+    return np.asarray(_ranked(boxes)[:limit] * np.tile(ratio, 2), np.float32)
 
 
 def load_segmentation() -> ModuleType:
@@ -46,14 +46,14 @@ def load_segmentation() -> ModuleType:
 
 
 def _scaled_size(pixels: Pixels) -> tuple[int, int]:
-    """Width and height that the search sees."""
+    """Width and height of the image that is searched."""
     height, width = (int(side) for side in pixels.shape[:2])
     scale = min(WIDTH / width, HIGHEST / height)
     return max(1, round(width * scale)), max(1, round(height * scale))
 
 
 def _scaled(pixels: Pixels) -> Pixels:
-    """The image as OpenCV takes it: BGR, of `_scaled_size`."""
+    """The image in OpenCV's channel order, BGR, resized to `_scaled_size`."""
     import cv2
 
     size = _scaled_size(pixels)
@@ -62,12 +62,12 @@ def _scaled(pixels: Pixels) -> Pixels:
 
 
 def _ranked(boxes: Boxes) -> Boxes:
-    """Boxes in the paper's order: place from the top of the hierarchy, times a random number in 0..1.
+    """Boxes in the paper's order: rank from the top of the hierarchy, times a random number in 0..1.
 
     OpenCV finds the same boxes each time, but draws the random numbers from the C library's `rand()`, whose
-    state the whole process shares. So the order is made anew: the place by area, the numbers from a seed.
+    state the whole process shares. So the order is computed here: the rank by area, the numbers from a seed.
     """
     area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
-    placed = boxes[np.lexsort((*boxes.T, -area))]
-    rank = np.random.default_rng(SEED).random(len(placed)) * np.arange(1, len(placed) + 1)
-    return placed[np.argsort(rank, kind="stable")]
+    ordered = boxes[np.lexsort((*boxes.T, -area))]
+    rank = np.random.default_rng(SEED).random(len(ordered)) * np.arange(1, len(ordered) + 1)
+    return ordered[np.argsort(rank, kind="stable")]

@@ -1,4 +1,4 @@
-"""R-CNN, Fast R-CNN and Faster R-CNN timed side by side: one network, the same images, one machine."""
+"""Timing of R-CNN, Fast R-CNN and Faster R-CNN with one network on the same images and machine."""
 
 import platform
 import statistics
@@ -28,20 +28,20 @@ OPTIONS = Options(score_threshold=0.5, nms_threshold=0.5, max_detections=100)
 
 @dataclass(frozen=True)
 class Seconds:
-    """An image's time: to propose, and for the rest; None where it was not counted."""
+    """The time of an image: for proposals and for the network; None if it was not measured."""
 
     proposals: float | None
     network: float
 
     @property
     def total(self) -> float:
-        """What was counted."""
+        """The sum of the measured times."""
         return (self.proposals or 0.0) + self.network
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The network, the most proposals an image, the most of them that R-CNN is timed on, and the device."""
+    """The network, proposals per image, crops of them that R-CNN is timed on, and the device."""
 
     architecture: str = "small"
     proposals: int = 2000
@@ -51,7 +51,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class ImageTimes:
-    """One image: each method's seconds, R-CNN's scaled from `crops` to all `searched` proposals."""
+    """The times of one image; R-CNN's are scaled from `crops` to all `searched` proposals."""
 
     rcnn: Seconds
     fast_rcnn: Seconds
@@ -63,7 +63,7 @@ class ImageTimes:
 
 @dataclass(frozen=True)
 class LineageTimes:
-    """Means over the images, and where they were taken."""
+    """Means over the images, and the machine."""
 
     rcnn: Seconds
     fast_rcnn: Seconds
@@ -90,39 +90,39 @@ PUBLISHED = LineageTimes(
 
 
 def time_lineage(images: Sequence[Image], plan: Plan) -> Iterator[ImageTimes]:
-    """Time each image, the three methods in turn, after a warm-up; weights are random.
+    """Time the three methods on each image after a warm-up; weights are random.
 
-    Raises at the call ValueError for an unknown architecture or device, SelectiveSearchMissing.
+    Raises, when called, ValueError for an unknown architecture or device, or SelectiveSearchMissing.
     """
     load_segmentation()
-    bench = _Bench(plan)
+    bench = _Benchmark(plan)
     return bench.run(images)
 
 
 def summarise(times: Sequence[ImageTimes], device: str) -> LineageTimes:
-    """The means of at least one image's times."""
+    """The means of the times of one or more images."""
 
     def seconds(of: Callable[[ImageTimes], Seconds]) -> Seconds:
-        each = [of(one) for one in times]
+        each = [of(image) for image in times]
         return Seconds(
-            statistics.mean(one.proposals or 0.0 for one in each),
-            statistics.mean(one.network for one in each),
+            statistics.mean(seconds.proposals or 0.0 for seconds in each),
+            statistics.mean(seconds.network for seconds in each),
         )
 
     return LineageTimes(
-        rcnn=seconds(lambda one: one.rcnn),
-        fast_rcnn=seconds(lambda one: one.fast_rcnn),
-        faster_rcnn=seconds(lambda one: one.faster_rcnn),
-        searched=statistics.mean(one.searched for one in times),
-        crops=statistics.mean(one.crops for one in times),
-        proposed=statistics.mean(one.proposed for one in times),
+        rcnn=seconds(lambda image: image.rcnn),
+        fast_rcnn=seconds(lambda image: image.fast_rcnn),
+        faster_rcnn=seconds(lambda image: image.faster_rcnn),
+        searched=statistics.mean(image.searched for image in times),
+        crops=statistics.mean(image.crops for image in times),
+        proposed=statistics.mean(image.proposed for image in times),
         images=len(times),
         machine=_machine(choose_device(device)),
     )
 
 
-class _Bench:
-    """The three methods on one network: they share every weight, and all that they do alike."""
+class _Benchmark:
+    """The three methods on one network, with shared weights and common code."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
@@ -134,7 +134,7 @@ class _Bench:
         self._rcnn, self._fast_rcnn, self._rpn = RCNN(network), FastRCNN(network), _RPN(network)
 
     def run(self, images: Sequence[Image]) -> Iterator[ImageTimes]:
-        """Times image by image; the first also warms up, on proposals of the RPN alone."""
+        """The times of each image, after a warm-up on the first with proposals of the RPN."""
         _, boxes = self._faster(images[0])
         self._fast(images[0], boxes)
         self._single(images[0], boxes[: self._plan.crops])
@@ -167,7 +167,7 @@ class _Bench:
         shared = self._now()
         boxes = self._rpn(features, canvas)
         proposed = self._now()
-        self._fast_rcnn.answer(features, boxes, canvas, OPTIONS)
+        self._fast_rcnn.classify(features, boxes, canvas, OPTIONS)
         ended = self._now()
         seconds = Seconds(proposed - shared, shared - started + ended - proposed)
         return seconds, canvas.to_image(boxes).cpu().numpy()
@@ -184,12 +184,12 @@ class _Bench:
 
     def _now(self) -> float:
         if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # or launches alone would be timed
+            torch.cuda.synchronize(self._device)  # otherwise only kernel launches are timed
         return time.perf_counter()
 
 
 class _RPN:
-    """The RPN's layers and the proposals from them, on a backbone's levels."""
+    """Proposals of the RPN from the levels of a backbone."""
 
     def __init__(self, network: FasterRCNN) -> None:
         self._head = network.rpn.head
@@ -203,7 +203,7 @@ class _RPN:
 
 
 def _spread(boxes: Boxes, most: int) -> Boxes:
-    """At most so many of the boxes, evenly over their order."""
+    """At most `most` of the boxes, evenly over their order."""
     index = np.linspace(0, len(boxes) - 1, min(most, len(boxes))).round().astype(np.int64)
     return boxes[index]
 

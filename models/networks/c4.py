@@ -1,7 +1,7 @@
 """Faster R-CNN on the stride-16 map of a ResNet ("C4"), its last stage being the box head (He et al. 2015).
 
-15 anchors a place, 32 to 512 px: the five scales of the C4 baselines in Lin et al. 2017 and He et al. 2017,
-as the three of VGG-16 miss COCO's small objects.
+15 anchors per position, 32 to 512 px: the five scales of the C4 baselines in Lin et al. 2017 and He et al.
+2017, as the three of VGG-16 miss COCO's small objects.
 """
 
 from collections import OrderedDict
@@ -32,7 +32,7 @@ def resnet101_c4(num_classes: int) -> FasterRCNN:
 
 
 class Res5(nn.Module):
-    """The ResNet's last stage on each RoI, then the mean over its places."""
+    """The ResNet's last stage on each RoI, then the mean over its positions."""
 
     def __init__(self, layer4: nn.Module) -> None:
         super().__init__()

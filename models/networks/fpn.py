@@ -1,4 +1,4 @@
-"""Faster R-CNN on feature pyramids (Lin et al. 2017) for which torchvision has the parts but no builder."""
+"""Faster R-CNN on feature pyramids (Lin et al. 2017) for which torchvision has parts but no builder."""
 
 from torch import nn
 from torchvision.models.detection import FasterRCNN
@@ -8,7 +8,7 @@ ALL_LAYERS = 5
 
 
 def resnet101_fpn(num_classes: int) -> FasterRCNN:
-    """ResNet-101 with a pyramid of strides 4 to 64, the rest as torchvision's `fasterrcnn_resnet50_fpn`."""
+    """ResNet-101 with a pyramid of strides 4 to 64; otherwise as torchvision's `fasterrcnn_resnet50_fpn`."""
     backbone = resnet_fpn_backbone(
         backbone_name="resnet101", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=ALL_LAYERS
     )

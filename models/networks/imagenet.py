@@ -1,4 +1,4 @@
-"""Where an ImageNet classifier's weights go in our networks: the pretrained start of a training."""
+"""Maps an ImageNet classifier's weights to our networks, for training from a pretrained backbone."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ BACKBONE_WEIGHTS: dict[str, tuple[str, str]] = {
     "mobilenet_v3_large_320_fpn": ("MobileNet_V3_Large_Weights.IMAGENET1K_V1", "backbone.body."),
 }
 
-# Layers of the classifier that work on each RoI here: their prefix there -> their prefix in our state dict.
+# Classifier layers that our networks apply to each RoI: their prefix there -> in our state dict.
 _FC = {"classifier.0.": "roi_heads.box_head.fc6.", "classifier.3.": "roi_heads.box_head.fc7."}
 _RES5 = {"layer4.": "roi_heads.box_head.layer4."}
 HEAD_WEIGHTS: dict[str, dict[str, str]] = {
@@ -27,14 +27,14 @@ HEAD_WEIGHTS: dict[str, dict[str, str]] = {
     "resnet101_c4": _RES5,
 }
 
-TRUNK = "features."  # what VGG and MobileNet call their convolutions; a ResNet's lie at the top
-OUTPUTS = ("classifier.", "fc.")  # layers that answer for ImageNet's classes
+TRUNK = "features."  # prefix of the convolutions of VGG and MobileNet; those of a ResNet have none
+OUTPUTS = ("classifier.", "fc.")  # output layers for ImageNet's classes
 
 
 def pretrained_state(architecture: str, classifier: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The classifier's state under the names of `architecture`, without its output layers.
 
-    A part of the network's state: the rest (RPN, pyramid, predictor) starts at random. Raises ValueError.
+    Covers part of the network; RPN, pyramid and predictor start at random. Raises ValueError.
     """
     if architecture not in BACKBONE_WEIGHTS:
         known = ", ".join(sorted(BACKBONE_WEIGHTS))
@@ -44,10 +44,10 @@ def pretrained_state(architecture: str, classifier: Mapping[str, Tensor]) -> dic
 
 
 def _name(architecture: str, name: str) -> str | None:
-    """Our name of a classifier's tensor, None where it has no place."""
-    for layer, home in HEAD_WEIGHTS.get(architecture, {}).items():
+    """Our name of a classifier's tensor, None if our network has no such tensor."""
+    for layer, prefix in HEAD_WEIGHTS.get(architecture, {}).items():
         if name.startswith(layer):
-            return home + name.removeprefix(layer)
+            return prefix + name.removeprefix(layer)
     if name.startswith(OUTPUTS):
         return None
     return BACKBONE_WEIGHTS[architecture][1] + name.removeprefix(TRUNK)

@@ -1,4 +1,4 @@
-"""A backbone's answer, whether it is a pyramid or one map."""
+"""A backbone's output as levels, for a pyramid and for a single map."""
 
 from collections import OrderedDict
 
@@ -8,5 +8,5 @@ from models.networks.single_level import LEVEL
 
 
 def levels_of(features: Tensor | dict[str, Tensor]) -> dict[str, Tensor]:
-    """A backbone's answer as levels by name: those of a pyramid, or its one map."""
+    """A backbone's output as levels by name: those of a pyramid, or its single map."""
     return OrderedDict([(LEVEL, features)]) if isinstance(features, Tensor) else features

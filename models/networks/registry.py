@@ -1,4 +1,4 @@
-"""The table of architectures: one name, one builder. A new network is one line here."""
+"""The table of architectures by name. A new network is one line here."""
 
 from collections.abc import Callable
 
@@ -19,7 +19,7 @@ Builder = Callable[[int], FasterRCNN]
 
 
 def _torchvision(builder: Callable[..., FasterRCNN]) -> Builder:
-    # weights and weights_backbone are named None: torchvision would otherwise download the backbone.
+    # Both must be None, otherwise torchvision downloads the backbone.
     return lambda num_classes: builder(weights=None, weights_backbone=None, num_classes=num_classes)
 
 

@@ -1,4 +1,4 @@
-"""What networks on one stride-16 feature map share: the backbone's face, RoIPool and the paper's numbers."""
+"""Shared by networks on one stride-16 feature map: the backbone wrapper, RoIPool, the paper's parameters."""
 
 from collections.abc import Sequence
 
@@ -9,12 +9,12 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.ops import MultiScaleRoIAlign, roi_pool
 
 STRIDE = 16
-LEVEL = "0"  # torchvision's name for the map of a backbone that answers with one tensor
+LEVEL = "0"  # torchvision's name for the map of a backbone that returns one tensor
 RATIOS = (0.5, 1.0, 2.0)
 
 
 class SingleLevel(nn.Module):
-    """A backbone that is one chain of layers; `out_channels` is what `FasterRCNN` asks for."""
+    """A backbone of sequential layers, with the `out_channels` that `FasterRCNN` requires."""
 
     def __init__(self, body: nn.Sequential, out_channels: int) -> None:
         super().__init__()
@@ -27,8 +27,8 @@ class SingleLevel(nn.Module):
         return features
 
 
-class RoIPool(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision has no types, and takes no other class
-    """Maximum over bins of whole positions (Girshick 2015, §2.1), under the interface of the RoIAlign."""
+class RoIPool(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision has no types, and requires this class
+    """Maximum over bins of whole positions (Girshick 2015, §2.1), with the interface of the RoIAlign."""
 
     quantised = True
 
@@ -44,7 +44,7 @@ class RoIPool(MultiScaleRoIAlign):  # type: ignore[misc]  # torchvision has no t
 
 
 def roi_align(output_size: int) -> MultiScaleRoIAlign:
-    """RoIAlign of the one map; two samples a bin side, as torchvision's pyramids take."""
+    """RoIAlign of the single map, with two samples per bin side as in torchvision's pyramids."""
     return MultiScaleRoIAlign([LEVEL], output_size, sampling_ratio=2)
 
 
@@ -56,15 +56,15 @@ def single_level(
     predictor: FastRCNNPredictor,
     sizes: tuple[int, int],
 ) -> FasterRCNN:
-    """Faster R-CNN with the numbers of Ren et al. 2015.
+    """Faster R-CNN with the parameters of Ren et al. 2015.
 
-    A place has one anchor per size (the root of its area, px) and ratio; `sizes` are the image's short side
-    and the limit of its long one, px.
+    A position has one anchor per size (the square root of its area, px) and ratio; `sizes` are the image's
+    short side and the limit of its long side, px.
     """
     return FasterRCNN(
         backbone,
         rpn_anchor_generator=AnchorGenerator((anchor_sizes,), (RATIOS,)),
-        # 300 proposals answer as well as 2000 (their table 2); pre-NMS counts are those of their code.
+        # 300 proposals are as accurate as 2000 (their table 2); pre-NMS counts are from their code.
         rpn_pre_nms_top_n_train=12000,
         rpn_post_nms_top_n_train=2000,
         rpn_pre_nms_top_n_test=6000,

@@ -29,7 +29,7 @@ def small(num_classes: int) -> FasterRCNN:
         box_roi_pool=MultiScaleRoIAlign(["0", "1", "2"], output_size=7, sampling_ratio=2),
         box_head=TwoMLPHead(FPN_CHANNELS * 7 * 7, HEAD_CHANNELS),
         box_predictor=FastRCNNPredictor(HEAD_CHANNELS, num_classes),
-        # Few objects a scene: 300 proposals lose no recall and cost a third of torchvision's 1000.
+        # With few objects per scene, 300 proposals lose no recall and cost a third of torchvision's 1000.
         rpn_pre_nms_top_n_train=1000,
         rpn_post_nms_top_n_train=500,
         rpn_pre_nms_top_n_test=500,

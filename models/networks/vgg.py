@@ -1,4 +1,4 @@
-"""Faster R-CNN on VGG-16, the network of Ren et al. 2015: conv5_3, 9 anchors a place, fc6 and fc7 per RoI."""
+"""Faster R-CNN on VGG-16 as in Ren et al. 2015: conv5_3, 9 anchors per position, fc6 and fc7 per RoI."""
 
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -17,12 +17,12 @@ WIDTH = 4096
 
 
 def vgg16(num_classes: int) -> FasterRCNN:
-    """VGG-16 with RoIAlign in place of the paper's RoIPool; 137 M parameters, most of them in fc6."""
+    """VGG-16 with RoIAlign instead of the paper's RoIPool; 137 M parameters, most of them in fc6."""
     return _vgg16(num_classes, roi_align(SIDE))
 
 
 def vgg16_roi_pool(num_classes: int) -> FasterRCNN:
-    """VGG-16 with RoIPool, as published; the parameters are those of `vgg16`, name by name."""
+    """VGG-16 with RoIPool, as published; its parameters have the names and shapes of `vgg16`."""
     return _vgg16(num_classes, RoIPool(SIDE))
 
 
@@ -38,14 +38,14 @@ class FullyConnected(nn.Module):
     def forward(self, pooled: Tensor) -> Tensor:
         """Pooled features (R, 512, 7, 7) to (R, 4096)."""
         hidden = self.dropout(F.relu(self.fc6(pooled.flatten(1))))
-        answer: Tensor = self.dropout(F.relu(self.fc7(hidden)))
-        return answer
+        output: Tensor = self.dropout(F.relu(self.fc7(hidden)))
+        return output
 
 
 def _vgg16(num_classes: int, pool: MultiScaleRoIAlign) -> FasterRCNN:
     body = make_layers(cfgs["D"])[:-1]  # without pool5: conv5_3 keeps stride 16
     for module in body:
-        if isinstance(module, nn.Conv2d):  # without norms, torch's default would leave nothing of the signal
+        if isinstance(module, nn.Conv2d):  # without norms, the signal vanishes with torch's default
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
     backbone = SingleLevel(body, CHANNELS)
     predictor = FastRCNNPredictor(WIDTH, num_classes)

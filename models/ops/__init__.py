@@ -1,1 +1,1 @@
-"""Operators that need torch alone: RoIAlign, NMS, scratch memory."""
+"""Operators that need only torch: RoIAlign, NMS, scratch memory."""

@@ -1,4 +1,4 @@
-"""Non-maximum suppression within groups: the boxes of a level, of a class. Engines may bring a faster one."""
+"""Non-maximum suppression within groups, such as levels or classes. An engine may provide a faster one."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -6,8 +6,8 @@ from typing import Any, cast
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-# Boxes (N, 4), scores (N,), groups (N,), and the largest IoU with which two boxes of a group both survive: to
-# the indices of those that do, best score first.
+# (boxes (N, 4), scores (N,), groups (N,), largest IoU at which two boxes of a group are both kept) to the
+# indices of the kept boxes, best score first.
 Suppress = Callable[[Tensor, Tensor, Tensor, float], Tensor]
 
 torchvision_nms = cast(Suppress, cast(Any, batched_nms))  # it is not annotated

@@ -1,10 +1,9 @@
 """RoIAlign over one feature map or a pyramid (He et al. 2017, §3; level choice: Lin et al. 2017, eq. 1).
 
-Networks that pool whole positions instead (RoIPool, Girshick 2015) come through the same door.
-torchvision's CPU kernel visits one channel at a time. Here the same sum is one `embedding_bag`: rows are
-the positions of an NHWC feature map, a bag is an output bin, and the bilinear weights are the bag's weights,
-so each visit reads all channels of a position in one stretch of memory. On CUDA torchvision's kernel is the
-fast one.
+Also does RoIPool (Girshick 2015), which pools whole positions. torchvision's CPU kernel visits one channel at
+a time. Here the same sum is one `embedding_bag`: rows are the positions of an NHWC feature map, a bag is an
+output bin, and the bilinear weights are the bag's weights, so each visit reads all channels of a position
+from contiguous memory. On CUDA torchvision's kernel is faster and is used.
 """
 
 import math
@@ -21,19 +20,19 @@ from torchvision.ops.poolers import LevelMapper
 
 from models.ops.scratch import ScratchBuffer
 
-AT_ONCE = 2**21  # floats that a CPU kernel makes at a time: 8 MB, for which the C library reuses its memory
+CHUNK_FLOATS = 2**21  # output of a CPU kernel call: 8 MB, small enough for the C library to reuse its memory
 
 
 @dataclass(frozen=True)
 class RoIAlignConfig:
-    """How `network` pools: which feature levels, output side, samples per bin side, and the level rule."""
+    """A network's pooling: feature levels, output side, samples per bin side, and the level rule."""
 
     levels: tuple[int, ...]
     output_size: int
     sampling_ratio: int
     canonical_scale: int
     canonical_level: int
-    quantised: bool = False  # RoIPool: the maximum over whole positions; there are no samples
+    quantised: bool = False  # RoIPool: the maximum over whole positions, without samples
 
 
 Kernel = Callable[[Tensor, Tensor, Tensor, RoIAlignConfig], Tensor]
@@ -57,12 +56,12 @@ def roi_align(
     proposals: Sequence[Tensor],
     canvas: tuple[int, int],
     config: RoIAlignConfig,
-    room: ScratchBuffer | None = None,
+    buffer: ScratchBuffer | None = None,
 ) -> Tensor:
-    """Pool each proposal from its level: (R, C, side, side), images' proposals one after another.
+    """Pool each proposal from its level: (R, C, side, side), the proposals concatenated over the images.
 
     `features` holds every backbone level (B, C, h, w); `proposals` per image (N, 4) xyxy in canvas pixels.
-    With a `room` the answer may lie in it, and is valid until the room is used again.
+    The result may lie in `buffer` and is then valid until the buffer is used again.
     """
     levels = [features[k] for k in config.levels if k < len(features)]
     scales = [2.0 ** round(math.log2(level.shape[-2] / canvas[0])) for level in levels]
@@ -72,16 +71,16 @@ def roi_align(
     pool = _kernel(boxes.device, config)
     used = torch.unique(chosen).tolist()
     channels = levels[0].shape[1]
-    pieces = pool is _pool_bags  # torchvision's kernels lay out the whole level anew at each call
-    at_once = max(1, AT_ONCE // (config.output_size**2 * channels)) if pieces else max(1, len(boxes))
-    if len(used) == 1 and len(boxes) <= at_once:  # as a rule with a small canvas: nothing to gather
+    in_chunks = pool is _pool_bags  # torchvision's kernels convert the whole level's layout at each call
+    chunk = max(1, CHUNK_FLOATS // (config.output_size**2 * channels)) if in_chunks else max(1, len(boxes))
+    if len(used) == 1 and len(boxes) <= chunk:  # usual with a small canvas: nothing to gather
         return pool(levels[used[0]], images, boxes * scales[used[0]], config).permute(0, 3, 1, 2)
     shape = len(boxes), config.output_size, config.output_size, channels
-    pooled = room(*shape) if room and pieces else levels[0].new_empty(shape)
+    pooled = buffer(*shape) if buffer and in_chunks else levels[0].new_empty(shape)
     for k in used:
-        level = levels[k].contiguous(memory_format=torch.channels_last) if pieces else levels[k]
-        for mine in torch.split(torch.where(chosen == k)[0], at_once):
-            pooled[mine] = pool(level, images[mine], boxes[mine] * scales[k], config)
+        level = levels[k].contiguous(memory_format=torch.channels_last) if in_chunks else levels[k]
+        for index in torch.split(torch.where(chosen == k)[0], chunk):
+            pooled[index] = pool(level, images[index], boxes[index] * scales[k], config)
     return pooled.permute(0, 3, 1, 2)
 
 
@@ -95,7 +94,7 @@ def _level_of_each(proposals: list[Tensor], scales: list[float], config: RoIAlig
 
 
 def _kernel(device: torch.device, config: RoIAlignConfig) -> Kernel:
-    """What pools boxes (R, 4), in a level's positions, of the images (R,): to (R, side, side, C)."""
+    """The function that pools boxes (R, 4), in a level's positions, of images (R,) to (R, side, side, C)."""
     if config.quantised:
         return _pool_maxima
     return _pool_bags if device.type == "cpu" else _pool_samples
@@ -122,7 +121,7 @@ def _pool_bags(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignCon
     y_index, y_weight = _samples(boxes[:, 1], boxes[:, 3], height, config)
     x_index, x_weight = _samples(boxes[:, 0], boxes[:, 2], width, config)
     first_row = (images[:, None, None] * height + y_index).int() * width  # (R, side, taps)
-    # Each axis is spread to taps * taps first: with so few taps the last dimension would be all overhead.
+    # Expand each axis to taps * taps first: with so few taps, the last dimension would be all overhead.
     index = _rows_first(first_row)[:, :, None] + _columns_first(x_index.int())[:, None]
     weight = _rows_first(y_weight)[:, :, None] * _columns_first(x_weight)[:, None]
     bags = index.shape[0] * config.output_size**2  # index, weight: (R, side, side, taps * taps)
@@ -131,30 +130,30 @@ def _pool_bags(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignCon
 
 
 def _rows_first(taps: Tensor) -> Tensor:
-    """(R, side, taps) to (R, side, taps * taps): each tap as often as there are taps."""
+    """(R, side, taps) to (R, side, taps * taps): each tap repeated `taps` times."""
     return taps.repeat_interleave(taps.shape[2], dim=2, output_size=taps.shape[2] ** 2)
 
 
 def _columns_first(taps: Tensor) -> Tensor:
-    """(R, side, taps) to (R, side, taps * taps): all taps, one row after another."""
+    """(R, side, taps) to (R, side, taps * taps): the sequence of taps repeated `taps` times."""
     return taps.repeat(1, 1, taps.shape[2])
 
 
 def _samples(start: Tensor, end: Tensor, size: int, config: RoIAlignConfig) -> tuple[Tensor, Tensor]:
-    """Along one axis: positions and weights (R, side, 2 * samples) that make up each bin's mean.
+    """Along one axis: positions and weights (R, side, 2 * samples) whose sum is each bin's mean.
 
-    The rules are torchvision's (`aligned=False`): no RoI is narrower than 1, a sample outside [-1, size]
-    counts as zero, one past the last position takes the last.
+    As torchvision with `aligned=False`: a RoI is at least 1 wide, a sample outside [-1, size] counts as zero,
+    one after the last position takes the last.
     """
     side, samples = config.output_size, config.sampling_ratio
     bin_size = ((end - start).clamp(min=1.0) / side)[:, None, None]
     step = (torch.arange(samples) + 0.5) * bin_size / samples
-    place = start[:, None, None] + torch.arange(side)[:, None] * bin_size + step  # (R, side, samples)
-    inside = (place >= -1.0) & (place <= size)
-    place = place.clamp(min=0.0)
-    low = place.long().clamp(max=size - 1)
+    position = start[:, None, None] + torch.arange(side)[:, None] * bin_size + step  # (R, side, samples)
+    inside = (position >= -1.0) & (position <= size)
+    position = position.clamp(min=0.0)
+    low = position.long().clamp(max=size - 1)
     high = (low + 1).clamp(max=size - 1)
-    part = torch.where(low == size - 1, 0.0, place - low)
+    part = torch.where(low == size - 1, 0.0, position - low)
     share = inside / samples
     index = torch.stack([low, high], dim=-1).flatten(2)
     weight = torch.stack([(1 - part) * share, part * share], dim=-1).flatten(2)

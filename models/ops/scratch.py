@@ -1,7 +1,7 @@
-"""Memory that is kept from one batch to the next.
+"""Memory that is reused from one batch to the next.
 
-What is larger than 32 MB the C library maps anew for each tensor and gives back after it, and the kernel then
-clears every page again: with a ResNet-50 that was two thirds of RoIAlign's time.
+The C library maps and unmaps memory for each tensor above 32 MB, and the kernel clears every page again: with
+a ResNet-50 this took two thirds of RoIAlign's time.
 """
 
 import math
@@ -9,19 +9,19 @@ import math
 import torch
 from torch import Tensor
 
-KEPT = 2**26  # floats, 256 MB; more is not held between batches
+MAX_KEPT = 2**26  # floats (256 MB); a larger buffer is not kept
 
 
 class ScratchBuffer:
-    """float32 tensors on the CPU in memory that it keeps; one is valid until the next is asked for."""
+    """Allocates float32 CPU tensors in reused memory; a tensor is valid until the next call."""
 
     def __init__(self) -> None:
         self._memory = torch.empty(0)
 
     def __call__(self, *shape: int) -> Tensor:
-        """A tensor of the shape, its values left as they are."""
+        """An uninitialised tensor of the shape."""
         count = math.prod(shape)
-        if count > KEPT:
+        if count > MAX_KEPT:
             return torch.empty(shape)
         if count > len(self._memory):
             self._memory = torch.empty(count)

@@ -1,4 +1,4 @@
-"""Canvas geometry: an image resized and padded for the network, and boxes brought back to image pixels."""
+"""Canvas geometry: resizes and pads an image for the network, and maps boxes back to image pixels."""
 
 import math
 from collections.abc import Callable
@@ -12,11 +12,11 @@ from torch import Tensor
 
 from models.images.decoder import Image
 
-DIVISOR = 32  # the coarsest stride of the feature pyramids; torchvision pads to it as well
-MEAN = torch.tensor([0.485, 0.456, 0.406])  # ImageNet, RGB: what torchvision's detectors were trained with
+DIVISOR = 32  # the coarsest stride of the feature pyramids; torchvision pads to it too
+MEAN = torch.tensor([0.485, 0.456, 0.406])  # ImageNet, RGB: torchvision's detectors were trained with it
 STD = torch.tensor([0.229, 0.224, 0.225])
 
-Send = Callable[[Tensor], Tensor]
+ToDevice = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,22 +26,17 @@ class Canvas:
     pixels: Tensor
     content: tuple[int, int]  # height, width of the resized image inside the canvas
     image_size: tuple[int, int]  # height, width of the image as displayed
-    ready: torch.Event | None = None  # after it the pixels may be read, where another stream writes them
+    ready: torch.Event | None = None  # set if another stream writes the pixels: wait for it before reading
 
     @property
     def key(self) -> tuple[int, int]:
-        """Height and width of the canvas: only canvases of one key share a batch."""
+        """Height and width of the canvas: only canvases with equal keys share a batch."""
         return self.pixels.shape[0], self.pixels.shape[1]
 
     @property
     def nbytes(self) -> int:
-        """Bytes that the canvas holds while it waits."""
+        """Bytes of the pixels."""
         return self.pixels.numel() * self.pixels.element_size()
-
-    @property
-    def padding(self) -> int:
-        """Canvas pixels that are not image."""
-        return self.key[0] * self.key[1] - self.content[0] * self.content[1]
 
     def to_image(self, boxes: Tensor) -> Tensor:
         """Boxes (N, 4) xyxy from canvas pixels to image pixels."""
@@ -51,19 +46,19 @@ class Canvas:
 
 
 def resized(height: int, width: int, min_size: int, max_size: int) -> tuple[int, int]:
-    """Height and width after resize: short side `min_size` unless the long one would pass `max_size`."""
+    """Height and width after resize: short side `min_size`, unless the long side would exceed `max_size`."""
     scale = min(min_size / min(height, width), max_size / max(height, width))
     return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
 
 
-def _stay(tensor: Tensor) -> Tensor:
+def _keep_on_host(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def prepare(image: Image, min_size: int, max_size: int, send: Send = _stay) -> Canvas:
+def prepare(image: Image, min_size: int, max_size: int, send: ToDevice = _keep_on_host) -> Canvas:
     """Normalise, resize and pad as torchvision's `GeneralizedRCNNTransform` does for one image.
 
-    `send` takes the rows that are needed to the device on which all of this then happens.
+    `send` copies the needed rows to the device, on which everything after that is computed.
     """
     height, width = resized(image.height, image.width, min_size, max_size)
     content = _resize(image, height, width, send)
@@ -76,7 +71,7 @@ def prepare(image: Image, min_size: int, max_size: int, send: Send = _stay) -> C
 
 @lru_cache
 def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
-    """What is added to a value in 0..255, and what it is multiplied by before, a colour each."""
+    """Offset and factor per channel that normalise a value in 0..255: value * factor + offset."""
     return (-MEAN / STD).to(device), (1 / (255 * STD)).to(device)
 
 
@@ -84,19 +79,18 @@ def _padded(side: int) -> int:
     return math.ceil(side / DIVISOR) * DIVISOR
 
 
-def _resize(image: Image, height: int, width: int, send: Send) -> Tensor:
-    """Bilinear resize without antialiasing: float32 (height, width * 3) in 0..255, colours side by side.
+def _resize(image: Image, height: int, width: int, send: ToDevice) -> Tensor:
+    """Bilinear resize without antialiasing: float32 (height, width * 3) in 0..255, channels interleaved.
 
-    By hand, from the pixels that the new ones touch: only they become floats, which takes half to a third of
-    the time of torch's kernel and none of its memory on a large image. First along the rows, each of which
-    new rows share, then from row to row. Bytes are taken rather than pixels of three, for which numpy has no
-    fast path.
+    Only the source pixels that contribute are converted to float: a half to a third of the time of torch's
+    kernel, and little memory for a large image. Interpolates within rows first, as output rows share them,
+    then between rows. Gathers bytes instead of 3-byte pixels, for which numpy has no fast path.
     """
     down, across = _taps_of(image, 0, height), _taps_of(image, 1, width)
     rows = image.pixels.reshape(len(image.pixels), -1)[down.touched]
     columns = ((3 * column[:, None] + np.arange(3)).reshape(-1) for column in across.ends)
     left, right = (send(torch.from_numpy(rows.take(column, 1))) for column in columns)
-    order = [] if down.apart else [send(torch.from_numpy(row)) for row in (down.before, down.after)]
+    order = [] if down.disjoint else [send(torch.from_numpy(row)) for row in (down.before, down.after)]
     rightness, belowness = send(across.weight.repeat_interleave(3)), send(down.weight[:, None])
     lines = left.float().lerp_(right.float(), rightness)
     above, below = [lines.index_select(0, row) for row in order] or (lines[:height], lines[height:])
@@ -105,9 +99,9 @@ def _resize(image: Image, height: int, width: int, send: Send) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class _Taps:
-    """Along an axis: stored pixels that are touched; of each new pixel which of them lie before and after it.
+    """Interpolation along an axis: the source pixels used, and for each new pixel its neighbours among them.
 
-    `weight` is that of the latter.
+    `before` and `after` index `touched`; `weight` is that of `after`.
     """
 
     touched: npt.NDArray[np.int64]
@@ -117,12 +111,12 @@ class _Taps:
 
     @property
     def ends(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Stored pixels before and after each new one."""
+        """Source pixels before and after each new one."""
         return self.touched[self.before], self.touched[self.after]
 
     @property
-    def apart(self) -> bool:
-        """Whether no two new ones share any: then all those before come first, those after behind them."""
+    def disjoint(self) -> bool:
+        """Whether new pixels share no source pixel: `touched` is then all `before`, then all `after`."""
         return len(self.touched) == 2 * len(self.before)
 
 
@@ -136,17 +130,17 @@ def _taps_of(image: Image, axis: int, new_size: int) -> _Taps:
 
 @lru_cache(maxsize=256)
 def _taps(stored: int, new_size: int, size: int, scale: int, start: int) -> _Taps:
-    """From `stored` pixels, each of `scale` of an image's `size` and the first at `start`, to new ones.
+    """The interpolation from `stored` pixels, each of `scale` px of `size` from `start` on, to new ones.
 
-    torch's kernel takes the ratio in float32 and rounds once more at the end, so this does too: at pixel
-    1000 the exact ratio would already put the weights 1e-4 apart. Kept, for images come in few sizes.
+    torch's kernel computes the ratio in float32 and rounds again at the end, so this does too: at pixel 1000
+    the exact ratio would change the weights by 1e-4. Cached, as images come in few sizes.
     """
     ratio = torch.tensor(size / new_size, dtype=torch.float32).double()
-    places = (torch.arange(new_size).double() + 0.5) * ratio  # on the image
-    centres = ((places - start) / scale - 0.5).clamp_(min=0).float()
+    positions = (torch.arange(new_size).double() + 0.5) * ratio  # on the image
+    centres = ((positions - start) / scale - 0.5).clamp_(min=0).float()
     low = centres.long().clamp_(max=stored - 1)
     both = torch.cat([low, (low + 1).clamp_(max=stored - 1)]).numpy()
-    touched, where = np.unique(both, return_inverse=True)
+    touched, index = np.unique(both, return_inverse=True)
     if len(touched) == len(both):
-        touched, where = both, np.arange(len(both))
-    return _Taps(touched, where[:new_size], where[new_size:], centres - low)
+        touched, index = both, np.arange(len(both))
+    return _Taps(touched, index[:new_size], index[new_size:], centres - low)

@@ -1,8 +1,8 @@
-"""The way of canvases to the device that computes: on a GPU they are made there, beside the batch that runs.
+"""Uploads canvases to the device: on a GPU they are computed there while the current batch runs.
 
-Each decoding thread sends the bytes that its canvas is made of, from pinned memory, and has them blended and
-normalised on a second stream: by the time a batch is formed its canvases are on the device. What travels is
-never more than a canvas holds, and none of it while the device waits.
+Each decoding thread copies the source bytes of its canvas from pinned memory, and resizes and normalises them
+on a second stream. So a batch's canvases are on the device before the batch is formed. An upload is never
+larger than its canvas.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from models.pipeline.canvas import Canvas, prepare
 
 
 class DeviceUpload:
-    """Makes canvases for a device, on any thread, and batches of them on the thread that computes."""
+    """Makes canvases for a device, on any thread, and stacks them to batches on the inference thread."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
@@ -25,14 +25,14 @@ class DeviceUpload:
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types for it
 
     def prepare(self, image: Image, min_size: int, max_size: int) -> Canvas:
-        """The image's canvas: on the device where there is room for it, else in the host's memory."""
+        """The image's canvas: on the device, or in the host's memory if the device is full."""
         if self._stream is None:
             return prepare(image, min_size, max_size)
         try:
             with torch.cuda.stream(self._stream):
                 canvas = prepare(image, min_size, max_size, self._send)
                 return replace(canvas, ready=self._stream.record_event())
-        except torch.OutOfMemoryError:  # those that wait have filled it; the batch will find room
+        except torch.OutOfMemoryError:  # queued canvases fill it; `stack` uploads this one
             return prepare(image, min_size, max_size)
 
     def _send(self, tensor: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ class DeviceUpload:
             if canvas.ready is not None:
                 current.wait_event(canvas.ready)
         batch = torch.stack([canvas.pixels.to(self._device) for canvas in canvases])
-        # A canvas was allocated on the other stream, which may use its memory again once it is let go: only
-        # after this. The caller holds the canvases until then, so that none has to be recorded on a stream.
+        # A canvas was allocated on the upload stream, which may reuse its memory once the canvas is freed:
+        # make that stream wait for this copy. The jobs keep the canvases alive until then.
         self._stream.wait_event(current.record_event())
         return batch

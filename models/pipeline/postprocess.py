@@ -1,4 +1,4 @@
-"""Class logits and box deltas to detections: the options of each request apply here, before any NMS."""
+"""Class logits and box deltas to detections; applies each request's options before any NMS."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ SMALLEST_SIDE = 1e-2  # canvas px; torchvision's `RoIHeads.postprocess_detection
 
 @dataclass(frozen=True, eq=False)
 class Candidates:
-    """The head's answer for one image: proposals (R, 4) canvas px, logits (R, K), deltas (R, 4K)."""
+    """The head's output for one image: proposals (R, 4) canvas px, logits (R, K), deltas (R, 4K)."""
 
     proposals: Tensor
     logits: Tensor
@@ -33,20 +33,20 @@ def postprocess(
     coder: BoxCoder,
     suppress: Suppress = torchvision_nms,
 ) -> Detections:
-    """One image's detections, as a request of its own; `select` and `collect` are its two halves."""
-    [found] = collect([select(candidates, canvas, options, coder, suppress)])
-    return found
+    """One image's detections: `select`, then `collect`."""
+    [detections] = collect([select(candidates, canvas, options, coder, suppress)])
+    return detections
 
 
 def select(
     candidates: Candidates, canvas: Canvas, options: Options, coder: BoxCoder, suppress: Suppress
 ) -> Tensor:
-    """One image's answer on its device, (N, 6): box xyxy in image px, label, score; best first.
+    """One image's detections on its device, (N, 6): box xyxy in image px, label, score; best first.
 
     In torchvision's order: softmax, floor, classes, decode, clip, NMS, top-k.
     """
     scores = F.softmax(candidates.logits, dim=-1)
-    rows, labels = torch.where(_wanted(scores, options))
+    rows, labels = torch.where(_mask(scores, options))
     boxes = _decode(candidates, rows, labels, coder)
     boxes = clip_boxes_to_image(boxes, canvas.content)
     keep = remove_small_boxes(boxes, SMALLEST_SIDE)
@@ -58,7 +58,7 @@ def select(
 
 
 def collect(answers: Sequence[Tensor]) -> list[Detections]:
-    """The answers of `select` as detections, with one copy from the device for all of them."""
+    """The results of `select` as Detections, with a single copy from the device."""
     rows = torch.split(torch.cat(list(answers)).cpu(), [len(answer) for answer in answers])
     return [
         Detections(
@@ -70,18 +70,18 @@ def collect(answers: Sequence[Tensor]) -> list[Detections]:
     ]
 
 
-def _wanted(scores: Tensor, options: Options) -> Tensor:
-    """Mask (R, K) of scores above the floor in classes asked for; the background is never one."""
-    wanted = scores > options.score_threshold
-    wanted[:, 0] = False
+def _mask(scores: Tensor, options: Options) -> Tensor:
+    """Mask (R, K) of scores above the threshold in the requested classes, without the background."""
+    mask = scores > options.score_threshold
+    mask[:, 0] = False
     if options.classes is not None:
         others = [label for label in range(scores.shape[1]) if label not in options.classes]
-        wanted[:, others] = False
-    return wanted
+        mask[:, others] = False
+    return mask
 
 
 def _decode(candidates: Candidates, rows: Tensor, labels: Tensor, coder: BoxCoder) -> Tensor:
-    """Boxes (M, 4) canvas px of the picked (proposal, class) pairs only."""
+    """Boxes (M, 4) canvas px of the selected (proposal, class) pairs."""
     deltas = candidates.deltas.view(*candidates.logits.shape, 4)
     boxes: Tensor = coder.decode_single(deltas[rows, labels], candidates.proposals[rows])
     return boxes

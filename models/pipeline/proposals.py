@@ -1,4 +1,4 @@
-"""RPN outputs to proposals: top-k a level, decode, clip, drop small, NMS (Ren et al. 2015, §3.1, §3.3)."""
+"""RPN outputs to proposals: top-k per level, decode, clip, drop small, NMS (Ren et al. 2015, §3)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ from models.engines.protocol import DenseOutput
 from models.ops.nms import Suppress, torchvision_nms
 
 SMALLEST_SIDE = 1e-3  # px; torchvision's `RegionProposalNetwork.min_size`
-CACHED_CANVASES = 64  # canvas keys whose anchors are kept; 64 keys cover every aspect at one size
+CACHED_CANVASES = 64  # canvas keys whose anchors are cached; 64 keys cover every aspect ratio at one size
 
 
 @dataclass(frozen=True, eq=False)
 class ProposalConfig:
-    """The RPN's numbers at inference, read from the network so that each architecture keeps its own."""
+    """The RPN's parameters at inference, read from the network."""
 
     anchors: AnchorGenerator
     coder: BoxCoder
@@ -44,7 +44,7 @@ def proposal_config(network: FasterRCNN) -> ProposalConfig:
 
 
 class Proposer:
-    """Turns RPN outputs into proposals; keeps the anchors of the canvas sizes it has seen."""
+    """Turns RPN outputs into proposals; caches the anchors of canvas sizes."""
 
     def __init__(self, config: ProposalConfig, suppress: Suppress = torchvision_nms) -> None:
         self._config = config
@@ -80,7 +80,7 @@ class Proposer:
         return list(generator.grid_anchors([list(shape) for shape in shapes], strides))
 
     def _best(self, objectness: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The level's top logits (B, k), and what decodes to their boxes: deltas and anchors (B, k, 4)."""
+        """The level's top logits (B, k), with their deltas and anchors (B, k, 4)."""
         batch, per_place, height, width = objectness.shape
         logits = objectness.permute(0, 2, 3, 1).reshape(batch, -1)
         rows = deltas.view(batch, per_place, 4, height, width).permute(0, 3, 4, 1, 2).reshape(batch, -1, 4)
@@ -88,7 +88,7 @@ class Proposer:
         return scores, rows.gather(1, index[..., None].expand(-1, -1, 4)), anchors[index]
 
     def _filter(self, boxes: Tensor, scores: Tensor, level: Tensor, content: tuple[int, int]) -> Tensor:
-        """One image's proposals of its decoded boxes (k, 4), scores (k,) and their levels (k,)."""
+        """One image's proposals from its decoded boxes (k, 4), scores (k,) and levels (k,)."""
         config = self._config
         boxes = clip_boxes_to_image(boxes, content)
         sides = boxes[:, 2:] - boxes[:, :2]

@@ -1,4 +1,4 @@
-"""What NNCF sees of a model at work: the canvases of real images, and pooled features of real proposals."""
+"""Calibration data for NNCF: canvases of real images and pooled features of real proposals."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -10,17 +10,17 @@ from torch import Tensor
 
 from models.detector import Detector, Job
 from models.engines.protocol import DenseOutput, Engine
-from models.evaluation.answers import FLOOR, MOST_DETECTIONS, attempt
+from models.evaluation.predictions import FLOOR, MOST_DETECTIONS, result_or_fault
 from models.images.decoder import Limits, decode
 from models.options import Options
 
 Input = npt.NDArray[np.float32]
-ROIS = 32  # pooled proposals kept an image, from the best to the worst: all would fill the memory
+ROIS = 32  # pooled proposals kept per image, evenly from best to worst: all would fill the memory
 LIMITS = Limits(max_pixels=100_000_000)  # the images are the user's own
 
 
 class RecordingEngine:
-    """An engine that keeps some of the pooled features that reach the head."""
+    """An engine that records some of the pooled features that its head gets."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -46,7 +46,7 @@ class RecordingEngine:
 
 @dataclass(frozen=True, eq=False)
 class Canvases:
-    """The images' canvases (1, H, W, 3), made anew each time through: all at once would fill the memory."""
+    """The images' canvases (1, H, W, 3), prepared again on each iteration: all would fill the memory."""
 
     detector: Detector
     files: Sequence[Path]
@@ -60,30 +60,30 @@ class Canvases:
     def job(self, file: Path) -> Job:
         """The image as a job; raises ImageError, OSError."""
         options = Options(FLOOR, self.detector.card.nms_threshold, MOST_DETECTIONS)
-        image = decode(file.read_bytes(), LIMITS, self.detector.card.canvas_limits())  # as it is served
+        image = decode(file.read_bytes(), LIMITS, self.detector.card.canvas_limits())  # as the service does
         return Job(self.detector.prepare(image), options)
 
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """Inputs of the dense part and of the head."""
+    """The inputs of the dense part and of the head."""
 
     canvases: Canvases
     pooled: list[Input]
 
 
-def choose(files: Sequence[Path], count: int) -> list[Path]:
-    """At most `count` of the files, spread evenly."""
+def choose_evenly(files: Sequence[Path], count: int) -> list[Path]:
+    """At most `count` of the files, evenly spaced."""
     step = max(1.0, len(files) / count)
     return [files[int(k * step)] for k in range(min(count, len(files)))]
 
 
 def calibrate(detector: Detector, recorder: RecordingEngine, files: Sequence[Path]) -> Calibration:
-    """Run the detector behind `recorder` on the images; those that cannot be read are left out."""
+    """Run the detector with `recorder` as its engine on the images; unreadable ones are skipped."""
     canvases = Canvases(detector, files)
     readable = []
     for file in files:
-        job = attempt(canvases.job, file)
+        job = result_or_fault(canvases.job, file)
         if not isinstance(job, str):
             detector.detect([job])
             readable.append(file)

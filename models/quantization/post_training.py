@@ -1,4 +1,4 @@
-"""NNCF's post-training quantization of both parts; groups of layers may stay fp32."""
+"""Post-training quantization of both parts by NNCF; groups of layers may stay fp32."""
 
 import logging
 import sys
@@ -11,7 +11,7 @@ from models.engines.openvino_import import ov
 from models.quantization.calibration import Calibration
 
 HEAD = "box head"
-# What stays fp32, from nothing on: the layers that cost least time and most accuracy come first.
+# The groups of layers that stay fp32, step by step: those that cost least time and most accuracy first.
 STEPS: tuple[tuple[str, ...], ...] = (
     (),
     ("output layers",),
@@ -25,11 +25,11 @@ LAYERS = {
 
 
 class _Inputs(Sized, Iterable[Any], Protocol):
-    """What calibrates one part."""
+    """The calibration inputs of one part."""
 
 
 def quantize(parts: Parts, calibration: Calibration, kept: tuple[str, ...]) -> Parts:
-    """Both parts in int8 but for the groups `kept`; the parts given stay as they are."""
+    """Both parts in int8 except the groups `kept`; `parts` is not changed."""
     logging.getLogger("nncf").setLevel(logging.ERROR)  # nncf.set_log_level would set every handler's too
     with redirect_stdout(sys.stderr):  # its progress bars
         dense = _quantize(parts.dense, calibration.canvases, kept)
@@ -38,7 +38,7 @@ def quantize(parts: Parts, calibration: Calibration, kept: tuple[str, ...]) -> P
 
 
 def _quantize(model: ov.Model, inputs: _Inputs, kept: tuple[str, ...]) -> ov.Model:
-    import nncf  # after models.engines.openvino_import, which keeps it from reporting each call to its makers
+    import nncf  # after models.engines.openvino_import, which turns its telemetry off
 
     patterns = [LAYERS[group] for group in kept if group in LAYERS]
     quantized: ov.Model = nncf.quantize(

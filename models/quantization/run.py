@@ -1,4 +1,4 @@
-"""From a model and images to an int8 artefact: quantize, measure, keep more in fp32 until it is good."""
+"""Quantization of a model: quantize, measure, keep more layers in fp32 until the loss is small enough."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -13,8 +13,8 @@ from models.detector import Detector
 from models.engines.conversion import Parts, write_parts
 from models.engines.openvino_engine import OpenVINOEngine
 from models.engines.part_cache import obtain_parts
-from models.quantization.calibration import Calibration, RecordingEngine, calibrate, choose
-from models.quantization.measure import AgreementJudge, Judge, PrecisionJudge
+from models.quantization.calibration import Calibration, RecordingEngine, calibrate, choose_evenly
+from models.quantization.measure import AgreementMeasure, PrecisionMeasure, QualityMeasure
 from models.quantization.post_training import STEPS, quantize
 from models.zoo.loading import LoadedNetwork, load_network
 from models.zoo.quantized import (
@@ -22,7 +22,7 @@ from models.zoo.quantized import (
     Manifest,
     fingerprint,
     folder_name,
-    home_of_quantized,
+    quantized_home,
     record_on_card,
     write_manifest,
 )
@@ -32,12 +32,12 @@ MAX_DROP = {"AP": 0.005, "agreement": 0.05}
 
 
 class QuantizationFailed(ValueError):
-    """No artefact was written; the text says why and what may help."""
+    """No artefact was written; the text says why and what to do."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recipe:
-    """The model, images to calibrate on, annotated images to measure on (or none), and the loss allowed.
+    """The model, images for calibration, annotated images for measuring (or none), and the allowed loss.
 
     `max_drop` None: 0.005 of AP, or 0.05 of the agreement. `out` None: beside the weights.
     """
@@ -55,7 +55,7 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Artefact:
-    """What was written: the folder, its manifest, and whether the model's card says so too."""
+    """What was written: the folder, its manifest, and whether the model's card was updated."""
 
     folder: Path
     manifest: Manifest
@@ -63,21 +63,23 @@ class Artefact:
 
 
 def run(recipe: Recipe, report: Report) -> Artefact:
-    """Quantize and write; raises QuantizationFailed, and ValueError or OSError of card, weights and data."""
+    """Quantize and write; raises QuantizationFailed, or ValueError or OSError for card, weights and data."""
     loaded = load_network(recipe.model, recipe.model_dir, recipe.cache_dir)
-    home = recipe.out or home_of_quantized(loaded.card, recipe.cache_dir)
+    home = recipe.out or quantized_home(loaded.card, recipe.cache_dir)
     home.mkdir(parents=True, exist_ok=True)
     parts = obtain_parts(loaded.network, recipe.cache_dir)
     recorder = RecordingEngine(OpenVINOEngine(parts, "fp32", recipe.threads))
     detector = Detector(loaded.network, loaded.card, recorder)
     report(f"calibrating on {min(recipe.count, len(recipe.files))} images")
-    calibration = calibrate(detector, recorder, choose(recipe.files, recipe.count))
+    calibration = calibrate(detector, recorder, choose_evenly(recipe.files, recipe.count))
     if not calibration.pooled:
-        raise QuantizationFailed("none of the images can be read, or shows anything; name a folder of others")
-    judge = _judge(recipe, calibration)
-    found, kept, fp32, int8 = _search(_Candidates(loaded, parts, calibration, recipe), judge, report)
-    manifest = _manifest(loaded, judge, len(calibration.canvases), kept, (fp32, int8))
-    folder = _write(found, manifest, home / folder_name(loaded.card))
+        raise QuantizationFailed(
+            "none of the images can be read, or no proposal was found in them; name another folder of images"
+        )
+    measure = _quality_measure(recipe, calibration)
+    quantized, kept, fp32, int8 = _search(_Candidates(loaded, parts, calibration, recipe), measure, report)
+    manifest = _manifest(loaded, measure, len(calibration.canvases), kept, (fp32, int8))
+    folder = _write(quantized, manifest, home / folder_name(loaded.card))
     return Artefact(folder, manifest, recipe.out is None and record_on_card(loaded.card, manifest))
 
 
@@ -93,36 +95,40 @@ class _Candidates:
         return Detector(self.loaded.network, self.loaded.card, engine)
 
 
-def _judge(recipe: Recipe, calibration: Calibration) -> Judge:
-    return PrecisionJudge(recipe.data) if recipe.data else AgreementJudge(calibration.canvases.files)
+def _quality_measure(recipe: Recipe, calibration: Calibration) -> QualityMeasure:
+    return PrecisionMeasure(recipe.data) if recipe.data else AgreementMeasure(calibration.canvases.files)
 
 
 def _search(
-    candidates: _Candidates, judge: Judge, report: Report
+    candidates: _Candidates, measure: QualityMeasure, report: Report
 ) -> tuple[Parts, tuple[str, ...], float, float]:
-    """The first parts that lose no more than allowed, what they keep in fp32, and both measures."""
+    """The first parts whose loss is allowed, the layers that stay fp32, and both measured values."""
     allowed = candidates.recipe.max_drop
-    allowed = MAX_DROP[judge.measure] if allowed is None else allowed
-    fp32 = judge(candidates.detector(candidates.parts, "fp32"))
-    report(f"fp32: {judge.measure} {fp32:.4f} on {judge.images} images")
+    allowed = MAX_DROP[measure.measure] if allowed is None else allowed
+    fp32 = measure(candidates.detector(candidates.parts, "fp32"))
+    report(f"fp32: {measure.measure} {fp32:.4f} on {measure.images} images")
     drops = []
     for kept in STEPS:
         parts = quantize(candidates.parts, candidates.calibration, kept)
-        int8 = judge(candidates.detector(parts, "int8"))
+        int8 = measure(candidates.detector(parts, "int8"))
         drops.append(fp32 - int8)
         but = f" but for {', '.join(kept)}" if kept else ""
-        report(f"int8{but}: {judge.measure} {int8:.4f}")
+        report(f"int8{but}: {measure.measure} {int8:.4f}")
         if fp32 - int8 <= allowed:
             return parts, kept, fp32, int8
     raise QuantizationFailed(
-        f"int8 loses at least {min(drops):.4f} {judge.measure}, {allowed:.4f} are allowed; "
-        "nothing was written. Calibrate on more images, or on such as the model will see, "
+        f"int8 loses at least {min(drops):.4f} {measure.measure}, {allowed:.4f} are allowed; "
+        "nothing was written. Calibrate on more images, or on images as the model will get, "
         "or allow more with --max-drop"
     )
 
 
 def _manifest(
-    loaded: LoadedNetwork, judge: Judge, images: int, kept: tuple[str, ...], values: tuple[float, float]
+    loaded: LoadedNetwork,
+    measure: QualityMeasure,
+    images: int,
+    kept: tuple[str, ...],
+    values: tuple[float, float],
 ) -> Manifest:
     return Manifest(
         format=FORMAT,
@@ -134,15 +140,15 @@ def _manifest(
         date=str(date.today()),
         images=images,
         kept=kept,
-        measure=judge.measure,
-        evaluated_images=judge.images,
+        measure=measure.measure,
+        evaluated_images=measure.images,
         fp32=round(values[0], 4),
         int8=round(values[1], 4),
     )
 
 
 def _write(parts: Parts, manifest: Manifest, folder: Path) -> Path:
-    """Put the artefact in its folder at one stroke, in place of an older one."""
+    """Write the artefact atomically, in place of an older one."""
     partial = folder.with_name(f"{folder.name}.{uuid4().hex}.partial")
     try:
         partial.mkdir()

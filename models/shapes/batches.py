@@ -1,4 +1,4 @@
-"""Batches of synthetic scenes to learn from."""
+"""Batches of drawn scenes for training."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from models.training.batches import Batch
 
 
 class SceneBatches(IterableDataset[Batch]):
-    """Endless batches of fresh scenes; scene numbers go on from `first`, so a run can be resumed."""
+    """Endless batches of new scenes from batch `first_batch` on, so that a run can be resumed."""
 
     def __init__(self, seed: int, batch_size: int, first_batch: int = 0) -> None:
         self._seed = seed
@@ -18,7 +18,7 @@ class SceneBatches(IterableDataset[Batch]):
         self._first_batch = first_batch
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield batch after batch: numbers of even batches are landscape, of odd ones portrait."""
+        """Yield batches without end: even ones are landscape, odd ones portrait."""
         number = self._first_batch
         while True:
             yield _batch([_scene_of(self._seed, number, k) for k in range(self._batch_size)])
@@ -26,25 +26,25 @@ class SceneBatches(IterableDataset[Batch]):
 
 
 def scene_loader(seed: int, batch_size: int, first_batch: int) -> DataLoader[Batch]:
-    """Draw batches in one other process while the network learns from the last one."""
+    """Draw batches in another process while the network trains."""
     return DataLoader(
         SceneBatches(seed, batch_size, first_batch),
         batch_size=None,
         num_workers=1,
         prefetch_factor=4,
-        generator=torch.Generator(),  # or it draws from the training's own, which a resume would then miss
+        generator=torch.Generator(),  # the global one would break an exact resume
     )
 
 
 def _scene_of(seed: int, batch: int, k: int) -> Scene:
-    """Scene k of a batch, turned by a quarter where its orientation is not the batch's."""
+    """Scene k of a batch, transposed if its orientation is not the batch's."""
     scene = draw_scene(seed, batch * 1000 + k)
     height, width = scene.pixels.shape[:2]
-    return scene if (width >= height) == (batch % 2 == 0) else _turned(scene)
+    return scene if (width >= height) == (batch % 2 == 0) else _transposed(scene)
 
 
-def _turned(scene: Scene) -> Scene:
-    """The scene mirrored at its diagonal: x and y change places, every class keeps its name."""
+def _transposed(scene: Scene) -> Scene:
+    """The scene mirrored at its diagonal: x and y change places; no class changes by it."""
     return Scene(scene.pixels.transpose(1, 0, 2).copy(), scene.boxes[:, [1, 0, 3, 2]].copy(), scene.labels)
 
 

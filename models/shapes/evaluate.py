@@ -1,4 +1,4 @@
-"""AP on freshly drawn scenes: `python -m models.shapes.evaluate --model shapes --count 200`."""
+"""AP on drawn scenes: `python -m models.shapes.evaluate --model shapes --count 200`."""
 
 import argparse
 import json
@@ -6,8 +6,8 @@ from pathlib import Path
 
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, Job, load_detector
-from models.evaluation.answers import FLOOR
 from models.evaluation.coco import GroundTruth, evaluate
+from models.evaluation.predictions import FLOOR
 from models.images.decoder import Image
 from models.options import Options
 from models.shapes.scenes import Scene, draw_scene
@@ -17,13 +17,15 @@ HELD_OUT_SEED = 2  # training draws from seed 1
 
 def evaluate_scenes(detector: Detector, count: int, seed: int = HELD_OUT_SEED) -> dict[str, float]:
     """The 12 COCO numbers of `detector` on scenes 0..count-1 of `seed`."""
-    truths, answers = [], []
-    for index in range(count):
-        scene = draw_scene(seed, index)
-        height, width = scene.pixels.shape[:2]
-        truths.append(GroundTruth(width, height, scene.boxes, scene.labels))
-        answers.append(_detect(detector, scene))
-    return evaluate(truths, answers, detector.card.labels)
+    scenes = (draw_scene(seed, index) for index in range(count))
+    pairs = [(scene_truth(scene), _detect(detector, scene)) for scene in scenes]
+    return evaluate([truth for truth, _ in pairs], [found for _, found in pairs], detector.card.labels)
+
+
+def scene_truth(scene: Scene) -> GroundTruth:
+    """The objects of a drawn scene."""
+    height, width = scene.pixels.shape[:2]
+    return GroundTruth(width, height, scene.boxes, scene.labels)
 
 
 def _detect(detector: Detector, scene: Scene) -> Detections:

@@ -2,10 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 Polygon = Sequence[tuple[float, float]]
 
-RING_HOLE = 0.55  # radius of a ring's hole over its own; a hole, not an outline, makes the ring
+RING_HOLE = 0.55  # of a ring's radius
 
 
 def _regular(corners: int, radii: Sequence[float] = (1.0,)) -> Polygon:
@@ -14,38 +15,10 @@ def _regular(corners: int, radii: Sequence[float] = (1.0,)) -> Polygon:
     return [(r * math.cos(a), r * math.sin(a)) for r, a in steps]
 
 
-def _circle() -> Polygon:
-    return _regular(72)
-
-
-def _square() -> Polygon:
-    return _regular(4)
-
-
-def _triangle() -> Polygon:
-    return _regular(3)
-
-
-def _star() -> Polygon:
-    return _regular(10, (1.0, 0.42))
-
-
 def _cross() -> Polygon:
     a, b = 0.32, 0.95
-    return [
-        (-a, -b),
-        (a, -b),
-        (a, -a),
-        (b, -a),
-        (b, a),
-        (a, a),
-        (a, b),
-        (-a, b),
-        (-a, a),
-        (-b, a),
-        (-b, -a),
-        (-a, -a),
-    ]
+    right = [(a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b)]
+    return [(-a, -b), *right, *((-x, y) for x, y in right[:0:-1])]
 
 
 def _heart() -> Polygon:
@@ -62,11 +35,11 @@ def _arrow() -> Polygon:
 
 
 OUTLINES: dict[str, Callable[[], Polygon]] = {
-    "circle": _circle,
-    "square": _square,
-    "triangle": _triangle,
-    "star": _star,
-    "ring": _circle,
+    "circle": partial(_regular, 72),
+    "square": partial(_regular, 4),
+    "triangle": partial(_regular, 3),
+    "star": partial(_regular, 10, (1.0, 0.42)),
+    "ring": partial(_regular, 72),
     "cross": _cross,
     "heart": _heart,
     "arrow": _arrow,
@@ -75,6 +48,6 @@ CLASSES: tuple[str, ...] = tuple(OUTLINES)
 
 
 def outline(name: str, radius: float, angle: float) -> Polygon:
-    """The class's outline around (0, 0), in pixels, turned by `angle` radians."""
+    """The outline of a class around (0, 0), in pixels, rotated by `angle` radians."""
     cos, sin = radius * math.cos(angle), radius * math.sin(angle)
     return [(x * cos - y * sin, x * sin + y * cos) for x, y in OUTLINES[name]()]

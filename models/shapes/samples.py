@@ -23,7 +23,7 @@ def main() -> None:
 
 
 def write(scene: Scene, path: Path) -> None:
-    """The scene as a JPEG, its truth as JSON beside it, with the keys of an answer to POST /detect."""
+    """Write the scene as a JPEG, and its truth as JSON with the keys of a response of POST /detect."""
     PillowImage.fromarray(scene.pixels).save(path, quality=92)
     height, width = scene.pixels.shape[:2]
     truth = {

@@ -1,4 +1,4 @@
-"""Scenes drawn by the project: textured backgrounds with shapes on them, and where each shape lies."""
+"""Drawn scenes: textured backgrounds with shapes on them, and the box of each shape."""
 
 import math
 from dataclasses import dataclass
@@ -15,8 +15,8 @@ SHORT_SIDE = (240, 1000)
 LONGEST_ASPECT = 16 / 9
 MOST_OBJECTS = 10
 RADIUS = (0.05, 0.26)  # of the short side
-SMALLEST_RADIUS = 12.0  # px; smaller shapes lose their corners
-VISIBLE = 0.7  # a shape that others cover further than this is no fair question
+SMALLEST_RADIUS = 12.0  # px; the corners of smaller shapes cannot be seen
+VISIBLE = 0.7  # share of a shape that others must leave visible
 SUPERSAMPLING = 3
 LARGE_SIZE = (2000, 1500)  # width, height of a large scene
 SMALL_RADIUS, LARGE_RADIUS = (6.0, 20.0), (50.0, 350.0)  # px: small objects of 12 to 40, and others
@@ -26,7 +26,7 @@ Pixels = npt.NDArray[np.uint8]
 Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.float32]
 Radii = tuple[float, float, float]
-"""Lowest and highest radius to draw from, evenly by their logarithm, and the least that is taken, px."""
+"""Lowest and highest radius to draw, evenly by their logarithm, and a lower bound for all, px."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ def draw_scene(seed: int, index: int) -> Scene:
     rng = np.random.default_rng([seed, index])
     height, width = _sides(rng)
     canvas = _background(rng, height, width)
-    owner = np.zeros((height, width), np.int16)  # 0 = background, k = k-th shape: who is seen at a pixel
+    owner = np.zeros((height, width), np.int16)  # of each pixel: 0 is the background, k the k-th shape
     shapes: list[_Shape] = []
     low, high = (share * min(height, width) for share in RADIUS)
     for _ in range(int(rng.integers(0 if rng.random() < 0.05 else 1, MOST_OBJECTS + 1))):
@@ -68,14 +68,14 @@ def draw_scene(seed: int, index: int) -> Scene:
 
 
 def draw_large_scene(seed: int, index: int, size: tuple[int, int] = LARGE_SIZE, objects: int = 60) -> Scene:
-    """As `draw_scene`: an image of (width, height) with many small shapes in it, and a few large ones."""
+    """As `draw_scene`: an image of (width, height) with many small shapes and a few large ones."""
     rng = np.random.default_rng([seed, index])
     width, height = size
     canvas = _background(rng, height, width)
     owner = np.zeros((height, width), np.int16)
     shapes: list[_Shape] = []
     large = round(objects * LARGE_SHARE)
-    for number in range(objects):  # the large ones first: they would cover the small ones
+    for number in range(objects):  # large ones first, or they would cover small ones
         radius = LARGE_RADIUS if number < large else SMALL_RADIUS
         shape = _place(rng, owner, shapes, (*radius, radius[0]))
         if shape is not None:
@@ -136,7 +136,7 @@ def _background(rng: np.random.Generator, height: int, width: int) -> Floats:
     else:
         texture = _field(rng, height, width, int(rng.integers(2, 24)))
     first, second = _colour(rng), _colour(rng)
-    second = first + (second - first) * rng.uniform(0.1, 0.7)  # the shapes must stand out, not the texture
+    second = first + (second - first) * rng.uniform(0.1, 0.7)  # low contrast, so that the shapes stand out
     canvas = first + (second - first) * texture[..., None]
     fine = _field(rng, height, width, int(rng.integers(40, 160))) - 0.5
     return canvas + fine[..., None] * rng.uniform(0, 40)
@@ -145,7 +145,7 @@ def _background(rng: np.random.Generator, height: int, width: int) -> Floats:
 def _place(
     rng: np.random.Generator, owner: npt.NDArray[np.int16], shapes: list[_Shape], radii: Radii
 ) -> _Shape | None:
-    """A shape at a free enough place, entered into `owner`; None after a few tries in a full scene."""
+    """A shape that leaves the others visible, entered into `owner`; None after eight tries."""
     height, width = owner.shape
     for _ in range(8):
         shape = _shape(rng, height, width, radii)
@@ -213,7 +213,7 @@ def _paint(rng: np.random.Generator, canvas: Floats, shape: _Shape) -> None:
 
 
 def _distinct_colour(rng: np.random.Generator, under: Floats) -> Floats:
-    """A colour that can be told from what lies under it: at least 70 of 441 away in RGB."""
+    """A colour that differs from the background: at least 70 of 441 away in RGB."""
     while True:
         colour = _colour(rng)
         if np.linalg.norm(colour - under) > 70:
@@ -226,7 +226,7 @@ def _box(shape: _Shape) -> tuple[float, float, float, float]:
 
 
 def _camera(rng: np.random.Generator, canvas: Floats) -> Pixels:
-    """What a camera adds: sensor noise, sometimes a slight blur."""
+    """Add what a camera adds: sensor noise, sometimes a slight blur."""
     noisy = canvas + rng.normal(0, rng.uniform(0, 8), canvas.shape)
     pixels = noisy.clip(0, 255).astype(np.uint8)
     if rng.random() >= 0.2:

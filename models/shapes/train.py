@@ -1,4 +1,4 @@
-"""The command that trained the bundled model: `python -m models.shapes.train --out runs/shapes`."""
+"""Training of the bundled model: `python -m models.shapes.train --out runs/shapes`."""
 
 import argparse
 from collections.abc import Callable
@@ -16,7 +16,7 @@ from models.shapes.evaluate import HELD_OUT_SEED, evaluate_scenes
 from models.shapes.scenes import LABELS
 from models.training.alternating import train_alternating
 from models.training.optimizer import TrainingConfig
-from models.training.train import Watch, train
+from models.training.train import Callbacks, train
 from models.zoo.weights import save_weights
 
 CONFIG = TrainingConfig(steps=2600, bfloat16=True)
@@ -24,7 +24,7 @@ ARCHITECTURE = "small"
 EVALUATED = 200  # held-out scenes behind the card's AP
 
 CARD = """\
-# Trained by this project on scenes that it draws itself, so that everything works offline.
+# Trained by this project on drawn scenes, so that everything works offline.
 name = "shapes"
 architecture = "{architecture}"
 weights = "file:shapes.safetensors"
@@ -75,7 +75,7 @@ def main() -> None:
     print(card.read_text())
 
 
-def _train(out: Path, config: TrainingConfig, teach: Callable[..., FasterRCNN]) -> FasterRCNN:
+def _train(out: Path, config: TrainingConfig, train_network: Callable[..., FasterRCNN]) -> FasterRCNN:
     torch.manual_seed(CONFIG.seed)
     network = build_network(ARCHITECTURE, len(LABELS))
     columns = (
@@ -91,12 +91,12 @@ def _train(out: Path, config: TrainingConfig, teach: Callable[..., FasterRCNN]) 
             text = " ".join(f"{name.removeprefix('loss_')} {value:.3g}" for name, value in losses.items())
             bar.update(task, completed=step, losses=text)
 
-        return teach(
+        return train_network(
             network,
             lambda first: scene_loader(CONFIG.seed, CONFIG.batch_size, first),
             config,
             out,
-            Watch(show),
+            Callbacks(show),
         )
 
 

@@ -1,1 +1,1 @@
-"""Large images in tiles."""
+"""Detection of large images in tiles."""

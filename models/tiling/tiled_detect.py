@@ -1,6 +1,6 @@
-"""A detector asked about one image in tiles, in this process: the service's answer without its queue.
+"""Detects one image in tiles in this process: the service's answer without its queue.
 
-found = detect_tiled(detector, image, options, Tiling())  # auto; Tiling(512) for tiles of 512 px
+detections = detect_tiled(detector, image, options, Tiling())  # auto; Tiling(512) for tiles of 512 px
 """
 
 from collections.abc import Sequence
@@ -13,9 +13,9 @@ from models.tiling.tiles import ResizeLimits, Tile, Tiling, cut, merge, tile_opt
 
 
 def tiles_for(detector: Detector, image: Image, tiling: Tiling, size: int | None = None) -> tuple[Tile, ...]:
-    """The image's tiles for this detector, none where it needs no more than one; raises TooManyTiles.
+    """The image's tiles for this detector, none if it needs only one; raises TooManyTiles.
 
-    `size`: px of the short side at which images and tiles are seen, as of `detector.prepare`.
+    `size`: short side in px to which images and tiles are resized, as in `detector.prepare`.
     """
     return tiles_of((image.width, image.height), tiling, ResizeLimits(*detector.card.canvas_limits(size)))
 
@@ -30,18 +30,18 @@ def detect_tiled(
 ) -> Detections:
     """The image's detections, `batch` tiles at a time; raises TooManyTiles, MemoryError.
 
-    Where the image needs one tile this is `detector.detect` of the image, to the bit.
+    If the image needs only one tile, the result equals `detector.detect` of the image exactly.
     """
     tiles = tiles_for(detector, image, tiling, size)
 
-    def detect(seen: Sequence[Image], asked: Options) -> list[Detections]:
-        return detector.detect([Job(detector.prepare(one, size), asked) for one in seen])
+    def detect(images: Sequence[Image], options: Options) -> list[Detections]:
+        return detector.detect([Job(detector.prepare(image, size), options) for image in images])
 
     if not tiles:
         return detect([image], options)[0]
-    asked = tile_options(options)
-    [whole] = detect([image], asked)
+    per_tile = tile_options(options)
+    [whole] = detect([image], per_tile)
     parts: list[Detections] = []
     for start in range(0, len(tiles), batch):
-        parts += detect([cut(image, tile) for tile in tiles[start : start + batch]], asked)
+        parts += detect([cut(image, tile) for tile in tiles[start : start + batch]], per_tile)
     return merge(whole, parts, tiles, options)

@@ -1,12 +1,12 @@
-"""Large images in tiles, for small objects: where the tiles lie, and one answer out of theirs. No torch.
+"""Tiles of a large image, for small objects: computes the tiles and merges their detections. No torch.
 
-The tiles of an image are all of one size, so that their canvases share batches, and overlap by at least a
-share of their side. Beside them the network sees the whole image, for what is larger than the overlap.
+All tiles of an image have one size, so that their canvases share batches, and overlap by at least a share of
+their side. The network also sees the whole image, for objects larger than the overlap.
 
-What fits into the overlap is seen whole by some tile, so a box that ends at a border inside the image is left
-out: it is a piece of what a neighbour, or the whole image, shows all of. Measured by hand: on drawn scenes of
-small objects AP was 0.542, 0.526 with NMS alone, and keeping or joining the pieces that no box covers was no
-better; of objects of middling size it was 0.843, 0.856 with NMS alone, for a third fewer false detections.
+An object that fits into the overlap lies completely in some tile. So a box that ends at a tile border inside
+the image is dropped: it is a part of an object that a neighbour or the whole image shows completely. AP on
+drawn scenes: small objects 0.542, 0.526 with NMS alone, and keeping or joining parts that no box covers was
+no better; medium objects 0.843, 0.856 with NMS alone, with a third fewer false detections.
 """
 
 import math
@@ -23,23 +23,23 @@ from models.options import Options
 SMALLEST_SIDE, LARGEST_SIDE = 64, 8192  # of a tile, px
 LARGEST_OVERLAP = 0.5
 OVERLAP = 0.2
-MOST_TILES = 64
-MOST_DETECTIONS = 1000  # that are asked of a tile: the request's own limit holds for the merged answer
-MOST_MERGED = 5000  # boxes, the best: whatever thresholds are asked for, the merge takes no longer than this
-TOO_SMALL = 0.5  # of a px, below which `auto` tiles: 32 px become less than 16, half of the smallest anchor
-TOUCHING = 1 / 64  # of a tile's side: boxes of what a border cuts end there, but not to the pixel
+MOST_TILES = 64  # of an image: each takes a slot of the queue and the time of an image
+MOST_DETECTIONS = 1000  # of a tile: the request's own limit applies to the merged answer
+MOST_MERGED = 5000  # boxes, the best ones: bounds the time of the merge for any thresholds
+TOO_SMALL = 0.5  # canvas px per image px below which `auto` tiles: 32 px become 16, half the smallest anchor
+TOUCHING = 1 / 64  # of a tile's side: a box this close to a border counts as cut by it
 
 Boxes = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 
 class TooManyTiles(ValueError):
-    """The image would take more tiles than allowed; the text says which side would do."""
+    """The image needs more tiles than allowed; the text says which side is large enough."""
 
 
 @dataclass(frozen=True)
 class Tiling:
-    """What is asked: the tiles' side in image px, None for auto; their least overlap; the most tiles."""
+    """A request for tiles: their side in image px (None: auto), minimum overlap, and maximum number."""
 
     side: int | None = None
     overlap: float = OVERLAP
@@ -48,13 +48,13 @@ class Tiling:
 
 @dataclass(frozen=True)
 class ResizeLimits:
-    """How the network sees an image: short side in px, and what the long side may have at most."""
+    """The network's input size: short side in px, and the limit of the long side."""
 
     min_size: int
     max_size: int
 
     def scale(self, width: int, height: int) -> float:
-        """Canvas px an image px."""
+        """Canvas px per image px."""
         return min(self.min_size / min(width, height), self.max_size / max(width, height))
 
 
@@ -73,18 +73,18 @@ class Tile:
         return self.left, self.top, self.left + self.width, self.top + self.height
 
 
-def tiles_of(size: tuple[int, int], tiling: Tiling, sight: ResizeLimits) -> tuple[Tile, ...]:
-    """The tiles of an image of that (width, height), row by row; none where it needs no more than one.
+def tiles_of(size: tuple[int, int], tiling: Tiling, limits: ResizeLimits) -> tuple[Tile, ...]:
+    """The tiles of an image of that (width, height), row by row; none if it needs only one.
 
-    `auto` takes the side at which the network sees every pixel, a larger one where those would be too many;
-    and no tiles at all where the whole image is seen well enough. Raises TooManyTiles for a side given.
+    `auto` takes the side at which the network sees every pixel, or a larger one if those would be too many
+    tiles; no tiles if the resized whole image keeps enough detail. Raises TooManyTiles for an explicit side.
     """
     width, height = size
     side = tiling.side
     if side is None:
-        if sight.scale(width, height) >= TOO_SMALL:
+        if limits.scale(width, height) >= TOO_SMALL:
             return ()
-        side = _least_side(size, tiling, sight.min_size)
+        side = _least_side(size, tiling, limits.min_size)
     columns, rows = _starts(width, side, tiling.overlap), _starts(height, side, tiling.overlap)
     count = len(columns) * len(rows)
     if count == 1:
@@ -98,13 +98,13 @@ def tiles_of(size: tuple[int, int], tiling: Tiling, sight: ResizeLimits) -> tupl
 
 
 def cut(image: Image, tile: Tile) -> Image:
-    """The tile as an image of its own; the pixels are copied."""
+    """The tile as an image; the pixels are copied."""
     x1, y1, x2, y2 = tile.corners
     return Image(np.ascontiguousarray(image.pixels[y1:y2, x1:x2]), image.format)
 
 
 def tile_options(options: Options) -> Options:
-    """What each tile is asked: the same, but for the limit, which holds for the merged answer."""
+    """The options of each tile: the request's, without its limit, which applies to the merged answer."""
     return Options(
         options.score_threshold,
         options.nms_threshold,
@@ -115,7 +115,7 @@ def tile_options(options: Options) -> Options:
 
 
 def _starts(length: int, side: int, overlap: float) -> list[int]:
-    """Where tiles begin along a side of the image: evenly, from one end to the other."""
+    """The starts of the tiles along a side of the image, evenly spaced."""
     if length <= side:
         return [0]
     gaps = math.ceil((length - side) / max(1, math.floor(side * (1 - overlap))))
@@ -123,7 +123,7 @@ def _starts(length: int, side: int, overlap: float) -> list[int]:
 
 
 def _least_side(size: tuple[int, int], tiling: Tiling, least: int) -> int:
-    """The smallest side from `least` on that takes no more tiles than allowed."""
+    """The smallest side, at least `least`, that needs no more tiles than allowed."""
     low, high = least, max(least, *size)
     while low < high:
         middle = (low + high) // 2
@@ -135,13 +135,12 @@ def _least_side(size: tuple[int, int], tiling: Tiling, least: int) -> int:
 def merge(
     whole: Detections, parts: Sequence[Detections], tiles: Sequence[Tile], options: Options
 ) -> Detections:
-    """One answer in image pixels from that for the whole image, and from each tile's in the tile's pixels.
+    """Merge the detections of the whole image and of each tile (in the tile's pixels), in image pixels.
 
-    What an inner border cuts is left out: a neighbour or the whole image has all of it. Then NMS over
-    everything with the request's threshold, then its limit.
+    Drops boxes cut by an inner border, then applies NMS to all with the request's threshold, then its limit.
     """
     cuts = [_cut_off(part.boxes, tile, tiles) for part, tile in zip(parts, tiles, strict=True)]
-    views = [whole, *(_moved(*one) for one in zip(parts, tiles, cuts, strict=True))]
+    views = [whole, *(_moved(part, tile, mask) for part, tile, mask in zip(parts, tiles, cuts, strict=True))]
     boxes = np.concatenate([view.boxes for view in views])
     labels = np.concatenate([view.labels for view in views])
     scores = np.concatenate([view.scores for view in views])
@@ -152,7 +151,7 @@ def merge(
 
 
 def _cut_off(boxes: Boxes, tile: Tile, tiles: Sequence[Tile]) -> Mask:
-    """Which of a tile's boxes, in its own pixels, end at a border beyond which the image goes on."""
+    """Mask of a tile's boxes, in its own pixels, that end at a border inside the image."""
     (x1, y1, x2, y2), touching = tile.corners, TOUCHING * max(tile.width, tile.height)
     ends = np.array([tile.width, tile.height]) - touching
     at_low, at_high = boxes[:, :2] <= touching, boxes[:, 2:] >= ends
@@ -163,15 +162,15 @@ def _cut_off(boxes: Boxes, tile: Tile, tiles: Sequence[Tile]) -> Mask:
 
 
 def _moved(part: Detections, tile: Tile, left_out: Mask) -> Detections:
-    """The others of a tile's detections, in the image's pixels."""
+    """A tile's detections without those left out, in the image's pixels."""
     place = np.array([tile.left, tile.top] * 2, np.float32)
     return Detections(part.boxes[~left_out] + place, part.labels[~left_out], part.scores[~left_out])
 
 
 def _suppress(boxes: Boxes, groups: npt.NDArray[np.int64], options: Options) -> npt.NDArray[np.intp]:
-    """Indices that survive NMS within their group, of boxes best first.
+    """Indices kept by NMS within groups; the boxes are sorted best first.
 
-    It ends with the request's limit, so that this, and not the number of boxes, says how long it takes.
+    Stops at the request's limit, so the limit and not the number of boxes determines the time.
     """
     order = np.arange(len(boxes))
     kept: list[int] = []
@@ -185,7 +184,7 @@ def _suppress(boxes: Boxes, groups: npt.NDArray[np.int64], options: Options) -> 
 
 
 def _shared(box: Boxes, boxes: Boxes) -> Boxes:
-    """Areas (N,) that a box has in common with each of others (N, 4)."""
+    """Intersection areas (N,) of a box with others (N, 4)."""
     low, high = np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])
     shared: Boxes = (high - low).clip(min=0).prod(axis=1)
     return shared

@@ -1,1 +1,1 @@
-"""Training: scenes, data, the loop, checkpoints."""
+"""Training: batches, augmentation, the loop, checkpoints, reports."""

@@ -10,30 +10,30 @@ from torchvision.models.detection import FasterRCNN
 
 from models.training.optimizer import TrainingConfig
 from models.training.phases import Phase, head_losses, rpn_losses
-from models.training.train import Batches, Watch, train
+from models.training.train import Batches, Callbacks, train
 
 STEPS = 4
 
 
 @dataclass(frozen=True, eq=False)
 class _Run:
-    """What the four steps share."""
+    """The arguments shared by the four steps."""
 
     batches: Batches
     config: TrainingConfig
     folder: Path
-    watch: Watch
+    callbacks: Callbacks
 
 
 def train_alternating(
-    network: FasterRCNN, batches: Batches, config: TrainingConfig, folder: Path, watch: Watch
+    network: FasterRCNN, batches: Batches, config: TrainingConfig, folder: Path, callbacks: Callbacks
 ) -> FasterRCNN:
-    """Train in four steps of `config.steps` each; the network whose RPN and head share one backbone.
+    """Train in four steps of `config.steps` each; the network whose RPN and head share a backbone.
 
-    1 the RPN with a backbone of its own, 2 the head with another, on the proposals of 1, 3 the RPN on the
-    backbone of 2, which is frozen from here on, 4 the head again. Each step resumes from its own folder.
+    1 trains the RPN with a backbone of its own, 2 the head with another backbone on the proposals of 1, 3 the
+    RPN on the backbone of 2, now frozen, 4 the head again. Each step resumes from its own folder.
     """
-    run = _Run(batches, config, folder, watch)
+    run = _Run(batches, config, folder, callbacks)
     separate = copy.deepcopy(network)
     proposer = _step(run, 1, network, Phase(rpn_losses, ("backbone", "rpn")))
     shared = _step(run, 2, separate, Phase(head_losses(proposer), ("backbone", "roi_heads")))
@@ -45,11 +45,13 @@ def train_alternating(
 
 
 def _step(run: _Run, number: int, network: FasterRCNN, phase: Phase) -> FasterRCNN:
-    """One of the four; only the last has a whole detector that can be validated."""
+    """Train one of the four steps; only the last has a complete detector to validate."""
     offset = (number - 1) * run.config.steps
-    show = _counted_from(offset, run.watch.progress)
-    watch = replace(run.watch, progress=show, validate=run.watch.validate if number == STEPS else None)
-    return train(network, run.batches, run.config, _folder(run, number), watch, phase)
+    show = _counted_from(offset, run.callbacks.progress)
+    callbacks = replace(
+        run.callbacks, progress=show, validate=run.callbacks.validate if number == STEPS else None
+    )
+    return train(network, run.batches, run.config, _folder(run, number), callbacks, phase)
 
 
 def _counted_from(
@@ -63,7 +65,7 @@ def _folder(run: _Run, number: int) -> Path:
 
 
 def _joined_log(run: _Run) -> Iterator[str]:
-    """The four logs as one, steps counted through."""
+    """The four logs as one, with continuous step numbers."""
     for number in range(1, STEPS + 1):
         for line in (_folder(run, number) / "metrics.jsonl").read_text().splitlines():
             entry = json.loads(line)

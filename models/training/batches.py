@@ -1,7 +1,8 @@
-"""Batches for the training loop: images of one orientation together, so that little padding is computed."""
+"""Batches for the training loop: images of one orientation, so that there is little padding."""
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from models.datasets import AnnotatedImage, DatasetError
 from models.images.decoder import ImageError, Limits, decode
-from models.training.augment import Augmentation, Sample, augment, mosaic, to_sample, turned
+from models.training.augment import Augmentation, Sample, augment, mosaic, to_sample, transposed
 from models.training.distributed import SINGLE_PROCESS, ProcessRank
 
 
@@ -26,33 +27,33 @@ class Batch:
 
 logger = logging.getLogger(__name__)
 
-LIMITS = Limits(max_pixels=100_000_000)  # a data set is the user's own
+LIMITS = Limits(max_pixels=100_000_000)  # the images are the user's own
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """How batches are made of a data set; from batch `whole_from` on, images are whole."""
+    """How a data set is divided into batches; from batch `whole_from` on, images are not cut."""
 
     batch_size: int
     seed: int
     augmentation: Augmentation
     whole_from: int | None = None
-    place: ProcessRank = SINGLE_PROCESS  # several processes share each batch out
+    process: ProcessRank = SINGLE_PROCESS  # several processes share the images of each batch
 
     def change(self, number: int) -> Augmentation:
-        """What may be done to the images of that batch."""
-        late = self.whole_from is not None and number >= self.whole_from
-        return self.augmentation.whole if late else self.augmentation
+        """The augmentation of that batch."""
+        whole = self.whole_from is not None and number >= self.whole_from
+        return self.augmentation.whole if whole else self.augmentation
 
 
 def batches_per_epoch(images: tuple[AnnotatedImage, ...], batch_size: int) -> int:
-    """Batches in which every image appears once; the last of an orientation may be smaller."""
+    """The number of batches in which every image appears once; the last of an orientation may be smaller."""
     wide = sum(image.width >= image.height for image in images)
     return sum(-(-count // batch_size) for count in (wide, len(images) - wide))
 
 
 class FolderBatches(IterableDataset[Batch]):
-    """Endless epochs over a data set, from batch number `first` on: a number alone decides what is in it."""
+    """Endless epochs over a data set from batch `first` on; the number of a batch determines its content."""
 
     def __init__(self, images: tuple[AnnotatedImage, ...], plan: BatchPlan, first: int = 0) -> None:
         self._images = images
@@ -60,7 +61,7 @@ class FolderBatches(IterableDataset[Batch]):
         self._first = first
 
     def __iter__(self) -> Iterator[Batch]:
-        """Yield batch after batch, without end."""
+        """Yield batches without end."""
         per_epoch = batches_per_epoch(self._images, self._plan.batch_size)
         number = self._first
         while True:
@@ -70,7 +71,7 @@ class FolderBatches(IterableDataset[Batch]):
                 number += 1
 
     def _epoch(self, epoch: int) -> list[npt.NDArray[np.int64]]:
-        """The epoch's batches as indices: shuffled, then grouped by orientation, then shuffled as batches."""
+        """The indices of an epoch's batches: shuffled, grouped by orientation, batches shuffled."""
         rng = np.random.default_rng([self._plan.seed, 0, epoch])
         order = rng.permutation(len(self._images))
         wide = np.array([self._images[k].width >= self._images[k].height for k in order], bool)
@@ -80,28 +81,29 @@ class FolderBatches(IterableDataset[Batch]):
         return [batches[k] for k in rng.permutation(len(batches))]
 
     def _batch(self, number: int, chosen: npt.NDArray[np.int64]) -> Batch:
-        place = self._plan.place
-        rng = np.random.default_rng([self._plan.seed, 1, number, *([place.rank] if place.rank else [])])
-        chosen = chosen[place.rank % len(chosen) :: place.count]
+        process = self._plan.process
+        key = [self._plan.seed, 1, number, *([process.rank] if process.rank else [])]
+        chosen = chosen[process.rank % len(chosen) :: process.count]
         change = self._plan.change(number)
-        samples = [self._sample(int(index), change, rng) for index in chosen]
-        if change.turn and rng.random() < 0.5:  # all of them: a batch keeps one orientation
-            samples = [turned(sample) for sample in samples]
-        return Batch([sample.pixels.div(255) for sample in samples], [_target(sample) for sample in samples])
+        with _seeded(key):
+            samples = [self._sample(index, change) for index in chosen.tolist()]
+            if change.turn and torch.rand(()) < 0.5:  # all of them, so that a batch keeps one orientation
+                samples = [transposed(sample) for sample in samples]
+        return Batch([_image(sample) for sample in samples], [_target(sample) for sample in samples])
 
-    def _sample(self, index: int, change: Augmentation, rng: np.random.Generator) -> Sample:
-        if rng.random() >= change.mosaic:
-            return augment(self._read(index), change, rng)
-        others = rng.integers(0, len(self._images), 3).tolist()
-        return mosaic([self._read(k) for k in (index, *others)], change, rng)
+    def _sample(self, index: int, change: Augmentation) -> Sample:
+        if torch.rand(()) >= change.mosaic:
+            return augment(self._read(index), change)
+        others = torch.randint(len(self._images), (3,)).tolist()
+        return mosaic([self._read(k) for k in (index, *others)], change)
 
     def _read(self, index: int) -> Sample:
-        """The image, or the next one that can be read: a damaged file must not end a long run."""
+        """The image, or the next readable one, as a damaged file must not end a long run."""
         for image in (*self._images[index:], *self._images[:index]):
             try:
                 pixels = decode(image.path.read_bytes(), LIMITS).pixels
             except (ImageError, OSError) as error:
-                logger.warning("%s is left out: %s", image.path, error)
+                logger.warning("%s is skipped: %s", image.path, error)
                 continue
             return to_sample(pixels, image.boxes[~image.crowd], image.labels[~image.crowd])
         raise DatasetError("none of the images can be read; see the log for each one's reason")
@@ -110,18 +112,30 @@ class FolderBatches(IterableDataset[Batch]):
 def folder_loader(
     images: tuple[AnnotatedImage, ...], plan: BatchPlan, first: int, workers: int = 1
 ) -> DataLoader[Batch]:
-    """Read and change images in another process while the network learns; 0 workers: in this one."""
+    """Read and augment images in another process during training; with 0 workers in this process."""
     batches = FolderBatches(images, plan, first)
-    # More workers would each repeat the whole series: the series is one, and its order is part of the run.
-    ahead = 4 if workers else None
+    # One worker at most: each worker would yield the whole series, whose order is part of the run.
     return DataLoader(
         batches,
         batch_size=None,
         num_workers=min(1, workers),
-        prefetch_factor=ahead,
-        generator=torch.Generator(),  # or it draws from the training's own, which a resume would then miss
+        prefetch_factor=4 if workers else None,
+        generator=torch.Generator(),  # the global one would break an exact resume
     )
 
 
+@contextmanager
+def _seeded(key: list[int]) -> Iterator[None]:
+    """Seed torch's CPU generator with `key` inside the block; afterwards its state is restored."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(int(np.random.default_rng(key).integers(2**63)))
+        yield
+
+
+def _image(sample: Sample) -> Tensor:
+    pixels: Tensor = sample.pixels.as_subclass(Tensor).float().div(255)
+    return pixels
+
+
 def _target(sample: Sample) -> dict[str, Tensor]:
-    return {"boxes": sample.boxes, "labels": sample.labels}
+    return {"boxes": sample.boxes.as_subclass(Tensor), "labels": sample.labels}

@@ -1,4 +1,4 @@
-"""What a run learns: everything at once, or the RPN or the head alone (Ren et al. 2015, §3.2)."""
+"""What a run trains: the whole network, or the RPN or the head alone (Ren et al. 2015, §3.2)."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,14 +19,14 @@ PARTS = ("backbone", "rpn", "roi_heads")
 
 @dataclass(frozen=True)
 class Phase:
-    """Which parts of the network learn, and from which losses; the other parts stay as they are."""
+    """The parts of the network to train and their losses; the other parts are frozen."""
 
     losses: ComputeLosses
     parts: tuple[str, ...] = PARTS
 
 
 class Objective(nn.Module):
-    """The network and its losses as one module: what a step calls, and what is spread over processes."""
+    """The network and its losses as one module, which a step calls and which can be data-parallel."""
 
     def __init__(self, network: FasterRCNN, phase: Phase) -> None:
         super().__init__()
@@ -34,12 +34,12 @@ class Objective(nn.Module):
         self._losses = phase.losses
 
     def forward(self, images: list[Tensor], targets: Targets) -> Losses:
-        """Images (3, H, W) in 0..1 and their targets to the loss parts, by name."""
+        """The loss parts by name, of images (3, H, W) in 0..1 and their targets."""
         return self._losses(self.network, images, targets)
 
 
-def start_learning(network: FasterRCNN, parts: Sequence[str]) -> None:
-    """Put `parts` into training mode; the others are frozen, the statistics of their norms too."""
+def set_trainable(network: FasterRCNN, parts: Sequence[str]) -> None:
+    """Put `parts` into training mode and freeze the others, including the statistics of their norms."""
     network.train()
     for name in PARTS:
         part = network.get_submodule(name).requires_grad_(name in parts)
@@ -47,28 +47,28 @@ def start_learning(network: FasterRCNN, parts: Sequence[str]) -> None:
 
 
 def freeze_norms(network: FasterRCNN, prefix: str) -> None:
-    """Keep the pretrained norms under `prefix` as they are: a small batch says too little of statistics."""
+    """Freeze the pretrained norms under `prefix`, as small batches give poor statistics."""
     for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm2d) and name.startswith(prefix):
             module.requires_grad_(False).eval()
 
 
 def joint_losses(network: FasterRCNN, images: list[Tensor], targets: Targets) -> Losses:
-    """All four parts of the multi-task loss; approximate joint training."""
+    """All four parts of the multi-task loss: approximate joint training."""
     losses: Losses = network(images, targets)
     return losses
 
 
 def rpn_losses(network: FasterRCNN, images: list[Tensor], targets: Targets) -> Losses:
-    """Objectness and box of the RPN alone."""
+    """The objectness and box loss of the RPN."""
     canvas, scaled = network.transform(images, targets)
     _, losses = network.rpn(canvas, features_of(network, canvas), scaled)
-    found: Losses = losses
-    return found
+    parts: Losses = losses
+    return parts
 
 
 def head_losses(proposer: FasterRCNN) -> ComputeLosses:
-    """Class and box of the head alone, on the proposals of another network, which does not learn."""
+    """The class and box loss of the head on the proposals of another network, which is not trained."""
     proposer.eval()
 
     def losses(network: FasterRCNN, images: list[Tensor], targets: Targets) -> Losses:
@@ -84,7 +84,7 @@ def head_losses(proposer: FasterRCNN) -> ComputeLosses:
 
 
 def features_of(network: FasterRCNN, canvas: ImageList) -> dict[str, Tensor]:
-    """The backbone's levels by name."""
+    """The levels of the backbone by name."""
     return levels_of(network.backbone(canvas.tensors))
 
 

@@ -28,7 +28,7 @@ def write_report(
     reports: Mapping[str, AnnotationReport],
     images: Sequence[AnnotatedImage],
 ) -> None:
-    """Write report.md with its pictures into `out`."""
+    """Write report.md with its plots and examples into `out`."""
     draw_losses(out / "metrics.jsonl", out / "curves.png")
     drawn = draw_pictures(assessment, out, card.name)
     examples = _draw_examples(out, card, assessment, images)
@@ -58,15 +58,17 @@ def write_report(
     (out / "report.md").write_text("\n".join(lines))
 
 
-def draw_losses(log: Path, picture: Path) -> None:
-    """The four loss parts, the rate, and the validation scores, over the steps."""
+def draw_losses(log: Path, file: Path) -> None:
+    """Plot the loss parts, the learning rate and the validation scores over the steps."""
     from matplotlib.figure import Figure
 
     entries = [json.loads(line) for line in log.read_text().splitlines()]
     figure = Figure(figsize=(9, 6), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     for key, name in PARTS.items():
-        logged = [(entry["step"], entry[key]) for entry in entries if key in entry]  # a phase has its own
+        logged = [
+            (entry["step"], entry[key]) for entry in entries if key in entry
+        ]  # a phase logs its own parts
         if logged:
             upper.plot([step for step, _ in logged], _smooth([loss for _, loss in logged]), label=name)
     upper.set_yscale("log")
@@ -87,7 +89,7 @@ def draw_losses(log: Path, picture: Path) -> None:
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    figure.savefig(picture, dpi=110)
+    figure.savefig(file, dpi=110)
 
 
 def _smooth(values: Sequence[float]) -> list[float]:
@@ -99,7 +101,7 @@ def _smooth(values: Sequence[float]) -> list[float]:
 def _draw_examples(
     out: Path, card: Card, assessment: Assessment, images: Sequence[AnnotatedImage]
 ) -> list[Path]:
-    """The first images with what the model finds in them, from the card's threshold on."""
+    """Draw the detections in the first images, from the card's score threshold on; returns the paths."""
     import numpy as np
 
     from models.detections import Detections

@@ -1,4 +1,4 @@
-"""One training run from a folder of annotated images to a folder with a servable model and its report."""
+"""A training run: from a folder of annotated images to a folder with a model, its card and a report."""
 
 import json
 import platform
@@ -17,11 +17,11 @@ from models.networks import build_network
 from models.training.alternating import STEPS, train_alternating
 from models.training.augment import Augmentation
 from models.training.batches import BatchPlan, batches_per_epoch, folder_loader
-from models.training.distributed import own_device, place
+from models.training.distributed import process_device, process_rank
 from models.training.optimizer import OptimizerName, RateName, TrainingConfig
 from models.training.report import write_report
 from models.training.start import start_from, trained_norms
-from models.training.train import Watch, train
+from models.training.train import Callbacks, train
 from models.training.validation import assess_network, choose_thresholds
 from models.zoo.cards import Card
 from models.zoo.weights import save_weights
@@ -32,12 +32,12 @@ Progress = Callable[[int, int, dict[str, float]], None]  # step, steps, what was
 PHASES: dict[ScheduleName, int] = {"joint": 1, "alternating": STEPS}  # each as long as `epochs` says
 WARMUP_SHARE = 0.1
 SCALES = 3  # sizes below the recipe's own, and as many above
-AVERAGED_STEPS = 0.1  # of the run: how far back the moving average reaches
+AVERAGED_STEPS = 0.1  # of the run: the length of the moving average
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What `rcnn train` was asked for; sizes in pixels. `val_split` None keeps every image for training."""
+    """The options of `rcnn train`; sizes in pixels. `val_split` None uses every image for training."""
 
     data: Path
     out: Path
@@ -62,8 +62,8 @@ class Recipe:
     threads: int = 0  # 0: torch's own choice
     bfloat16: bool = False
     float16: bool = False
-    free_norms: bool = False  # from scratch they always learn
-    scale: float = 1.0  # each image is seen up to this much smaller or larger
+    free_norms: bool = False  # from scratch they are always trained
+    scale: float = 1.0  # images are resized up to this factor smaller or larger
     whole: float = 0.0  # the last share of the run, without zoom and mosaic
     validate_every: int = 1  # epochs
     patience: int = 10
@@ -72,16 +72,15 @@ class Recipe:
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """The images to learn from, and those to choose by; val is None where all are learned from."""
+    """The images for training and for validation; val is None if all are used for training."""
 
     train: Dataset
     val: Dataset | None
 
     @property
     def reports(self) -> dict[str, AnnotationReport]:
-        """What was wrong, by split."""
-        found = {"train": self.train.report}
-        return found | ({"val": self.val.report} if self.val else {})
+        """The reports of faults by split."""
+        return {"train": self.train.report} | ({"val": self.val.report} if self.val else {})
 
 
 def read_data(recipe: Recipe) -> Data:
@@ -93,64 +92,64 @@ def read_data(recipe: Recipe) -> Data:
 
 
 def run(recipe: Recipe, data: Data, command: str, progress: Progress) -> Path:
-    """Train as the recipe says; the path of the card written. Goes on where an earlier run stopped.
+    """Train, or continue an interrupted run of the same recipe; returns the path of the written card.
 
-    Of several processes (models/training/distributed.py) the first one writes.
+    Of several processes (models/training/distributed.py) only the first writes files.
     """
-    if place().first:
-        _remember(recipe, data.train.labels)
+    if process_rank().is_first:
+        _save_recipe(recipe, data.train.labels)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
     network = build_network(recipe.architecture, len(data.train.labels))
     start_from(recipe.start, network, recipe.architecture, recipe.cache_dir)
     network.transform.min_size, network.transform.max_size = sizes(recipe)
-    network = network.to(choose_device(own_device(recipe.device)), memory_format=torch.channels_last)
+    network = network.to(choose_device(process_device(recipe.device)), memory_format=torch.channels_last)
     trained = _train(network, recipe, data, progress)
-    return _finish(trained, recipe, data, command) if place().first else recipe.out / "model.toml"
+    return _finish(trained, recipe, data, command) if process_rank().is_first else recipe.out / "model.toml"
 
 
 def sizes(recipe: Recipe) -> tuple[tuple[int, ...], int]:
-    """The short sides that training draws from, and the limit of the long one, px."""
+    """The short sides to draw from during training, and the limit of the long side, px."""
     if recipe.scale == 1.0:
         return (recipe.min_size,), recipe.max_size
     factors = [recipe.scale ** (k / SCALES) for k in range(-SCALES, SCALES + 1)]
     return tuple(round(recipe.min_size * factor) for factor in factors), round(recipe.max_size * recipe.scale)
 
 
-def _remember(recipe: Recipe, labels: tuple[str, ...]) -> None:
-    """Keep the recipe beside the checkpoint: a folder cannot be gone on with by another one."""
+def _save_recipe(recipe: Recipe, labels: tuple[str, ...]) -> None:
+    """Save the recipe in `out`; raises DatasetError if the folder has a run of another recipe."""
     recipe.out.mkdir(parents=True, exist_ok=True)
     text = json.dumps({**asdict(recipe), "labels": labels}, indent=2, default=str) + "\n"
-    kept = recipe.out / "recipe.json"
-    if any(recipe.out.rglob("checkpoint.pt")) and kept.exists() and kept.read_text() != text:
+    saved = recipe.out / "recipe.json"
+    if any(recipe.out.rglob("checkpoint.pt")) and saved.exists() and saved.read_text() != text:
         raise DatasetError(
-            f"{recipe.out} holds a run with other options (see {kept.name}); repeat it with those, "
+            f"{recipe.out} holds a run with other options (see {saved.name}); continue it with those, "
             "or give another --out"
         )
-    kept.write_text(text)
+    saved.write_text(text)
 
 
 def _train(network: FasterRCNN, recipe: Recipe, data: Data, progress: Progress) -> FasterRCNN:
     per_epoch = batches_per_epoch(data.train.images, recipe.batch_size)
     config = _config(recipe, per_epoch)
     whole_from = round((1 - recipe.whole) * recipe.epochs) * per_epoch
-    plan = BatchPlan(recipe.batch_size, recipe.seed, recipe.augmentation, whole_from, place())
+    plan = BatchPlan(recipe.batch_size, recipe.seed, recipe.augmentation, whole_from, process_rank())
     card = make_card(recipe, data.train.labels)
     val = data.val
 
     def validate(average: FasterRCNN) -> float:
         return assess_network(average, card, val.images).numbers["AP"] if val else 0.0
 
-    watch = Watch(
+    callbacks = Callbacks(
         progress=lambda step, entry: progress(step, config.steps * PHASES[recipe.schedule], entry),
         validate=validate if val else None,
         validate_every=recipe.validate_every * per_epoch,
         patience=recipe.patience,
     )
-    teach = train if recipe.schedule == "joint" else train_alternating
-    return teach(
-        network, lambda first: folder_loader(data.train.images, plan, first), config, recipe.out, watch
+    train_network = train if recipe.schedule == "joint" else train_alternating
+    return train_network(
+        network, lambda first: folder_loader(data.train.images, plan, first), config, recipe.out, callbacks
     )
 
 
@@ -175,7 +174,7 @@ def _config(recipe: Recipe, per_epoch: int) -> TrainingConfig:
 
 
 def make_card(recipe: Recipe, labels: tuple[str, ...]) -> Card:
-    """The card of the run's model, before anything is known of its weights; they lie beside it."""
+    """The card of the run's model with default thresholds; the weights will lie beside it."""
     return Card(
         name=recipe.out.name.lower().replace(" ", "-"),
         architecture=recipe.architecture,
@@ -187,12 +186,12 @@ def make_card(recipe: Recipe, labels: tuple[str, ...]) -> Card:
 
 
 def _finish(network: FasterRCNN, recipe: Recipe, data: Data, command: str) -> Path:
-    """Write weights, card and report: from then on the folder is a model."""
+    """Write weights, card and report; returns the path of the card."""
     network = network.cpu()
     sha256 = save_weights(network, recipe.out / "weights.safetensors", half=True)
-    judged = data.val or data.train
-    card = make_card(recipe, judged.labels).model_copy(update={"sha256": sha256})
-    card, assessment = choose_thresholds(network, card, judged.images)
+    validated = data.val or data.train
+    card = make_card(recipe, validated.labels).model_copy(update={"sha256": sha256})
+    card, assessment = choose_thresholds(network, card, validated.images)
     training = {
         "command": command,
         "seed": recipe.seed,
@@ -207,7 +206,7 @@ def _finish(network: FasterRCNN, recipe: Recipe, data: Data, command: str) -> Pa
     }
     path = recipe.out / "model.toml"
     path.write_text(card_text(card, training))
-    write_report(recipe.out, card, training, assessment, data.reports, judged.images)
+    write_report(recipe.out, card, training, assessment, data.reports, validated.images)
     return path
 
 

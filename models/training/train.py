@@ -1,6 +1,5 @@
-"""The training loop: a phase's losses, clipped steps, averaged weights, validation, exact resume."""
+"""The training loop: the losses of a phase, clipped gradients, averaged weights, validation, exact resume."""
 
-import copy
 import json
 import math
 import os
@@ -11,12 +10,18 @@ from typing import Any, TextIO
 
 import torch
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.swa_utils import AveragedModel
 from torchvision.models.detection import FasterRCNN
 
 from models.training.batches import Batch
-from models.training.distributed import agreed, place, spread
-from models.training.optimizer import TrainingConfig, build_optimizer, learning_rate
-from models.training.phases import JOINT, Objective, Phase, freeze_norms, start_learning
+from models.training.distributed import broadcast, data_parallel, process_rank
+from models.training.optimizer import TrainingConfig, average_weights, build_optimizer, build_schedule
+from models.training.phases import JOINT, Objective, Phase, freeze_norms, set_trainable
+
+FORMAT = 2  # of a checkpoint; 1 had no schedule and a moving average of its own
+STATEFUL = ("network", "average", "optimizer", "schedule", "scaler")
+VALUES = ("step", "best", "best_score", "stale")
 
 Batches = Callable[[int], Iterable[Batch]]  # first batch number -> batches from there on
 Progress = Callable[[int, dict[str, float]], None]
@@ -27,11 +32,15 @@ class TrainingDiverged(RuntimeError):
     """The loss is no longer a finite number; the message says which part and what to change."""
 
 
-@dataclass(frozen=True)
-class Watch:
-    """Who looks on: after each step, and with `validate` after every so many, which picks the best weights.
+class CheckpointError(ValueError):
+    """A checkpoint that this release cannot read; the message says what to do."""
 
-    The run ends early once `patience` validations in a row have brought nothing better.
+
+@dataclass(frozen=True)
+class Callbacks:
+    """What is called during a run: `progress` after each step, `validate` after every `validate_every` steps.
+
+    The weights with the best score are kept; after `patience` validations without a better one the run ends.
     """
 
     progress: Progress
@@ -42,47 +51,48 @@ class Watch:
 
 @dataclass
 class _State:
-    """Everything that changes from step to step, and so everything a checkpoint holds."""
+    """Everything that changes from step to step, which is what a checkpoint holds."""
 
     network: FasterRCNN
-    average: FasterRCNN
-    objective: nn.Module  # the network with its losses, perhaps spread over processes
+    average: AveragedModel
+    objective: nn.Module  # the network with its losses, perhaps data-parallel
     optimizer: torch.optim.Optimizer
+    schedule: LRScheduler
     scaler: torch.amp.GradScaler
     step: int = 0
     best: dict[str, Tensor] | None = None
     best_score: float = -math.inf
     stale: int = 0  # validations since the best one
 
+    @property
+    def averaged(self) -> FasterRCNN:
+        """The network with the averaged weights, in eval mode."""
+        network: FasterRCNN = self.average.module.eval()
+        return network
+
     def save(self, path: Path) -> None:
         partial = path.with_suffix(".partial")
-        torch.save(
-            {
-                "network": self.network.state_dict(),
-                "average": self.average.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "scaler": self.scaler.state_dict(),
-                "step": self.step,
-                "best": self.best,
-                "best_score": self.best_score,
-                "stale": self.stale,
-                "random": torch.get_rng_state(),
-            },
-            partial,
-        )
+        parts = {name: getattr(self, name).state_dict() for name in STATEFUL}
+        values = {name: getattr(self, name) for name in VALUES}
+        torch.save({"format": FORMAT, **parts, **values, "random": torch.get_rng_state()}, partial)
         partial.replace(path)
 
     def restore(self, path: Path) -> None:
+        """Raises CheckpointError for a checkpoint of another release."""
         saved: dict[str, Any] = torch.load(path, weights_only=True)
-        self.network.load_state_dict(saved["network"])
-        self.average.load_state_dict(saved["average"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.scaler.load_state_dict(saved["scaler"])
-        self.step = saved["step"]
-        self.best, self.best_score, self.stale = saved["best"], saved["best_score"], saved["stale"]
+        if saved.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{path} was written by another release (format {saved.get('format', 1)}, this one reads "
+                f"{FORMAT}); start the run anew with another --out, or delete the file"
+            )
+        for name in STATEFUL:
+            getattr(self, name).load_state_dict(saved[name])
+        for name in VALUES:
+            setattr(self, name, saved[name])
         torch.set_rng_state(saved["random"])
-        if not place().first:  # the saved one is the first process's; the others draw what it does not
-            torch.manual_seed(torch.initial_seed() + self.step * place().count)
+        process = process_rank()
+        if not process.is_first:  # the saved state is the first process's; the others draw other samples
+            torch.manual_seed(torch.initial_seed() + self.step * process.count)
 
 
 def train(
@@ -90,42 +100,42 @@ def train(
     batches: Batches,
     config: TrainingConfig,
     run: Path,
-    watch: Watch,
+    callbacks: Callbacks,
     phase: Phase = JOINT,
 ) -> FasterRCNN:
-    """Train `network`; the averaged one in eval mode, at its best if it was validated.
+    """Train `network`; returns the averaged network in eval mode, with its best weights if it was validated.
 
-    Goes on from `run`/checkpoint.pt if there is one, to the same weights as without the interruption (one
-    process; several draw other samples after it).
+    Continues from `run`/checkpoint.pt if there is one. One process then ends with the same weights as without
+    the interruption; several processes draw other samples. Raises CheckpointError, TrainingDiverged.
     """
     run.mkdir(parents=True, exist_ok=True)
-    torch.manual_seed(config.seed + place().rank)
+    torch.manual_seed(config.seed + process_rank().rank)
     state = _start(network, config, phase)
     checkpoint = run / "checkpoint.pt"
     if checkpoint.exists():
         state.restore(checkpoint)
     with _log(run / "metrics.jsonl", state.step) as log:
         for batch in batches(state.step):
-            if state.step >= config.steps or state.stale >= watch.patience:
+            if state.step >= config.steps or state.stale >= callbacks.patience:
                 break
             entry = _step(state, batch, config)
             state.step += 1
-            watch.progress(state.step, entry)
-            if watch.validate is not None and state.step % watch.validate_every == 0:
-                entry |= {"score": _validate(state, watch.validate)}
+            callbacks.progress(state.step, entry)
+            if callbacks.validate is not None and state.step % callbacks.validate_every == 0:
+                entry |= {"score": _validate(state, callbacks.validate)}
             log.write(json.dumps({"step": state.step, **entry}) + "\n")
-            if state.step % config.checkpoint_every == 0 and place().first:
+            if state.step % config.checkpoint_every == 0 and process_rank().is_first:
                 state.save(checkpoint)
-    if place().first:
+    if process_rank().is_first:
         (run / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
     if state.best is not None:
         state.average.load_state_dict(state.best)
-    return state.average.eval()
+    return state.averaged
 
 
 def _validate(state: _State, validate: Validate) -> float:
-    """The averaged weights' score; the best ones are kept."""
-    score = agreed(validate(state.average.eval()) if place().first else 0.0)
+    """The score of the averaged weights; the best weights are kept."""
+    score = broadcast(validate(state.averaged) if process_rank().is_first else 0.0)
     state.stale += 1
     if score > state.best_score:
         state.best_score, state.stale = score, 0
@@ -134,8 +144,8 @@ def _validate(state: _State, validate: Validate) -> float:
 
 
 def _log(path: Path, step: int) -> TextIO:
-    """The log, opened to go on after `step`: what an interrupted run wrote past it is done again."""
-    if not place().first:
+    """The log, cut after `step` and opened to append: later steps of an interrupted run are repeated."""
+    if not process_rank().is_first:
         return Path(os.devnull).open("w")
     lines = path.read_text().splitlines(keepends=True) if path.exists() else []
     path.write_text("".join(lines[:step]))
@@ -143,13 +153,19 @@ def _log(path: Path, step: int) -> TextIO:
 
 
 def _start(network: FasterRCNN, config: TrainingConfig, phase: Phase) -> _State:
-    average = copy.deepcopy(network).requires_grad_(False)
-    start_learning(network, phase.parts)
+    average = average_weights(network, config.ema_decay)
+    set_trainable(network, phase.parts)
     if config.frozen_norms is not None:
         freeze_norms(network, config.frozen_norms)
-    scaler = torch.amp.GradScaler(_device(network).type, enabled=config.float16)
-    objective = spread(Objective(network, phase))
-    return _State(network, average, objective, build_optimizer(network, config), scaler)
+    optimizer = build_optimizer(network, config)
+    return _State(
+        network=network,
+        average=average,
+        objective=data_parallel(Objective(network, phase)),
+        optimizer=optimizer,
+        schedule=build_schedule(optimizer, config),
+        scaler=torch.amp.GradScaler(_device(network).type, enabled=config.float16),
+    )
 
 
 def _device(network: FasterRCNN) -> torch.device:
@@ -158,10 +174,8 @@ def _device(network: FasterRCNN) -> torch.device:
 
 
 def _step(state: _State, batch: Batch, config: TrainingConfig) -> dict[str, float]:
-    """One step; returns the rate, the gradient's norm and the phase's parts of Ren et al. 2015, eq. 1."""
-    rate = learning_rate(state.step, config)
-    for group in state.optimizer.param_groups:
-        group["lr"] = rate
+    """One step; returns the rate, the gradient's norm and the phase's loss parts (Ren et al. 2015, eq. 1)."""
+    rate = state.schedule.get_last_lr()[0]
     parts = _losses(state, batch, config)
     losses = {name: part.item() for name, part in parts.items()}
     _check_finite(losses, state.step)
@@ -172,8 +186,9 @@ def _step(state: _State, batch: Batch, config: TrainingConfig) -> dict[str, floa
     norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
     state.scaler.step(state.optimizer)
     state.scaler.update()
-    _average(state, config.ema_decay)
-    return {"lr": rate, "norm": norm.item(), **losses}
+    state.schedule.step()
+    state.average.update_parameters(state.network)
+    return {"lr": float(rate), "norm": norm.item(), **losses}
 
 
 def _losses(state: _State, batch: Batch, config: TrainingConfig) -> dict[str, Tensor]:
@@ -192,16 +207,3 @@ def _check_finite(losses: dict[str, float], step: int) -> None:
         raise TrainingDiverged(
             f"{', '.join(bad)} is not finite at step {step}; lower the learning rate or check the boxes"
         )
-
-
-@torch.no_grad()
-def _average(state: _State, decay: float) -> None:
-    """Exponential moving average of weights; a young one forgets faster, so the noisy start goes."""
-    decay = min(decay, (1 + state.step) / (10 + state.step))
-    for mean, value in zip(
-        state.average.state_dict().values(), state.network.state_dict().values(), strict=True
-    ):
-        if mean.is_floating_point():
-            mean.lerp_(value, 1 - decay)
-        else:
-            mean.copy_(value)

@@ -1,4 +1,4 @@
-"""How good a network is on annotated images, while it is trained and at the end."""
+"""Validation of a network on annotated images, during and after training."""
 
 import copy
 from collections.abc import Sequence
@@ -11,71 +11,71 @@ from models.detections import Detections
 from models.detector import Detector
 from models.engines import EngineChoice, build_engine
 from models.evaluation.assessment import Assessment, assess
-from models.evaluation.candidates import KEEP_ALL, MOST_PROPOSALS, suppress
+from models.evaluation.candidates import KEEP_ALL, MAX_PROPOSALS, suppress
 from models.evaluation.coco import GroundTruth, evaluate
-from models.evaluation.local import ask_detector, best_batch
+from models.evaluation.local import best_batch, detect_files
+from models.evaluation.predictions import FLOOR
 from models.options import Options
 from models.training.batches import LIMITS
 from models.zoo.cards import Card
 
-FLOOR = 0.05  # torchvision's own floor for evaluation
 THRESHOLDS = np.arange(0.05, 0.96, 0.05)
 NMS_THRESHOLDS = (0.3, 0.4, 0.5, 0.6, 0.7)
-EVEN = 0.001  # of AP50: less is chance
+EQUAL = 0.001  # differences in AP50 below this are noise
 
 
 def assess_network(network: FasterRCNN, card: Card, images: Sequence[AnnotatedImage]) -> Assessment:
-    """The assessment of `network` as `card` would serve it; the network itself is left as it is."""
+    """The assessment of `network` with the thresholds of `card`; the network is not changed."""
     options = Options(FLOOR, card.nms_threshold, card.max_detections)
-    answers = _answers(network, card, images, options)
-    return assess(_truths(images), answers, card.labels, card.score_threshold)
+    predictions = _detect(network, card, images, options)
+    return assess(_truths(images), predictions, card.labels, card.score_threshold)
 
 
 def choose_thresholds(
     network: FasterRCNN, card: Card, images: Sequence[AnnotatedImage]
 ) -> tuple[Card, Assessment]:
-    """The card with the thresholds that suit these images best, and its assessment with them."""
-    everything = Options(FLOOR, KEEP_ALL, MOST_PROPOSALS * len(card.labels))
-    candidates = _answers(network, card, images, everything)
+    """The card with the best thresholds for these images, and its assessment with them."""
+    everything = Options(FLOOR, KEEP_ALL, MAX_PROPOSALS * len(card.labels))
+    candidates = _detect(network, card, images, everything)
     truths = _truths(images)
     nms_threshold = _best_nms_threshold(truths, candidates, card)
-    answers = [suppress(each, nms_threshold) for each in candidates]
-    score_threshold = best_threshold(assess(truths, answers, card.labels, card.score_threshold))
+    predictions = [suppress(each, nms_threshold) for each in candidates]
+    score_threshold = best_threshold(assess(truths, predictions, card.labels, card.score_threshold))
     chosen = {"nms_threshold": nms_threshold, "score_threshold": score_threshold}
-    return card.model_copy(update=chosen), assess(truths, answers, card.labels, score_threshold)
+    return card.model_copy(update=chosen), assess(truths, predictions, card.labels, score_threshold)
 
 
 def _best_nms_threshold(truths: list[GroundTruth], candidates: list[Detections], card: Card) -> float:
-    """The one with the highest AP50; of nearly equal ones the nearest to the card's.
+    """The threshold with the highest AP50; of nearly equal ones the nearest to the card's.
 
-    Not by AP, which rises with duplicates: among several boxes on one object one or other lies better.
+    Not by AP, which rises with duplicates: of several boxes on one object one may fit better.
     """
     tried = {
         threshold: evaluate(truths, [suppress(each, threshold) for each in candidates], card.labels)["AP50"]
         for threshold in NMS_THRESHOLDS
     }
-    enough = max(tried.values()) - EVEN
-    good = [threshold for threshold, found in tried.items() if found >= enough]
+    enough = max(tried.values()) - EQUAL
+    good = [threshold for threshold, value in tried.items() if value >= enough]
     return min(good, key=lambda threshold: abs(threshold - card.nms_threshold))
 
 
-def _answers(
+def _detect(
     network: FasterRCNN, card: Card, images: Sequence[AnnotatedImage], options: Options
 ) -> list[Detections]:
-    mine = copy.deepcopy(network).eval()  # an engine lays out the weights anew
+    copied = copy.deepcopy(network).eval()  # an engine changes the memory layout of the weights
     device = str(next(network.parameters()).device)
-    # torch: a compilation would cost more than it saves on weights that change with every epoch.
+    # torch: compiling costs more than it saves, as the weights change with every epoch.
     choice = EngineChoice(device=device, engine="torch", precision="fp32")
-    detector = Detector(mine, card, build_engine(mine, choice))
-    answers = [Detections.empty()] * len(images)
+    detector = Detector(copied, card, build_engine(copied, choice))
+    predictions = [Detections.empty()] * len(images)
     files = [image.path for image in images]
-    for answer in ask_detector(detector, files, options, LIMITS, best_batch(detector)):
-        answers[answer.index] = answer.detections
-    return answers
+    for result in detect_files(detector, files, options, LIMITS, best_batch(detector)):
+        predictions[result.index] = result.detections
+    return predictions
 
 
 def _truths(images: Sequence[AnnotatedImage]) -> list[GroundTruth]:
-    return [GroundTruth(i.width, i.height, i.boxes, i.labels, i.crowd) for i in images]
+    return [GroundTruth.of(image) for image in images]
 
 
 def best_threshold(assessment: Assessment) -> float:
@@ -84,11 +84,10 @@ def best_threshold(assessment: Assessment) -> float:
 
 
 def _f1(assessment: Assessment, threshold: float) -> float:
-    found = claimed = objects = 0.0
-    for one in assessment.classes:
-        precision, recall = one.curve.at(threshold)
-        right = recall * one.objects
-        found += right
-        claimed += right / precision if precision else 0.0
-        objects += one.objects
-    return 2 * found / (claimed + objects) if claimed + objects else 0.0
+    correct = detected = objects = 0.0
+    for report in assessment.classes:
+        precision, recall = report.curve.at(threshold)
+        correct += recall * report.objects
+        detected += recall * report.objects / precision if precision else 0.0
+        objects += report.objects
+    return 2 * correct / (detected + objects) if detected + objects else 0.0

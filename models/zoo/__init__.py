@@ -1,1 +1,1 @@
-"""The zoo: one TOML card a model, the bundled weights, and the road from a card to a loaded network."""
+"""The model zoo: one TOML card per model, the bundled weights, and loading a network from a card."""

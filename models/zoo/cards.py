@@ -1,4 +1,4 @@
-"""Model cards: what a model is, where its weights lie and how it answers by default. Needs no torch."""
+"""Model cards: a model's architecture, weights and default options. Needs no torch."""
 
 import re
 import tomllib
@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from models.zoo.coco_labels import COCO_LABELS
 
-AUTO = "auto"  # the model name that means "choose for me"; no card may take it
+AUTO = "auto"  # the model name for an automatic choice; no card may use it
 PUBLISHED = "torchvision:"
 FILE = "file:"
 RANDOM = "random:"
@@ -50,19 +50,19 @@ class Card(BaseModel):
 
     @property
     def random_seed(self) -> int | None:
-        """The seed of an untrained network's weights; None where there are trained ones."""
+        """The seed of an untrained network's weights; None for trained weights."""
         return int(self.weights.removeprefix(RANDOM)) if self.weights.startswith(RANDOM) else None
 
     @property
     def weights_file(self) -> Path | None:
-        """Where a "file:" card's weights lie; None for published weights."""
+        """The path of a "file:" card's weights; None for published weights."""
         if not self.weights.startswith(FILE):
             return None
         folder = Path() if self.path is None else self.path.parent
         return folder / self.weights.removeprefix(FILE)
 
     def canvas_limits(self, size: int | None = None) -> tuple[int, int]:
-        """Limits of the canvas's short and long side; `size` replaces the short one's, the other follows."""
+        """Limits of the canvas's short and long side; `size` replaces the short side and scales the other."""
         short = size or self.min_size
         return short, round(self.max_size * short / self.min_size)
 
@@ -101,7 +101,7 @@ class Card(BaseModel):
     @classmethod
     def _labels_are_distinct(cls, labels: tuple[str, ...]) -> tuple[str, ...]:
         if labels[0] != "background":
-            raise ValueError('the first label must be "background": a Faster R-CNN keeps id 0 for it')
+            raise ValueError('the first label must be "background", as a Faster R-CNN reserves id 0 for it')
         if any(not label.strip() for label in labels):
             raise ValueError(f'a label may not be empty; write "{UNUSED_LABEL}" for an id that is not used')
         twice = [label for label, count in Counter(labels).items() if count > 1 and label != UNUSED_LABEL]
@@ -118,7 +118,7 @@ class Card(BaseModel):
         return self
 
 
-# `path` is where the card was found, so a card cannot say it.
+# `path` is where the card was found, so it is not a key.
 CARD_KEYS = tuple(key for key in Card.model_fields if key != "path")
 
 
@@ -129,7 +129,7 @@ def read_card(path: Path) -> Card:
     if unknown:
         raise CardError(f"{path}: unknown key {', '.join(unknown)}; a card may have {', '.join(CARD_KEYS)}")
     try:
-        # absolute, not resolved: weights lie beside the card as its owner placed it, even when it is a link.
+        # absolute, not resolved: weights lie beside the card, even if it is a symbolic link.
         return Card.model_validate({**values, "path": path.absolute()})
     except ValidationError as error:
         raise CardError(f"{path}: {_explain(error)}") from error
@@ -147,7 +147,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError) -> str:
-    """Say every fault as "key: what is allowed, got value"."""
+    """List the faults as "key: what is allowed, got value"."""
     faults = []
     for fault in error.errors(include_url=False):
         key = ".".join(str(part) for part in fault["loc"])
@@ -167,7 +167,7 @@ def _short(value: object) -> str:
 
 
 def _check_file(name: str) -> None:
-    """Refuse names that leave the card's folder: a card from a stranger must not reach other files."""
+    """Reject names that leave the card's folder: an untrusted card must not read other files."""
     posix, windows = PurePosixPath(name), PureWindowsPath(name)
     leaves = posix.is_absolute() or windows.drive or windows.root or ".." in windows.parts
     if leaves or "\0" in name:

@@ -1,4 +1,4 @@
-"""The classes of a model, as people name them: by name, in any case, or by label id."""
+"""The classes of a model, by name (case-insensitive) or by label id."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,32 +6,32 @@ from difflib import get_close_matches
 
 from models.zoo.cards import UNUSED_LABEL
 
-LONGEST_SHOWN = 60  # characters of a name that is no class, in the text that says so
+LONGEST_SHOWN = 60  # characters of an unknown name in the error text
 
 
 class UnknownClass(ValueError):
-    """A token that is no class: `token`, cut for showing; `near`: names that may have been meant."""
+    """An unknown class: `token`, shortened for the text; `near`: similar names."""
 
     def __init__(self, token: str, near: Sequence[str]) -> None:
         self.token, self.near = token, tuple(near)
-        super().__init__(f"{token!r} is no class of the model; it has {', '.join(near)}")
+        super().__init__(f"{token!r} is not a class of the model; it has {', '.join(near)}")
 
 
 @dataclass(frozen=True)
 class Classes:
-    """`names`: id to name of every class; not of the background, nor of ids that stand for nothing."""
+    """`names`: id to name of every class, without the background and unused ids."""
 
     names: Mapping[int, str]
     by_name: Mapping[str, int]
 
     @classmethod
     def of(cls, labels: Sequence[str]) -> "Classes":
-        """Those of a card's labels (index = id)."""
+        """The classes of a card's labels (index = id)."""
         names = {label: name for label, name in enumerate(labels) if label and name != UNUSED_LABEL}
         return cls(names, {name.casefold(): label for label, name in names.items()})
 
     def ids(self, tokens: Iterable[str | int]) -> frozenset[int] | None:
-        """Ids of the classes named; None for no tokens, which means all; raises UnknownClass."""
+        """Ids of the named classes; None, meaning all, if there are no tokens; raises UnknownClass."""
         return frozenset(self._id(str(token)) for token in tokens) or None
 
     def _id(self, token: str) -> int:

@@ -1,4 +1,9 @@
-"""Fetching a published weights file: bounded in time and size, checked by hash, and never half there."""
+"""Downloads a published weights file: bounded in time and size, checked by hash, written atomically.
+
+Not torch.hub or pooch: torch.hub has no time or size bound and trusts a damaged cached file; pooch has no
+size bound, needs the whole hash, of which torchvision's file names have eight digits, and writes files with
+mode 0600. Neither bounds the name look-up.
+"""
 
 import hashlib
 import logging
@@ -16,13 +21,13 @@ import httpx
 log = logging.getLogger(__name__)
 
 PARTIAL = ".partial"
-STALE_SECONDS = 3600.0  # a download writes at least once per read timeout: one this old has no process
+STALE_SECONDS = 3600.0  # a running download writes at least once per read timeout
 
 
 class WeightsError(ValueError):
     """Weights that cannot be fetched, read or used; the text says what to do.
 
-    `reason` is the fault alone and names no path of this machine: a client may see it.
+    `reason` is only the cause, without paths of this machine: clients may see it.
     """
 
     def __init__(self, detail: str, reason: str = "see the log") -> None:
@@ -30,13 +35,13 @@ class WeightsError(ValueError):
         self.reason = reason
 
 
-class _Refused(Exception):
-    """What the server sent is not the file."""
+class _WrongFile(Exception):
+    """The server did not send the expected file."""
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where a weights file is published; `sha256` is the digest in hex, or the leading part known of it."""
+class PublishedFile:
+    """A published weights file; `sha256` is its digest in hex, or the known beginning of it."""
 
     url: str
     file_name: str
@@ -45,15 +50,15 @@ class Source:
 
 @dataclass(frozen=True)
 class FetchLimits:
-    """Bounds of a fetch. A start without a network must stay quick, so connecting has three seconds."""
+    """Limits of a download. Connecting has three seconds, so that a start without a network stays quick."""
 
-    connect_seconds: float = 3.0  # until the first connection stands: name look-up and all addresses
-    read_seconds: float = 30.0  # between two pieces of the body
+    connect_seconds: float = 3.0  # until connected: name look-up and all addresses together
+    read_seconds: float = 30.0  # between two chunks of the body
     max_bytes: int = 2 << 30  # the largest published detector has 0.17 GB
 
 
-def fetch(source: Source, cache_dir: Path, limits: FetchLimits | None = None) -> Path:
-    """The published file in `cache_dir`, checked by its hash, downloaded if need be; raises WeightsError."""
+def fetch(source: PublishedFile, cache_dir: Path, limits: FetchLimits | None = None) -> Path:
+    """The published file in `cache_dir`, checked by its hash, downloaded if needed; raises WeightsError."""
     path = cache_dir / source.file_name
     try:
         if path.is_file():
@@ -66,8 +71,8 @@ def fetch(source: Source, cache_dir: Path, limits: FetchLimits | None = None) ->
     except OSError as error:
         raise WeightsError(
             f"{path} cannot be read or written: {error.strerror or error}; "
-            "set RCNN_CACHE_DIR to a folder that can be written and has room",
-            reason=f"the cache folder is of no use ({error.strerror or type(error).__name__})",
+            "set RCNN_CACHE_DIR to a writable folder on a disk with free space",
+            reason=f"the cache folder cannot be used ({error.strerror or type(error).__name__})",
         ) from error
     return path
 
@@ -79,23 +84,23 @@ def sha256_of(path: Path) -> str:
 
 
 def _remove_stale(path: Path) -> None:
-    """Remove what a killed process left of this file."""
+    """Remove partial downloads of this file that killed processes left."""
     for partial in path.parent.glob(f"{path.name}.*{PARTIAL}"):
         with suppress(FileNotFoundError):  # another process may finish it meanwhile
             if time.time() - partial.stat().st_mtime > STALE_SECONDS:
                 partial.unlink()
 
 
-def _download(source: Source, path: Path, limits: FetchLimits) -> None:
-    # A name of its own for each download: two processes may fetch at once, and the last rename wins.
+def _download(source: PublishedFile, path: Path, limits: FetchLimits) -> None:
+    # A unique name: two processes may download at once, and the last rename wins.
     partial = path.with_name(f"{path.name}.{uuid4().hex}{PARTIAL}")
     log.info("fetching %s into %s", source.url, path)
     try:
         digest = _receive(source, partial, limits)
         if not digest.startswith(source.sha256):
-            raise _Refused(f"its SHA-256 is {digest}, not {source.sha256}...")
+            raise _WrongFile(f"its SHA-256 is {digest}, not {source.sha256}...")
         partial.replace(path)
-    except (httpx.HTTPError, httpx.InvalidURL, _Refused) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, _WrongFile) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise WeightsError(
             f"{source.url} could not be fetched: {reason}. "
@@ -107,7 +112,7 @@ def _download(source: Source, path: Path, limits: FetchLimits) -> None:
         partial.unlink(missing_ok=True)
 
 
-def _receive(source: Source, partial: Path, limits: FetchLimits) -> str:
+def _receive(source: PublishedFile, partial: Path, limits: FetchLimits) -> str:
     """Stream the body into `partial`; its SHA-256 in hex."""
     client = _client(limits)
     with client, closing(_connect(client, source.url, limits.connect_seconds)) as response:
@@ -117,32 +122,32 @@ def _receive(source: Source, partial: Path, limits: FetchLimits) -> str:
 
 def _client(limits: FetchLimits) -> httpx.Client:
     timeout = httpx.Timeout(limits.read_seconds, connect=limits.connect_seconds)
-    # identity: the hash is of the file itself, whatever a proxy would like to compress.
+    # identity: the hash is of the uncompressed file.
     headers = {"Accept-Encoding": "identity"}
     try:
         return httpx.Client(timeout=timeout, follow_redirects=True, headers=headers)
     except (ValueError, ImportError) as error:  # a proxy variable that httpx cannot use
-        raise _Refused(f"the proxy settings are of no use: {error}") from error
+        raise _WrongFile(f"the proxy settings cannot be used: {error}") from error
 
 
 def _connect(client: httpx.Client, url: str, seconds: float) -> httpx.Response:
-    """Send the request; raises ConnectTimeout unless a connection stands within `seconds`.
+    """Send the request; raises ConnectTimeout if it is not connected within `seconds`.
 
-    httpx bounds each address by itself and the name look-up not at all, which adds up to a minute on a
-    machine whose network drops packets. So the request is sent from a thread that is left behind if late.
+    httpx bounds each address separately and the name look-up not at all, which adds up to a minute on a
+    machine whose network drops packets. So a thread sends the request and is abandoned if it is late.
     """
-    settled = threading.Event()
+    connected = threading.Event()
 
     def trace(event: str, _info: object) -> None:
         if event == "connection.connect_tcp.complete":
-            settled.set()
+            connected.set()
 
     request = client.build_request("GET", url, extensions={"trace": trace})
     executor = ThreadPoolExecutor(1, thread_name_prefix="fetch")
     sending = executor.submit(client.send, request, stream=True)
     executor.shutdown(wait=False)
-    sending.add_done_callback(lambda _: settled.set())
-    if not settled.wait(seconds):
+    sending.add_done_callback(lambda _: connected.set())
+    if not connected.wait(seconds):
         sending.add_done_callback(_discard)
         raise httpx.ConnectTimeout(f"no connection within {seconds:g} s")
     return sending.result()
@@ -160,7 +165,7 @@ def _write(response: httpx.Response, partial: Path, max_bytes: int) -> str:
         for chunk in response.iter_bytes(1 << 20):
             done += len(chunk)
             if done > max_bytes:
-                raise _Refused(f"the body is larger than {max_bytes} bytes")
+                raise _WrongFile(f"the body is larger than {max_bytes} bytes")
             file.write(chunk)
             digest.update(chunk)
             if total and done * 4 // total > reported:

@@ -1,4 +1,4 @@
-"""From a model's name to a network ready to answer, with the visible fallback of "auto"."""
+"""Loads a network by its model's name, with the reported fallback of "auto"."""
 
 import logging
 from collections.abc import Callable
@@ -12,20 +12,21 @@ from torchvision.models.detection import FasterRCNN, FasterRCNN_ResNet50_FPN_Wei
 from models.networks import build_network
 from models.zoo.cards import AUTO, Card, CardError
 from models.zoo.catalogue import find_card
-from models.zoo.weights import Source, WeightsError, fetch, load_state, published, source_of
+from models.zoo.download import PublishedFile, WeightsError, fetch
+from models.zoo.weights import load_state, published, published_file
 
 log = logging.getLogger(__name__)
 
 PREFERRED = "coco-r50-fpn"
 BUNDLED = "shapes"
-SHOWN = 5  # differences named in an error
+MAX_SHOWN = 5  # differences named in an error
 
-Resolve = Callable[[Card], Source | None]
+Resolve = Callable[[Card], PublishedFile | None]
 
 
 @dataclass(frozen=True, eq=False)
 class LoadedNetwork:
-    """A network in eval mode, its card and weights file; `fallback_reason`: why "auto" took the bundled."""
+    """A network in eval mode, its card and weights file; `fallback_reason`: why "auto" fell back."""
 
     network: FasterRCNN
     card: Card
@@ -34,11 +35,11 @@ class LoadedNetwork:
 
 
 def load_network(
-    model: str, model_dir: Path | None, cache_dir: Path, resolve: Resolve = source_of
+    model: str, model_dir: Path | None, cache_dir: Path, resolve: Resolve = published_file
 ) -> LoadedNetwork:
-    """Load a model by name, card path or "auto"; `resolve` says where published weights are fetched from.
+    """Load a model by name, card path or "auto"; `resolve` returns the file to download for a card.
 
-    Only "auto" falls back, and only when the published weights cannot be had. Raises CardError, WeightsError.
+    Only "auto" falls back, if the published weights cannot be fetched. Raises CardError, WeightsError.
     """
     if model != AUTO:
         card = find_card(model, model_dir)
@@ -62,18 +63,18 @@ def _loaded(card: Card, obtained: tuple[Path, str | None], reason: str | None = 
 
 
 def _obtain(card: Card, cache_dir: Path, resolve: Resolve) -> tuple[Path, str | None]:
-    """The weights file and the SHA-256 that is still to be checked; a fetched file has been checked."""
+    """The weights file and the SHA-256 still to be checked, None for a fetched file, which is checked."""
     source = resolve(card)
     if source is not None:
         return fetch(source, cache_dir), None
     if card.weights_file is None:
-        raise WeightsError(f"{card.name}: nothing says where {card.weights} can be fetched")
+        raise WeightsError(f"{card.name}: no address is known for {card.weights}")
     return card.weights_file, card.sha256
 
 
 def _untrained(card: Card, seed: int) -> FasterRCNN:
-    """The architecture at its random start: as fast as a trained one, and as heavy, and it finds nothing."""
-    log.warning("%s is untrained: it answers, but finds nothing; rcnn train makes a model of it", card.name)
+    """The architecture with random weights: as fast and large as a trained network, but detects nothing."""
+    log.warning("%s is untrained and detects nothing; train it with rcnn train", card.name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _build(card).eval()
@@ -97,10 +98,10 @@ def _load(card: Card, path: Path, sha256: str | None) -> FasterRCNN:
 
 
 def _fill(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
-    """Copy the state into the network; what does not fit, empty when all does.
+    """Copy the state into the network; returns the differences, empty if all fits.
 
-    The modules' own loading runs, as it renames the keys that torchvision published in older files and
-    lets norms do without the batch counter that frozen norms never had.
+    Uses `load_state_dict`, which renames keys of torchvision's older files and accepts norms without the
+    batch counter, which frozen norms lack.
     """
     try:
         result = network.load_state_dict(state, strict=False)
@@ -111,8 +112,8 @@ def _fill(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
 
 
 def _misfit(card: Card, path: Path, differences: list[str]) -> str:
-    shown = "; ".join(differences[:SHOWN])
-    more = f"; and {len(differences) - SHOWN} more" if len(differences) > SHOWN else ""
+    shown = "; ".join(differences[:MAX_SHOWN])
+    more = f"; and {len(differences) - MAX_SHOWN} more" if len(differences) > MAX_SHOWN else ""
     return (
         f"{path} does not fit the card {card.name} (architecture {card.architecture}, "
         f"{len(card.labels)} labels with the background): {shown}{more}. "
@@ -121,9 +122,9 @@ def _misfit(card: Card, path: Path, differences: list[str]) -> str:
 
 
 def _restore_epsilon(network: nn.Module, card: Card) -> None:
-    """Divide by the bare variance where the weights were trained so.
+    """Set the norms' epsilon to 0 for weights that were trained so.
 
-    torchvision does the same (`overwrite_eps`) for these weights alone: they predate pytorch/vision#2933.
+    torchvision does the same (`overwrite_eps`) for these weights only: they predate pytorch/vision#2933.
     """
     if published(card) != FasterRCNN_ResNet50_FPN_Weights.COCO_V1:
         return

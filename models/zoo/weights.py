@@ -1,4 +1,4 @@
-"""Weights files: where a card's lie, reading them without running code, and writing our own."""
+"""Weights files: a card's published file, reading without running code, and writing."""
 
 import pickle
 import re
@@ -15,24 +15,11 @@ from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_weight
 
 from models.zoo.cards import Card
-from models.zoo.download import PARTIAL, FetchLimits, Source, WeightsError, fetch, sha256_of
+from models.zoo.download import PARTIAL, PublishedFile, WeightsError, sha256_of
 
-__all__ = [
-    "FetchLimits",
-    "Source",
-    "WeightsError",
-    "fetch",
-    "load_state",
-    "locate",
-    "published",
-    "save_weights",
-    "sha256_of",
-    "source_of",
-]
+WRAPPERS = ("model", "state_dict")  # keys under which common training scripts store the state
 
-WRAPPERS = ("model", "state_dict")  # the keys under which common training scripts keep the state
-
-# What reading a damaged or hostile file raises, found by feeding it thousands of both.
+# What reading a damaged or hostile file raises, found by fuzzing.
 UNREADABLE = (
     pickle.UnpicklingError,
     RuntimeError,
@@ -49,7 +36,7 @@ UNREADABLE = (
 
 
 def published(card: Card) -> WeightsEnum | None:
-    """The torchvision weights that a card names, None for a file; raises WeightsError for an unknown name."""
+    """The torchvision weights named by a card, None for a file; raises WeightsError for an unknown name."""
     if card.published_weights is None:
         return None
     try:
@@ -61,51 +48,44 @@ def published(card: Card) -> WeightsEnum | None:
         ) from error
 
 
-def source_of(card: Card) -> Source | None:
-    """Where the card's weights are published, None for a file of the user's; raises WeightsError."""
+def published_file(card: Card) -> PublishedFile | None:
+    """The published file of the card's weights, None for a user's file; raises WeightsError."""
     weights = published(card)
     if weights is None:
         return None
     url = str(weights.url)
     file_name = urlsplit(url).path.rpartition("/")[2]
-    # torchvision ends its file names with the first eight hex digits of the file's hash.
-    found = re.search(r"-([0-9a-f]{8,64})\.pth$", file_name)
-    prefix = found.group(1) if found else ""
+    # torchvision's file names end with the first eight hex digits of the file's hash.
+    match = re.search(r"-([0-9a-f]{8,64})\.pth$", file_name)
+    prefix = match.group(1) if match else ""
     if not (prefix or card.sha256):
-        raise WeightsError(f"{card.path or card.name}: {file_name} says no hash; give its sha256 in the card")
+        raise WeightsError(f"{card.path or card.name}: {file_name} has no hash; set its sha256 in the card")
     if card.sha256 and not card.sha256.startswith(prefix):
         raise WeightsError(f"{card.path or card.name}: sha256 must start with {prefix}, as in {file_name}")
-    return Source(url, file_name, card.sha256 or prefix)
-
-
-def locate(card: Card, cache_dir: Path) -> Path | None:
-    """The card's weights if they lie on this machine; their hash is checked on loading, not here."""
-    source = source_of(card)
-    path = card.weights_file if source is None else cache_dir / source.file_name
-    return path if path is not None and path.is_file() else None
+    return PublishedFile(url, file_name, card.sha256 or prefix)
 
 
 def load_state(path: Path, sha256: str | None) -> dict[str, Tensor]:
     """The state dict of a .safetensors, .pt or .pth file, on the CPU, floats as float32.
 
-    Reads tensors alone: a pickle that names anything else is refused before any of it runs. A state under
+    Reads only tensors: a pickle that names anything else is rejected before any code runs. A state under
     "model" or "state_dict" is unwrapped. Raises WeightsError.
     """
     if not path.is_file():
-        raise WeightsError(f"{path}: no such weights file; put it there, or correct the card's weights")
+        raise WeightsError(f"{path}: no such weights file; put it there, or correct `weights` in the card")
     _check_hash(path, sha256)
     loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
     return {name: _widened(tensor) for name, tensor in _unwrapped(loaded, path).items()}
 
 
 def save_weights(network: nn.Module, path: Path, half: bool) -> str:
-    """Write the network's weights as safetensors; their SHA-256 in hex, for the card.
+    """Write the network's weights as safetensors; returns their SHA-256 in hex, for the card.
 
-    `half` stores the large tensors as float16; vectors (biases, norm statistics) stay float32, as they weigh
-    nothing and may lie outside float16's range. Batch counters are left out. Raises WeightsError.
+    `half` stores the large tensors as float16; vectors (biases, norm statistics) stay float32, as they are
+    small and may exceed float16's range. Batch counters are omitted. Raises WeightsError.
     """
     if path.suffix != ".safetensors":
-        raise WeightsError(f"{path}: weights are written as .safetensors; choose that suffix")
+        raise WeightsError(f"{path}: weights are written as .safetensors; use that suffix")
     state = {
         name: _stored(tensor, half, name)
         for name, tensor in network.state_dict().items()
@@ -117,7 +97,7 @@ def save_weights(network: nn.Module, path: Path, half: bool) -> str:
         partial.replace(path)
     except OSError as error:
         raise WeightsError(
-            f"{path} cannot be written: {error}; choose a folder that exists and has room"
+            f"{path} cannot be written: {error}; choose an existing folder on a disk with free space"
         ) from error
     finally:
         partial.unlink(missing_ok=True)
@@ -127,10 +107,10 @@ def save_weights(network: nn.Module, path: Path, half: bool) -> str:
 def _check_hash(path: Path, sha256: str | None) -> None:
     if sha256 is None:
         return
-    found = sha256_of(path)
-    if found != sha256:
+    digest = sha256_of(path)
+    if digest != sha256:
         raise WeightsError(
-            f"{path}: its SHA-256 is {found}, the card says {sha256}; "
+            f"{path}: its SHA-256 is {digest}, the card says {sha256}; "
             "get the file again, or correct the card if the file is the right one"
         )
 
@@ -146,18 +126,18 @@ def _read_pickle(path: Path) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_archive(path))
     except UNREADABLE as error:
-        # PyTorch's own text advises to switch the protection off: name the culprit, leave the advice.
-        culprit = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
-        if culprit is None:
+        # PyTorch's own text advises to disable the protection, so only the name is taken from it.
+        name = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
+        if name is None:
             raise _damaged(path, error) from error
         raise WeightsError(
-            f"{path}: refused, as it holds more than tensors ({culprit.group(1)}) and reading it could "
-            "run code; save the state dict alone: torch.save(network.state_dict(), path), or as safetensors"
+            f"{path}: rejected, as it contains more than tensors ({name.group(1)}) and reading it could "
+            "run code; save only the state dict: torch.save(network.state_dict(), path), or as safetensors"
         ) from error
 
 
 def _is_archive(path: Path) -> bool:
-    """Whether the file is a zip archive: those from before PyTorch 1.6 are not, and cannot be mapped."""
+    """Whether the file is a zip archive; files from before PyTorch 1.6 are not, and cannot be mapped."""
     with path.open("rb") as file:
         return file.read(4) == b"PK\x03\x04"
 
@@ -185,11 +165,11 @@ def _unwrapped(loaded: object, path: Path) -> Mapping[str, Tensor]:
     return loaded
 
 
-def _no_state(path: Path, found: str) -> WeightsError:
+def _no_state(path: Path, content: str) -> WeightsError:
     wrappers = " or ".join(repr(key) for key in WRAPPERS)
     return WeightsError(
-        f"{path}: holds {found} where a state dict is expected "
-        f"(names to tensors, at the top or under {wrappers})"
+        f"{path}: contains {content} instead of a state dict "
+        f"(names to tensors, at the top level or under {wrappers})"
     )
 
 

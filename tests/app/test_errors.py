@@ -72,8 +72,8 @@ def test_unauthorized_names_the_scheme() -> None:
 @pytest.mark.parametrize(
     ("raised", "kind"),
     [
-        (decoder.InvalidImage("not a picture"), errors.InvalidImage),
-        (decoder.ImageTooLarge("too many pixels"), errors.ImageTooLarge),
+        (decoder.UnreadableImage("not a picture"), errors.InvalidImage),
+        (decoder.OversizedImage("too many pixels"), errors.ImageTooLarge),
         (decoder.ImageError("odd"), errors.InvalidImage),
     ],
 )

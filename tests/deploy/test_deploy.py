@@ -115,6 +115,7 @@ def test_the_image_names_only_settings_that_exist() -> None:
     assert names <= set(Settings.model_fields)
     assert environment["RCNN_HOST"] == "0.0.0.0"  # noqa: S104 - inside a container it is the port's publication that decides
     assert environment["RCNN_CACHE_DIR"] == last_stage()["VOLUME"]
+    assert environment["MALLOC_ARENA_MAX"] == "1"  # or each thread keeps a heap: 50 MB more with `shapes`
 
 
 def test_the_build_sees_the_package_and_nothing_else() -> None:

@@ -283,4 +283,5 @@ def project() -> list[Source]:
     """Every Python file of the project, parsed once."""
     folders = ("app", "client", "models", "bench", "tests")
     paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    paths = [path for path in paths if "_pb2" not in path.name]  # generated: make proto
     return [Source(path.relative_to(ROOT).as_posix(), path.read_text()) for path in paths]

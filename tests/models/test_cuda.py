@@ -20,7 +20,7 @@ from models.engines.cuda_graphs import GraphRecorder
 from models.engines.graphed_engine import GraphedEngine
 from models.engines.protocol import DenseOutput, Engine
 from models.engines.torch_engine import TorchEngine
-from models.images.decoder import Image, InvalidImage, Limits, decode
+from models.images.decoder import Image, Limits, UnreadableImage, decode
 from models.options import Options
 from models.pipeline.canvas import prepare
 from models.pipeline.nvjpeg import NvJpeg
@@ -234,7 +234,7 @@ def allocated() -> int:
     return torch.cuda.memory_allocated()
 
 
-def test_memory_is_given_back(allocated: int, images: list[Image]) -> None:
+def test_memory_is_returned(allocated: int, images: list[Image]) -> None:
     detector = detector_of(engine := build("fp16"))
     engine.get_ready(2, detector.prepare(images[0]).key)
     detect(detector, images[:2])
@@ -272,10 +272,10 @@ def test_nvjpeg_gives_nearly_pillows_pixels_the_right_way_up() -> None:
     assert np.abs(ours.astype(int) - theirs.astype(int)).mean() < 3
 
 
-def test_what_nvjpeg_will_not_have_is_refused_as_ever() -> None:
+def test_what_nvjpeg_rejects_is_refused_as_usual() -> None:
     data = jpeg(draw_scene(5, 1).pixels)
     assert NvJpeg(CUDA)(data[: len(data) // 2]) is None
-    with pytest.raises(InvalidImage):
+    with pytest.raises(UnreadableImage):
         decode(data[: len(data) // 2], Limits(10**6), jpeg=NvJpeg(CUDA))
 
 

@@ -58,11 +58,11 @@ def test_detections_cannot_be_changed_from_inside_or_outside() -> None:
         (BOXES.astype(np.float64), LABELS, SCORES, "boxes are float64"),
         (BOXES, LABELS.astype(np.int32), SCORES, "labels are int32"),
         (BOXES, LABELS, SCORES.astype(np.float16), "scores are float16"),
-        (np.full((2, 4), np.inf, np.float32), LABELS, SCORES, "boxes hold a number that is not finite"),
-        (BOXES, LABELS, SCORES * np.float32(np.nan), "scores hold a number that is not finite"),
+        (np.full((2, 4), np.inf, np.float32), LABELS, SCORES, "boxes contain a number that is not finite"),
+        (BOXES, LABELS, SCORES * np.float32(np.nan), "scores contain a number that is not finite"),
     ],
 )
-def test_what_does_not_belong_together_is_refused(
+def test_inconsistent_arrays_are_refused(
     boxes: np.ndarray, labels: np.ndarray, scores: np.ndarray, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):

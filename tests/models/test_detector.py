@@ -18,6 +18,8 @@ from models.options import Options
 from models.shapes.scenes import draw_scene
 from tests.support.networks import LABELS, random_card, random_detector, random_network
 
+pytestmark = pytest.mark.network
+
 ALL = Options(score_threshold=0.05, nms_threshold=0.5, max_detections=100)
 
 
@@ -163,7 +165,7 @@ def test_a_full_device_is_a_memory_error_and_bounds_the_warm_up(images: list[Ima
     assert detector.warm_up(8) == 1
 
 
-def test_the_detector_says_what_it_is(detector: Detector, request: pytest.FixtureRequest) -> None:
+def test_the_detector_describes_itself(detector: Detector, request: pytest.FixtureRequest) -> None:
     engine = request.node.callspec.params["detector"]
     assert (detector.engine_name, detector.device, detector.precision) == (engine, "cpu", "fp32")
     assert detector.memory_bytes() == {}
@@ -182,7 +184,7 @@ def test_the_detector_says_what_it_is(detector: Detector, request: pytest.Fixtur
         (EngineChoice(device="cuda:99"), "RCNN_DEVICE to auto, cpu"),
     ],
 )
-def test_what_cannot_be_had_is_refused_by_name(choice: EngineChoice, message: str) -> None:
+def test_an_unavailable_choice_is_refused_by_name(choice: EngineChoice, message: str) -> None:
     with pytest.raises(EngineUnavailable, match=message):
         build_engine(random_network(), choice)
 

@@ -1,16 +1,14 @@
-"""The process from start to end, on a real socket: readiness, drain, exit codes, callers who hang up."""
+"""The process from start to end, on a real socket: readiness, drain, exit codes, clients that hang up."""
 
 import asyncio
 import json
-import platform
 import re
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import pytest
@@ -37,15 +35,15 @@ def in_flight(program: Program) -> int:
 
 def metric(program: Program, series: str) -> float:
     text = program.client.get("/metrics").text
-    found = re.search(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)
-    return float(found[1]) if found else 0.0
+    sample = re.search(rf"^{re.escape(series)} (\S+)$", text, re.MULTILINE)
+    return float(sample[1]) if sample else 0.0
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
-    """Ask again and again, each time over HTTP, until it is so."""
+    """Poll over HTTP until the condition holds."""
     give_up = time.monotonic() + 20
     while not condition():
-        assert time.monotonic() < give_up, f"asked in vain whether {what}"
+        assert time.monotonic() < give_up, f"waited in vain until {what}"
 
 
 def test_the_program_answers_at_once_and_is_ready_later(start: Start) -> None:
@@ -57,40 +55,66 @@ def test_the_program_answers_at_once_and_is_ready_later(start: Start) -> None:
     assert program.ended(10) == 0  # although the model still loads, which nothing can interrupt
 
 
-def test_the_program_says_when_it_is_ready_and_what_it_serves(start: Start) -> None:
-    program = start()
+@pytest.fixture(scope="module")
+def program() -> Iterator[Program]:
+    """A program that several tests use; it ends without an error."""
+    program = Program("--seconds", "0.05", log_format="json", decode_threads="4", max_batch="8")
+    program.logged("ready")
+    yield program
+    program.terminate()
+    assert program.ended() == 0
+    assert "stopped" in program.log
+    assert "Traceback" not in program.log
+    program.close()
+
+
+def test_the_program_logs_when_it_is_ready_and_what_it_serves(program: Program) -> None:
     seconds = program.logged(r"ready (\d+\.\d) s after the start of the process: fake on cpu")[1]
     assert 0 < float(seconds) < 30
     response = detect(program)
     assert (response.status_code, response.json()["labels"]) == (200, [1, 2])
     assert "server" not in response.headers
-    program.terminate()
-    assert program.ended() == 0
-    assert "stopped" in program.log
-    assert "Traceback" not in program.log
 
 
-def test_logs_can_be_read_by_machines(start: Start) -> None:
-    program = start(log_format="json")
-    program.logged('"message": "ready')
-    sent = program.client.get("/labels", headers={"X-Request-ID": "mine"})
-    program.terminate()
-    assert program.ended() == 0
+def test_the_log_is_json_lines(program: Program) -> None:
+    response = program.client.get("/labels", headers={"X-Request-ID": "mine"})
+    program.logged('"route": "/labels"')
     lines = [json.loads(line) for line in program.log.splitlines()]
     [access] = [line for line in lines if line["logger"] == "app.access" and line.get("route") == "/labels"]
-    assert (access["request_id"], access["status"], access["method"]) == ("mine", sent.status_code, "GET")
+    assert (access["request_id"], access["status"], access["method"]) == ("mine", response.status_code, "GET")
 
 
-@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_under_load_loses_no_accepted_request(start: Start, told: signal.Signals) -> None:
-    """Some of them are on the device as it comes, some in the queue, some not even decoded."""
-    program = start("--seconds", "0.5", "--decode-seconds", "0.3", max_batch="1", decode_threads="1")
+def test_connections_are_kept_for_the_next_request(program: Program) -> None:
+    ours = set()
+    for _ in range(3):
+        assert detect(program).status_code == 200
+        with program.client.stream("GET", "/health/live") as response:
+            ours.add(response.extensions["network_stream"].get_extra_info("client_addr"))
+            response.read()
+    assert len(ours) == 1
+
+
+def test_many_clients_are_served_at_once(program: Program) -> None:
+    barrier = threading.Barrier(24)
+
+    def at_once(index: int) -> int:
+        barrier.wait(30)
+        return int(detect(program, picture(50 + index, 40 + index)).json()["image"]["width"])
+
+    with ThreadPoolExecutor(24) as pool:
+        assert sorted(pool.map(at_once, range(24))) == [50 + index for index in range(24)]
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_under_load_loses_no_accepted_request(start: Start, sent: signal.Signals) -> None:
+    """Some are on the device at the signal, some in the queue, some not even decoded."""
+    program = start("--seconds", "0.2", "--decode-seconds", "0.15", max_batch="1", decode_threads="1")
     program.logged("ready")
     with ThreadPoolExecutor(8) as pool:
-        sent = [pool.submit(detect, program, picture(50 + index, 40)) for index in range(8)]
+        requests = [pool.submit(detect, program, picture(50 + index, 40)) for index in range(8)]
         until(lambda: in_flight(program) == 8, "all are accepted")
-        program.process.send_signal(told)
-        answers = [one.result() for one in sent]
+        program.process.send_signal(sent)
+        answers = [request.result() for request in requests]
     assert [answer.status_code for answer in answers] == [200] * 8
     assert [answer.json()["image"]["width"] for answer in answers] == [50 + index for index in range(8)]
     assert program.ended() == 0
@@ -118,10 +142,10 @@ def test_work_that_outlasts_the_drain_is_refused_and_the_program_ends(start: Sta
     program = start("--seconds", "20", max_batch="1", drain_seconds="0.3")
     program.logged("ready")
     with ThreadPoolExecutor(2) as pool:
-        sent = [pool.submit(detect, program) for _ in range(2)]
+        requests = [pool.submit(detect, program) for _ in range(2)]
         until(lambda: in_flight(program) == 2, "both are accepted")
         program.terminate()
-        answers = [one.result() for one in sent]
+        answers = [request.result() for request in requests]
     assert {(answer.status_code, answer.json()["code"]) for answer in answers} == {(503, "draining")}
     assert program.ended(10) == 0
 
@@ -130,13 +154,13 @@ def test_a_second_signal_stops_at_once(start: Start) -> None:
     program = start("--seconds", "20", max_batch="1")
     program.logged("ready")
     with ThreadPoolExecutor(1) as pool:
-        sent = pool.submit(detect, program)
+        request = pool.submit(detect, program)
         until(lambda: in_flight(program) == 1, "it is accepted")
         program.terminate()
         program.logged("stopping")
         program.terminate()
         assert program.ended(10) == 1
-        assert sent.exception() is not None or sent.result().status_code >= 500
+        assert request.exception() is not None or request.result().status_code >= 500
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_program(start: Start) -> None:
@@ -147,15 +171,15 @@ def test_a_model_that_cannot_be_loaded_ends_the_program(start: Start) -> None:
 
 
 def test_a_port_in_use_ends_the_program_with_advice(start: Start) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        program = start(port=str(taken.getsockname()[1]))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        program = start(port=str(listener.getsockname()[1]))
         assert program.ended() == 1
     assert "RCNN_PORT" in program.log
     assert "Traceback" not in program.log
 
 
-def test_a_caller_who_hangs_up_in_the_queue_never_reaches_the_detector(start: Start) -> None:
-    program = start("--seconds", "3", max_batch="1", log_level="debug")
+def test_a_client_that_hangs_up_in_the_queue_never_reaches_the_detector(start: Start) -> None:
+    program = start("--seconds", "2", max_batch="1", log_level="debug")
     program.logged("ready")
     image = picture()
     request = (
@@ -168,7 +192,7 @@ def test_a_caller_who_hangs_up_in_the_queue_never_reaches_the_detector(start: St
         with socket.create_connection(("127.0.0.1", program.port), timeout=30) as second:
             second.sendall(request + image)
             until(lambda: in_flight(program) == 2, "the second is accepted")
-        until(lambda: metric(program, "rcnn_cancelled_total") == 1, "the second is counted as gone")
+        until(lambda: metric(program, "rcnn_cancelled_total") == 1, "the second is counted as cancelled")
         assert first.result().status_code == 200
     assert metric(program, "rcnn_batch_size_sum") == 1
     assert metric(program, 'rcnn_requests_total{route="/detect",status="499"}') == 1
@@ -198,50 +222,3 @@ async def test_a_connection_without_a_request_is_closed_after_a_while(
         assert (await reader.read()).startswith(b"HTTP/1.1 200 OK")
         writer.close()
         await writer.wait_closed()
-
-
-def test_connections_are_kept_for_the_next_request(start: Start) -> None:
-    program = start()
-    program.logged("ready")
-    ours = set()
-    for _ in range(3):
-        assert detect(program).status_code == 200
-        with program.client.stream("GET", "/health/live") as response:
-            ours.add(response.extensions["network_stream"].get_extra_info("client_addr"))
-            response.read()
-    assert len(ours) == 1
-
-
-def test_many_clients_are_served_at_once(start: Start) -> None:
-    program = start("--seconds", "0.05", max_batch="8")
-    program.logged("ready")
-    barrier = threading.Barrier(24)
-
-    def at_once(index: int) -> int:
-        barrier.wait(30)
-        return int(detect(program, picture(50 + index, 40 + index)).json()["image"]["width"])
-
-    with ThreadPoolExecutor(24) as pool:
-        assert sorted(pool.map(at_once, range(24))) == [50 + index for index in range(24)]
-    program.terminate()
-    assert program.ended() == 0
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives threads heaps of their own")
-def test_the_threads_share_one_heap(start: Start) -> None:
-    program = start(decode_threads="4")
-    program.logged("ready")
-    with ThreadPoolExecutor(4) as pool:
-        assert {answer.status_code for answer in pool.map(detect, [program] * 8)} == {200}
-    maps = Path(f"/proc/{program.process.pid}/maps").read_text()
-    assert heaps_of_threads(maps) == 0
-
-
-def heaps_of_threads(maps: str) -> int:
-    """How many there are in a process's memory map: 64 MB each, aligned to it, part in use, the rest not."""
-    found = [re.match(r"([0-9a-f]+)-([0-9a-f]+) (\S+) 0+ 00:00 0\s*$", line) for line in maps.splitlines()]
-    spans = [(int(one[1], 16), int(one[2], 16), one[3]) for one in found if one]
-    return sum(
-        start % 2**26 == 0 and access == "rw-p" and (end, start + 2**26, "---p") in spans
-        for start, end, access in spans
-    )

@@ -1,4 +1,4 @@
-"""A detector without a network, at the seam where the real one sits, and pictures to show it."""
+"""A detector without a network in place of the real one, and images for it."""
 
 import io
 import threading
@@ -27,7 +27,7 @@ CARD = Card(
     training=None,
 )
 
-# What it finds in every image: label, score, box as fractions of width and height.
+# Its detections in every image: label, score, box as fractions of width and height.
 FINDS = (
     (1, 0.9375, (0.125, 0.25, 0.5, 0.75)),
     (2, 0.75, (0.25, 0.25, 1.0, 0.5)),
@@ -50,11 +50,11 @@ class FakeCanvas:
 
 @dataclass
 class FakeDetector:
-    """Finds FINDS in every image, as the options let it; a test may hold it, slow it or make it fail."""
+    """Detects FINDS in every image, filtered by the options; a test may block it, slow it or make it fail."""
 
-    seconds: float = 0.0  # that every batch takes
-    decode_seconds: float = 0.0  # that every image takes before
-    poison: Callable[[Any], Exception | None] = lambda job: None  # what a job raises, which fails its batch
+    seconds: float = 0.0  # of every batch
+    decode_seconds: float = 0.0  # of every image, before its batch
+    poison: Callable[[Any], Exception | None] = lambda job: None  # the error of a job, which fails its batch
     load_error: Exception | None = None
     fallback_reason: str | None = None
     card: Card = CARD
@@ -66,18 +66,18 @@ class FakeDetector:
     best_batch: int = 8
     memory: dict[str, int] = field(default_factory=dict)
     batches: list[list[Any]] = field(default_factory=list)  # the jobs that reached the device
-    prepared: list[tuple[int, int]] = field(default_factory=list)  # (height, width) of the images decoded
-    rows: list[bytes] = field(default_factory=list)  # the first row of each
-    finds: Callable[[Any], int] = lambda job: len(FINDS)  # how many of FINDS there are in an image
-    warm: threading.Event = field(default_factory=threading.Event)  # warm-up waits for it; set unless cleared
-    decode: threading.Event = field(default_factory=threading.Event)  # prepare waits for it; the same
-    free: threading.Event = field(default_factory=threading.Event)  # a batch waits for it; the same
+    prepared: list[tuple[int, int]] = field(default_factory=list)  # (height, width) of every decoded image
+    rows: list[bytes] = field(default_factory=list)  # the first pixel row of every decoded image
+    finds: Callable[[Any], int] = lambda job: len(FINDS)  # the number of FINDS in an image
+    warm: threading.Event = field(default_factory=threading.Event)  # warm-up waits for it
+    decode: threading.Event = field(default_factory=threading.Event)  # prepare waits for it
+    free: threading.Event = field(default_factory=threading.Event)  # a batch waits for it
 
     def __post_init__(self) -> None:
         self.let_go()
 
     def let_go(self) -> None:
-        """Let everything that waits go on."""
+        """Set all events, so that everything blocked continues."""
         for gate in (self.warm, self.decode, self.free):
             gate.set()
 

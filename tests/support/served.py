@@ -13,7 +13,6 @@ from fastapi import FastAPI
 
 from app.main import create_app
 from app.settings.settings import Settings
-from app.telemetry.tracing import Tracer
 from tests.support.fakes import FakeDetector
 
 if TYPE_CHECKING:
@@ -63,12 +62,11 @@ async def serve_app(
     detector: FakeDetector | None = None,
     ready: bool = True,
     loader: Callable[[str], FakeDetector] | None = None,
-    tracer: Tracer | None = None,
     **settings: Any,
 ) -> AsyncIterator[Served]:
     detector = detector or FakeDetector()
     chosen = Settings(**{"drain_seconds": 5, "decode_threads": 2} | settings)
-    app = create_app(chosen, detector, loader, tracer)
+    app = create_app(chosen, detector, loader)
     transport = httpx.ASGITransport(app)
     client = httpx.AsyncClient(transport=transport, base_url="http://test", timeout=20)
     async with app.router.lifespan_context(app), client:

@@ -23,10 +23,9 @@ T = TypeVar("T", int, float)
 class LocalClient:
     """Decodes, detects and times one image after the other, without a queue."""
 
-    def __init__(self, detector: Detector, limits: Limits, max_tiles: int) -> None:
+    def __init__(self, detector: Detector, limits: Limits) -> None:
         self._detector = detector
         self._limits = limits
-        self._max_tiles = max_tiles
         self._classes = Classes.of(detector.card.labels)
 
     def labels(self) -> Mapping[int, str]:
@@ -54,7 +53,7 @@ class LocalClient:
 
     def _tiling(self, given: rcnn_client.Options) -> Tiling | None:
         tile = given.get("tile")
-        return None if tile is None else tiling_of(tile, self._max_tiles, given.get("tile_overlap"))
+        return None if tile is None else tiling_of(tile, given.get("tile_overlap"))
 
     def _result(
         self, picture: Image, found: Detections, times: tuple[float, float, float], postprocess: float
@@ -105,6 +104,6 @@ def _or(given: T | None, default: T) -> T:
 def load_client(settings: Settings) -> LocalClient:
     """Load the model of the settings; raises CommandFailed with what to do."""
     try:
-        return LocalClient(load(settings), Limits(settings.max_pixels), settings.max_tiles)
+        return LocalClient(load(settings), Limits(settings.max_pixels))
     except (ValueError, OSError) as error:  # a card, its weights, or the device; the text says what to do
         raise CommandFailed(error) from error

@@ -77,15 +77,15 @@ def _log(arguments: DiagnoseArguments, detector: "Detector") -> Path:
 def _diagnose(detector: "Detector", chosen: _Chosen, limits: Limits, log: Path) -> "tuple[Diagnosis, int]":
     """The diagnosis, and how many images could be read."""
     from models.diagnosis.checks import diagnose
-    from models.diagnosis.observation import Subject, observe
+    from models.diagnosis.inspection import InspectedModel, inspect_images
     from models.evaluation.coco import GroundTruth
 
     images = chosen.images
-    truths = [GroundTruth(one.width, one.height, one.boxes, one.labels, one.crowd) for one in images]
-    subject = Subject(detector, chosen.match, limits)
+    truths = [GroundTruth.of(image) for image in images]
+    model = InspectedModel(detector, chosen.match, limits)
     try:
         with open_bar(len(images), "Diagnosing") as advance:
-            observations = list(observe(subject, truths, [image.path for image in images], advance))
+            observations = list(inspect_images(model, truths, [image.path for image in images], advance))
     except MemoryError as error:
         raise CommandFailed(error) from error
     if not observations:

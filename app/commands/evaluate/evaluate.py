@@ -30,8 +30,8 @@ from app.commands.shared.service_client import open_service
 from app.commands.shared.tile_option import Tile, read_tile
 from models.datasets import Dataset, DatasetError, Format, read_dataset
 from models.detections import Detections
-from models.evaluation.answers import FLOOR, MOST_DETECTIONS
 from models.evaluation.labels import LabelMatch, match_labels
+from models.evaluation.predictions import FLOOR, MOST_DETECTIONS
 from models.options import Options
 from rcnn_client import ClientError
 
@@ -165,10 +165,7 @@ def _assess(dataset: Dataset, source: Source, collected: Collected) -> "Assessme
     from models.evaluation.assessment import assess
     from models.evaluation.coco import GroundTruth
 
-    truths = [
-        GroundTruth(image.width, image.height, image.boxes, image.labels, image.crowd)
-        for image in dataset.images
-    ]
+    truths = [GroundTruth.of(image) for image in dataset.images]
     files = [image.path.name for image in dataset.images]
     threshold = max(FLOOR, source.about.score_threshold)
     return assess(truths, collected.answers, dataset.labels, threshold, files)

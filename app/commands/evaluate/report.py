@@ -16,8 +16,8 @@ from app.commands.evaluate.source import About
 from app.commands.shared.console import open_console
 from models.datasets import Dataset
 from models.detections import Detections
-from models.evaluation.answers import FLOOR, MOST_DETECTIONS
 from models.evaluation.labels import LabelMatch
+from models.evaluation.predictions import FLOOR, MOST_DETECTIONS
 
 if TYPE_CHECKING:
     from models.evaluation.assessment import Assessment

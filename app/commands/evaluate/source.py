@@ -11,7 +11,7 @@ from app.commands.shared.tile_option import Tile, tiling_of
 from app.serving.loading import load
 from app.settings.settings import Settings
 from models.detections import Detections
-from models.evaluation.answers import Answer, Unanswered, ask_each
+from models.evaluation.predictions import DetectionFailed, ImageDetections, detect_each
 from models.images.decoder import Limits
 from models.options import Options
 from rcnn_client import Client, NotAnAnswer, Refused
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 # Statuses about one image alone. Any other would cost AP for a reason that is not the model's: the run ends.
 ABOUT_ONE_IMAGE = (400, 413, 415)
 
-Ask = Callable[[Sequence[Path], Options], Iterator[Answer]]
+Ask = Callable[[Sequence[Path], Options], Iterator[ImageDetections]]
 
 
 @dataclass(frozen=True)
@@ -54,15 +54,15 @@ class Source:
 
 def load_model(settings: Settings, tile: Tile = None) -> Source:
     """The model of the settings, in this process; raises CommandFailed with what to do."""
-    from models.evaluation.local import ask_detector, ask_in_tiles, best_batch
+    from models.evaluation.local import best_batch, detect_files, detect_files_in_tiles
 
     detector = load_here(settings)
     limits, batch = Limits(settings.max_pixels), best_batch(detector)
 
-    def ask(files: Sequence[Path], options: Options) -> Iterator[Answer]:
+    def ask(files: Sequence[Path], options: Options) -> Iterator[ImageDetections]:
         if tile is None:
-            return ask_detector(detector, files, options, limits, batch)
-        return ask_in_tiles(detector, files, options, limits, tiling_of(tile, settings.max_tiles))
+            return detect_files(detector, files, options, limits, batch)
+        return detect_files_in_tiles(detector, files, options, limits, tiling_of(tile))
 
     return Source(describe(detector), ask)
 
@@ -94,8 +94,8 @@ def ask_service(client: ServiceClient, url: str, tile: Tile = None) -> Source:
     """The model that a service runs; raises ClientError, CommandFailed."""
     about = _about(client, url)
 
-    def ask(files: Sequence[Path], options: Options) -> Iterator[Answer]:
-        return ask_each(lambda file: _detect(client, file, options, tile), files)
+    def ask(files: Sequence[Path], options: Options) -> Iterator[ImageDetections]:
+        return detect_each(lambda file: _detect(client, file, options, tile), files)
 
     return Source(about, ask)
 
@@ -133,6 +133,6 @@ def _detect(client: Client, file: Path, options: Options, tile: Tile) -> Detecti
         )
     except Refused as error:
         if error.status in ABOUT_ONE_IMAGE:
-            raise Unanswered(str(error)) from error
+            raise DetectionFailed(str(error)) from error
         raise
     return result.detections

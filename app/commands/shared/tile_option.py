@@ -18,6 +18,6 @@ def read_tile(text: str | None) -> Tile:
     )
 
 
-def tiling_of(tile: int | str, most: int, overlap: float | None = None) -> Tiling:
-    """The tiling that a tile's side, or "auto", asks for; at most `most` tiles an image."""
-    return Tiling(None if tile == "auto" else int(tile), OVERLAP if overlap is None else overlap, most)
+def tiling_of(tile: int | str, overlap: float | None = None) -> Tiling:
+    """The tiling that a tile's side, or "auto", asks for."""
+    return Tiling(None if tile == "auto" else int(tile), OVERLAP if overlap is None else overlap)

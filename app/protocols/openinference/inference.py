@@ -101,7 +101,7 @@ def outputs(outcomes: Sequence[Outcome], options: DetectOptions) -> dict[str, Ar
 
 def check_model(service: DetectionService, name: str, wanted_version: str = "") -> None:
     """Raise NotFound for a model or a version that is not here, Retryable while there is none yet."""
-    service.ready_model().refuse_other(name, wanted_version)
+    service.ready_model().check_name(name, wanted_version)
 
 
 def server_metadata() -> dict[str, Any]:

@@ -55,9 +55,9 @@ def refuse_parameters(given: Iterable[str], known: Iterable[str] = ()) -> None:
 
 async def _known(service: DetectionService) -> list[str]:
     if service.models.serving is None:
-        service.refuse_early()
+        service.check_capacity()
     try:
-        return list(await asyncio.to_thread(service.swap.known))
+        return list(await asyncio.to_thread(service.swapper.loadable_cards))
     except ValueError as error:
         raise LoadFailed(f"the catalogue cannot be read: {error}") from error
 
@@ -66,6 +66,6 @@ def _listed(service: DetectionService, name: str) -> Listed:
     current = service.ready_model()
     if name == current.name and service.state == "ok":
         return Listed(name, current.version, READY, "")
-    if name == service.swap.loading:
+    if name == service.swapper.loading:
         return Listed(name, "", LOADING, "")
     return Listed(name, "", UNAVAILABLE, "not loaded" if name != current.name else service.state)

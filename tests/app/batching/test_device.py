@@ -1,174 +1,99 @@
-"""Several devices on one queue: what one does when another dies or hangs, and that everybody is answered."""
+"""Several devices on one queue: what happens when one dies or hangs, and that every item is answered."""
 
 import asyncio
-import contextlib
 import threading
-from collections.abc import AsyncIterator, Coroutine
-from dataclasses import replace
-from typing import Any
 
 import pytest
 
-from app.batching.batcher import Batcher
 from app.batching.device import Device
-from app.batching.item import HIGHEST, LOWEST, Closed, Completed, RequestHandle, Shed
+from app.batching.item import HIGHEST, LOWEST, Closed, RequestHandle, Shed
 from app.batching.scheduler import BatchLimits
-from tests.app.batching.test_batcher import FAR, Told
+from tests.support.batching import (
+    BREAKER,
+    FAR,
+    AnyBatcher,
+    EventLog,
+    StubDevice,
+    built,
+    occupied,
+    outcomes,
+    queued,
+    running,
+)
 from tests.support.served import eventually
 
-Tests = Batcher[Any, Any]
+
+def blocked(count: int) -> list[StubDevice]:
+    return [StubDevice(blocked=True) for _ in range(count)]
 
 
-class Gpu:
-    """A device that a test may hold, kill, or make fail on an item; it notes what it ran."""
-
-    def __init__(self) -> None:
-        self.batches: list[list[Any]] = []
-        self.dead = False
-        self.checks = 0
-        self.free = threading.Event()
-        self.free.set()
-
-    def run(self, items: list[Any]) -> list[Any]:
-        self.batches.append(list(items))
-        assert self.free.wait(20)
-        if "killer" in items:
-            self.dead = True
-        if self.dead:
-            raise SystemExit("the device is gone")
-        if "poison" in items:
-            raise ValueError("poison")
-        return [(item, self) for item in items]
-
-    def check(self) -> None:
-        self.checks += 1
-        if self.dead:
-            raise SystemExit("the device is gone")
-
-
-class Living:
-    """How many devices worked, each time that this changed."""
-
-    def __init__(self) -> None:
-        self.counts: list[int] = []
-        self.shed: list[int] = []  # the priorities of those who were
-
-
-@contextlib.asynccontextmanager
-async def running(
-    *gpus: Gpu, max_batch: int = 4, hang_seconds: float = 10.0, living: Living | None = None
-) -> AsyncIterator[Tests]:
-    told, heard = Told().events(), living or Living()
-    events = replace(told, working=heard.counts.append, shed=heard.shed.append)
-    devices = [Device(gpu.run, gpu.check) for gpu in gpus]
-    batcher: Tests = Batcher(devices, BatchLimits(max_batch, hang_seconds=hang_seconds), events)
-    await batcher.start()
-    try:
-        yield batcher
-    finally:
-        for gpu in gpus:
-            gpu.free.set()
-        await batcher.close(10)
-
-
-def held(count: int) -> list[Gpu]:
-    """Devices that keep their first batch until they are let go."""
-    gpus = [Gpu() for _ in range(count)]
-    for gpu in gpus:
-        gpu.free.clear()
-    return gpus
-
-
-def begun(*works: Coroutine[Any, Any, Any]) -> list["asyncio.Task[Any]"]:
-    return [asyncio.ensure_future(work) for work in works]
-
-
-async def plugged(batcher: Tests, *gpus: Gpu) -> list["asyncio.Task[Any]"]:
-    """An item on each of the devices, which are all held."""
-    tasks = begun(*(batcher.submit(f"plug {n}", f"plug {n}", FAR) for n, _ in enumerate(gpus)))
-    await eventually(lambda: all(gpu.batches for gpu in gpus), "each device has a batch")
-    return tasks
-
-
-async def outcomes(tasks: list["asyncio.Task[Any]"]) -> list[Any]:
-    """The item that was answered, or the exception, of each task."""
-    found = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
-    return [one.result[0] if isinstance(one, Completed) else one for one in found]
-
-
-def states(batcher: Tests) -> list[str]:
-    return [condition.state for condition in batcher.conditions]
+def states(batcher: AnyBatcher) -> list[str]:
+    return [status.state for status in batcher.statuses]
 
 
 async def test_each_free_device_takes_the_first_batch() -> None:
-    one, other = held(2)
+    one, other = blocked(2)
     async with running(one, other) as batcher:
-        tasks = await plugged(batcher, one, other)
-        tasks += begun(*(batcher.submit(n, n % 2, FAR) for n in range(4)))
-        await eventually(lambda: batcher.depth == 4, "four wait")
-        other.free.set()
+        first = await occupied(batcher, one, other)
+        tasks = await queued(batcher, *(batcher.submit(n, n % 2, FAR) for n in range(4)))
+        other.unblock()
         await eventually(lambda: len(other.batches) == 3, "the free one has run both groups")
         assert other.batches[1:] == [[0, 2], [1, 3]]
         assert len(one.batches) == 1
-        one.free.set()
-        assert await outcomes(tasks) == ["plug 0", "plug 1", 0, 1, 2, 3]
+        one.unblock()
+        assert await outcomes([*first, *tasks]) == ["first 0", "first 1", 0, 1, 2, 3]
         assert states(batcher) == ["working", "working"]
 
 
 async def test_a_device_that_dies_is_taken_out_and_its_batch_is_run_elsewhere() -> None:
-    dead, sound = held(2)
-    living = Living()
-    async with running(dead, sound, living=living) as batcher:
-        plugs = await plugged(batcher, dead, sound)
-        dead.dead = True
-        tasks = begun(*(batcher.submit(n, "k", FAR) for n in range(3)))
-        await eventually(lambda: batcher.depth == 3, "three wait")
-        dead.free.set()
-        await eventually(lambda: states(batcher) == ["dead", "working"], "the dead one is out")
+    broken, healthy = blocked(2)
+    log = EventLog()
+    async with running(broken, healthy, log=log) as batcher:
+        first = await occupied(batcher, broken, healthy)
+        broken.broken = True
+        tasks = await queued(batcher, *(batcher.submit(n, "k", FAR) for n in range(3)))
+        broken.unblock()
+        await eventually(lambda: states(batcher) == ["dead", "working"], "the broken one is out")
         assert batcher.alive
-        sound.free.set()
-        assert await outcomes(plugs + tasks) == ["plug 0", "plug 1", 0, 1, 2]
-        assert len(dead.batches) == 1  # it got nothing more
-        assert dead.checks == 1
-        assert "its check with RuntimeError" in str(batcher.conditions[0].reason)
-        assert (await batcher.submit("next", "k", FAR)).result == ("next", sound)
-    assert living.counts == [1]
+        healthy.unblock()
+        assert await outcomes([*first, *tasks]) == ["first 0", "first 1", 0, 1, 2]
+        assert len(broken.batches) == 1  # it got no other
+        assert broken.checks == 1
+        assert "its check failed with RuntimeError" in str(batcher.statuses[0].reason)
+        assert (await batcher.submit("next", "k", FAR)).result == ("next", healthy)
+    assert log.working == [1]
 
 
-async def test_a_poisoned_item_is_not_its_device_s_fault() -> None:
-    one, other = held(2)
+async def test_a_poisoned_item_is_not_the_fault_of_its_device() -> None:
+    one, other = blocked(2)
     async with running(one, other) as batcher:
-        plugs = await plugged(batcher, one, other)
-        tasks = begun(*(batcher.submit(item, "k", FAR) for item in ("a", "poison", "b", "c")))
-        await eventually(lambda: batcher.depth == 4, "four wait")
-        one.free.set()
-        found = await outcomes(tasks)
-        assert [str(one) for one in found] == ["a", "poison", "b", "c"]
-        assert isinstance(found[1], ValueError)
-        other.free.set()
-        await outcomes(plugs)
+        first = await occupied(batcher, one, other)
+        items = ["a", ValueError("poison"), "b", "c"]
+        tasks = await queued(batcher, *(batcher.submit(item, "k", FAR) for item in items))
+        one.unblock()
+        assert await outcomes(tasks) == items
+        other.unblock()
+        await outcomes(first)
         assert states(batcher) == ["working", "working"]
         assert one.checks + other.checks == 1  # once for the batch, however often its parts fail
 
 
-async def test_an_item_that_kills_devices_kills_no_third_one() -> None:
-    gpus = [Gpu() for _ in range(3)]
-    async with running(*gpus) as batcher:
-        [error] = await outcomes(begun(batcher.submit("killer", "k", FAR)))
+async def test_an_item_that_breaks_devices_breaks_no_third_one() -> None:
+    async with running(*(StubDevice() for _ in range(3))) as batcher:
+        [error] = await outcomes([asyncio.ensure_future(batcher.submit(BREAKER, "k", FAR))])
         assert isinstance(error, RuntimeError)
         assert sorted(states(batcher)) == ["dead", "dead", "working"]
-        assert await outcomes(begun(batcher.submit("next", "k", FAR))) == ["next"]
+        assert (await batcher.submit("next", "k", FAR)).result.item == "next"
 
 
-async def test_when_the_last_device_dies_everybody_hears_it() -> None:
-    gpus = held(2)
-    async with running(*gpus) as batcher:
-        tasks = await plugged(batcher, *gpus)
-        tasks += begun(*(batcher.submit(n, n, FAR) for n in range(3)))
-        await eventually(lambda: batcher.depth == 3, "three wait")
-        for gpu in gpus:
-            gpu.dead = True
-            gpu.free.set()
+async def test_when_the_last_device_dies_every_item_fails() -> None:
+    devices = blocked(2)
+    async with running(*devices) as batcher:
+        tasks = await occupied(batcher, *devices)
+        tasks += await queued(batcher, *(batcher.submit(n, n, FAR) for n in range(3)))
+        for device in devices:
+            device.broken = True
+            device.unblock()
         assert {type(error) for error in await outcomes(tasks)} <= {Closed, RuntimeError}
         assert (batcher.alive, batcher.depth, states(batcher)) == (False, 0, ["dead", "dead"])
         with pytest.raises(Closed):
@@ -176,62 +101,100 @@ async def test_when_the_last_device_dies_everybody_hears_it() -> None:
         assert await batcher.close(10) is False
 
 
-async def test_a_device_that_dies_while_closing_leaves_its_batch_to_one_that_has_nothing_to_do() -> None:
-    dead, sound = held(2)
-    sound.free.set()
-    async with running(dead, sound) as batcher:
-        first, second = begun(batcher.submit("a", "a", FAR), batcher.submit("b", "b", FAR))
-        await eventually(lambda: bool(dead.batches), "the one has a batch")
+async def test_a_device_that_dies_while_closing_leaves_its_batch_to_an_idle_one() -> None:
+    broken, healthy = blocked(2)
+    healthy.unblock()
+    async with running(broken, healthy) as batcher:
+        first, second = await occupied(batcher, broken, healthy)
         await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
-        dead.dead = True
+        broken.broken = True
         closing = asyncio.ensure_future(batcher.close(10))
         await asyncio.sleep(0)  # it has begun
-        dead.free.set()
+        broken.unblock()
         assert await closing is True
-        assert sorted(await outcomes([first, second])) == ["a", "b"]
+        assert await outcomes([first, second]) == ["first 0", "first 1"]
 
 
 async def test_a_device_that_hangs_gives_its_batch_away_and_works_again_when_it_returns() -> None:
-    hangs, sound = held(2)
-    sound.free.set()
-    living = Living()
-    async with running(hangs, sound, hang_seconds=0.5, living=living) as batcher:
-        tasks = begun(*(batcher.submit(name, name, FAR) for name in "ab"))
-        assert await outcomes(tasks) == ["a", "b"]
+    hangs, healthy = blocked(2)
+    healthy.unblock()
+    log = EventLog()
+    async with running(hangs, healthy, hang_seconds=0.5, log=log) as batcher:
+        tasks = await occupied(batcher, hangs, healthy)
+        assert await outcomes(tasks) == ["first 0", "first 1"]
         assert states(batcher) == ["stuck", "working"]
-        assert sorted(batch[0] for batch in sound.batches) == ["a", "b"]
-        hangs.free.set()
+        assert sorted(batch[0] for batch in healthy.batches) == ["first 0", "first 1"]
+        hangs.unblock()
         await eventually(lambda: states(batcher) == ["working", "working"], "it is back")
-        assert await outcomes(begun(batcher.submit("next", "k", FAR))) == ["next"]
-    assert living.counts == [1, 2]
+        assert (await batcher.submit("next", "k", FAR)).result.item == "next"
+    assert log.working == [1, 2]
+    assert len(log.batches) == 3  # the call that hung is no measure of a batch
+
+
+def test_the_last_working_device_has_more_time_before_it_hangs() -> None:
+    limits = BatchLimits(8, hang_seconds=10)
+    timeouts = [built(*[StubDevice()] * count, limits=limits)._hang_timeout() for count in (1, 2)]
+    assert timeouts == [60, 10]
+
+
+async def test_a_stuck_device_does_not_retry_the_items_that_another_has_taken_over() -> None:
+    hangs, other = StubDevice(blocked=True, fits=1), StubDevice(blocked=True)
+    async with running(hangs, other, hang_seconds=0.3) as batcher:
+        tasks = [asyncio.ensure_future(batcher.submit(item, "k", FAR)) for item in "ab"]
+        await hangs.busy()
+        await other.busy()
+        hangs.unblock()
+        assert (await batcher.submit("next", "n", FAR)).result == ("next", hangs)
+        other.unblock()
+        assert await outcomes(tasks) == ["a", "b"]
+    assert hangs.batches == [["a", "b"], ["next"]]
+
+
+async def test_a_stuck_device_that_dies_does_not_fail_the_items_that_another_has_taken_over() -> None:
+    hangs, other = StubDevice(blocked=True), StubDevice()
+    async with running(hangs, other, hang_seconds=0.3) as batcher:
+        first, _ = await occupied(batcher, hangs, other)
+        other.block()
+        await eventually(lambda: ["first 0"] in other.batches, "the other has taken its item over")
+        hangs.broken = True
+        hangs.unblock()
+        await eventually(lambda: states(batcher)[0] == "dead", "the one is dead")
+        other.unblock()
+        assert await outcomes([first]) == ["first 0"]
 
 
 async def test_the_last_device_keeps_the_batch_that_it_hangs_on_and_answers_it_when_it_returns() -> None:
-    [gpu] = held(1)
-    async with running(gpu, hang_seconds=0.01) as batcher:
-        [task] = begun(batcher.submit("a", "k", FAR))
+    [device] = blocked(1)
+    async with running(device, hang_seconds=0.01) as batcher:
+        tasks = await occupied(batcher, device)
         await eventually(lambda: states(batcher) == ["stuck"], "it hangs")
         assert not batcher.alive
-        gpu.free.set()
-        assert await outcomes([task]) == ["a"]
-        assert await outcomes(begun(batcher.submit("next", "k", FAR))) == ["next"]
+        device.unblock()
+        assert await outcomes(tasks) == ["first 0"]
+        assert (await batcher.submit("next", "k", FAR)).result.item == "next"
         assert batcher.alive
 
 
-async def test_the_newest_of_the_lowest_priority_is_shed_from_the_queue_and_from_nowhere_else() -> None:
-    [gpu] = held(1)
-    living = Living()
-    async with running(gpu, living=living) as batcher:
-        low = RequestHandle(priority=LOWEST)
-        [plug] = begun(batcher.submit("plug", "plug", FAR, low))
-        await eventually(lambda: bool(gpu.batches), "it runs")
-        assert batcher.shed(HIGHEST) is False  # what is on a device stays
-        tasks = begun(*(batcher.submit(n, "k", FAR, RequestHandle(priority=n % 2)) for n in range(4)))
-        await eventually(lambda: batcher.depth == 4, "four wait")
+async def test_the_newest_of_the_lowest_priority_is_shed_from_the_queue_alone() -> None:
+    [device] = blocked(1)
+    log = EventLog()
+    async with running(device, max_batch=4, log=log) as batcher:
+        running_item = asyncio.ensure_future(batcher.submit("first", "k", FAR, RequestHandle(LOWEST)))
+        await device.busy()
+        assert batcher.shed(HIGHEST) is False  # an item on a device stays
+        tasks = await queued(batcher, *(batcher.submit(n, "k", FAR, RequestHandle(n % 2)) for n in range(4)))
         assert batcher.shed(LOWEST) is False
         assert [batcher.shed(1) for _ in range(3)] == [True, True, False]
-        gpu.free.set()
-        found = await outcomes([plug, *tasks])
-        assert [type(one) for one in found] == [str, Shed, int, Shed, int]
-    assert gpu.batches[1:] == [[1, 3]]
-    assert living.shed == [0, 0]
+        device.unblock()
+        assert [type(one) for one in await outcomes([running_item, *tasks])] == [str, Shed, int, Shed, int]
+    assert device.batches[1:] == [[1, 3]]
+    assert log.shed == [0, 0]
+
+
+async def test_a_check_that_does_not_end_has_failed_and_no_check_is_none() -> None:
+    release = threading.Event()
+    device: Device[int, int] = Device(list, lambda: release.wait(20))
+    assert await device.self_check(0.01) == "its check did not end"
+    assert device.busy  # its thread is still in the check
+    release.set()
+    assert await Device(list).self_check(1) is None

@@ -161,19 +161,19 @@ def test_a_broken_video_loses_no_other(detect: Detect, tmp_path: Path) -> None:
     ran = detect(broken, whole, silent, "--json")
     assert ran.code == 1
     assert ["error" in line for line in ran.lines] == [True, False, False, False, True]
-    assert f"rcnn: {broken}: is no video that can be read" in ran.err
+    assert f"rcnn: {broken}: not a video of an allowed format" in ran.err
 
 
 def test_a_service_is_asked_for_tiles(start: Any, tmp_path: Path) -> None:
-    program = start(max_tiles="10")
+    program = start()
     program.logged("ready")
     detect = Detect(program)
-    for name, size in (("large", (200, 200)), ("middle", (120, 100)), ("small", (64, 48))):
+    for name, size in (("large", (600, 600)), ("middle", (120, 100)), ("small", (64, 48))):
         (tmp_path / f"{name}.png").write_bytes(picture(*size))
     ran = detect(tmp_path, "--json", "--tile", 64)
     large, middle, small = ran.lines
     assert (ran.code, large["error"]["code"]) == (1, "invalid_parameter")
-    assert "at most 10 may" in large["error"]["detail"]
+    assert "at most 64 may" in large["error"]["detail"]
     assert len(middle["boxes"]) > len(small["boxes"]) == 2
     [overlapping] = detect(tmp_path / "middle.png", "--json", "--tile", 64, "--tile-overlap", 0.5).lines
     assert len(overlapping["boxes"]) > len(middle["boxes"])
@@ -183,7 +183,7 @@ def test_a_camera_that_is_not_there_is_told(detect: Detect, tmp_path: Path) -> N
     (tmp_path / "a.png").write_bytes(picture())
     ran = detect("camera:973", tmp_path, "--json")
     assert ran.code == 1
-    assert "camera:973: no camera answers at /dev/video973; is it there, and free?" in ran.err
+    assert "camera:973: the camera /dev/video973 cannot be opened" in ran.err
     assert [line["file"] for line in ran.lines] == ["camera:973", str(tmp_path / "a.png")]
 
 

@@ -23,7 +23,7 @@ from models.shapes.scenes import draw_scene
 from models.training.augment import Augmentation
 from models.training.batches import BatchPlan, FolderBatches, batches_per_epoch
 from models.training.distributed import ProcessRank
-from models.training.validation import EVEN, NMS_THRESHOLDS, assess_network
+from models.training.validation import EQUAL, NMS_THRESHOLDS, assess_network
 from models.zoo.cards import read_card
 from models.zoo.loading import load_network
 from tests.support.served import ROOT
@@ -103,7 +103,7 @@ def test_thresholds_suit_the_validation_images(trained: Path, data: Path) -> Non
         for threshold in NMS_THRESHOLDS
     ]
     own = assess_network(loaded.network, loaded.card, images).numbers["AP50"]
-    assert own >= max(one.numbers["AP50"] for one in tried) - 2 * EVEN
+    assert own >= max(one.numbers["AP50"] for one in tried) - 2 * EQUAL
     assert loaded.card.training is not None
     assert loaded.card.training["ap50"] == pytest.approx(own, abs=2e-3), "the weights were halved after it"
 
@@ -181,7 +181,7 @@ def test_processes_share_a_batch_out(data: Path) -> None:
     images = read_dataset(data, "train").images
     plan = BatchPlan(3, 1, Augmentation(mirror=False))
     whole = next(iter(FolderBatches(images, plan)))
-    parts = [next(iter(FolderBatches(images, replace(plan, place=ProcessRank(k, 2))))) for k in range(2)]
+    parts = [next(iter(FolderBatches(images, replace(plan, process=ProcessRank(k, 2))))) for k in range(2)]
     assert [len(part.images) for part in parts] == [2, 1]
     shared = [parts[0].images[0], parts[1].images[0], parts[0].images[1]]
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(whole.images, shared, strict=True))

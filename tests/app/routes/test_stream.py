@@ -61,12 +61,12 @@ async def test_every_so_many_and_at_most(served: Served) -> None:
     assert (await posted(served, animation(), "?max_frames=5"))[-1]["end"] == "complete"
 
 
-async def test_the_settings_bound_the_frames(serve: Serve) -> None:
-    async with serve(stream_max_frames=3) as served:
-        assert (await posted(served, animation()))[-1] == {"end": "max_frames", "frames": 3}
-        refused = await served.client.post("/detect/stream?max_frames=4", content=animation(), headers=GIF)
-        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_parameter")
-        assert "at most 3 frames" in refused.json()["detail"]
+async def test_the_frames_of_a_body_are_bounded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.routes.stream.MAX_FRAMES", 3)
+    assert (await posted(served, animation()))[-1] == {"end": "max_frames", "frames": 3}
+    refused = await served.client.post("/detect/stream?max_frames=4", content=animation(), headers=GIF)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_parameter")
+    assert "at most 3 frames" in refused.json()["detail"]
 
 
 def parts(answer: Any) -> list[tuple[str, bytes]]:

@@ -13,7 +13,7 @@ import pytest
 from pycocotools.coco import COCO
 
 from models.datasets.coco import read_coco
-from models.datasets.raw import Source
+from models.datasets.raw import RawDataset
 from models.datasets.voc import read_voc
 from models.datasets.yolo import read_yolo
 from tests.support.fakes import picture
@@ -46,7 +46,7 @@ async def expected(served: Served) -> list[tuple[str, list[float]]]:
     return [(name, box) for name, _, box in await detected(served, "score_threshold=0", WIDE)]
 
 
-def objects(source: Source) -> list[tuple[str, Any]]:
+def objects(source: RawDataset) -> list[tuple[str, Any]]:
     """Name and corners of what one of our readers of datasets found in its one image, without a fault."""
     assert source.faults == []
     [image] = source.images

@@ -1,4 +1,4 @@
-"""Priority by the front door: who goes first, who is shed for whom, however it is said."""
+"""Priority over HTTP: which request goes first, which is shed, and every way to set it."""
 
 import asyncio
 import base64
@@ -21,7 +21,7 @@ def held() -> FakeDetector:
     return detector
 
 
-def asked(served: Served, width: int, query: str = "", **headers: str) -> "asyncio.Task[httpx.Response]":
+def detect(served: Served, width: int, query: str = "", **headers: str) -> "asyncio.Task[httpx.Response]":
     url = f"/detect?{query}"
     work = served.client.post(url, content=picture(width, 100), headers=PNG | headers)
     return asyncio.ensure_future(work)
@@ -31,27 +31,27 @@ async def waiting(served: Served, depth: int) -> None:
     await eventually(lambda: served.app.state.service.queue_depth == depth, f"{depth} wait")
 
 
-async def plugged(served: Served) -> "asyncio.Task[httpx.Response]":
+async def occupied(served: Served) -> "asyncio.Task[httpx.Response]":
     """A request on the device, which keeps it."""
-    task = asked(served, 100)
+    task = detect(served, 100)
     await eventually(lambda: bool(served.detector.batches), "the device is busy")
     return task
 
 
-SAYINGS: dict[str, tuple[str, dict[str, str]]] = {
+WAYS: dict[str, tuple[str, dict[str, str]]] = {
     "in the query": ("priority={}", {}),
     "in the header": ("", {"x-priority": "{}"}),
     "in both, of which the query counts": ("priority={}", {"x-priority": "1"}),
 }
 
 
-@pytest.mark.parametrize(("query", "headers"), SAYINGS.values(), ids=SAYINGS)
+@pytest.mark.parametrize(("query", "headers"), WAYS.values(), ids=WAYS)
 async def test_the_higher_number_goes_first(serve: Serve, query: str, headers: dict[str, str]) -> None:
     async with serve(held()) as served:
-        tasks = [await plugged(served)]
+        tasks = [await occupied(served)]
         for number, name in enumerate(WIDTHS):
-            said = {key: value.format(number) for key, value in headers.items()}
-            tasks.append(asked(served, WIDTHS[name], query.format(number), **said))
+            sent = {key: value.format(number) for key, value in headers.items()}
+            tasks.append(detect(served, WIDTHS[name], query.format(number), **sent))
             await waiting(served, number + 1)
         served.detector.free.set()
         assert {(await task).status_code for task in tasks} == {200}
@@ -72,7 +72,7 @@ async def test_the_higher_number_goes_first(serve: Serve, query: str, headers: d
         ("/v1/models/fake:predict", {"parameters": {"priority": 2}}),
     ],
 )
-async def test_other_protocols_say_it_among_their_parameters(
+async def test_other_protocols_take_it_among_their_parameters(
     served: Served, path: str, body: dict[str, Any]
 ) -> None:
     data = base64.b64encode(picture()).decode()
@@ -83,8 +83,8 @@ async def test_other_protocols_say_it_among_their_parameters(
     )
     response = await served.client.post(path, content=json.dumps(image | body))
     assert response.status_code == 200
-    said = body["parameters"]["priority"]
-    counted = {"priority": str(said if said <= 2 else 1), "outcome": "accepted"}
+    priority = body["parameters"]["priority"]
+    counted = {"priority": str(priority if priority <= 2 else 1), "outcome": "accepted"}
     assert await served.metric("rcnn_priority_requests_total", **counted) == 1
 
 
@@ -95,21 +95,21 @@ async def test_routes_that_have_no_such_option_take_the_header(served: Served) -
     assert await served.metric("rcnn_priority_requests_total", **counted) == 1
 
 
-@pytest.mark.parametrize("said", ["3", "-1", "high", "1.5", ""])
-async def test_what_is_no_priority_is_refused_by_name(served: Served, said: str) -> None:
-    for query, headers in ((f"priority={said}", {}), ("", {"x-priority": said})):
-        response = await asked(served, 64, query, **headers)
+@pytest.mark.parametrize("value", ["3", "-1", "high", "1.5", ""])
+async def test_an_invalid_priority_is_rejected_by_name(served: Served, value: str) -> None:
+    for query, headers in ((f"priority={value}", {}), ("", {"x-priority": value})):
+        response = await detect(served, 64, query, **headers)
         assert (response.status_code, response.json()["code"]) == (422, "invalid_parameter")
         assert "priority" in response.json()["detail"].lower()
 
 
 async def test_a_full_queue_sheds_the_newest_of_the_lowest_for_a_higher_one(serve: Serve) -> None:
     async with serve(held(), max_queue=4) as served:
-        tasks = {"plug": await plugged(served)}
-        for depth, (name, said) in enumerate([("old", 0), ("new", 0), ("normal", 1)]):
-            tasks[name] = asked(served, 200 + 64 * depth, f"priority={said}")
+        tasks = {"first": await occupied(served)}
+        for depth, (name, priority) in enumerate([("old", 0), ("new", 0), ("normal", 1)]):
+            tasks[name] = detect(served, 200 + 64 * depth, f"priority={priority}")
             await waiting(served, depth + 1)
-        tasks["high"] = asked(served, 456, "priority=2")
+        tasks["high"] = detect(served, 456, "priority=2")
         shed = await tasks.pop("new")
         assert (shed.status_code, shed.json()["code"]) == (429, "overloaded")
         assert int(shed.headers["retry-after"]) >= 1
@@ -123,12 +123,13 @@ async def test_a_full_queue_sheds_the_newest_of_the_lowest_for_a_higher_one(serv
         assert await served.metric("rcnn_in_flight") == 0
 
 
-async def test_a_full_queue_of_equals_refuses_the_newcomer(serve: Serve) -> None:
+async def test_a_full_queue_of_equals_rejects_the_next_request(serve: Serve) -> None:
     async with serve(held(), max_queue=2) as served:
-        tasks = [await plugged(served), asked(served, 200)]
+        served.app.state.service._admission.wait_seconds = 0
+        tasks = [await occupied(served), detect(served, 200)]
         await waiting(served, 1)
-        refused = await asked(served, 264)
-        assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
+        rejected = await detect(served, 264)
+        assert (rejected.status_code, rejected.json()["code"]) == (429, "overloaded")
         assert served.app.state.service.queue_depth == 1
         served.detector.free.set()
         assert [(await task).status_code for task in tasks] == [200, 200]
@@ -138,18 +139,18 @@ async def test_a_full_queue_of_equals_refuses_the_newcomer(serve: Serve) -> None
 
 async def test_an_image_in_tiles_is_shed_as_a_whole(serve: Serve) -> None:
     async with serve(held(), max_queue=8) as served:
-        plug = await plugged(served)
+        first = await occupied(served)
         admission = served.app.state.service._admission
-        tiled = asked(served, 300, "priority=0&tile=128")
+        tiled = detect(served, 300, "priority=0&tile=128")
         await eventually(lambda: served.app.state.service.queue_depth >= 3, "its tiles wait")
-        tiles = admission._places - 1
-        others = [asked(served, 400, "priority=1") for _ in range(8 - 1 - tiles)]
-        await eventually(lambda: admission.full, "no place is free")
-        high = asked(served, 456, "priority=2")
+        tiles = admission.slots - 1
+        others = [detect(served, 400, "priority=1") for _ in range(8 - 1 - tiles)]
+        await eventually(lambda: admission.full, "no slot is free")
+        high = detect(served, 456, "priority=2")
         assert (await tiled).status_code == 429
         await waiting(served, len(others) + 1)
         served.detector.free.set()
-        assert [(await task).status_code for task in (plug, high, *others)] == [200] * (2 + len(others))
+        assert [(await task).status_code for task in (first, high, *others)] == [200] * (2 + len(others))
         counted = {"priority": "0", "outcome": "shed"}
         assert await served.metric("rcnn_priority_requests_total", **counted) == 1
-        assert admission._places == 0
+        assert admission.slots == 0

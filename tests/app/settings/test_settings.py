@@ -1,6 +1,7 @@
 """Settings: read from RCNN_ variables, bounded, frozen; whatever is wrong is named with what is allowed."""
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,55 +10,57 @@ import pytest
 from pydantic import ValidationError
 
 from app import version
+from app.settings.environment import REMOVED
 from app.settings.settings import Settings, explain
 from app.settings.table import settings_markdown, settings_table
 
-NAMES = [
-    "MODEL",
-    "MODEL_DIR",
-    "CACHE_DIR",
-    "DEVICE",
-    "ENGINE",
-    "PRECISION",
-    "JPEG",
-    "API_KEYS",
-    "ADMIN_KEYS",
-    "HOST",
-    "PORT",
-    "GRPC_PORT",
-    "MAX_BATCH",
-    "BATCH_WAIT_MS",
-    "MAX_QUEUE",
-    "MAX_QUEUE_BYTES",
-    "TIMEOUT_MS",
-    "MAX_BODY_BYTES",
-    "MAX_PIXELS",
-    "MAX_TILES",
-    "DECODE_THREADS",
-    "INFERENCE_THREADS",
-    "ALLOWED_ORIGINS",
-    "MAX_STREAMS",
-    "STREAM_MAX_FRAMES",
-    "LOG_LEVEL",
-    "LOG_FORMAT",
-    "OTLP_ENDPOINT",
-    "DRAIN_SECONDS",
-    "DEEPSTACK_MAX_PREDICTIONS",
-    "DEEPSTACK_LABEL_MAP",
-    "DEEPSTACK_DROP_LABELS",
-    "DEEPSTACK_UPSCALE",
-    "ROBOFLOW_URLS",
-]
+DEVICES = "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"
+KEYS = "comma-separated keys"
+DEFAULTS = {
+    "MODEL": "auto",
+    "MODEL_DIR": None,
+    "CACHE_DIR": Path.home() / ".cache" / "rcnn-serve",
+    "DEVICE": "auto",
+    "ENGINE": "auto",
+    "PRECISION": "auto",
+    "JPEG": "pillow",
+    "API_KEYS": (),
+    "ADMIN_KEYS": (),
+    "HOST": "127.0.0.1",
+    "PORT": 8000,
+    "GRPC_PORT": 0,
+    "MAX_BATCH": 8,
+    "MAX_QUEUE": 64,
+    "MAX_QUEUE_BYTES": 512 * 2**20,
+    "TIMEOUT_MS": 30_000,
+    "MAX_BODY_BYTES": 20 * 2**20,
+    "MAX_PIXELS": 50_000_000,
+    "DECODE_THREADS": 0,
+    "INFERENCE_THREADS": 0,
+    "ALLOWED_ORIGINS": (),
+    "MAX_STREAMS": 16,
+    "LOG_LEVEL": "info",
+    "LOG_FORMAT": "text",
+    "OTLP_ENDPOINT": None,
+    "DRAIN_SECONDS": 30.0,
+    "DEEPSTACK_MAX_PREDICTIONS": 0,
+    "DEEPSTACK_LABEL_MAP": (),
+    "DEEPSTACK_DROP_LABELS": (),
+    "DEEPSTACK_UPSCALE": True,
+    "ROBOFLOW_URLS": False,
+}
+"""Every setting of the contract in its order, and its default."""
 
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in NAMES:
-        monkeypatch.delenv(f"RCNN_{name}", raising=False)
+    ours = [f"RCNN_{name}" for name in DEFAULTS]
+    for name in (*ours, "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_TRACES_EXPORTER"):
+        monkeypatch.delenv(name, raising=False)
 
 
 def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
-    """What a user reads who sets these variables."""
+    """The message for a user who sets these variables."""
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValidationError) as caught:
@@ -66,47 +69,8 @@ def refusal(monkeypatch: pytest.MonkeyPatch, **variables: str) -> str:
 
 
 def test_the_settings_are_those_of_the_contract() -> None:
-    assert [row.name for row in settings_table()] == [f"RCNN_{name}" for name in NAMES]
-
-
-def test_defaults() -> None:
-    settings = Settings()
-    assert settings.model_dump(exclude={"cache_dir"}) == {
-        "model": "auto",
-        "model_dir": None,
-        "device": "auto",
-        "engine": "auto",
-        "precision": "auto",
-        "host": "127.0.0.1",
-        "port": 8000,
-        "jpeg": "pillow",
-        "grpc_port": 0,
-        "max_batch": 8,
-        "batch_wait_ms": 0,
-        "max_queue": 64,
-        "max_queue_bytes": 512 * 2**20,
-        "timeout_ms": 30_000,
-        "max_body_bytes": 20 * 2**20,
-        "max_pixels": 50_000_000,
-        "max_tiles": 64,
-        "decode_threads": 0,
-        "inference_threads": 0,
-        "api_keys": (),
-        "admin_keys": (),
-        "allowed_origins": (),
-        "max_streams": 16,
-        "stream_max_frames": 1000,
-        "log_level": "info",
-        "log_format": "text",
-        "otlp_endpoint": None,
-        "drain_seconds": 30.0,
-        "deepstack_max_predictions": 0,
-        "deepstack_label_map": (),
-        "deepstack_drop_labels": (),
-        "deepstack_upscale": True,
-        "roboflow_urls": False,
-    }
-    assert settings.cache_dir == Path.home() / ".cache" / "rcnn-serve"
+    assert [row.name for row in settings_table()] == [f"RCNN_{name}" for name in DEFAULTS]
+    assert Settings().model_dump() == {name.lower(): default for name, default in DEFAULTS.items()}
 
 
 def test_the_environment_is_read_when_constructed_and_arguments_win(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,11 +93,11 @@ def test_settings_are_frozen() -> None:
         ("RCNN_MODEL_DIR", "", ""),
         ("RCNN_DEVICE", "cuda:1", ""),
         ("RCNN_DEVICE", "cuda:0,cuda:1,cpu", ""),
-        ("RCNN_DEVICE", "auto,cpu", "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"),
-        ("RCNN_DEVICE", "cpu,", "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"),
-        ("RCNN_DEVICE", ",".join(["cpu"] * 17), "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"),
-        ("RCNN_DEVICE", "gpu", "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"),
-        ("RCNN_DEVICE", "cuda:1\n", "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"),
+        ("RCNN_DEVICE", "auto,cpu", DEVICES),
+        ("RCNN_DEVICE", "cpu,", DEVICES),
+        ("RCNN_DEVICE", ",".join(["cpu"] * 17), DEVICES),
+        ("RCNN_DEVICE", "gpu", DEVICES),
+        ("RCNN_DEVICE", "cuda:1\n", DEVICES),
         ("RCNN_ENGINE", "tensorrt", "auto, torch, openvino"),
         ("RCNN_PRECISION", "fp64", "auto, fp32, fp16, bf16, int8"),
         ("RCNN_PORT", "65535", ""),
@@ -158,11 +122,11 @@ def test_settings_are_frozen() -> None:
         ("RCNN_ROBOFLOW_URLS", "true", ""),
         ("RCNN_ROBOFLOW_URLS", "2", "true, false"),
         ("RCNN_API_KEYS", "one,two", ""),
-        ("RCNN_API_KEYS", "", "comma-separated keys"),
-        ("RCNN_API_KEYS", "one,,two", "comma-separated keys"),
-        ("RCNN_API_KEYS", "one, ", "comma-separated keys"),
-        ("RCNN_API_KEYS", "two words", "comma-separated keys"),
-        ("RCNN_API_KEYS", "schlüssel", "comma-separated keys"),
+        ("RCNN_API_KEYS", "", KEYS),
+        ("RCNN_API_KEYS", "one,,two", KEYS),
+        ("RCNN_API_KEYS", "one, ", KEYS),
+        ("RCNN_API_KEYS", "two words", KEYS),
+        ("RCNN_API_KEYS", "schlüssel", KEYS),
     ],
 )
 def test_a_value_out_of_bounds_is_refused_with_what_is_allowed(
@@ -177,13 +141,13 @@ def test_a_value_out_of_bounds_is_refused_with_what_is_allowed(
     assert text.endswith(f"(allowed: {allowed})")
 
 
-def test_every_fault_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_fault_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(refusal(monkeypatch, RCNN_PORT="x", RCNN_MAX_BATCH="0").splitlines()) == 2
 
 
 def test_an_empty_variable_counts_as_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
     defaults = Settings()
-    for name in NAMES:
+    for name in DEFAULTS:
         if name != "API_KEYS":
             monkeypatch.setenv(f"RCNN_{name}", "")
     assert Settings() == defaults
@@ -205,6 +169,36 @@ def test_the_variables_of_a_kubernetes_service_are_explained(monkeypatch: pytest
     assert "enableServiceLinks: false" in refusal(monkeypatch, RCNN_SERVE_SERVICE_HOST="10.0.0.1")
     monkeypatch.delenv("RCNN_SERVE_SERVICE_HOST")
     assert "enableServiceLinks" not in refusal(monkeypatch, RCNN_MODLE="shapes")
+
+
+def test_a_removed_setting_is_ignored_with_a_warning_that_says_what_holds_now(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RCNN_MAX_TILES", "1025")
+    settings = Settings(batch_wait_ms=5, port=1)  # type: ignore[call-arg]  # it is no field any more
+    tiles, wait = sorted(settings.warnings, reverse=True)
+    assert tiles == "RCNN_MAX_TILES is no setting any more and is ignored: an image has at most 64 tiles"
+    assert wait.startswith("RCNN_BATCH_WAIT_MS is no setting any more")
+    assert settings.port == 1
+    assert not REMOVED.keys() & Settings.model_fields.keys()
+    monkeypatch.setenv("RCNN_MAX_TILES", "")
+    assert Settings().warnings == ()
+
+
+def test_opentelemetrys_own_variable_counts_where_ours_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://theirs:4318")
+    assert (Settings().otlp_endpoint, Settings().warnings) == ("http://theirs:4318", ())
+    assert Settings(otlp_endpoint="http://ours:4318").otlp_endpoint == "http://ours:4318"
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "none")
+    assert Settings().otlp_endpoint is None
+
+
+def test_opentelemetrys_own_variable_never_stops_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")
+    assert (Settings().otlp_endpoint, "no traces are sent" in Settings().warnings[0]) == (None, True)
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto", None)
+    assert (Settings().otlp_endpoint, "rcnn-serve[tracing]" in Settings().warnings[0]) == (None, True)
 
 
 def test_other_programs_variables_are_not_ours(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -251,7 +245,7 @@ def test_the_table_has_a_line_for_each_setting() -> None:
     lines = settings_markdown().splitlines()[2:]
     assert len(lines) == len(settings_table())
     assert all(line.count("|") == 5 for line in lines)
-    assert "| `RCNN_PORT` | 8000 | 0 to 65535 | The port to listen on; 0 takes any free one. |" in lines
+    assert "| `RCNN_PORT` | 8000 | 0 to 65535 | The port to listen on; 0 is any free one. |" in lines
 
 
 def test_the_version_is_that_of_the_distribution() -> None:

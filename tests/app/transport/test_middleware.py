@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from app.telemetry.logs import JsonFormatter, configure_logging, request_id
+from app.telemetry.logs import JsonLines, configure_logging, request_id
 from app.telemetry.metrics import Metrics
 from app.transport.middleware import BodyLimit, RequestContext
 from tests.support.asgi_request import AsgiRequest
@@ -99,7 +99,7 @@ def test_json_logs_are_one_object_a_line(
 ) -> None:
     configure_logging("info", "json")
     token = request_id.set("mine")
-    logging.getLogger("a.b").info("two\nlines of %s", "text", extra={"fields": {"status": 200}})
+    logging.getLogger("a.b").info("two\nlines of %s", "text", extra={"status": 200})
     request_id.reset(token)
     try:
         raise ValueError("the reason")
@@ -131,7 +131,7 @@ def test_text_logs_name_the_request(root_logger: logging.Logger, capsys: pytest.
 
 def test_a_record_made_elsewhere_can_be_formatted() -> None:
     record = logging.LogRecord("a", logging.INFO, __file__, 1, "hello", None, None)
-    assert json.loads(JsonFormatter().format(record))["request_id"] == "-"
+    assert json.loads(JsonLines().format(record))["request_id"] == "-"
 
 
 # the bound on bodies

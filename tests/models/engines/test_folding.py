@@ -13,6 +13,8 @@ from models.engines.torch_engine import TorchEngine
 from models.networks import build_network
 from tests.support.networks import random_network
 
+pytestmark = pytest.mark.network
+
 NORMS = (nn.BatchNorm2d, FrozenBatchNorm2d)
 ARCHITECTURES = {"resnet50_fpn": 53, "resnet50_fpn_v2": 65, "mobilenet_v3_large_fpn": 46, "small": 20}
 CPU = torch.device("cpu")
@@ -64,7 +66,7 @@ class Crossed(nn.Module):
         return answer
 
 
-def test_a_norm_of_another_convolution_is_found_out() -> None:
+def test_a_norm_of_another_convolution_is_detected() -> None:
     module = lively(Crossed())
     with pytest.raises(FoldingError, match="does not belong"):
         folded(module, torch.randn(1, 3, 8, 8))
@@ -99,7 +101,7 @@ def test_an_engine_keeps_norms_that_cannot_be_folded(caplog: pytest.LogCaptureFi
     lively(network)
     with caplog.at_level(logging.WARNING):
         engine = TorchEngine(network, CPU, "bf16")
-    assert "the norms stay" in caplog.text
+    assert "the norms are not folded" in caplog.text
     pixels = torch.randn(1, 64, 96, 3).permute(0, 3, 1, 2)
     one, other = TorchEngine(network, CPU, "fp32").dense(pixels), engine.dense(pixels)
     assert distance(one.objectness[0], other.objectness[0]) < 0.1

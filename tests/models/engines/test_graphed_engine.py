@@ -10,12 +10,14 @@ from torch import Tensor
 from models.detections import Detections
 from models.detector import Detector, Job
 from models.engines import EngineChoice, build_engine
-from models.engines.graphed_engine import Dense, GraphedEngine
+from models.engines.graphed_engine import GraphedEngine, RunDense
 from models.engines.protocol import DenseOutput, Engine
 from models.images.decoder import Image
 from models.options import Options
 from models.shapes.scenes import draw_scene
 from tests.support.networks import random_card, random_network
+
+pytestmark = pytest.mark.network
 
 OPTIONS = Options(0.05, 0.5, 100)
 KEY = (64, 96)
@@ -29,7 +31,7 @@ class Tape:
         self.replayed: list[tuple[int, ...]] = []
         self._wrong, self._error = wrong, error
 
-    def __call__(self, run: Dense, example: Tensor) -> Dense:
+    def __call__(self, run: RunDense, example: Tensor) -> RunDense:
         self.calls.append(tuple(example.shape))
         if self._error:
             raise self._error
@@ -53,8 +55,8 @@ def eager_engine() -> Engine:
     return build_engine(random_network(), EngineChoice(device="cpu", engine="torch"))
 
 
-def graphed(tape: Tape, most: int = 32) -> GraphedEngine:
-    return GraphedEngine(eager_engine(), tape, most)
+def graphed(tape: Tape, max_graphs: int = 32) -> GraphedEngine:
+    return GraphedEngine(eager_engine(), tape, max_graphs)
 
 
 def canvases(batch: int, key: tuple[int, int] = KEY, seed: int = 1) -> Tensor:
@@ -75,7 +77,7 @@ def picture(index: int) -> Image:
     return Image(np.ascontiguousarray(np.resize(draw_scene(5, index).pixels, (180, 240, 3))), "PNG")
 
 
-def test_only_the_shapes_it_was_made_ready_for_are_replayed() -> None:
+def test_only_prepared_shapes_are_replayed() -> None:
     tape = Tape()
     engine = graphed(tape)
     engine.get_ready(2, KEY)
@@ -95,7 +97,7 @@ def test_a_replay_answers_as_the_eager_run_does() -> None:
             torch.testing.assert_close(one, other)
 
 
-def test_it_is_what_the_engine_in_it_is() -> None:
+def test_its_properties_are_those_of_its_engine() -> None:
     engine = graphed(Tape())
     assert (engine.name, engine.device, engine.precision) == ("torch", "cpu", "fp32")
     with torch.inference_mode():
@@ -105,7 +107,7 @@ def test_it_is_what_the_engine_in_it_is() -> None:
 
 def test_a_shape_is_recorded_once_and_no_more_than_the_most() -> None:
     tape = Tape()
-    engine = graphed(tape, most=2)
+    engine = graphed(tape, max_graphs=2)
     for batch in (1, 1, 2, 3, 4):
         engine.get_ready(batch, KEY)
     assert tape.calls == [(1, 3, *KEY), (2, 3, *KEY)]
@@ -117,12 +119,12 @@ def test_a_shape_is_recorded_once_and_no_more_than_the_most() -> None:
     [
         (Tape(error=RuntimeError("operation not permitted when stream is capturing\nmore")), "capturing"),
         (Tape(error=torch.OutOfMemoryError("CUDA out of memory")), "out of memory"),
-        (Tape(wrong=1000.0), "does not answer"),
-        (Tape(wrong=float("nan")), "does not answer"),
+        (Tape(wrong=1000.0), "differs from"),
+        (Tape(wrong=float("nan")), "differs from"),
     ],
     ids=["capture", "memory", "wrong", "nan"],
 )
-def test_a_recording_that_fails_is_one_warning_and_eager_from_then_on(
+def test_a_failed_recording_is_one_warning_and_later_runs_are_eager(
     tape: Tape, reason: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     engine = graphed(tape)
@@ -138,7 +140,7 @@ def test_a_recording_that_fails_is_one_warning_and_eager_from_then_on(
         torch.testing.assert_close(one, other)
 
 
-def test_what_was_recorded_before_a_failure_stays() -> None:
+def test_graphs_recorded_before_a_failure_stay() -> None:
     tape = Tape()
     engine = graphed(tape)
     engine.get_ready(1, KEY)
@@ -148,13 +150,14 @@ def test_what_was_recorded_before_a_failure_stays() -> None:
     assert engine.recorded == [(1, 3, *KEY)]
 
 
-def test_warm_up_records_both_ways_up_for_every_size_of_batch() -> None:
+def test_warm_up_records_landscape_and_portrait_for_every_batch_size() -> None:
     engine = graphed(Tape())
     detector = Detector(random_network(), random_card(), engine)
     useful = detector.warm_up(3)
-    landscape = {(size, 3, 128, 192) for size in (1, 2)}  # 2 is tried, whether it is useful or not
+    landscape = {(size, 3, 128, 192) for size in (1, 2)}  # 2 is tried unless a busy machine makes one slow
     portrait = {(size, 3, 192, 128) for size in range(1, useful + 1)}
-    assert set(engine.recorded) == landscape | portrait
+    recorded = set(engine.recorded)
+    assert {(1, 3, 128, 192), *portrait} <= recorded <= landscape | portrait
 
 
 def test_answers_outlive_the_next_replay() -> None:

@@ -71,7 +71,7 @@ def test_a_box_is_drawn_where_it_is_and_its_inside_left_free() -> None:
     assert (pixels(picture)[402:] == GREY).all()
 
 
-def test_the_line_is_set_off_by_dark_edges() -> None:
+def test_the_line_has_dark_edges() -> None:
     row = pixels(draw(blank(640, 480), found(((100, 200, 300, 400), 1, 0.9)), NAMES))[300]
     assert row[100].tolist() == [0, 0, 0]
     assert row[101].tolist() == list(PALETTE[1])
@@ -87,7 +87,7 @@ def test_every_class_has_its_own_colour_always_the_same() -> None:
     assert first[100, 211].tolist() == list(PALETTE[2])
 
 
-def test_the_palette_is_told_apart() -> None:
+def test_the_palettes_colours_are_distinct() -> None:
     assert len(set(PALETTE)) == len(PALETTE) >= 16
     for one, other in itertools.combinations(PALETTE, 2):
         assert sum((a - b) ** 2 for a, b in zip(one, other, strict=True)) > 45**2, (one, other)
@@ -156,7 +156,7 @@ def test_tags_do_not_cover_each_other_where_there_is_room() -> None:
     assert ink(draw(blank(640, 480), found(*objects), MANY_NAMES)) == sum(ink(one) for one in alone)
 
 
-def test_the_surest_is_on_top() -> None:
+def test_the_highest_score_is_on_top() -> None:
     box = (100.0, 100.0, 300.0, 300.0)
     picture = pixels(draw(blank(640, 480), found((box, 1, 0.9), (box, 2, 0.3)), NAMES))
     assert picture[200, 101].tolist() == list(PALETTE[1])
@@ -235,6 +235,6 @@ def test_another_format_is_refused() -> None:
         encode(blank(8, 8), Detections.empty(), NAMES, "gif")  # type: ignore[arg-type]  # the point of the test
 
 
-def test_an_encoded_picture_says_nothing_of_its_origin() -> None:
+def test_an_encoded_picture_has_no_metadata() -> None:
     data = encode(blank(400, 300), Detections.empty(), NAMES, "png")
     assert pillow.open(io.BytesIO(data)).info == {}

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image as pillow
 
-from models.images.decoder import ImageTooLarge, InvalidImage, Limits
-from models.images.frames import Frame, NoVideo, read_frames
+from models.images.decoder import Limits, OversizedImage, UnreadableImage
+from models.images.frames import Frame, VideoUnavailable, read_frames
 from tests.support.fakes import picture
 from tests.support.moving import GREYS, IDENTITY, QUARTER, animation, grey, video
 
@@ -54,7 +54,7 @@ def test_the_frames_of_a_video(container: str, codec: str) -> None:
 
 
 @pytest.mark.parametrize("data", [animation("GIF"), animation("WEBP"), video()])
-def test_every_so_many(data: bytes) -> None:
+def test_every_nth_frame(data: bytes) -> None:
     found = frames(data, every=2)
     assert [(frame.index, grey(frame.pixels)) for frame in found] == [(0, 40), (2, 140), (4, 240)]
     assert [frame.seconds for frame in found] == pytest.approx([0.0, 0.2, 0.4])
@@ -65,7 +65,7 @@ def test_a_single_image_is_one_frame() -> None:
         assert len(frames(picture(64, 48, format))) == 1
 
 
-def test_a_video_is_turned_as_its_recorder_asked() -> None:
+def test_a_videos_rotation_is_applied() -> None:
     data = video()
     track = data.index(b"tkhd")  # the movie's own header has such a matrix too
     turned = data[:track] + data[track:].replace(IDENTITY, QUARTER, 1)
@@ -77,18 +77,18 @@ def test_a_video_is_turned_as_its_recorder_asked() -> None:
     assert first.pixels[56].min() > 20
 
 
-def test_nothing_is_decoded_before_it_is_asked_for() -> None:
+def test_frames_are_decoded_on_demand() -> None:
     data = animation("GIF")
     cut = data[: len(data) * 3 // 4]
     found = read_frames(cut, LIMITS)
     assert grey(next(found).pixels) == 40
-    with pytest.raises(InvalidImage):
+    with pytest.raises(UnreadableImage):
         list(found)
 
 
 @pytest.mark.parametrize("data", [animation("GIF"), animation("TIFF"), animation("WEBP"), video()])
 def test_too_many_pixels_are_refused_before_decoding(data: bytes) -> None:
-    with pytest.raises(ImageTooLarge, match="at most 3071 are allowed"):
+    with pytest.raises(OversizedImage, match="at most 3071 are allowed"):
         next(read_frames(data, Limits(64 * 48 - 1)))
 
 
@@ -97,7 +97,7 @@ def test_a_later_page_that_is_larger_is_refused() -> None:
     pillow.new("RGB", (64, 48)).save(file, "TIFF", save_all=True, append_images=[pillow.new("RGB", (65, 48))])
     found = read_frames(file.getvalue(), LIMITS)
     assert next(found).index == 0
-    with pytest.raises(ImageTooLarge):
+    with pytest.raises(OversizedImage):
         next(found)
 
 
@@ -109,11 +109,11 @@ def test_a_later_page_with_absurd_tags_is_refused() -> None:
     struct.pack_into("<HI", data, second + 2 + 2, 4, 2**31)  # the first tag: so many numbers
     found = read_frames(bytes(data), LIMITS)
     assert next(found).index == 0
-    with pytest.raises(InvalidImage, match="page 2 has more than"):
+    with pytest.raises(UnreadableImage, match="page 2 has more than"):
         next(found)
 
 
-def test_pages_in_a_circle_end() -> None:
+def test_a_loop_of_pages_ends() -> None:
     data = bytearray(animation("TIFF", greys=(40, 90)))
     (first,) = struct.unpack_from("<I", data, 4)
     (entries,) = struct.unpack_from("<H", data, first)
@@ -127,12 +127,12 @@ def test_a_gif_with_endless_blocks_between_its_pictures_is_refused() -> None:
     data = animation("GIF", greys=(40, 90))
     comments = b"!\xfe\x01x\x00" * 11_000
     where = data.rindex(b"!\xf9\x04")
-    with pytest.raises(InvalidImage, match="blocks in front of the picture"):
+    with pytest.raises(UnreadableImage, match="blocks before a frame"):
         frames(data[:where] + comments + data[where:])
     assert len(frames(data[:where] + comments[:50] + data[where:])) == 2
 
 
-def test_what_is_no_video_or_damaged_is_refused() -> None:
+def test_other_data_and_damaged_videos_are_refused() -> None:
     data = video()
     for broken in (
         data[:200],
@@ -140,21 +140,21 @@ def test_what_is_no_video_or_damaged_is_refused() -> None:
         b"\x1aE\xdf\xa3" + bytes(100),
         b"RIFF\0\0\0\0AVI ",
     ):
-        with pytest.raises(InvalidImage, match="video"):
+        with pytest.raises(UnreadableImage, match="video"):
             frames(broken)
-    with pytest.raises(InvalidImage, match="known format"):
+    with pytest.raises(UnreadableImage, match="known format"):
         frames(b"#EXTM3U\nfile:///etc/passwd\n")
 
 
 def test_only_codecs_of_the_list_are_decoded() -> None:
-    with pytest.raises(NoVideo, match="videos in ffv1 are not read; allowed are h264"):
+    with pytest.raises(VideoUnavailable, match="video codec ffv1 is not supported; allowed are h264"):
         frames(video("matroska", "ffv1"))
 
 
 def test_without_pyav_a_video_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     data = video()
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(NoVideo, match=r"pip install 'rcnn-serve\[video\]'"):
+    with pytest.raises(VideoUnavailable, match=r"pip install 'rcnn-serve\[video\]'"):
         frames(data)
     assert len(frames(animation("GIF"))) == 5
 
@@ -178,5 +178,5 @@ def test_a_later_page_with_huge_tiles_is_refused() -> None:
         struct.pack_into("<HHII", data, second + 2 + 12 * number, tag, 4, 1, 60_000)
     found = read_frames(bytes(data), LIMITS)
     assert next(found).index == 0
-    with pytest.raises(ImageTooLarge, match="60000 x 60000"):
+    with pytest.raises(OversizedImage, match="60000 x 60000"):
         next(found)

@@ -7,14 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image as pillow
 
-from bench import draft as bench
 from models.detections import Detections
-from models.detector import DetectorSpec, load_detector
 from models.images import drawing
-from models.images.decoder import ImageTooLarge, InvalidImage, Limits, decode, read
+from models.images.decoder import Limits, OversizedImage, UnreadableImage, decode, read
 from models.images.jpeg_draft import DRAFT_MARGIN, Draft
-from models.pipeline.canvas import prepare, resized
-from models.shapes.scenes import LABELS
 from tests.support.fakes import CARD, picture
 from tests.support.served import Served
 
@@ -57,6 +53,8 @@ def jpeg(image: pillow.Image, orientation: int = 1, **options: object) -> bytes:
     ],
 )
 def test_a_draft_is_as_small_as_the_canvas_allows(size: tuple[int, int], scale: int) -> None:
+    from models.pipeline.canvas import resized
+
     width, height = size
     image = decode(jpeg(pillow.new("RGB", size, "teal")), LIMITS, CANVAS)
     assert (image.width, image.height) == size
@@ -72,6 +70,8 @@ def test_a_draft_is_as_small_as_the_canvas_allows(size: tuple[int, int], scale: 
 @pytest.mark.parametrize("size", [(1201, 803), (1603, 1205), (1600, 1208), (807, 1601)])
 def test_a_draft_shows_the_same_at_the_same_place(size: tuple[int, int], orientation: int) -> None:
     """Sides that no scale divides, turned and flipped: the canvas is that of the whole image."""
+    from models.pipeline.canvas import prepare
+
     data = jpeg(wave(*size), orientation)
     whole, drafted = decode(data, LIMITS), decode(data, LIMITS, (100, 150))
     assert whole.draft is None
@@ -108,7 +108,7 @@ def test_only_jpegs_come_as_drafts(format: str) -> None:
     assert decode(picture(800, 600, format), LIMITS, CANVAS).draft is None
 
 
-def test_pixels_that_came_as_pixels_are_all_there() -> None:
+def test_pixels_given_as_pixels_are_no_draft() -> None:
     assert read(np.zeros((600, 800, 3), np.uint8), LIMITS, CANVAS).draft is None
     assert read(picture(800, 600, "JPEG"), LIMITS).draft is None
 
@@ -125,17 +125,17 @@ def test_every_kind_of_jpeg_keeps_its_colours(mode: str, options: dict[str, obje
 
 def test_the_pixel_limit_is_that_of_the_image() -> None:
     data = jpeg(pillow.new("RGB", (1000, 1001)))
-    with pytest.raises(ImageTooLarge, match="1000 x 1001 = 1001000 pixels"):
+    with pytest.raises(OversizedImage, match="1000 x 1001 = 1001000 pixels"):
         decode(data, Limits(1_000_000), CANVAS)
 
 
-def test_a_file_that_is_cut_short_is_no_draft_either() -> None:
+def test_a_truncated_file_is_no_draft_either() -> None:
     data = jpeg(wave(1200, 900))
-    with pytest.raises(InvalidImage, match="damaged, cut short"):
+    with pytest.raises(UnreadableImage, match="damaged, cut short"):
         decode(data[: len(data) // 2], LIMITS, CANVAS)
 
 
-def test_nothing_is_drawn_on_a_draft() -> None:
+def test_drawing_on_a_draft_is_refused() -> None:
     image = decode(jpeg(pillow.new("RGB", (1200, 900))), LIMITS, CANVAS)
     with pytest.raises(ValueError, match="without canvas_limits"):
         drawing.draw(image, Detections.empty(), ())
@@ -163,7 +163,12 @@ async def test_a_larger_size_asks_for_more_pixels(served: Served) -> None:
     assert len(served.detector.rows[-1]) == 3 * 1201
 
 
-def test_the_benchmark_tells_drafts_from_whole_images(tmp_path: Path) -> None:
+@pytest.mark.network
+def test_the_benchmark_distinguishes_drafts_from_whole_images(tmp_path: Path) -> None:
+    from bench import draft as bench
+    from models.detector import DetectorSpec, load_detector
+    from models.shapes.scenes import LABELS
+
     spec = DetectorSpec(model="shapes", cache_dir=tmp_path, device="cpu", engine="torch")
     whole, drafted = bench.compare(bench.scenes(3, 2400, 5.0), LABELS, load_detector(spec), [DRAFT_MARGIN])
     assert (whole["margin"], whole["scales"], whole["ratio"], whole["agreement"]) == (0, [1], 1, 1)

@@ -1,35 +1,29 @@
-"""Every architecture by name: it learns, answers as torchvision does, comes back from its file and serves."""
+"""Every architecture by name: it learns, and with reloaded weights answers as torchvision does."""
 
-import io
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import pytest
 import torch
-from PIL import Image as PillowImage
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.resnet import Bottleneck
 
-from app.main import create_app
-from app.settings.settings import Settings
 from models.detections import Detections
-from models.detector import Detector, DetectorSpec, Job, load_detector
+from models.detector import Detector, Job
 from models.engines import EngineChoice, build_engine
 from models.images.decoder import Image
 from models.networks import ARCHITECTURES, build_network
 from models.options import Options
-from models.zoo.cards import read_card
+from models.zoo.loading import load_network
 from models.zoo.weights import save_weights
-from tests.models.test_parity import theirs, twins
-from tests.support.networks import LABELS
-from tests.support.served import eventually
+from tests.support.networks import LABELS, matches, torchvision_detections
 
+pytestmark = pytest.mark.network
 SMALL = (64, 96)  # px; the smallest short side a card may name, as the ResNets are heavy
 LARGER = (96, 144)  # for VGG-16, whose smallest anchor is 128 px
 SHAPES = [(120, 160), (160, 120), (333, 500)]
@@ -39,6 +33,7 @@ ROIS = 8  # sampled per training image; the ground truth is one of the proposals
 LOGIT_SPREAD = 3.0
 # The second engine takes one of each kind: conversion is most of its time, and grows with the network.
 CONVERTED = ("vgg16_roi_pool", "resnet50_c4", "resnet50_fpn_v2", "mobilenet_v3_large_320_fpn", "small")
+HEAVY = ("vgg16", "vgg16_roi_pool", "resnet50_c4", "resnet101_c4", "resnet101_fpn", "resnet50_fpn_v2")
 MATCHED = 0.97  # a few lie on a threshold, on NMS's edge or on RoIPool's grid to within rounding
 RATE = 3e-5  # of AdamW, whose first step is this much in each weight: small enough for 100 layers at random
 
@@ -138,7 +133,11 @@ def spread_scores(network: FasterRCNN) -> None:
     predictor.bbox_pred.weight.div_(deltas.std())  # a trained network's deltas are of order one
 
 
-@pytest.fixture(scope="module", params=list(ARCHITECTURES))
+def params(names: Iterable[str]) -> list[Any]:
+    return [pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else []) for name in names]
+
+
+@pytest.fixture(scope="module", params=params(ARCHITECTURES))
 def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Specimen]:
     torch.manual_seed(1)
     network = build_network(request.param, len(LABELS))
@@ -160,11 +159,12 @@ def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     shutil.rmtree(folder)  # pytest would keep three runs of it: VGG-16 alone is 550 MB
 
 
-def detector_of(specimen: Specimen, engine_name: str = "torch") -> Detector:
-    # One cache an architecture: it converts once for all tests, and goes with the specimen.
-    choice = EngineChoice(device="cpu", engine=engine_name, cache_dir=cache_of(specimen))
-    engine = build_engine(specimen.network, choice)
-    return Detector(specimen.network, read_card(specimen.card), engine)
+def reloaded(specimen: Specimen, engine: str) -> Detector:
+    """A detector of the card's saved weights, whose network proposes as many boxes as the specimen's."""
+    loaded = load_network(str(specimen.card), None, cache_of(specimen))
+    loaded.network.rpn._post_nms_top_n["testing"] = PROPOSALS
+    choice = EngineChoice(device="cpu", engine=engine, cache_dir=cache_of(specimen))
+    return Detector(loaded.network, loaded.card, build_engine(loaded.network, choice))
 
 
 def cache_of(specimen: Specimen) -> Path:
@@ -180,58 +180,33 @@ def test_one_training_step_lowers_the_loss(specimen: Specimen) -> None:
     assert specimen.after < 0.97 * specimen.before
 
 
-def test_answers_equal_torchvisions_forward(specimen: Specimen, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_saved_and_reloaded_weights_are_the_same(specimen: Specimen) -> None:
+    state = load_network(str(specimen.card), None, cache_of(specimen)).network.state_dict()
+    for name, tensor in specimen.network.state_dict().items():
+        assert name.endswith("num_batches_tracked") or torch.equal(state[name], tensor), name
+
+
+def test_reloaded_it_answers_as_torchvisions_forward(
+    specimen: Specimen, monkeypatch: pytest.MonkeyPatch
+) -> None:
     check_answers(specimen, "torch", monkeypatch)
 
 
-@pytest.mark.parametrize("specimen", CONVERTED, indirect=True)
+@pytest.mark.parametrize("specimen", params(CONVERTED), indirect=True)
 def test_converted_it_answers_the_same(specimen: Specimen, monkeypatch: pytest.MonkeyPatch) -> None:
     check_answers(specimen, "openvino", monkeypatch)
 
 
 def check_answers(specimen: Specimen, engine: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That it answers as torchvision's own forward does, on each shape."""
+    """The reloaded detector answers as torchvision's own forward of the specimen does, on each shape."""
     monkeypatch.setitem(specimen.network.rpn._post_nms_top_n, "testing", PROPOSALS)
-    detector = detector_of(specimen, engine)
+    detector = reloaded(specimen, engine)
     assert detector.engine_name == engine
-    found, expected, matched = 0, 0, 0
+    count, expected, matched = 0, 0, 0
     for index, shape in enumerate(SHAPES):
         image = scene(index, shape)
-        ours, answer = detect(detector, image), theirs(specimen.network, image)
-        matched += twins(ours, answer)
-        found, expected = found + len(ours), expected + len(answer)
-    assert found >= 5 * len(SHAPES), "too few detections to tell anything"
-    assert matched >= MATCHED * max(found, expected)
-
-
-def test_saved_and_reloaded_weights_answer_the_same(specimen: Specimen) -> None:
-    spec = DetectorSpec(model=str(specimen.card), cache_dir=cache_of(specimen), device="cpu", engine="torch")
-    detector, reloaded = detector_of(specimen), load_detector(spec)
-    ours, again = (detect(each, scene(0, SHAPES[0])) for each in (detector, reloaded))
-    assert len(ours) > 0
-    np.testing.assert_array_equal(ours.boxes, again.boxes)
-    np.testing.assert_array_equal(ours.labels, again.labels)
-    np.testing.assert_array_equal(ours.scores, again.scores)
-
-
-async def test_it_is_served_by_its_card(specimen: Specimen) -> None:
-    image = scene(0, SHAPES[0])
-    expected = detect(detector_of(specimen), image)
-    file = io.BytesIO()
-    PillowImage.fromarray(image.pixels).save(file, "PNG")
-    settings = Settings(
-        model=str(specimen.card), device="cpu", engine="torch", max_batch=1, cache_dir=cache_of(specimen)
-    )
-    app = create_app(settings)
-    transport = httpx.ASGITransport(app)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test", timeout=120) as client,
-    ):
-        await eventually(lambda: app.state.service.state == "ok", "the model is loaded", 120)
-        (model,) = [model for model in (await client.get("/models")).json()["models"] if model["loaded"]]
-        answer = (await client.post("/detect", files={"image": file.getvalue()})).json()
-    assert model["name"] == answer["model"] == "specimen"
-    assert answer["labels"] == expected.labels.tolist()
-    np.testing.assert_allclose(answer["boxes"], expected.boxes, atol=0.01)
-    np.testing.assert_allclose(answer["scores"], expected.scores, atol=1e-4)
+        ours, theirs = detect(detector, image), torchvision_detections(specimen.network, image)
+        matched += matches(ours, theirs)
+        count, expected = count + len(ours), expected + len(theirs)
+    assert count >= 5 * len(SHAPES), "too few detections to tell anything"
+    assert matched >= MATCHED * max(count, expected)

@@ -5,7 +5,7 @@ import torch
 from torchvision.ops import MultiScaleRoIAlign, roi_pool
 
 from models.ops.roi_align import RoIAlignConfig, roi_align
-from models.ops.scratch import KEPT, ScratchBuffer
+from models.ops.scratch import MAX_KEPT, ScratchBuffer
 
 CANVAS = (256, 320)
 
@@ -71,17 +71,17 @@ def test_no_proposals_pool_to_nothing(quantised: bool) -> None:
     assert pooled.shape == (0, 12, 7, 7)
 
 
-def test_a_room_changes_nothing_but_where_the_answer_lies() -> None:
+def test_a_scratch_buffer_does_not_change_the_result() -> None:
     maps = features((4, 8, 16, 32), channels=96)
     config = RoIAlignConfig((0, 1, 2, 3), 7, 2, 224, 4)
-    room = ScratchBuffer()
+    buffer = ScratchBuffer()
     for count in (900, 5, 600):  # more than are pooled at once, fewer, and more
         proposals = [boxes(count, 1), boxes(25, 2)]
         names = [str(k) for k in range(4)]
         expected = MultiScaleRoIAlign(names, 7, 2)(
             dict(zip(names, maps, strict=True)), proposals, [CANVAS] * 2
         )
-        pooled = roi_align(maps, proposals, CANVAS, config, room)
+        pooled = roi_align(maps, proposals, CANVAS, config, buffer)
         torch.testing.assert_close(pooled, expected, atol=2e-5, rtol=0)
 
 
@@ -95,10 +95,10 @@ def test_proposals_of_one_level_pool_as_among_others() -> None:
     assert torch.equal(alone, among[:-1])
 
 
-def test_a_room_is_taken_from_the_same_memory_and_large_ones_are_not_held() -> None:
-    room = ScratchBuffer()
-    first = room(4, 5)
-    assert room(2, 3).data_ptr() == first.data_ptr()
-    assert room(0, 3).shape == (0, 3)
-    large = room(KEPT + 1)
-    assert large.data_ptr() != room(1).data_ptr() == first.data_ptr()
+def test_a_scratch_buffer_reuses_its_memory_and_does_not_keep_large_ones() -> None:
+    buffer = ScratchBuffer()
+    first = buffer(4, 5)
+    assert buffer(2, 3).data_ptr() == first.data_ptr()
+    assert buffer(0, 3).shape == (0, 3)
+    large = buffer(MAX_KEPT + 1)
+    assert large.data_ptr() != buffer(1).data_ptr() == first.data_ptr()

@@ -16,7 +16,7 @@ def image(height: int, width: int) -> Image:
     return Image(np.random.default_rng(1).integers(0, 256, (height, width, 3), np.uint8), "PNG")
 
 
-def test_on_a_cpu_nothing_is_sent() -> None:
+def test_on_a_cpu_nothing_is_uploaded() -> None:
     upload = DeviceUpload(torch.device("cpu"))
     canvas, same = upload.prepare(image(60, 90), 128, 224), prepare(image(60, 90), 128, 224)
     assert torch.equal(canvas.pixels, same.pixels)
@@ -37,7 +37,7 @@ def sent_of(picture: Image, min_size: int, max_size: int) -> list[Tensor]:
     return sent
 
 
-def test_only_what_is_needed_is_sent_and_as_bytes() -> None:
+def test_only_needed_rows_are_uploaded_as_bytes() -> None:
     sent = sent_of(image(1600, 900), 90, 160)
     ends, weights = sent[:2], sent[2:]  # before and after each new pixel, in the two rows that it touches
     assert {(tuple(tensor.shape), tensor.dtype) for tensor in ends} == {((2 * 160, 3 * 90), torch.uint8)}
@@ -47,12 +47,12 @@ def test_only_what_is_needed_is_sent_and_as_bytes() -> None:
     }
 
 
-def test_rows_that_new_ones_share_are_sent_once() -> None:
+def test_shared_rows_are_uploaded_once() -> None:
     sent = sent_of(image(100, 90), 180, 200)
     assert [tuple(tensor.shape) for tensor in sent if tensor.dtype == torch.uint8] == [(100, 3 * 180)] * 2
 
 
-def test_all_that_follows_happens_on_the_device() -> None:
+def test_everything_after_the_upload_runs_on_the_device() -> None:
     """A tensor of the host among those of the device would be an error here, as on the device itself."""
     device, pretended, rest = torch.device("cuda:7"), FakeTensorMode(allow_non_fake_inputs=True), ExitStack()
 

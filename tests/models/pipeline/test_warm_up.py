@@ -44,24 +44,24 @@ def test_a_slow_batch_must_save_a_tenth(fixed: float, useful: int, tried: list[i
         (0.060, 1, [1]),
     ],
 )
-def test_one_that_is_over_in_a_moment_need_not(seconds: float, useful: int, tried: list[int]) -> None:
+def test_a_short_batch_need_not_save_time(seconds: float, useful: int, tried: list[int]) -> None:
     seen: list[int] = []
     assert useful_batch(device(seconds, 0.02, seen), 1024) == useful
     assert seen[: len(tried)] == tried
 
 
 @pytest.mark.parametrize(("slower", "useful"), [(1.18, 4), (1.25, 1)])
-def test_but_it_must_not_be_slower_than_noise_makes_it(slower: float, useful: int) -> None:
+def test_a_short_batch_may_be_slower_by_the_noise_only(slower: float, useful: int) -> None:
     assert useful_batch(lambda size: 0.001 * slower ** (size - 1).bit_length(), 4) == useful
 
 
-def test_an_image_that_keeps_the_device_busy_is_a_batch_and_no_larger_one_is_tried() -> None:
+def test_for_a_slow_image_no_larger_batch_is_tried() -> None:
     seen: list[int] = []
     assert useful_batch(device(0.02, 12, seen), 64) == 1
     assert seen == [1]
 
 
-def test_the_cap_the_memory_and_the_time_end_it() -> None:
+def test_cap_memory_and_time_limit_the_batch() -> None:
     seen: list[int] = []
     assert useful_batch(device(0.02, 10, seen), 6) == 4
     assert useful_batch(device(0.02, 10, seen), 1) == 1

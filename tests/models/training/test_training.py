@@ -1,76 +1,106 @@
 """The training loop: it learns, resumes exactly, logs each loss part and stops on nonsense."""
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
 from models.networks import build_network
-from models.shapes.batches import SceneBatches
 from models.training.alternating import train_alternating
 from models.training.batches import Batch
-from models.training.optimizer import TrainingConfig, learning_rate
-from models.training.train import TrainingDiverged, Watch, train
+from models.training.optimizer import TrainingConfig, average_weights, build_optimizer, build_schedule
+from models.training.train import Callbacks, CheckpointError, TrainingDiverged, train
 
-CONFIG = TrainingConfig(steps=6, batch_size=2, warmup_steps=2, checkpoint_every=3, seed=4)
+pytestmark = pytest.mark.network
+
+CONFIG = TrainingConfig(steps=4, batch_size=2, warmup_steps=2, checkpoint_every=2, seed=4)
 PARTS = {"loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg"}
+SIDE = 64
 
 
 def batches(first: int) -> Iterator[Batch]:
-    """Two tiny scenes a batch, numbered, so that a resumed run sees what it would have seen."""
+    """Two tiny images a batch, numbered, so that a resumed run sees what it would have seen."""
     number = first
     while True:
         generator = torch.Generator().manual_seed(number)
-        images = [torch.rand(3, 96, 128, generator=generator) for _ in range(2)]
-        target = {"boxes": torch.tensor([[20.0, 20.0, 70.0, 80.0]]), "labels": torch.tensor([1 + number % 3])}
-        yield Batch(
-            images, [target, {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}]
-        )
+        images = [torch.rand(3, SIDE, SIDE, generator=generator) for _ in range(2)]
+        target = {"boxes": torch.tensor([[10.0, 10.0, 50.0, 60.0]]), "labels": torch.tensor([1 + number % 3])}
+        empty = {"boxes": torch.zeros(0, 4), "labels": torch.zeros(0, dtype=torch.int64)}
+        yield Batch(images, [target, empty])
         number += 1
 
 
-def run(folder: Path, config: TrainingConfig = CONFIG, until: int | None = None) -> dict[str, torch.Tensor]:
-    """Train in `folder`; `until` raises KeyboardInterrupt there, as a person would."""
+def untrained() -> FasterRCNN:
     torch.manual_seed(0)
     network = build_network("small", 4)
-    network.transform.min_size, network.transform.max_size = (96,), 128
+    network.transform.min_size, network.transform.max_size = (SIDE,), SIDE
+    return network
+
+
+def callbacks(until: int | None = None) -> Callbacks:
+    """Raise KeyboardInterrupt after step `until`, as a person would."""
 
     def progress(step: int, losses: dict[str, float]) -> None:
         if step == until:
             raise KeyboardInterrupt
 
-    return train(network, batches, config, folder, Watch(progress)).state_dict()
+    return Callbacks(progress)
 
 
-def test_an_interrupted_run_ends_with_the_same_weights(tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole")
+def run(folder: Path, config: TrainingConfig = CONFIG, until: int | None = None) -> dict[str, Tensor]:
+    return train(untrained(), batches, config, folder, callbacks(until)).state_dict()
+
+
+def alternate(folder: Path, until: int | None = None) -> dict[str, Tensor]:
+    return train_alternating(untrained(), batches, CONFIG, folder, callbacks(until)).state_dict()
+
+
+def read_log(folder: Path) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [CONFIG, replace(CONFIG, optimizer="sgd", learning_rate=0.01, rate="steps")],
+    ids=["adamw", "sgd"],
+)
+def test_an_interrupted_run_ends_with_the_same_weights(config: TrainingConfig, tmp_path: Path) -> None:
+    """Every step logs its loss parts, and the log of a resumed run has each step once."""
+    whole = run(tmp_path / "whole", config)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "broken", until=4)
-    resumed = run(tmp_path / "broken")
-    assert whole.keys() == resumed.keys()
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    logs = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "broken")]
-    assert logs[0] == logs[1]
+        run(tmp_path / "broken", config, until=3)
+    assert_same(whole, run(tmp_path / "broken", config))
+    log = read_log(tmp_path / "whole")
+    assert read_log(tmp_path / "broken") == log
+    assert [entry["step"] for entry in log] == [1, 2, 3, 4]
+    assert all(entry.keys() >= PARTS | {"lr", "norm"} for entry in log)
+    assert log[0]["lr"] == pytest.approx(config.learning_rate / 2)
+    assert json.loads((tmp_path / "whole" / "config.json").read_text())["optimizer"] == config.optimizer
 
 
-def test_every_loss_part_is_logged_each_step(tmp_path: Path) -> None:
-    run(tmp_path)
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(1, 7))
-    assert all(line.keys() >= PARTS | {"lr", "norm"} for line in lines)
-    assert json.loads((tmp_path / "config.json").read_text())["steps"] == 6
+def test_a_checkpoint_of_another_release_is_refused(tmp_path: Path) -> None:
+    torch.save({"network": {}, "step": 2}, tmp_path / "checkpoint.pt")
+    with pytest.raises(
+        CheckpointError, match=r"checkpoint\.pt was written by another release.*another --out"
+    ):
+        run(tmp_path)
 
 
 def test_the_network_learns_two_images_by_heart(tmp_path: Path) -> None:
-    config = TrainingConfig(steps=25, batch_size=2, warmup_steps=3, learning_rate=1e-3, checkpoint_every=100)
-    run(tmp_path, config)
-    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    total = [sum(line[part] for part in PARTS) for line in lines]
-    assert sum(total[-5:]) < 0.7 * sum(total[:5])
+    run(tmp_path, TrainingConfig(steps=16, batch_size=2, warmup_steps=3, checkpoint_every=100))
+    totals = [sum(entry[part] for part in PARTS) for entry in read_log(tmp_path)]
+    assert sum(totals[-4:]) < 0.7 * sum(totals[:4])
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
@@ -79,87 +109,76 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
         run(tmp_path, config)
 
 
+def rates(config: TrainingConfig) -> list[float]:
+    """The learning rate of each step."""
+    optimizer = build_optimizer(torch.nn.Linear(1, 1), config)
+    schedule = build_schedule(optimizer, config)
+    taken = []
+    for _ in range(config.steps):
+        taken.append(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+    return taken
+
+
 def test_the_rate_warms_up_and_falls_to_zero() -> None:
-    config = TrainingConfig(steps=100, warmup_steps=10, learning_rate=1.0)
-    rates = [learning_rate(step, config) for step in range(101)]
-    assert rates[0] == pytest.approx(0.1)
-    assert max(rates) == rates[10] == rates[9] == pytest.approx(1.0)
-    assert rates[100] == pytest.approx(0.0, abs=1e-9)
-    assert rates[10:] == sorted(rates[10:], reverse=True)
+    """Linear, then half a cosine: the formulas in full."""
+    cosine = [0.5 * (1 + math.cos(math.pi * k / 90)) for k in range(90)]
+    expected = [(k + 1) / 10 for k in range(10)] + cosine
+    assert rates(TrainingConfig(steps=100, warmup_steps=10, learning_rate=1.0)) == pytest.approx(expected)
+    assert rates(TrainingConfig(steps=2, warmup_steps=1, learning_rate=1.0)) == pytest.approx([1.0, 1.0])
 
 
 def test_the_stepped_rate_falls_tenfold_twice() -> None:
     config = TrainingConfig(steps=90, warmup_steps=10, learning_rate=1.0, rate="steps")
-    rates = [learning_rate(step, config) for step in (9, 59, 60, 79, 80, 89)]
-    assert rates == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01, 0.01])
+    taken = rates(config)
+    assert [taken[k] for k in (9, 59, 60, 79, 80, 89)] == pytest.approx([1.0, 1.0, 0.1, 0.1, 0.01, 0.01])
 
 
-def test_sgd_learns_too_and_resumes_exactly(tmp_path: Path) -> None:
-    config = replace(CONFIG, optimizer="sgd", learning_rate=0.01, rate="steps")
-    whole = run(tmp_path / "whole", config)
-    with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "broken", config, until=5)
-    resumed = run(tmp_path / "broken", config)
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    adamw = run(tmp_path / "adamw")
-    assert any(not torch.equal(whole[name], adamw[name]) for name in whole)
+def test_the_average_forgets_young_weights_faster() -> None:
+    network = torch.nn.BatchNorm1d(1)
+    average = average_weights(network, decay=0.3)
+    expected = None
+    for step, value in enumerate((4.0, 2.0, 8.0, 1.0)):
+        network.weight.data.fill_(value)
+        network.running_mean.fill_(-value)
+        network.num_batches_tracked.fill_(step)
+        average.update_parameters(network)
+        decay = min(0.3, (1 + step) / (10 + step))
+        expected = value if expected is None else decay * expected + (1 - decay) * value
+        assert average.module.weight.item() == pytest.approx(expected)
+        assert average.module.running_mean.item() == pytest.approx(-expected)
+        assert average.module.num_batches_tracked.item() == step
 
 
-def alternate(folder: Path, until: int | None = None) -> FasterRCNN:
-    """The four steps, six batches each."""
-    torch.manual_seed(0)
-    network = build_network("small", 4)
-    network.transform.min_size, network.transform.max_size = (96,), 128
-
-    def progress(step: int, losses: dict[str, float]) -> None:
-        if step == until:
-            raise KeyboardInterrupt
-
-    return train_alternating(network, batches, CONFIG, folder, Watch(progress))
-
-
-def test_alternating_trains_rpn_and_head_in_turns_on_one_backbone(tmp_path: Path) -> None:
+def test_an_alternation_trains_rpn_and_head_in_turns_and_resumes_exactly(tmp_path: Path) -> None:
     """Ren et al. 2015, §3.2: from the third step on the backbone of the second is left as it is."""
-    trained = alternate(tmp_path).state_dict()
+    trained = alternate(tmp_path)
+    saved = [torch.load(tmp_path / f"step-{k}" / "checkpoint.pt", weights_only=True) for k in range(1, 5)]
     averages = [
-        torch.load(tmp_path / f"step-{k}" / "checkpoint.pt", weights_only=True)["average"]
-        for k in range(1, 5)
+        {
+            name.removeprefix("module."): value
+            for name, value in each["average"].items()
+            if "n_averaged" not in name
+        }
+        for each in saved
     ]
 
     def same(first: int, second: int, part: str) -> bool:
-        pair = averages[first - 1], averages[second - 1]
-        return all(torch.equal(pair[0][name], pair[1][name]) for name in pair[0] if name.startswith(part))
+        ours, theirs = averages[first - 1], averages[second - 1]
+        return all(torch.equal(ours[name], theirs[name]) for name in ours if name.startswith(part))
 
-    assert not same(1, 2, "backbone.")
-    assert same(2, 3, "backbone.")
-    assert same(3, 4, "backbone.")
+    assert [same(k, k + 1, "backbone.") for k in (1, 2, 3)] == [False, True, True]
     assert not same(1, 3, "rpn.")
     assert same(3, 4, "rpn.")
     assert same(2, 3, "roi_heads.")
     assert not same(3, 4, "roi_heads.")
-    assert all(torch.equal(trained[name], averages[3][name]) for name in trained)
-    entries = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
-    assert [entry["step"] for entry in entries] == list(range(1, 25))
+    assert_same(trained, averages[3])
+    log = read_log(tmp_path)
+    assert [entry["step"] for entry in log] == list(range(1, 17))
     rpn, head = {"loss_objectness", "loss_rpn_box_reg"}, {"loss_classifier", "loss_box_reg"}
-    assert [entries[k].keys() & PARTS for k in (0, 6, 12, 18)] == [rpn, head, rpn, head]
-
-
-def test_an_interrupted_alternation_ends_with_the_same_weights(tmp_path: Path) -> None:
-    whole = alternate(tmp_path / "whole").state_dict()
-    for until in (4, 11, 17):
+    assert [log[k].keys() & PARTS for k in (0, 4, 8, 12)] == [rpn, head, rpn, head]
+    for until in (3, 7, 14):
         with pytest.raises(KeyboardInterrupt):
             alternate(tmp_path / "broken", until)
-    resumed = alternate(tmp_path / "broken").state_dict()
-    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-
-
-def test_batches_hold_one_orientation_and_can_start_anywhere() -> None:
-    series = iter(SceneBatches(seed=3, batch_size=2))
-    first, second = next(series), next(series)
-    assert all(image.shape[2] >= image.shape[1] for image in first.images)
-    assert all(image.shape[1] >= image.shape[2] for image in second.images)
-    later = next(iter(SceneBatches(seed=3, batch_size=2, first_batch=1)))
-    assert all(torch.equal(a, b) for a, b in zip(second.images, later.images, strict=True))
-    for image, target in zip(first.images, first.targets, strict=True):
-        assert (target["boxes"][:, 2] <= image.shape[2]).all()
-        assert (target["boxes"][:, 3] <= image.shape[1]).all()
+    assert_same(alternate(tmp_path / "broken"), trained)

@@ -1,82 +1,33 @@
 """Fetching weights, against a real server on this machine: whole and checked, or not there at all."""
 
-import hashlib
 import logging
 import os
 import socket
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from models.zoo.download import FetchLimits, Source, WeightsError, fetch, sha256_of
+from models.zoo.download import FetchLimits, PublishedFile, WeightsError, fetch, sha256_of
+from tests.support.weights_server import BODY, DIGEST, NAME, Answer, WeightsServer, redirects, sends
 
-BODY = b"weights " * 500_000  # several pieces
-DIGEST = hashlib.sha256(BODY).hexdigest()
-NAME = f"network-{DIGEST[:8]}.pth"
 QUICK = FetchLimits(connect_seconds=0.3, read_seconds=0.3)
-
-Answer = Callable[[BaseHTTPRequestHandler], None]
-
-
-class TolerantServer(ThreadingHTTPServer):
-    """A client that hangs up is what some tests are about, not a fault to print."""
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        if not isinstance(sys.exc_info()[1], ConnectionError):
-            super().handle_error(request, client_address)
-
-
-class WeightsServer:
-    """Answers GET with what the test registered for the path, and remembers the requests."""
-
-    def __init__(self) -> None:
-        self.answers: dict[str, Answer] = {}
-        self.requests: list[dict[str, str]] = []
-        self.finish = threading.Event()
-        self._http = TolerantServer(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._http.serve_forever, args=(0.01,))
-        self._thread.start()
-
-    def source(self, path: str, answer: Answer, sha256: str = DIGEST[:8]) -> Source:
-        self.answers[path] = answer
-        return Source(f"http://127.0.0.1:{self._http.server_port}{path}", NAME, sha256)
-
-    def close(self) -> None:
-        self.finish.set()
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                server.requests.append(dict(self.headers))
-                server.answers[self.path](self)
-
-            def log_message(self, format: str, *args: object) -> None:
-                pass
-
-        return Handler
 
 
 @pytest.fixture
 def server() -> Iterator[WeightsServer]:
-    server = WeightsServer()
-    yield server
-    server.close()
+    with closing(WeightsServer()) as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)
-def no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
@@ -86,29 +37,10 @@ def closed_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def sends(body: bytes, length: int | None = None, status: int = 200) -> Answer:
-    """An answer of `body`, whose Content-Length may promise more than comes."""
-
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(status)
-        handler.send_header("Content-Length", str(len(body) if length is None else length))
-        handler.end_headers()
-        handler.wfile.write(body)
-
-    return answer
-
-
-def redirects(path: str) -> Answer:
-    def answer(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(302)
-        handler.send_header("Location", path)
-        handler.send_header("Content-Length", "0")
-        handler.end_headers()
-
-    return answer
-
-
-def test_a_published_file_is_fetched_once(server: WeightsServer, tmp_path: Path) -> None:
+def test_a_published_file_is_fetched_once_and_progress_is_logged(
+    server: WeightsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "models.zoo.download")
     source = server.source("/w", sends(BODY))
     cache = tmp_path / "a" / "cache"
     assert fetch(source, cache) == cache / NAME
@@ -116,28 +48,19 @@ def test_a_published_file_is_fetched_once(server: WeightsServer, tmp_path: Path)
     assert [path.name for path in cache.iterdir()] == [NAME]
     assert len(server.requests) == 1
     assert server.requests[0]["Accept-Encoding"] == "identity"
-
-
-def test_progress_is_logged(server: WeightsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.INFO, "models.zoo.download")
-    source = server.source("/w", sends(BODY))
-    fetch(source, tmp_path)
-    assert f"fetching {source.url} into {tmp_path / NAME}" in caplog.messages
+    assert f"fetching {source.url} into {cache / NAME}" in caplog.messages
     assert "fetched 100 % (4 of 4 MB)" in caplog.messages
 
 
-def test_redirects_are_followed(server: WeightsServer, tmp_path: Path) -> None:
+def test_redirects_are_followed_and_others_may_read_the_file(server: WeightsServer, tmp_path: Path) -> None:
     server.source("/there", sends(BODY))
-    assert fetch(server.source("/here", redirects("/there")), tmp_path).read_bytes() == BODY
-
-
-def test_others_may_read_the_fetched_file(server: WeightsServer, tmp_path: Path) -> None:
+    path = fetch(server.source("/here", redirects("/there")), tmp_path)
+    assert path.read_bytes() == BODY
     (tmp_path / "plain").touch()
-    path = fetch(server.source("/w", sends(BODY)), tmp_path)
     assert path.stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
-def chunked_and_cut(handler: BaseHTTPRequestHandler) -> None:
+def chunked_and_cut_off(handler: BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.send_header("Transfer-Encoding", "chunked")
     handler.end_headers()
@@ -148,7 +71,7 @@ def chunked_and_cut(handler: BaseHTTPRequestHandler) -> None:
     ("answer", "reason"),
     [
         pytest.param(sends(BODY[:-1], length=len(BODY)), "peer closed connection", id="cut off"),
-        pytest.param(chunked_and_cut, "peer closed connection", id="cut off, chunked"),
+        pytest.param(chunked_and_cut_off, "peer closed connection", id="cut off, chunked"),
         pytest.param(sends(BODY[:-1]), f"not {DIGEST[:8]}", id="short but consistent"),
         pytest.param(sends(b""), f"not {DIGEST[:8]}", id="empty"),
         pytest.param(sends(BODY[:-1] + b"?"), f"not {DIGEST[:8]}", id="another file"),
@@ -158,7 +81,7 @@ def chunked_and_cut(handler: BaseHTTPRequestHandler) -> None:
         pytest.param(redirects("ftp://127.0.0.1/w"), "ftp://", id="redirect to another protocol"),
     ],
 )
-def test_what_is_not_the_whole_file_leaves_nothing(
+def test_a_failed_download_leaves_no_file(
     server: WeightsServer, tmp_path: Path, answer: Answer, reason: str
 ) -> None:
     source = server.source("/w", answer)
@@ -176,31 +99,29 @@ def test_the_whole_hash_is_checked_where_the_card_gives_it(server: WeightsServer
     assert fetch(server.source("/w", sends(BODY), sha256=DIGEST), tmp_path).is_file()
 
 
-def test_a_body_that_stalls_is_given_up(server: WeightsServer, tmp_path: Path) -> None:
-    def stalls(handler: BaseHTTPRequestHandler) -> None:
-        sends(BODY[:1000], length=len(BODY))(handler)
-        server.finish.wait(30)
+def stalls(handler: BaseHTTPRequestHandler) -> None:
+    sends(BODY[:1000], length=len(BODY))(handler)
+    handler.connection.recv(1)  # until the client hangs up
 
+
+@pytest.mark.parametrize(
+    ("answer", "limits", "reason"),
+    [
+        pytest.param(stalls, FetchLimits(read_seconds=0.3), "timed out", id="stalls"),
+        pytest.param(sends(BODY), FetchLimits(max_bytes=1000), "larger than 1000 bytes", id="without end"),
+    ],
+)
+def test_a_body_beyond_the_limits_is_given_up(
+    server: WeightsServer, tmp_path: Path, answer: Answer, limits: FetchLimits, reason: str
+) -> None:
     started = time.monotonic()
-    with pytest.raises(WeightsError, match="timed out"):
-        fetch(server.source("/w", stalls), tmp_path, FetchLimits(read_seconds=0.3))
+    with pytest.raises(WeightsError, match=reason):
+        fetch(server.source("/w", answer), tmp_path, limits)
     assert time.monotonic() - started < 5
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_body_without_end_is_given_up(server: WeightsServer, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="larger than 1000 bytes"):
-        fetch(server.source("/w", sends(BODY)), tmp_path, FetchLimits(max_bytes=1000))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_refused_connection_fails_at_once(closed_port: int, tmp_path: Path) -> None:
-    source = Source(f"http://127.0.0.1:{closed_port}/w", NAME, DIGEST[:8])
-    with pytest.raises(WeightsError, match="Connection refused"):
-        fetch(source, tmp_path)
-
-
-def test_a_host_that_never_answers_costs_the_connect_time_alone(tmp_path: Path) -> None:
+def test_an_unresponsive_host_costs_only_the_connect_time(tmp_path: Path) -> None:
     # A listener whose queue is full drops the next handshake, as a firewall does.
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -212,14 +133,14 @@ def test_a_host_that_never_answers_costs_the_connect_time_alone(tmp_path: Path) 
             client.connect_ex(address)
         started = time.monotonic()
         with pytest.raises(WeightsError, match=r"no connection within 0\.3 s|timed out"):
-            fetch(Source(f"http://127.0.0.1:{address[1]}/w", NAME, DIGEST[:8]), tmp_path, QUICK)
+            fetch(PublishedFile(f"http://127.0.0.1:{address[1]}/w", NAME, DIGEST[:8]), tmp_path, QUICK)
         assert time.monotonic() - started < 5
         for client in waiting:
             client.close()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_slow_name_look_up_costs_the_connect_time_alone(
+def test_a_slow_name_look_up_costs_only_the_connect_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked, released = threading.Event(), threading.Event()
@@ -232,13 +153,13 @@ def test_a_slow_name_look_up_costs_the_connect_time_alone(
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     started = time.monotonic()
     with pytest.raises(WeightsError, match=r"no connection within 0\.3 s"):
-        fetch(Source("http://weights.invalid/w", NAME, DIGEST[:8]), tmp_path, QUICK)
+        fetch(PublishedFile("http://weights.invalid/w", NAME, DIGEST[:8]), tmp_path, QUICK)
     assert time.monotonic() - started < 5
     assert asked.is_set()
     released.set()
 
 
-def test_an_answer_that_comes_too_late_is_hung_up_on(
+def test_a_late_connection_is_closed(
     server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     released, hung_up = threading.Event(), threading.Event()
@@ -266,35 +187,33 @@ def test_an_answer_that_comes_too_late_is_hung_up_on(
 
 
 @pytest.mark.parametrize("proxy", ["nonsense://127.0.0.1:9", "socks5://127.0.0.1:9"])
-def test_proxy_settings_of_no_use_are_named(
+def test_unusable_proxy_settings_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", proxy)
     with pytest.raises(WeightsError, match="Check the network and proxy"):
-        fetch(Source("http://weights.invalid/w", NAME, DIGEST[:8]), tmp_path, QUICK)
+        fetch(PublishedFile("http://weights.invalid/w", NAME, DIGEST[:8]), tmp_path, QUICK)
 
 
-def test_a_damaged_cached_file_is_fetched_again(server: WeightsServer, tmp_path: Path) -> None:
-    (tmp_path / NAME).write_bytes(BODY[:100])
-    assert fetch(server.source("/w", sends(BODY)), tmp_path).read_bytes() == BODY
-
-
-def test_a_damaged_cached_file_never_counts(closed_port: int, tmp_path: Path) -> None:
+def test_a_damaged_cached_file_is_fetched_again(
+    server: WeightsServer, closed_port: int, tmp_path: Path
+) -> None:
     (tmp_path / NAME).write_bytes(BODY[:100])
     with pytest.raises(WeightsError, match="Connection refused"):
-        fetch(Source(f"http://127.0.0.1:{closed_port}/w", NAME, DIGEST[:8]), tmp_path)
+        fetch(PublishedFile(f"http://127.0.0.1:{closed_port}/w", NAME, DIGEST[:8]), tmp_path)
+    assert fetch(server.source("/w", sends(BODY)), tmp_path).read_bytes() == BODY
 
 
 def test_a_cache_that_cannot_be_written_is_named(server: WeightsServer, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(WeightsError, match=r"Not a directory; set RCNN_CACHE_DIR to a folder"):
+    with pytest.raises(WeightsError, match=r"Not a directory; set RCNN_CACHE_DIR to a writable folder"):
         fetch(server.source("/w", sends(BODY)), tmp_path / "file" / "cache")
-    with pytest.raises(WeightsError, match=r"File exists; set RCNN_CACHE_DIR to a folder"):
+    with pytest.raises(WeightsError, match=r"File exists; set RCNN_CACHE_DIR to a writable folder"):
         fetch(server.source("/w", sends(BODY)), tmp_path / "file")
     assert server.requests == []
 
 
-def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(
+def test_stale_partial_files_are_removed_and_recent_ones_are_not(
     server: WeightsServer, tmp_path: Path
 ) -> None:
     left, living, foreign = (tmp_path / f for f in (f"{NAME}.1.partial", f"{NAME}.2.partial", "x.partial"))
@@ -306,7 +225,7 @@ def test_what_killed_processes_left_is_removed_and_what_others_write_is_not(
     assert set(tmp_path.iterdir()) == {living, foreign, tmp_path / NAME}
 
 
-def test_two_processes_may_fetch_at_once(server: WeightsServer, tmp_path: Path) -> None:
+def test_concurrent_downloads_do_not_disturb_each_other(server: WeightsServer, tmp_path: Path) -> None:
     both_are_half_done = threading.Barrier(2)
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
@@ -315,11 +234,7 @@ def test_two_processes_may_fetch_at_once(server: WeightsServer, tmp_path: Path) 
         handler.wfile.write(BODY[1000:])
 
     source = server.source("/w", answer)
-    code = (
-        "from pathlib import Path; from models.zoo.download import Source, fetch; "
-        f"fetch({source!r}, Path({str(tmp_path)!r}))"
-    )
-    processes = [subprocess.Popen([sys.executable, "-W", "error", "-c", code]) for _ in range(2)]
-    assert [process.wait(60) for process in processes] == [0, 0]
+    with ThreadPoolExecutor(2) as threads:
+        assert set(threads.map(lambda _: fetch(source, tmp_path), range(2))) == {tmp_path / NAME}
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
     assert sha256_of(tmp_path / NAME) == DIGEST

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN_ResNet50_FPN_Weights
 
 from models.zoo.cards import Card
-from models.zoo.weights import Source, WeightsError, load_state, locate, save_weights, sha256_of, source_of
+from models.zoo.download import PublishedFile, WeightsError, sha256_of
+from models.zoo.weights import load_state, published_file, save_weights
 
 COCO_URL = "https://download.pytorch.org/models/fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"
 COCO = "torchvision:FasterRCNN_ResNet50_FPN_Weights.COCO_V1"
@@ -76,7 +77,7 @@ class Armed:
 
 
 @pytest.mark.parametrize("archive", [True, False], ids=["zip", "before PyTorch 1.6"])
-def test_a_pickle_that_would_run_code_is_refused_unrun(tmp_path: Path, archive: bool) -> None:
+def test_a_pickle_that_would_run_code_is_refused_without_running_it(tmp_path: Path, archive: bool) -> None:
     target = tmp_path / "created"
     path = tmp_path / "w.pth"
     torch.save({"a.weight": Armed(target)}, path, _use_new_zipfile_serialization=archive)
@@ -93,7 +94,7 @@ def test_a_pickle_that_would_run_code_is_refused_unrun(tmp_path: Path, archive: 
 
 def test_a_whole_network_in_a_pickle_is_refused(tmp_path: Path) -> None:
     torch.save(nn.Linear(2, 2), tmp_path / "w.pt")
-    with pytest.raises(WeightsError, match=r"torch\.nn\.modules\.linear\.Linear.*save the state dict alone"):
+    with pytest.raises(WeightsError, match=r"torch\.nn\.modules\.linear\.Linear.*save only the state dict"):
         load_state(tmp_path / "w.pt", None)
 
 
@@ -147,7 +148,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 )
 def test_what_is_no_state_dict_is_refused(tmp_path: Path, content: object, found: str) -> None:
     torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(WeightsError, match=f"holds {found} where a state dict is expected"):
+    with pytest.raises(WeightsError, match=f"contains {found} instead of a state dict"):
         load_state(tmp_path / "w.pt", None)
 
 
@@ -184,7 +185,7 @@ def test_others_may_read_saved_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("value", "half"), [(7e4, True), (float("nan"), False)])
-def test_weights_that_would_be_lost_are_not_saved(tmp_path: Path, value: float, half: bool) -> None:
+def test_weights_beyond_the_dtypes_range_are_not_saved(tmp_path: Path, value: float, half: bool) -> None:
     network = small_network()
     network.load_state_dict({"0.weight": torch.full((4, 3, 3, 3), value)}, strict=False)
     with pytest.raises(WeightsError, match=r"0\.weight holds values that are not finite"):
@@ -192,7 +193,7 @@ def test_weights_that_would_be_lost_are_not_saved(tmp_path: Path, value: float, 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+def test_an_unwritable_path_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match=r"w\.safetensors cannot be written"):
         save_weights(small_network(), tmp_path / "absent" / "w.safetensors", half=True)
     with pytest.raises(WeightsError, match=r"w\.pth: weights are written as \.safetensors"):
@@ -201,17 +202,17 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("member", ["COCO_V1", "DEFAULT"])
 def test_published_weights_come_from_torchvisions_address(member: str) -> None:
-    source = source_of(card(f"torchvision:FasterRCNN_ResNet50_FPN_Weights.{member}"))
+    source = published_file(card(f"torchvision:FasterRCNN_ResNet50_FPN_Weights.{member}"))
     assert FasterRCNN_ResNet50_FPN_Weights.COCO_V1.url == COCO_URL
-    assert source == Source(COCO_URL, "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", "258fb6c6")
+    assert source == PublishedFile(COCO_URL, "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth", "258fb6c6")
 
 
-def test_a_cards_hash_joins_the_published_one() -> None:
-    source = source_of(card(COCO, sha256="258fb6c6" + "0" * 56))
+def test_a_cards_hash_must_extend_the_published_one() -> None:
+    source = published_file(card(COCO, sha256="258fb6c6" + "0" * 56))
     assert source is not None
     assert source.sha256 == "258fb6c6" + "0" * 56
     with pytest.raises(WeightsError, match="sha256 must start with 258fb6c6"):
-        source_of(card(COCO, sha256="0" * 64))
+        published_file(card(COCO, sha256="0" * 64))
 
 
 @pytest.mark.parametrize(
@@ -219,17 +220,8 @@ def test_a_cards_hash_joins_the_published_one() -> None:
 )
 def test_unknown_published_weights_are_refused(name: str) -> None:
     with pytest.raises(WeightsError, match=r"mine: torchvision has no weights"):
-        source_of(card(f"torchvision:{name}"))
+        published_file(card(f"torchvision:{name}"))
 
 
-def test_weights_are_located_where_they_lie(tmp_path: Path) -> None:
-    own = card("file:mine.pt", path=tmp_path / "mine.toml")
-    assert source_of(own) is None
-    assert locate(own, tmp_path / "cache") is None
-    (tmp_path / "mine.pt").touch()
-    assert locate(own, tmp_path / "cache") == tmp_path / "mine.pt"
-
-    cached = tmp_path / "fasterrcnn_resnet50_fpn_coco-258fb6c6.pth"
-    assert locate(card(COCO), tmp_path) is None
-    cached.touch()
-    assert locate(card(COCO), tmp_path) == cached
+def test_a_users_file_is_published_nowhere(tmp_path: Path) -> None:
+    assert published_file(card("file:mine.pt", path=tmp_path / "mine.toml")) is None

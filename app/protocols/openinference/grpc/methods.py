@@ -1,12 +1,12 @@
-"""The methods of GRPCInferenceService: a message in, a message out, over the same service as every route."""
+"""The methods of GRPCInferenceService: a message in, a message out, with the same service as every route."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from app.errors import InvalidParameter
 from app.protocols.openinference import repository
-from app.protocols.openinference.grpc.messages import messages
+from app.protocols.openinference.grpc.proto import grpc_service_pb2 as pb
 from app.protocols.openinference.inference import (
     check_model,
     known_priority,
@@ -25,64 +25,76 @@ from app.serving.service import DetectionService
 
 @dataclass(frozen=True)
 class CallContext:
-    """A call apart from its message: when it began (monotonic), and how many seconds its client waits."""
+    """A call apart from its message: when it began (monotonic), and seconds until its deadline, if any."""
 
     started: float
-    patience: float | None
+    seconds_left: float | None
 
 
 Method = Callable[[DetectionService, Any, CallContext], Awaitable[Any]]
 
 
-async def server_live(service: DetectionService, request: Any, caller: CallContext) -> Any:
-    """True whenever the event loop turns."""
-    return messages().ServerLiveResponse(live=True)
+async def server_live(
+    service: DetectionService, request: pb.ServerLiveRequest, call: CallContext
+) -> pb.ServerLiveResponse:
+    """True whenever the event loop runs."""
+    return pb.ServerLiveResponse(live=True)
 
 
-async def server_ready(service: DetectionService, request: Any, caller: CallContext) -> Any:
-    """Whether work is taken."""
-    return messages().ServerReadyResponse(ready=service.state == "ok")
+async def server_ready(
+    service: DetectionService, request: pb.ServerReadyRequest, call: CallContext
+) -> pb.ServerReadyResponse:
+    """Whether the service accepts requests."""
+    return pb.ServerReadyResponse(ready=service.state == "ok")
 
 
-async def model_ready(service: DetectionService, request: Any, caller: CallContext) -> Any:
-    """Whether the model takes work; not while it loads. NotFound for another one."""
+async def model_ready(
+    service: DetectionService, request: pb.ModelReadyRequest, call: CallContext
+) -> pb.ModelReadyResponse:
+    """Whether the model accepts requests; not while it loads. NotFound for another one."""
     if service.models.serving is not None:
         check_model(service, request.name, request.version)
-    return messages().ModelReadyResponse(ready=service.state == "ok")
+    return pb.ModelReadyResponse(ready=service.state == "ok")
 
 
-async def server_metadata_of(service: DetectionService, request: Any, caller: CallContext) -> Any:
+async def server_metadata_of(
+    service: DetectionService, request: pb.ServerMetadataRequest, call: CallContext
+) -> pb.ServerMetadataResponse:
     """Name, version and extensions."""
-    return messages().ServerMetadataResponse(**server_metadata())
+    return pb.ServerMetadataResponse(**server_metadata())
 
 
-async def model_metadata_of(service: DetectionService, request: Any, caller: CallContext) -> Any:
+async def model_metadata_of(
+    service: DetectionService, request: pb.ModelMetadataRequest, call: CallContext
+) -> pb.ModelMetadataResponse:
     """The model's inputs and outputs."""
     check_model(service, request.name, request.version)
-    return messages().ModelMetadataResponse(**model_metadata(service))
+    return pb.ModelMetadataResponse(**model_metadata(service))
 
 
-async def model_config_of(service: DetectionService, request: Any, caller: CallContext) -> Any:
+async def model_config_of(
+    service: DetectionService, request: pb.ModelConfigRequest, call: CallContext
+) -> pb.ModelConfigResponse:
     """The same, as Triton's model configuration."""
     check_model(service, request.name, request.version)
-    return messages().ModelConfigResponse(config=model_config(service))
+    return pb.ModelConfigResponse(config=model_config(service))
 
 
-async def model_infer(service: DetectionService, request: Any, caller: CallContext) -> Any:
-    """Detect; the call's own deadline counts, and with the call the queued work is cancelled."""
+async def model_infer(
+    service: DetectionService, request: pb.ModelInferRequest, call: CallContext
+) -> pb.ModelInferResponse:
+    """Detect within the call's own deadline; the end of the call cancels its queued work."""
     parameters = _parameters(request.parameters)
-    await service.wait_for_capacity(caller.started, known_priority(parameters.get("priority")))
+    await service.wait_for_capacity(call.started, known_priority(parameters.get("priority")))
     check_model(service, request.model_name, request.model_version)
     options = read_parameters(parameters)
-    names = wanted([_output(one) for one in request.outputs])
+    names = wanted([_output_name(output) for output in request.outputs])
     longest = service.settings.timeout_ms
-    patience = longest if caller.patience is None else min(longest, caller.patience * 1000)
+    timeout_ms = longest if call.seconds_left is None else min(longest, call.seconds_left * 1000)
     model = service.ready_model()
-    plan = service.plan(plan_params(options, patience), caller.started, model=model)
+    plan = service.plan(plan_params(options, timeout_ms), call.started, model=model)
     found = outputs(await service.pipeline.detect_all(_images(request), plan), options)
-    response = messages().ModelInferResponse(
-        model_name=model.name, model_version=model.version, id=request.id
-    )
+    response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
     for name in names:
         array = found[name]
         response.outputs.add(name=name, datatype=DATATYPES[array.dtype], shape=array.shape)
@@ -90,23 +102,29 @@ async def model_infer(service: DetectionService, request: Any, caller: CallConte
     return response
 
 
-async def repository_index(service: DetectionService, request: Any, caller: CallContext) -> Any:
-    """Every model that may be loaded."""
+async def repository_index(
+    service: DetectionService, request: pb.RepositoryIndexRequest, call: CallContext
+) -> pb.RepositoryIndexResponse:
+    """Every model that can be loaded."""
     rows = await repository.index(service, request.ready)
-    return messages().RepositoryIndexResponse(models=[vars(row) for row in rows])
+    return pb.RepositoryIndexResponse(models=[vars(row) for row in rows])
 
 
-async def repository_load(service: DetectionService, request: Any, caller: CallContext) -> Any:
-    """Serve another model; it goes on where the call's deadline passes."""
+async def repository_load(
+    service: DetectionService, request: pb.RepositoryModelLoadRequest, call: CallContext
+) -> pb.RepositoryModelLoadResponse:
+    """Serve another model; the load continues where the call's deadline passes."""
     await repository.load(service, request.model_name, request.parameters)
-    return messages().RepositoryModelLoadResponse()
+    return pb.RepositoryModelLoadResponse()
 
 
-async def repository_unload(service: DetectionService, request: Any, caller: CallContext) -> Any:
-    """Nothing to do for a model that does not serve; the one that does stays."""
+async def repository_unload(
+    service: DetectionService, request: pb.RepositoryModelUnloadRequest, call: CallContext
+) -> pb.RepositoryModelUnloadResponse:
+    """Nothing to do for a model that does not serve; the one that serves cannot be unloaded."""
     repository.refuse_parameters(request.parameters, ("unload_dependents",))
     await repository.unload(service, request.model_name)
-    return messages().RepositoryModelUnloadResponse()
+    return pb.RepositoryModelUnloadResponse()
 
 
 METHODS: dict[str, Method] = {
@@ -122,12 +140,12 @@ METHODS: dict[str, Method] = {
     "RepositoryModelUnload": repository_unload,
 }
 OPEN = ("ServerLive", "ServerReady")
-"""Methods that need no key, as of /health."""
+"""Methods that need no key, as /health."""
 ADMIN = ("RepositoryModelLoad", "RepositoryModelUnload")
-"""Methods that need a key that may load models."""
+"""Methods that need one of RCNN_ADMIN_KEYS."""
 
 
-def _images(request: Any) -> list[Source]:
+def _images(request: pb.ModelInferRequest) -> list[Source]:
     raw_contents = request.raw_input_contents
     if raw_contents and len(raw_contents) != len(request.inputs):
         raise InvalidParameter(
@@ -135,26 +153,26 @@ def _images(request: Any) -> list[Source]:
             "one for each input, or none"
         )
     tensors = []
-    for index, one in enumerate(request.inputs):
-        if "shared_memory_region" in one.parameters:
-            raise InvalidParameter("inputs: shared memory is not served; send the content in the message")
-        content = raw_contents[index] if raw_contents else _listed(one)
-        tensors.append(Tensor(one.name, one.datatype, list(one.shape), content))
+    for index, tensor in enumerate(request.inputs):
+        if "shared_memory_region" in tensor.parameters:
+            raise InvalidParameter("inputs: shared memory is not supported; send the content in the message")
+        content = raw_contents[index] if raw_contents else _contents(tensor)
+        tensors.append(Tensor(tensor.name, tensor.datatype, list(tensor.shape), content))
     return read_images(tensors)
 
 
-def _listed(one: Any) -> list[Any]:
-    contents = one.contents
-    return list(contents.bytes_contents if one.datatype == "BYTES" else contents.uint_contents)
+def _contents(tensor: pb.ModelInferRequest.InferInputTensor) -> list[Any]:
+    contents = tensor.contents
+    return list(contents.bytes_contents if tensor.datatype == "BYTES" else contents.uint_contents)
 
 
-def _output(one: Any) -> str:
-    if set(one.parameters) & {"classification", "shared_memory_region"}:
-        raise InvalidParameter("outputs: neither classification nor shared memory is served; leave it out")
-    return str(one.name)
+def _output_name(output: pb.ModelInferRequest.InferRequestedOutputTensor) -> str:
+    if set(output.parameters) & {"classification", "shared_memory_region"}:
+        raise InvalidParameter("outputs: classification and shared memory are not supported; leave them out")
+    return str(output.name)
 
 
-def _parameters(given: Any) -> dict[str, Any]:
-    """The values by their names; None for one without a value."""
-    chosen = {name: value.WhichOneof("parameter_choice") for name, value in given.items()}
-    return {name: getattr(given[name], field) if field else None for name, field in chosen.items()}
+def _parameters(parameters: Mapping[str, pb.InferParameter]) -> dict[str, Any]:
+    """The values by their names; None for a parameter without a value."""
+    fields = {name: value.WhichOneof("parameter_choice") for name, value in parameters.items()}
+    return {name: getattr(parameters[name], field) if field else None for name, field in fields.items()}

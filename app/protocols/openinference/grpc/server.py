@@ -1,4 +1,4 @@
-"""The gRPC server on its own port, in the service's event loop: keys, errors, metrics, an orderly end."""
+"""The gRPC server on its own port, in the service's event loop: access, errors, request log, shutdown."""
 
 import logging
 import time
@@ -9,14 +9,18 @@ from typing import Any
 import grpc
 
 from app.errors import Internal, ServiceError
-from app.protocols.openinference.grpc.messages import SERVICE, messages
 from app.protocols.openinference.grpc.methods import ADMIN, METHODS, OPEN, CallContext, Method
-from app.protocols.openinference.grpc.stream import STREAM, answers
+from app.protocols.openinference.grpc.proto.grpc_service_pb2_grpc import (
+    GRPCInferenceServiceServicer,
+    add_GRPCInferenceServiceServicer_to_server,
+)
+from app.protocols.openinference.grpc.stream import ROUTE, SERVICE, STREAM, answers
 from app.serving.service import DetectionService
 from app.serving.streams import StreamSlots
 from app.telemetry import tracing
 from app.telemetry.logs import chosen_id, request_id
-from app.transport.access import check_admin, check_key
+from app.telemetry.request_log import RequestRecord, record
+from app.transport.access import check_admin, check_key, header_keys
 
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -31,35 +35,25 @@ CODES = {
     503: grpc.StatusCode.UNAVAILABLE,
     504: grpc.StatusCode.DEADLINE_EXCEEDED,
 }
-"""What an error of each HTTP status is called here."""
+"""The gRPC status of an error, by its HTTP status."""
 
-GONE = 499  # as in app/transport/middleware.py: the client left, or its time ran out
-CALLS_PER_PLACE = 4  # calls at a time for each place of the queue: the others wait at the door
+CALLS_PER_SLOT = 4  # concurrent calls for each slot of the queue: the others wait for admission
 
-access = logging.getLogger("app.access")
+OPTIONS = (
+    # A compressed message is inflated before its length is checked: a small one may fill all memory.
+    ("grpc.compression_enabled_algorithms_bitset", 1),  # none but "identity"
+    ("grpc.so_reuseport", 0),  # or a second server on the port would silently take half of the calls
+)
 
 
-async def listen(
-    service: DetectionService,
-    places: StreamSlots,
-    host: str,
-    port: int,
-    tracer: tracing.Tracer | None = None,
-) -> tuple[Any, int]:
-    """Start the server; with the port it has, which is a free one for 0. Raises OSError."""
+async def listen(service: DetectionService, slots: StreamSlots, host: str, port: int) -> tuple[Any, int]:
+    """Start the server; returns it and its port, which is any free one for 0. Raises OSError."""
     settings = service.settings
     server = grpc.aio.server(
-        options=(
-            ("grpc.max_receive_message_length", settings.max_body_bytes),
-            # A compressed message is inflated before its length is looked at: a small one may fill all memory
-            ("grpc.compression_enabled_algorithms_bitset", 1),  # none but "identity"
-            ("grpc.so_reuseport", 0),  # or a second server would take half of the calls, in silence
-        ),
-        maximum_concurrent_rpcs=CALLS_PER_PLACE * settings.max_queue,
+        options=(("grpc.max_receive_message_length", settings.max_body_bytes), *OPTIONS),
+        maximum_concurrent_rpcs=CALLS_PER_SLOT * settings.max_queue,
     )
-    handlers = {name: _handler(service, name, method, tracer) for name, method in METHODS.items()}
-    handlers[STREAM] = _stream_handler(service, places)
-    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    add_GRPCInferenceServiceServicer_to_server(_servicer(service, slots), server)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = server.add_insecure_port(address)
@@ -72,75 +66,74 @@ async def listen(
     return server, bound
 
 
-def _handler(service: DetectionService, name: str, method: Method, tracer: tracing.Tracer | None) -> Any:
-    kinds = vars(messages())
-    return grpc.unary_unary_rpc_method_handler(
-        _answering(service, name, method, tracer),
-        request_deserializer=kinds[f"{name}Request"].FromString,
-        response_serializer=kinds[f"{name}Response"].SerializeToString,
-    )
+def _servicer(service: DetectionService, slots: StreamSlots) -> GRPCInferenceServiceServicer:
+    servicer = GRPCInferenceServiceServicer()
+    for name, method in METHODS.items():
+        setattr(servicer, name, _unary(service, name, method))
+    setattr(servicer, STREAM, _stream(service, slots))
+    return servicer
 
 
-def _stream_handler(service: DetectionService, places: StreamSlots) -> Any:
-    async def answer(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-        async with _call(service, STREAM, context, None):
-            with places.one(f"/{SERVICE}/{STREAM}"):
+def _unary(
+    service: DetectionService, name: str, method: Method
+) -> Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]:
+    async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
+        async with _call(service, name, context) as started:
+            return await method(service, request, CallContext(started, context.time_remaining()))
+
+    return answer
+
+
+def _stream(
+    service: DetectionService, slots: StreamSlots
+) -> Callable[[AsyncIterator[Any], grpc.aio.ServicerContext], AsyncIterator[Any]]:
+    async def answer(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
+        async with _call(service, STREAM, context):
+            with slots.hold(ROUTE):
                 async for response in answers(service, requests, context.time_remaining):
                     yield response
-
-    return grpc.stream_stream_rpc_method_handler(
-        answer,
-        request_deserializer=messages().ModelInferRequest.FromString,
-        response_serializer=messages().ModelStreamInferResponse.SerializeToString,
-    )
-
-
-def _answering(
-    service: DetectionService, name: str, method: Method, tracer: tracing.Tracer | None
-) -> Callable[[Any, Any], Awaitable[Any]]:
-    async def answer(request: Any, context: Any) -> Any:
-        async with _call(service, name, context, tracer) as started:
-            return await method(service, request, CallContext(started, context.time_remaining()))
 
     return answer
 
 
 @asynccontextmanager
 async def _call(
-    service: DetectionService, name: str, context: Any, tracer: tracing.Tracer | None
+    service: DetectionService, name: str, context: grpc.aio.ServicerContext
 ) -> AsyncIterator[float]:
-    """A call from its key to its record, with when it began; an error ends it with the error's status."""
+    """A call, from the check of its key to its record; yields when it began. An error becomes its status."""
     started = time.monotonic()
     sent = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     token = request_id.set(chosen_id(sent.get("x-request-id", "")))
-    span = tracer.begin(name, sent) if tracer is not None and name not in OPEN else None
-    span_token = tracing.current.set(span)
-    context.set_trailing_metadata(tuple(_ids().items()))
-    status = GONE
-    try:
-        if name in ADMIN:
-            check_admin(service, _keys(sent))
-        elif name not in OPEN:
-            check_key(service, _keys(sent))
-        yield started
-        status = 200
-    except ServiceError as error:
-        status = error.status
-        await _refuse(service, context, error)
-    except Exception as error:  # what nobody caught: its text is for the log alone
-        logging.getLogger(__name__).exception("unhandled error", exc_info=error)
-        status = Internal.status
-        told = f"an error of the service; its log has the reason under {request_id.get()}"
-        await _refuse(service, context, Internal(told))
-    finally:
-        _record(service, name, status, time.monotonic() - started)
-        described = {"rpc.system": "grpc", "rpc.method": name, "rcnn.request_id": request_id.get()}
-        tracing.answered(span, f"{SERVICE}/{name}", status, described)
-        tracing.current.reset(span_token)
-        request_id.reset(token)
+    # Neither probes nor streams, which may stay open for days, have a span.
+    span = tracing.begin(name, sent) if name not in (*OPEN, STREAM) else None
+    status = tracing.GONE
+    with tracing.as_current(span):
+        try:
+            context.set_trailing_metadata(tuple(_ids().items()))
+            _check_access(service, name, header_keys(sent))
+            yield started
+            status = 200
+        except ServiceError as error:
+            status = error.status
+            await _refuse(service, context, error)
+        except Exception as error:  # the last resort of a call: its text is for the log only
+            logging.getLogger(__name__).exception("unhandled error", exc_info=error)
+            status = Internal.status
+            detail = f"an error of the service; its log has the reason under {request_id.get()}"
+            await _refuse(service, context, Internal(detail))
+        finally:
+            _record(service, name, status, time.monotonic() - started)
+            request_id.reset(token)
 
 
-async def _refuse(service: DetectionService, context: Any, error: ServiceError) -> None:
+def _check_access(service: DetectionService, name: str, keys: tuple[str, ...]) -> None:
+    if name in ADMIN:
+        check_admin(service, keys)
+    elif name not in OPEN:
+        check_key(service, keys)
+
+
+async def _refuse(service: DetectionService, context: grpc.aio.ServicerContext, error: ServiceError) -> None:
     """End the call with the error's status; raises. Retry-After goes along as metadata, in seconds."""
     service.metrics.rejected.labels(code=error.code).inc()
     headers = {**_ids(), "rcnn-code": error.code, **error.headers()}
@@ -149,21 +142,11 @@ async def _refuse(service: DetectionService, context: Any, error: ServiceError) 
 
 
 def _ids() -> dict[str, str]:
-    """What the answer carries: the id of the call, and where it is traced W3C's traceresponse."""
-    span = tracing.current.get()
-    return {"x-request-id": request_id.get()} | ({} if span is None else {"traceresponse": span.traceparent})
-
-
-def _keys(sent: dict[str, str]) -> list[str]:
-    scheme, _, token = sent.get("authorization", "").partition(" ")
-    bearer = token.strip() if scheme.lower() == "bearer" else ""
-    return [key for key in (bearer, sent.get("x-api-key", "")) if key]
+    """The metadata of every response: the id of the call and, where it is traced, W3C's traceresponse."""
+    return {"x-request-id": request_id.get(), **tracing.response_headers(tracing.current())}
 
 
 def _record(service: DetectionService, name: str, status: int, seconds: float) -> None:
-    route = f"/{SERVICE}/{name}"
-    service.metrics.requests.labels(route=route, status=str(status)).inc()
-    service.metrics.request_duration.labels(route=route).observe(seconds)
-    fields = {"method": "gRPC", "route": route, "status": status, "ms": round(seconds * 1e3, 1)}
-    level = logging.DEBUG if name in OPEN else logging.INFO
-    access.log(level, "%(method)s %(route)s %(status)d %(ms).1f ms", fields, extra={"fields": fields})
+    attributes = {"rpc.system": "grpc", "rpc.method": name, "rcnn.request_id": request_id.get()}
+    tracing.end_request(tracing.current(), f"{SERVICE}/{name}", status, attributes)
+    record(service.metrics, RequestRecord("gRPC", f"/{SERVICE}/{name}", status, seconds, name in OPEN))

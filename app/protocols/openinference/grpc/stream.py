@@ -1,38 +1,49 @@
-"""ModelStreamInfer: many requests in one call, answered in order; one that fails is told of its error."""
+"""ModelStreamInfer: many requests in one call, answered in order; a request that fails gets its error."""
 
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 from app.errors import ServiceError
-from app.protocols.openinference.grpc.messages import SERVICE, messages
 from app.protocols.openinference.grpc.methods import CallContext, model_infer
+from app.protocols.openinference.grpc.proto.grpc_service_pb2 import (
+    ModelInferRequest,
+    ModelInferResponse,
+    ModelStreamInferResponse,
+)
 from app.serving.service import DetectionService
 from app.serving.streams import FATAL, outcome_of
 
+SERVICE = "inference.GRPCInferenceService"
 STREAM = "ModelStreamInfer"
-IDLE_SECONDS = 60.0  # without a request: the place is for somebody who has one
+ROUTE = f"/{SERVICE}/{STREAM}"
+IDLE_SECONDS = 60.0  # without a request: then the stream ends and its slot is free for another
 
 
 async def answers(
-    service: DetectionService, requests: AsyncIterator[Any], patience: Callable[[], float | None]
-) -> AsyncIterator[Any]:
-    """The answers; a request is read when the one before is answered. Raises what no later one escapes.
+    service: DetectionService,
+    requests: AsyncIterator[ModelInferRequest],
+    time_remaining: Callable[[], float | None],
+) -> AsyncIterator[ModelStreamInferResponse]:
+    """The responses; a request is read when the one before is answered. Raises what fails all later ones too.
 
-    `patience`: how many seconds the caller still waits for the call.
+    `time_remaining`: seconds until the call's deadline, None without one.
     """
     while (request := await _next(requests)) is not None:
-        outcome = await outcome_of(model_infer(service, request, CallContext(time.monotonic(), patience())))
+        call = CallContext(time.monotonic(), time_remaining())
+        outcome = await outcome_of(model_infer(service, request, call))
         failed = isinstance(outcome, ServiceError)
         frames = service.metrics.stream_frames
-        frames.labels(route=f"/{SERVICE}/{STREAM}", outcome="failed" if failed else "answered").inc()
+        frames.labels(route=ROUTE, outcome="failed" if failed else "answered").inc()
         if isinstance(outcome, FATAL):
             raise outcome
-        yield _refusal(service, request, outcome) if isinstance(outcome, ServiceError) else _answer(outcome)
+        if isinstance(outcome, ServiceError):
+            yield _refusal(service, request, outcome)
+        else:
+            yield ModelStreamInferResponse(infer_response=outcome)
 
 
-async def _next(requests: AsyncIterator[Any]) -> Any:
+async def _next(requests: AsyncIterator[ModelInferRequest]) -> ModelInferRequest | None:
     """The next request; None where the client sends no more."""
     try:
         async with asyncio.timeout(IDLE_SECONDS):
@@ -41,12 +52,10 @@ async def _next(requests: AsyncIterator[Any]) -> Any:
         return None
 
 
-def _answer(response: Any) -> Any:
-    return messages().ModelStreamInferResponse(infer_response=response)
-
-
-def _refusal(service: DetectionService, request: Any, error: ServiceError) -> Any:
+def _refusal(
+    service: DetectionService, request: ModelInferRequest, error: ServiceError
+) -> ModelStreamInferResponse:
     """The error's text, with the id of the request that it is about."""
     service.metrics.rejected.labels(code=error.code).inc()
-    about = messages().ModelInferResponse(model_name=request.model_name, id=request.id)
-    return messages().ModelStreamInferResponse(error_message=error.detail, infer_response=about)
+    about = ModelInferResponse(model_name=request.model_name, id=request.id)
+    return ModelStreamInferResponse(error_message=error.detail, infer_response=about)

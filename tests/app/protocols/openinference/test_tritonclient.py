@@ -1,72 +1,77 @@
-"""`tritonclient`, over HTTP and over gRPC, against the real program: what it gets is what /detect answers."""
+"""tritonclient over HTTP and the generated stub over gRPC get what /detect of the real program answers."""
 
-import queue
 import socket
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
+import grpc
 import numpy as np
 import pytest
-import tritonclient.grpc
-import tritonclient.grpc.aio as grpc_aio
 import tritonclient.http
-from tritonclient.utils import InferenceServerException
+from tritonclient.utils import InferenceServerException, serialize_byte_tensor
 
+from app.protocols.openinference.grpc.proto import grpc_service_pb2 as pb
+from app.protocols.openinference.grpc.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from tests.support.fakes import picture
 from tests.support.process import Program
 
 SIZES = [(64, 48), (311, 97)]
-FILES = [picture(*size) for size in SIZES]
+FILES = np.array([picture(*size) for size in SIZES], object)
+PIXELS = np.zeros((2, 48, 64, 3), np.uint8)
 OUTPUTS = ("boxes", "labels", "scores", "num_detections")
+BOXES = [[8, 12, 32, 36], [16, 12, 64, 24]]  # that are found in PIXELS
+DTYPES = {"FP32": "<f4", "INT64": "<i8", "INT32": "<i4"}
+KEY = (("authorization", "Bearer secret"),)
 
 
-@dataclass(frozen=True)
-class Triton:
-    """One of the two clients, and its module."""
+class Refused(Exception):
+    """The server's status: of HTTP, or gRPC's name."""
 
-    module: Any
-    client: Any
 
-    def files(self, files: list[bytes], **how: Any) -> Any:
-        tensor = self.module.InferInput("image", [len(files)], "BYTES")
-        return tensor.set_data_from_numpy(np.array(files, object), **how)
+class Client(Protocol):
+    """What both clients can do: `options` are parameters, `timeout` in µs, `outputs`, `model_version`."""
 
-    def pixels(self, images: np.ndarray[Any, Any], **how: Any) -> Any:
-        tensor = self.module.InferInput("images", list(images.shape), "UINT8")
-        return tensor.set_data_from_numpy(images, **how)
+    def infer(self, images: Any, model: str = "fake", **options: Any) -> dict[str, Any]: ...
 
-    def infer(self, tensor: Any, **how: Any) -> dict[str, Any]:
-        result = self.client.infer("fake", [tensor], **how)
+    def state(self) -> list[bool]: ...  # live, ready, the model, the model's version
+
+    def described(
+        self,
+    ) -> tuple[str, list[str], list[str], int]: ...  # server, inputs, outputs, max_batch_size
+
+
+class Http:
+    """tritonclient, with the key in every request."""
+
+    def __init__(self, port: int) -> None:
+        self.client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{port}")
+        self.client.register_plugin(_Key())
+        self.close = self.client.close
+
+    def infer(
+        self, images: Any, model: str = "fake", binary: bool = True, outputs: Any = None, **options: Any
+    ) -> dict[str, Any]:
+        pixels = images.dtype == np.uint8
+        name, datatype = ("images", "UINT8") if pixels else ("image", "BYTES")
+        tensor = tritonclient.http.InferInput(name, list(images.shape), datatype)
+        tensor.set_data_from_numpy(images, binary_data=binary)
+        requested = [tritonclient.http.InferRequestedOutput(one, binary) for one in outputs or OUTPUTS]
+        try:
+            result = self.client.infer(model, [tensor], outputs=requested, **options)
+        except InferenceServerException as error:
+            raise Refused(error.status()) from error
         return {name: result.as_numpy(name) for name in OUTPUTS}
 
+    def state(self) -> list[bool]:
+        client = self.client
+        models = [client.is_model_ready("fake", version) for version in ("", "1")]
+        return [client.is_server_live(), client.is_server_ready(), *models]
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[tuple[Program, int]]:
-    """The program with a gRPC port; it takes bodies of 200,000 bytes and the key `secret`."""
-    port = free_port()
-    program = Program(grpc_port=str(port), max_body_bytes="200000", api_keys="secret")
-    program.logged("ready")
-    yield program, port
-    program.terminate()
-    assert program.ended() == 0  # although both clients are still connected
-    program.close()
-
-
-@pytest.fixture(scope="module", params=["http", "grpc"])
-def triton(request: pytest.FixtureRequest, server: tuple[Program, int]) -> Iterator[Triton]:
-    program, port = server
-    module = getattr(tritonclient, request.param)
-    client = module.InferenceServerClient(f"127.0.0.1:{program.port if request.param == 'http' else port}")
-    client.register_plugin(_Key())
-    yield Triton(module, client)
-    client.close()
+    def described(self) -> tuple[str, list[str], list[str], int]:
+        server, model = self.client.get_server_metadata(), self.client.get_model_metadata("fake")
+        assert "binary_tensor_data" in server["extensions"]
+        names = [[one["name"] for one in model[key]] for key in ("inputs", "outputs")]
+        return server["name"], *names, self.client.get_model_config("fake")["max_batch_size"]
 
 
 class _Key(tritonclient.http.InferenceServerClientPlugin):  # type: ignore[misc]  # it is not typed
@@ -76,12 +81,93 @@ class _Key(tritonclient.http.InferenceServerClientPlugin):  # type: ignore[misc]
         request.headers["authorization"] = "Bearer secret"
 
 
+class Grpc:
+    """The generated stub, with the key in every call."""
+
+    def __init__(self, port: int) -> None:
+        channel = grpc.insecure_channel(f"127.0.0.1:{port}")
+        self.stub = GRPCInferenceServiceStub(channel)
+        self.close = channel.close
+
+    def infer(self, images: Any, model: str = "fake", **options: Any) -> dict[str, Any]:
+        return arrays(self._answer(self.stub.ModelInfer, infer_request(images, model, **options)))
+
+    def _answer(self, method: Any, request: Any) -> Any:
+        try:
+            return method(request, metadata=KEY, timeout=20)
+        except grpc.RpcError as error:
+            raise Refused(error.code().name) from error
+
+    def state(self) -> list[bool]:
+        stub, ready = self.stub, pb.ModelReadyRequest
+        models = [self._answer(stub.ModelReady, ready(name="fake", version=one)).ready for one in ("", "1")]
+        live = stub.ServerLive(pb.ServerLiveRequest()).live
+        return [live, stub.ServerReady(pb.ServerReadyRequest()).ready, *models]
+
+    def described(self) -> tuple[str, list[str], list[str], int]:
+        server = self._answer(self.stub.ServerMetadata, pb.ServerMetadataRequest())
+        model = self._answer(self.stub.ModelMetadata, pb.ModelMetadataRequest(name="fake"))
+        names = [[one.name for one in tensors] for tensors in (model.inputs, model.outputs)]
+        config = self._answer(self.stub.ModelConfig, pb.ModelConfigRequest(name="fake")).config
+        return server.name, *names, config.max_batch_size
+
+
+def infer_request(images: Any, model: str = "fake", **options: Any) -> pb.ModelInferRequest:
+    """A request as tritonclient writes it: contents are in `raw_input_contents`."""
+    pixels = images.dtype == np.uint8
+    name, datatype = ("images", "UINT8") if pixels else ("image", "BYTES")
+    raw = images.tobytes() if pixels else serialize_byte_tensor(images).item()
+    parameters = {
+        **options.pop("parameters", {}),
+        **{key: options.pop(key) for key in ("priority", "timeout") if key in options},
+    }
+    request = pb.ModelInferRequest(
+        model_name=model,
+        inputs=[{"name": name, "datatype": datatype, "shape": images.shape}],
+        outputs=[{"name": one} for one in options.pop("outputs", ())],
+        raw_input_contents=[raw],
+        **options,
+    )
+    kinds = {bool: "bool_param", int: "int64_param", str: "string_param", float: "double_param"}
+    for key, value in parameters.items():
+        setattr(request.parameters[key], kinds[type(value)], value)
+    return request
+
+
+def arrays(response: pb.ModelInferResponse) -> dict[str, Any]:
+    """The outputs by their names; None for one that is not there."""
+    found: dict[str, Any] = dict.fromkeys(OUTPUTS)
+    for one, raw in zip(response.outputs, response.raw_output_contents, strict=True):
+        found[one.name] = np.frombuffer(raw, DTYPES[one.datatype]).reshape(one.shape)
+    return found
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[tuple[Program, int]]:
+    """The program with a gRPC port; it takes bodies of 200,000 bytes and the key `secret`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    program = Program(grpc_port=str(port), max_body_bytes="200000", api_keys="secret")
+    program.logged("ready")
+    yield program, port
+    program.terminate()
+    assert program.ended() == 0  # although both clients are still connected
+    program.close()
+
+
+@pytest.fixture(scope="module", params=["http", "grpc"])
+def client(request: pytest.FixtureRequest, server: tuple[Program, int]) -> Iterator[Client]:
+    client = Http(server[0].port) if request.param == "http" else Grpc(server[1])
+    yield client
+    client.close()
+
+
 def check(server: tuple[Program, int], found: dict[str, Any], query: str = "") -> None:
     """Compare with /detect, file by file."""
     headers = {"Content-Type": "image/png", "X-API-Key": "secret"}
     for index, file in enumerate(FILES):
-        response = server[0].client.post(f"/detect?{query}", content=file, headers=headers)
-        expected = response.json()
+        expected = server[0].client.post(f"/detect?{query}", content=file, headers=headers).json()
         count = len(expected["labels"])
         assert found["num_detections"][index] == count
         assert found["labels"][index][:count].tolist() == expected["labels"]
@@ -89,130 +175,65 @@ def check(server: tuple[Program, int], found: dict[str, Any], query: str = "") -
         assert found["boxes"][index][:count] == pytest.approx(np.array(expected["boxes"]), abs=0.001)
 
 
-def test_files_get_the_detections_of_detect(server: tuple[Program, int], triton: Triton) -> None:
-    check(server, triton.infer(triton.files(FILES)))
+def test_files_get_the_detections_of_detect(server: tuple[Program, int], client: Client) -> None:
+    check(server, client.infer(FILES))
     parameters = {"score_threshold": 0.1, "classes": "disc,kite", "normalized": True}
-    found = triton.infer(triton.files(FILES), parameters=parameters, priority=1, timeout=20_000_000)
+    found = client.infer(FILES, parameters=parameters, priority=1, timeout=20_000_000)
     check(server, found, "score_threshold=0.1&classes=disc,kite&normalized=true")
     assert [found[name].dtype for name in OUTPUTS] == [np.float32, np.int64, np.float32, np.int32]
 
 
-def test_pixels_get_the_detections_of_a_file_of_their_size(
-    server: tuple[Program, int], triton: Triton
-) -> None:
-    found = triton.infer(triton.pixels(np.zeros((2, 48, 64, 3), np.uint8)), model_version="1")
-    assert found["boxes"][0].tolist() == found["boxes"][1].tolist() == [[8, 12, 32, 36], [16, 12, 64, 24]]
+def test_pixels_get_the_detections_of_a_file_of_their_size(client: Client) -> None:
+    assert client.infer(PIXELS, model_version="1")["boxes"].tolist() == [BOXES] * 2
 
 
-def test_nothing_found(triton: Triton) -> None:
-    found = triton.infer(triton.files(FILES), parameters={"score_threshold": 1.0})
+def test_nothing_found(client: Client) -> None:
+    found = client.infer(FILES, parameters={"score_threshold": 1.0})
     assert [found[name].shape for name in OUTPUTS] == [(2, 0, 4), (2, 0), (2, 0), (2,)]
 
 
-def test_outputs_are_chosen(triton: Triton) -> None:
-    wanted = [triton.module.InferRequestedOutput("scores")]
-    found = triton.infer(triton.files(FILES), outputs=wanted)
+def test_outputs_are_chosen(client: Client) -> None:
+    found = client.infer(FILES, outputs=["scores"])
     assert found["scores"].tolist() == [[0.9375, 0.75]] * 2
     assert found["boxes"] is None
 
 
-def test_metadata_and_readiness(triton: Triton) -> None:
-    client = triton.client
-    assert (client.is_server_live(), client.is_server_ready()) == (True, True)
-    assert (client.is_model_ready("fake"), client.is_model_ready("fake", "1")) == (True, True)
-    how = {} if triton.module is tritonclient.http else {"as_json": True}
-    assert client.get_server_metadata(**how)["name"] == "rcnn-serve"
-    described = client.get_model_metadata("fake", **how)
-    assert [one["name"] for one in described["inputs"]] == ["image", "images"]
-    assert [one["name"] for one in described["outputs"]] == list(OUTPUTS)
-    config = client.get_model_config("fake", **how)
-    assert config.get("config", config)["max_batch_size"] == 32
+def test_metadata_and_readiness(client: Client) -> None:
+    assert client.state() == [True] * 4
+    assert client.described() == ("rcnn-serve", ["image", "images"], list(OUTPUTS), 32)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str, str]] = {
-    "another model": ({"model_name": "yolo"}, "404", "NOT_FOUND"),
+    "another model": ({"model": "yolo"}, "404", "NOT_FOUND"),
     "another version": ({"model_version": "2"}, "404", "NOT_FOUND"),
     "an unknown parameter": ({"parameters": {"x": 1}}, "422", "INVALID_ARGUMENT"),
     "no time": ({"timeout": 1}, "504", "DEADLINE_EXCEEDED"),
+    "too large": ({"images": np.zeros((1, 300, 300, 3), np.uint8)}, "413", "RESOURCE_EXHAUSTED"),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
-def test_refusals_are_told(triton: Triton, case: str) -> None:
-    how, status, code = REFUSED[case]
-    call = {"model_name": "fake", "inputs": [triton.files(FILES)]} | how
-    with pytest.raises(InferenceServerException) as raised:
-        triton.client.infer(**call)
-    expected = status if triton.module is tritonclient.http else f"StatusCode.{code}"
-    assert raised.value.status() == expected
-
-
-def test_what_is_too_large_is_refused(triton: Triton) -> None:
-    with pytest.raises(InferenceServerException) as raised:
-        triton.infer(triton.pixels(np.zeros((1, 300, 300, 3), np.uint8)))
-    assert raised.value.status() in ("413", "StatusCode.RESOURCE_EXHAUSTED")
-
-
-# over HTTP alone
-
-
-@pytest.fixture(scope="module")
-def over_http(server: tuple[Program, int]) -> Iterator[Triton]:
-    client = tritonclient.http.InferenceServerClient(f"127.0.0.1:{server[0].port}")
-    client.register_plugin(_Key())
-    yield Triton(tritonclient.http, client)
-    client.close()
+@pytest.mark.parametrize(("options", "http", "grpc_name"), REFUSED.values(), ids=REFUSED)
+def test_refusals_have_their_status(
+    client: Client, options: dict[str, Any], http: str, grpc_name: str
+) -> None:
+    with pytest.raises(Refused) as raised:
+        client.infer(**{"images": FILES} | options)
+    assert str(raised.value) == (http if isinstance(client, Http) else grpc_name)
 
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 @pytest.mark.parametrize("binary", [True, False])
-def test_bodies_may_be_compressed_and_in_json(
-    server: tuple[Program, int], over_http: Triton, coding: str, binary: bool
+def test_http_bodies_may_be_compressed_and_in_json(
+    server: tuple[Program, int], coding: str, binary: bool
 ) -> None:
+    client = Http(server[0].port)
     how = {"request_compression_algorithm": coding, "response_compression_algorithm": coding}
-    tensor = over_http.pixels(np.zeros((2, 48, 64, 3), np.uint8), binary_data=binary)
-    wanted = [tritonclient.http.InferRequestedOutput(name, binary_data=binary) for name in OUTPUTS]
-    found = over_http.infer(tensor, outputs=wanted, **how)
-    assert found["boxes"][1].tolist() == [[8, 12, 32, 36], [16, 12, 64, 24]]
-
-
-def test_a_compressed_body_may_not_be_larger_than_any_other(over_http: Triton) -> None:
-    tensor = over_http.pixels(np.zeros((1, 5000, 5000, 3), np.uint8))
-    with pytest.raises(InferenceServerException) as raised:
-        over_http.infer(tensor, request_compression_algorithm="gzip")
-    assert raised.value.status() == "413"
-
-
-# over gRPC alone
-
-
-def test_a_stream_answers_as_single_calls_do(server: tuple[Program, int]) -> None:
-    answers: queue.Queue[tuple[Any, Any]] = queue.Queue()
-    client = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{server[1]}")
-    triton = Triton(tritonclient.grpc, client)
-    files, broken = triton.files(FILES), triton.files([b"no image"])
-    client.start_stream(
-        lambda result, error: answers.put((result, error)), headers={"authorization": "Bearer secret"}
-    )
-    for number, tensor in enumerate((files, broken, files)):
-        client.async_stream_infer("fake", [tensor], request_id=str(number))
-    (first, fault), (bad, refused), (last, _) = (answers.get(timeout=20) for _ in range(3))
-    client.stop_stream()
+    assert client.infer(PIXELS, binary=binary, **how)["boxes"].tolist() == [BOXES] * 2
     client.close()
-    assert (fault, bad) == (None, None)
-    assert "known format" in str(refused)
-    assert [result.get_response().id for result in (first, last)] == ["0", "2"]
-    check(server, {name: last.as_numpy(name) for name in OUTPUTS})
 
 
-async def test_the_same_on_asyncio(server: tuple[Program, int]) -> None:
-    async def requests() -> AsyncIterator[dict[str, Any]]:
-        for _ in range(3):
-            yield {"model_name": "fake", "inputs": [Triton(tritonclient.grpc, None).files(FILES)]}
-
-    async with grpc_aio.InferenceServerClient(f"127.0.0.1:{server[1]}") as client:
-        stream = client.stream_infer(requests(), headers={"authorization": "Bearer secret"})
-        found = [(result, error) async for result, error in stream]
-    assert [error for _, error in found] == [None] * 3
-    for result, _ in found:
-        check(server, {name: result.as_numpy(name) for name in OUTPUTS})
+def test_a_compressed_body_may_not_be_larger_than_any_other(server: tuple[Program, int]) -> None:
+    client = Http(server[0].port)
+    with pytest.raises(Refused, match="413"):
+        client.infer(np.zeros((1, 5000, 5000, 3), np.uint8), request_compression_algorithm="gzip")
+    client.close()

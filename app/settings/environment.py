@@ -1,0 +1,72 @@
+"""What of the environment is a setting: RCNN_ variables, removed ones, and OpenTelemetry's own variable."""
+
+import re
+from importlib.util import find_spec
+from typing import Any
+
+from pydantic_settings import EnvSettingsSource
+
+PREFIX = "RCNN_"
+
+REMOVED = {
+    "batch_wait_ms": "a batch starts as soon as a device is free",
+    "max_tiles": "an image has at most 64 tiles",
+    "stream_max_frames": "/detect/stream answers at most 1000 frames of a body",
+}
+"""Settings of the release before that are ignored with a warning, and what holds in their place."""
+
+OTEL_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
+OTEL_EXPORTER = "OTEL_TRACES_EXPORTER"
+ADDRESS = r"^https?://[^/\s]+(/\S*)?$"
+
+
+class Environment(EnvSettingsSource):
+    """All RCNN_ variables, unknown ones too, so that the settings can refuse them by name."""
+
+    def __call__(self) -> dict[str, Any]:
+        """Field name to text; empty ones are left out, but not an empty list of keys."""
+        prefix = PREFIX.lower()  # names come in lower case, as they are compared
+        found = {
+            name.removeprefix(prefix): value
+            for name, value in self.env_vars.items()
+            if name.startswith(prefix)
+        }
+        found[OTEL_ENDPOINT] = self._otel_endpoint()
+        return {name: value for name, value in found.items() if value or name == "api_keys"}
+
+    def _otel_endpoint(self) -> str | None:
+        if self.env_vars.get(OTEL_EXPORTER.lower()) not in (None, "", "otlp"):
+            return None
+        return self.env_vars.get(OTEL_ENDPOINT.lower())
+
+
+def take_otel_endpoint(values: dict[str, Any]) -> list[str]:
+    """Use OpenTelemetry's own variable where RCNN_OTLP_ENDPOINT is not set; a warning if it cannot be used.
+
+    It may be set for every program of a cluster, so it never stops a start.
+    """
+    endpoint = values.pop(OTEL_ENDPOINT, None)
+    if endpoint is None or "otlp_endpoint" in values:
+        return []
+    if not re.match(ADDRESS, endpoint):
+        return [f"{OTEL_ENDPOINT} is no address such as http://127.0.0.1:4318: no traces are sent"]
+    if not tracing_is_installed():
+        return [f"{OTEL_ENDPOINT}: no traces are sent without the extra: pip install 'rcnn-serve[tracing]'"]
+    values["otlp_endpoint"] = endpoint
+    return []
+
+
+def drop_removed(values: dict[str, Any]) -> list[str]:
+    """Leave out the settings that were removed; a warning for each."""
+    names = [name for name in REMOVED if values.pop(name, None) is not None]
+    return [
+        f"{PREFIX}{name.upper()} is no setting any more and is ignored: {REMOVED[name]}" for name in names
+    ]
+
+
+def tracing_is_installed() -> bool:
+    """Whether the extra `tracing` is there."""
+    try:
+        return find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:  # of a package that it would lie in
+        return False
