@@ -230,9 +230,9 @@ class ModelsArguments:
 class SettingsArguments:
     """How the settings are shown."""
 
-    markdown: Annotated[
-        bool, Option("--markdown", help="The table as Markdown, as in docs/settings.md.")
-    ] = False
+    markdown: Annotated[bool, Option("--markdown", help="The table as Markdown, as in docs/settings.md.")] = (
+        False
+    )
 
 
 @dataclass(frozen=True)
