@@ -22,7 +22,8 @@ from app.errors import (
     UnsupportedMediaType,
     from_image_error,
 )
-from app.serving.request import DetectParams, DrawnFormat, Outcome, Plan
+from app.schemas.options import DetectOptions
+from app.serving.request import DrawnFormat, Outcome, Plan
 from app.serving.service import DetectionService
 from app.telemetry.metrics import Metrics
 from models.images.decoder import ImageError, Limits
@@ -93,7 +94,7 @@ class LatestFrame(Generic[T]):
 class StreamSpec:
     """What is to be done with the frames of a file: every `every`-th, `at_most` of them."""
 
-    params: DetectParams
+    options: DetectOptions
     every: int
     at_most: int
     draw: DrawnFormat | None = None
@@ -122,7 +123,7 @@ async def detect_frames(
     frames = read_frames(data, Limits(service.settings.max_pixels), order.every)
     index = answered = 0
     while True:
-        plan = service.plan(order.params, time.monotonic(), order.draw)
+        plan = service.plan(order.options, time.monotonic(), order.draw)
         found = await outcome_of(_next(service, frames, plan))
         if isinstance(found, ServiceError):
             yield FrameResult(index, None, found)

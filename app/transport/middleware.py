@@ -8,9 +8,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from fastapi.exceptions import RequestValidationError, ValidationException, WebSocketRequestValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +21,7 @@ from app.errors import (
     BodyTooLarge,
     Dialect,
     Internal,
+    InvalidParameter,
     MethodNotAllowed,
     NotFound,
     Overloaded,
@@ -232,10 +234,13 @@ def error_response(
 def error_handlers(
     metrics: Metrics, dialects: Dialects = only_problems
 ) -> dict[int | type[Exception], ErrorHandler]:
-    """What answers a ServiceError, and what the router itself raises."""
+    """The handlers of a ServiceError, of FastAPI's validation, and of the router's own errors."""
 
-    async def on_service_error(request: Request, error: ServiceError) -> Response:
+    async def on_service_error(request: HTTPConnection, error: ServiceError) -> Response:
         return error_response(error, metrics, dialects(request.scope))
+
+    async def on_invalid_parameter(request: HTTPConnection, error: ValidationException) -> Response:
+        return await on_service_error(request, InvalidParameter(_explain(error)))
 
     async def on_router_error(request: Request, error: HTTPException) -> Response:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -244,11 +249,25 @@ def error_handlers(
             return error_response(refusal, metrics, dialects(request.scope), {"Allow": allowed})
         return error_response(NotFound("no such path; GET /docs lists them all"), metrics, PROBLEMS)
 
-    return {ServiceError: on_service_error, HTTPException: on_router_error}
+    return {
+        ServiceError: on_service_error,
+        RequestValidationError: on_invalid_parameter,
+        WebSocketRequestValidationError: on_invalid_parameter,
+        HTTPException: on_router_error,
+    }
+
+
+def _explain(error: ValidationException) -> str:
+    """The texts of the errors; that of an `OptionSet` is complete, other parameters need their name."""
+    faults = error.errors()
+    return "; ".join(
+        fault["msg"] if fault["type"] == "options" else f"{fault['loc'][-1]}: {fault['msg']}"
+        for fault in faults
+    )
 
 
 def _methods(request: Request) -> list[str]:
-    """The methods of a path, of all routes that share it; the router tells of the first alone."""
+    """The methods of all routes with this path; the router itself reports the first route only."""
     scopes = {method: {**request.scope, "method": method} for method in METHODS}
     return [
         method

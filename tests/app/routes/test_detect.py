@@ -15,7 +15,7 @@ import httpx
 import pytest
 from PIL import Image as pillow
 
-from app.serving.request import DetectParams
+from app.schemas.options import DetectOptions
 from tests.conftest import AsgiRequest, Serve, Served, eventually
 from tests.support.fakes import CARD, FINDS, FakeDetector, picture
 
@@ -281,7 +281,7 @@ async def test_decoding_gives_way_to_the_device(served: Served) -> None:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     service = served.app.state.service
-    plan = service.plan(DetectParams(), time.monotonic())
+    plan = service.plan(DetectOptions(), time.monotonic())
     assert await service.on_thread(plan, niceness) == min(19, niceness() + 10)
 
 

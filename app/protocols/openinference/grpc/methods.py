@@ -12,11 +12,11 @@ from app.protocols.openinference.inference import (
     known_priority,
     model_config,
     model_metadata,
+    output_names,
     outputs,
-    plan_params,
     read_parameters,
+    resolve_deadline,
     server_metadata,
-    wanted,
 )
 from app.protocols.openinference.tensors import DATATYPES, Tensor, raw, read_images
 from app.serving.request import Source
@@ -74,11 +74,11 @@ async def model_infer(service: DetectionService, request: Any, caller: CallConte
     await service.wait_for_capacity(caller.started, known_priority(parameters.get("priority")))
     check_model(service, request.model_name, request.model_version)
     options = read_parameters(parameters)
-    names = wanted([_output(one) for one in request.outputs])
+    names = output_names([_output(one) for one in request.outputs])
     longest = service.settings.timeout_ms
     patience = longest if caller.patience is None else min(longest, caller.patience * 1000)
     model = service.ready_model()
-    plan = service.plan(plan_params(options, patience), caller.started, model=model)
+    plan = service.plan(resolve_deadline(options, patience), caller.started, model=model)
     found = outputs(await service.pipeline.detect_all(_images(request), plan), options)
     response = messages().ModelInferResponse(
         model_name=model.name, model_version=model.version, id=request.id

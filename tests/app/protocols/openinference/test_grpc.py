@@ -37,7 +37,9 @@ def request(*files: bytes, **others: Any) -> Any:
 @asynccontextmanager
 async def calls(served: Served, tracer: Tracer | None = None) -> AsyncIterator[Any]:
     """The published stub, of a gRPC server before the same service."""
-    server, port = await listen(served.app.state.service, served.app.state.places, "127.0.0.1", 0, tracer)
+    server, port = await listen(
+        served.app.state.service, served.app.state.stream_slots, "127.0.0.1", 0, tracer
+    )
     try:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
             yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
