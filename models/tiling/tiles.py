@@ -11,7 +11,7 @@ better; of objects of middling size it was 0.843, 0.856 with NMS alone, for a th
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -105,13 +105,7 @@ def cut(image: Image, tile: Tile) -> Image:
 
 def tile_options(options: Options) -> Options:
     """What each tile is asked: the same, but for the limit, which holds for the merged answer."""
-    return Options(
-        options.score_threshold,
-        options.nms_threshold,
-        MOST_DETECTIONS,
-        options.classes,
-        options.class_agnostic,
-    )
+    return replace(options, max_detections=MOST_DETECTIONS)
 
 
 def _starts(length: int, side: int, overlap: float) -> list[int]:
