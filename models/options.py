@@ -14,6 +14,7 @@ class Options:
     max_detections: int
     classes: frozenset[int] | None = None
     class_agnostic: bool = False
+    min_area: float = 0.0  # px² of the displayed image; smaller boxes are left out after NMS
 
     @classmethod
     def resolve(cls, requested: Mapping[str, Any], card: object) -> "Options":

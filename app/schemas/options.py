@@ -97,6 +97,9 @@ class DetectOptions(OptionSet):
     class_agnostic: bool = Field(
         default=False, description="Apply NMS across classes instead of within each class: true or false."
     )
+    min_area: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.0, description="Minimum box area in square pixels of the image: a number from 0."
+    )
     box_format: BoxFormat = Field(
         default="xyxy",
         description="Box format: xyxy (corners), xywh (corner and size) or cxcywh (centre and size).",

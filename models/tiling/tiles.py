@@ -104,8 +104,8 @@ def cut(image: Image, tile: Tile) -> Image:
 
 
 def tile_options(options: Options) -> Options:
-    """What each tile is asked: the same, but for the limit, which holds for the merged answer."""
-    return replace(options, max_detections=MOST_DETECTIONS)
+    """What each tile is asked: the same, but for the limits that hold for the merged answer."""
+    return replace(options, max_detections=MOST_DETECTIONS, min_area=0.0)
 
 
 def _starts(length: int, side: int, overlap: float) -> list[int]:
@@ -168,10 +168,12 @@ def _suppress(boxes: Boxes, groups: npt.NDArray[np.int64], options: Options) -> 
     It ends with the request's limit, so that this, and not the number of boxes, says how long it takes.
     """
     order = np.arange(len(boxes))
+    large = _areas(boxes) >= options.min_area
     kept: list[int] = []
     while order.size and len(kept) < options.max_detections:
         best, order = order[0], order[1:]
-        kept.append(int(best))
+        if large[best]:
+            kept.append(int(best))
         shared = _shared(boxes[best], boxes[order])
         union = _areas(boxes[best][None]) + _areas(boxes[order]) - shared
         order = order[(groups[order] != groups[best]) | (shared <= options.nms_threshold * union)]

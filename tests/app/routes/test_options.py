@@ -25,6 +25,7 @@ SENT: dict[str, Any] = {
     "max_detections": 7,
     "classes": "disc,kite",
     "class_agnostic": True,
+    "min_area": 12.5,
 }
 """A value of each option of the detector."""
 
