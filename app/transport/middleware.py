@@ -155,7 +155,7 @@ class _Answer:
 
 
 class BodyLimit:
-    """Counts body bytes as they arrive: `per_request` is the most of one, `in_total` of all at a time."""
+    """Limits body bytes as they arrive: `per_request` for one request, `in_total` for all at a time."""
 
     def __init__(
         self,
@@ -173,7 +173,7 @@ class BodyLimit:
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One ASGI connection; a declared length is believed when it is too large, and never otherwise."""
+        """One ASGI connection; a declared length is used only to reject a body that is too large."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -194,7 +194,7 @@ class BodyLimit:
             count(len(message.get("body", b"")))
             return message
 
-        # For who makes more of a body than arrived: what it is inflated to counts as well.
+        # For app/transport/compression.py: the inflated size counts too.
         scope.setdefault("state", {})["count_body"] = count
 
         try:
@@ -205,12 +205,9 @@ class BodyLimit:
     def _check(self, held: int) -> None:
         if held > self._per_request:
             raise self._too_large()
-        if (
-            self._held > self._in_total and self._held > held
-        ):  # a request that is alone is never refused for it
-            raise Overloaded(
-                "the bodies of all requests together are too large at the moment; send it again later", 1
-            )
+        # A single request is never rejected for the total.
+        if self._held > self._in_total and self._held > held:
+            raise Overloaded("the request bodies together are too large now; send the request again later", 1)
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(
@@ -221,7 +218,7 @@ class BodyLimit:
 def error_response(
     error: ServiceError, metrics: Metrics, dialect: Dialect, extra: Mapping[str, str] | None = None
 ) -> Response:
-    """The one place where an error becomes an answer, in the route's own dialect; counted by its code."""
+    """An error as a response in the dialect of its route; counts it by its code."""
     metrics.rejected.labels(code=error.code).inc()
     return Response(
         json.dumps(dialect.body(error, request_id.get())),
