@@ -2,8 +2,8 @@
 
 Guards against server-side request forgery: http and https only; the host name is resolved once, all of its
 addresses must be public, and the connection goes to the address that was checked (against DNS rebinding);
-redirects are not followed, proxies of the environment not used; bytes are counted as they arrive. The caller sets
-the deadline.
+redirects are not followed, proxies of the environment not used; bytes are counted as they arrive. The caller
+bounds the time.
 """
 
 import asyncio

@@ -57,13 +57,10 @@ def resolve_deadline(parameters: Parameters, limit_ms: float) -> Parameters:
     """The parameters with the earliest deadline of theirs and `limit_ms`, and a priority of the scheduler."""
     times = [limit_ms] if parameters.timeout_ms is None else [parameters.timeout_ms]
     times += [parameters.timeout / 1000] if parameters.timeout else []
-    priority = None if parameters.priority is None else known_priority(parameters.priority)
+    priority = parameters.priority
+    if priority is not None and not LOWEST <= priority <= HIGHEST:
+        priority = NORMAL
     return parameters.model_copy(update={"timeout_ms": max(1, math.ceil(min(times))), "priority": priority})
-
-
-def known_priority(value: object) -> int:
-    """The priority of a parameter, checked or not yet; the default for any value that is none."""
-    return value if isinstance(value, int) and LOWEST <= value <= HIGHEST else NORMAL
 
 
 def output_names(requested: Sequence[str]) -> list[str]:

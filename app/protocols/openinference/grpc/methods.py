@@ -9,7 +9,6 @@ from app.protocols.openinference import repository
 from app.protocols.openinference.grpc.messages import messages
 from app.protocols.openinference.inference import (
     check_model,
-    known_priority,
     model_config,
     model_metadata,
     output_names,
@@ -70,15 +69,14 @@ async def model_config_of(service: DetectionService, request: Any, caller: CallC
 
 async def model_infer(service: DetectionService, request: Any, caller: CallContext) -> Any:
     """Detect; the call's own deadline counts, and with the call the queued work is cancelled."""
-    parameters = _parameters(request.parameters)
-    await service.wait_for_capacity(caller.started, known_priority(parameters.get("priority")))
-    check_model(service, request.model_name, request.model_version)
-    options = read_parameters(parameters)
+    limit_ms: float = service.settings.timeout_ms
+    limit_ms = limit_ms if caller.patience is None else min(limit_ms, caller.patience * 1000)
+    options = resolve_deadline(read_parameters(_parameters(request.parameters)), limit_ms)
     names = output_names([_output(one) for one in request.outputs])
-    longest = service.settings.timeout_ms
-    patience = longest if caller.patience is None else min(longest, caller.patience * 1000)
+    await service.wait_for_capacity(caller.started, options.priority)
+    check_model(service, request.model_name, request.model_version)
     model = service.ready_model()
-    plan = service.plan(resolve_deadline(options, patience), caller.started, model=model)
+    plan = service.plan(options, caller.started, model=model)
     found = outputs(await service.pipeline.detect_all(_images(request), plan), options)
     response = messages().ModelInferResponse(
         model_name=model.name, model_version=model.version, id=request.id
