@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
-from pydantic_core import PydanticCustomError
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from models.tiling.tiles import LARGEST_OVERLAP, LARGEST_SIDE, OVERLAP, SMALLEST_SIDE
 
@@ -51,7 +51,10 @@ class Wire(BaseModel):
 
 
 class OptionSet(Wire):
-    """Options whose validation error is one text for the client: each wrong option, its value, its help."""
+    """Options whose validation error is one text for the client: each wrong option, its value, its help.
+
+    The context of the error has the single faults as pydantic reports them, as `faults`.
+    """
 
     @model_validator(mode="wrap")
     @classmethod
@@ -59,12 +62,13 @@ class OptionSet(Wire):
         try:
             return validate(values)
         except ValidationError as error:
-            text = "; ".join(cls._explanations(error))
-            raise PydanticCustomError("options", "{text}", {"text": text}) from error
+            faults = error.errors(include_url=False)
+            text = "; ".join(cls._explanations(faults[:MAX_ERRORS]))
+            raise PydanticCustomError("options", "{text}", {"text": text, "faults": faults}) from error
 
     @classmethod
-    def _explanations(cls, error: ValidationError) -> Iterator[str]:
-        for fault in error.errors(include_url=False)[:MAX_ERRORS]:
+    def _explanations(cls, faults: list[ErrorDetails]) -> Iterator[str]:
+        for fault in faults:
             name = ".".join(map(str, fault["loc"][:1]))[:MAX_QUOTED]
             message = fault["msg"][:1].lower() + fault["msg"][1:]
             if fault["type"] == "extra_forbidden":
