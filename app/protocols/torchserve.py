@@ -59,6 +59,12 @@ UNHEALTHY: dict[int | str, dict[str, Any]] = {
     }
 }
 
+DETECTION: dict[str, Any] = {
+    "response_class": Response,
+    "responses": protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
+    "openapi_extra": {"requestBody": BODY},
+}
+
 predictions = Router(
     "TorchServe",
     "TorchServe's inference API, as of its `object_detector`.",
@@ -82,16 +88,12 @@ async def ping(request: Request) -> Response:
     "/predictions/{name}",
     name="put_prediction",
     summary="Detect objects (TorchServe, as POST)",
-    response_class=Response,
-    responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
-    openapi_extra={"requestBody": BODY},
+    **DETECTION,
 )
 @predictions.post(
     "/predictions/{name}",
     summary="Detect objects (TorchServe)",
-    response_class=Response,
-    responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
-    openapi_extra={"requestBody": BODY},
+    **DETECTION,
 )
 async def predict(request: Request, name: str) -> Response:
     """The image as the body, as the file `data` of a form, or in JSON; objects as name to box, and score."""
@@ -103,16 +105,12 @@ async def predict(request: Request, name: str) -> Response:
     "/predictions/{name}/{version}",
     name="put_prediction_version",
     summary="Detect objects (TorchServe, as POST)",
-    response_class=Response,
-    responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
-    openapi_extra={"requestBody": BODY},
+    **DETECTION,
 )
 @predictions.post(
     "/predictions/{name}/{version}",
     summary="Detect objects with a version of a model (TorchServe)",
-    response_class=Response,
-    responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
-    openapi_extra={"requestBody": BODY},
+    **DETECTION,
 )
 async def predict_version(request: Request, name: str, version: str) -> Response:
     """As without a version; the only version is 1.0."""

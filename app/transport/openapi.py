@@ -11,25 +11,32 @@ from app.schemas.responses import DetectResponse, Problem
 from app.transport import openapi_examples
 
 FILE = {"type": "string", "format": "binary"}
-_FILES = {"type": "array", "items": FILE, "minItems": 1}
 
 EXAMPLE_IMAGE = (
     "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mM8EaDBgA0wMeAAg1MCAP8oAVCGkvfKAAAAAElFTkSuQmCC"
 )
 """A PNG of 8 x 8 pixels in base64."""
 
+
+def _part_image(schema: dict[str, Any]) -> dict[str, Any]:
+    """A multipart body with the one part `image`."""
+    return {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"image": schema},
+                "required": ["image"],
+                "additionalProperties": False,
+            }
+        }
+    }
+
+
 IMAGE_BODY: dict[str, Any] = {
     "required": True,
     "description": "The image file: JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF.",
     "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"image": FILE},
-                "required": ["image"],
-                "additionalProperties": False,
-            }
-        },
+        **_part_image(FILE),
         "image/*": {"schema": FILE},
         "application/octet-stream": {"schema": FILE},
         "application/json": {"schema": ImageBody.model_json_schema(), "example": {"image": EXAMPLE_IMAGE}},
@@ -38,16 +45,7 @@ IMAGE_BODY: dict[str, Any] = {
 IMAGES_BODY = {
     "required": True,
     "description": "The image files, each as a part `image`.",
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"image": _FILES},
-                "required": ["image"],
-                "additionalProperties": False,
-            }
-        }
-    },
+    "content": _part_image({"type": "array", "items": FILE, "minItems": 1}),
 }
 VIDEO_BODY = {
     **IMAGE_BODY,
@@ -105,16 +103,11 @@ OF_LOAD = (
     *EVERYWHERE,
 )
 
-HEADERS = {
+_HEADERS = {
     "X-Request-ID": "The id of the request: the client's own, or a generated one; the log has it too.",
     "Retry-After": "Seconds to wait before sending the request again.",
     "X-Model": "The model that answered.",
     "X-Model-Version": "Hash of its card and its weights.",
-}
-
-_HEADERS = {
-    name: {"description": text, "required": name != "Retry-After", "schema": {"type": "string"}}
-    for name, text in HEADERS.items()
 }
 
 
@@ -187,10 +180,14 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
                 names = ["X-Request-ID"]
                 names += ["Retry-After"] if status in ("429", "503") else []
                 names += ["X-Model", "X-Model-Version"] if _of_one_model(status, responses) else []
-                response["headers"] = {name: _HEADERS[name] for name in names}
+                response["headers"] = {name: _header(name) for name in names}
     for name in ("HTTPValidationError", "ValidationError"):
         document["components"]["schemas"].pop(name, None)
     return document
+
+
+def _header(name: str) -> dict[str, Any]:
+    return {"description": _HEADERS[name], "required": name != "Retry-After", "schema": {"type": "string"}}
 
 
 def _of_one_model(status: str, responses: dict[str, Any]) -> bool:
