@@ -1,4 +1,4 @@
-"""Where the service is put together: the only place that builds objects; at import it does nothing."""
+"""Builds the service: the only module that constructs its objects; import has no effect."""
 
 import asyncio
 import logging
@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
 from app import version
 from app.batching.batcher import Batcher, BatchEvents
 from app.batching.device import STATES, Device
 from app.batching.scheduler import BatchLimits
-from app.protocols import base, deepstack, huggingface, kserve, roboflow, torchserve
+from app.protocols import deepstack, huggingface, kserve, roboflow, torchserve
 from app.protocols.openinference import http, http_repository
 from app.routes import detect, docs, health, live, models, page, stream
 from app.serving.admission import Admission
@@ -25,40 +25,23 @@ from app.serving.service import DetectionService
 from app.serving.streams import StreamSlots
 from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.transport import access
 from app.transport.middleware import BodyLimit, RequestContext, error_handlers
+from app.transport.router import DialectLookup, Router, openapi_tags
 from app.transport.url_images import Fetcher
 
-LAST_SPANS_SECONDS = 3  # for a collector that is slow to take them
-LAST_CALLS_SECONDS = 1  # for answers over gRPC on their way; an idle client is slow to notice the end
+LAST_SPANS_SECONDS = 3  # to export the last spans
+LAST_CALLS_SECONDS = 1  # for gRPC responses on their way; an idle client is slow to notice the end
 logger = logging.getLogger(__name__)
 DESCRIPTION = "Object detection with Faster R-CNN: an image in, boxes, labels and scores out."
 
-ROUTERS = (
+ROUTERS: tuple[Router, ...] = (
     *(detect.router, stream.router, models.router, health.router, docs.router, page.router),
     *(live.router, models.loads, http_repository.index, http_repository.repository),
     *(deepstack.router, huggingface.router, kserve.router, roboflow.router),
     *(http.router, http.probes),
     *(torchserve.predictions, torchserve.pings),
 )
-# The clients of DeepStack and Roboflow send their key in the body, browsers that of a web socket as its
-# subprotocol: those routes look for it themselves. The routes of detect and stream are `access.Guarded`.
-GUARDED = (
-    *(models.router, huggingface.router, kserve.router),
-    *(http.router, http_repository.index, torchserve.predictions),
-)
-DIALECTS = (
-    (deepstack.router, deepstack.DIALECT),
-    (huggingface.router, huggingface.DIALECT),
-    (kserve.router, kserve.DIALECT),
-    (http.router, http.DIALECT),
-    (http.probes, http.DIALECT),
-    (http_repository.index, http.DIALECT),
-    (http_repository.repository, http.DIALECT),
-    (roboflow.router, roboflow.DIALECT),
-    (torchserve.predictions, torchserve.DIALECT),
-    (torchserve.pings, torchserve.DIALECT),
-)
+"""In the order in which their paths are matched; each has its own check of keys and dialect of errors."""
 
 
 def create_app(
@@ -68,21 +51,22 @@ def create_app(
 ) -> FastAPI:
     """The service as an ASGI application.
 
-    With a `detector` each device has that one, and none is loaded; with a `loader` what it makes of a name.
+    `detector` serves on each device instead of a loaded model; `loader` loads one by name.
     """
     settings = settings or Settings()
     for warning in settings.warnings:
         logger.warning("%s", warning)
     metrics = Metrics()
     service = _service(settings, metrics, _model(settings, metrics, detector, loader))
-    dialects = base.Dialects(DIALECTS)
+    dialects = DialectLookup(ROUTERS)
     app = FastAPI(
         title="rcnn-serve",
         description=DESCRIPTION,
         version=version(),
         lifespan=_lifespan,
         exception_handlers=error_handlers(metrics, dialects),
-        openapi_url=None,  # app/transport/openapi.py serves it and the documentation, without a CDN
+        openapi_url=None,  # app/routes/docs.py serves the document and its page, without a CDN
+        openapi_tags=openapi_tags(ROUTERS),
         redirect_slashes=False,
         telemetry={"tracing": False},  # or FastAPI's span of a request would double ours
     )
@@ -90,23 +74,13 @@ def create_app(
     app.state.close_tracing = _connect_tracing(settings)
     app.state.fetcher = Fetcher(settings.max_body_bytes)
     app.state.stream_slots = StreamSlots(settings.max_streams, metrics)
-    app.add_middleware(
-        BodyLimit,
-        metrics=metrics,
-        per_request=settings.max_body_bytes,
-        in_total=settings.max_queue_bytes,
-        dialects=dialects,
-    )
+    limits = {"per_request": settings.max_body_bytes, "in_total": settings.max_queue_bytes}
+    app.add_middleware(BodyLimit, metrics=metrics, dialects=dialects, **limits)
     # the last one added is the outermost
     app.add_middleware(RequestContext, metrics=metrics, dialects=dialects)
-    _include_routes(app)
-    return app
-
-
-def _include_routes(app: FastAPI) -> None:
     for router in ROUTERS:
-        key = [Depends(access.require_key)] if router in GUARDED else []
-        app.include_router(router, dependencies=key)
+        app.include_router(router)
+    return app
 
 
 @asynccontextmanager
@@ -132,7 +106,7 @@ def _connect_tracing(settings: Settings) -> Callable[[float], None] | None:
 
 
 async def _listen_for_calls(service: DetectionService, slots: StreamSlots) -> Any:
-    """The gRPC server, where the settings ask for one; raises OSError where its port is taken."""
+    """The gRPC server, if the settings have a port for it; raises OSError if the port is taken."""
     settings = service.settings
     if not settings.grpc_port:
         return None
@@ -148,7 +122,7 @@ def _model(
     detector: Detector | None,
     loader: Callable[[str], Detector] | None,
 ) -> ModelRegistry:
-    """The model of the settings, or what stands in for it on each device."""
+    """The model of the settings, or the replacement for it on each device."""
     if not (loader or detector):
         return ModelRegistry(partial(load_all, settings), metrics, free)
     one = loader or (lambda _: cast(Detector, detector))

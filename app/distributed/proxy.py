@@ -14,12 +14,12 @@ from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import BodyTooLarge, DeadlineExceeded, Failing, Loading, Overloaded, ServiceError
-from app.main import DIALECTS
-from app.protocols.base import Dialects
+from app.main import ROUTERS
 from app.settings.settings import Settings
 from app.telemetry.logs import chosen_id, request_id
 from app.telemetry.metrics import Metrics
 from app.transport.middleware import error_response
+from app.transport.router import DialectLookup
 
 REQUEST_START = "X-Request-Start"
 CALLBACK = "app.distributed.proxy:middlewares"
@@ -43,7 +43,7 @@ class ProxyMiddleware:
         self._app = app
         self._settings = settings
         self._metrics = Metrics()
-        self._dialects = Dialects(DIALECTS)
+        self._dialects = DialectLookup(ROUTERS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection."""

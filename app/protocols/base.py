@@ -1,68 +1,48 @@
-"""What the protocols of other servers have in common: their requests take the road of /detect."""
+"""What the APIs of other servers have in common: a request in their form is detected as in POST /detect."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TypeVar
 
-from fastapi import APIRouter, Request
-from starlette.routing import Match, Route
-from starlette.types import Scope
+from fastapi import Request
 
-from app.errors import PROBLEMS, Dialect
-from app.serving.request import DetectParams, DrawnFormat, Outcome, Source
-from app.transport.body import cancel_on_disconnect
+from app.schemas.options import DetectOptions
+from app.serving.request import DrawnFormat, Outcome, Source
 from app.transport.context import pin_model, service_of
-from app.transport.query import header_priority, requested_priority
+from app.transport.disconnect import cancel_on_disconnect
+from app.transport.query import PRIORITY_HEADER, parse_priority, with_priority
 
 
 @dataclass(frozen=True, eq=False)
 class ParsedRequest:
-    """What a request of a protocol comes down to: images, options for all of them, perhaps a drawing."""
+    """A request of a protocol: images, options for all of them, and what the options do not say."""
 
     images: Sequence[Source]
-    params: DetectParams = field(default_factory=DetectParams)
+    options: DetectOptions = field(default_factory=DetectOptions)
     draw: DrawnFormat | None = None
+    upscale: bool = True  # False: an image that is smaller than the card's size keeps its own
 
 
-A = TypeVar("A", bound=ParsedRequest)
+P = TypeVar("P", bound=ParsedRequest)
 
-Read = Callable[[float], Awaitable[A]]
+Read = Callable[[float], Awaitable[P]]
 """Reads a request's body within so many seconds."""
 
 
 async def run_detection(
-    request: Request, read: Read[A], name: str | None = None, version: str = ""
-) -> tuple[A, list[Outcome]]:
-    """What was asked, and the outcomes for its images, in order; raises the first image's error if one fails.
+    request: Request, read: Read[P], name: str | None = None, version: str = ""
+) -> tuple[P, list[Outcome]]:
+    """The parsed request and the outcomes of its images, in order; raises the error of the first that fails.
 
-    As in /detect: nothing is read while there is no room, and a client that leaves ends the work.
+    As in POST /detect: the body is read after there is capacity, and a disconnected client cancels the work.
     """
-    service = service_of(request)
-    await service.wait_for_capacity(request.state.started, requested_priority(request))
+    service, started = service_of(request), request.state.started
+    header = request.headers.get(PRIORITY_HEADER)
+    priority = None if header is None else parse_priority(header)
+    await service.wait_for_capacity(started, priority)
     model = pin_model(request)
     model.check_name(name, version)
-    started, priority = request.state.started, header_priority(request)
-    asked = await read(service.plan(DetectParams(), started).seconds_left())
-    params = asked.params if asked.params.priority is not None else replace(asked.params, priority=priority)
-    plan = service.plan(params, started, asked.draw, model)
-    return asked, await cancel_on_disconnect(request, service.pipeline.detect_all(asked.images, plan))
-
-
-class Dialects:
-    """In which dialect a request is refused: that of the protocol whose route its path is of."""
-
-    def __init__(self, spoken: Sequence[tuple[APIRouter, Dialect]]) -> None:
-        self._spoken = [
-            (route, dialect)
-            for router, dialect in spoken
-            for route in router.routes
-            if isinstance(route, Route)
-        ]
-
-    def __call__(self, scope: Scope) -> Dialect:
-        """The dialect of the route that took the request; before there is one, of that which would."""
-        endpoint = scope.get("endpoint")
-        for route, dialect in self._spoken:
-            if route.endpoint is endpoint if endpoint else route.matches(scope)[0] is Match.FULL:
-                return dialect
-        return PROBLEMS
+    parsed = await read(service.plan(DetectOptions(), started, model=model).seconds_left())
+    options = with_priority(parsed.options, header)
+    plan = service.plan(options, started, parsed.draw, model, parsed.upscale)
+    return parsed, await cancel_on_disconnect(request, service.pipeline.detect_all(parsed.images, plan))

@@ -1,26 +1,28 @@
-"""Hugging Face's object-detection task, so that `InferenceClient(model=URL).object_detection` works here.
+"""Hugging Face's object-detection task: `InferenceClient(model=URL).object_detection` works with this server.
 
-The client posts to the very URL that it is given as its model: the bare address of this server, or
-/models/NAME on it. It sends the image as it is, or JSON in base64 when there are parameters.
+The client posts to the URL that it has as its model: the address of this server, or /models/NAME on it. It
+sends the image file as the body, or JSON with base64 if there are parameters.
 """
 
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
-from app.errors import Dialect, ServiceError, UnsupportedMediaType
+from app.errors import Dialect, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
-from app.schemas.options import Fraction
-from app.serving.request import DetectParams, Outcome
-from app.transport.body import MULTIPART, decode_base64, media_type_of, parse_json, read_within, said
+from app.schemas.options import DetectOptions, Fraction
+from app.serving.request import Outcome
+from app.transport.body import MULTIPART, media_type_of, read_within, unsupported
+from app.transport.json_body import decode_base64, parse_json
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, json_body, protocol
 from app.transport.responses import names, pixel_boxes, respond, scores
+from app.transport.router import Router
 
-SHOWN = '{"inputs": "<base64>", "parameters": {"threshold": 0.5}}'
+USAGE = '{"inputs": "<base64>", "parameters": {"threshold": 0.5}}'
 
 
 class Parameters(BaseModel):
@@ -28,11 +30,11 @@ class Parameters(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    threshold: Fraction | None = Field(default=None, description="Leave out objects below this score.")
+    threshold: Fraction | None = Field(default=None, description="Minimum confidence: a number from 0 to 1.")
 
 
 class Inputs(BaseModel):
-    """A request in JSON; what else a client sends beside these is about Hugging Face's own service."""
+    """A request in JSON; other keys are for Hugging Face's own service and ignored."""
 
     inputs: str = Field(description="The image file in base64.")
     parameters: Parameters | None = None
@@ -51,43 +53,48 @@ BODY = json_body(
 )
 EXAMPLE = [{"label": "person", "score": 0.98, "box": {"xmin": 12, "ymin": 30, "xmax": 200, "ymax": 311}}]
 
-router = APIRouter(tags=["Hugging Face"])
+router = Router(
+    "Hugging Face",
+    "The object-detection task of `huggingface_hub.InferenceClient`.",
+    dialect=DIALECT,
+    operations="huggingface_",
+)
 
 
 @router.post(
     "/",
-    summary="Detect objects, as a Hugging Face endpoint does",
+    summary="Detect objects (Hugging Face endpoint)",
     response_class=Response,
     responses=protocol(DIALECT, EXAMPLE, *OF_DETECTION, *EVERYWHERE),
     openapi_extra={"requestBody": BODY},
 )
-async def endpoint(request: Request) -> Response:
-    """The image as the body, or in JSON with a threshold; without one the card's own holds."""
+async def detect(request: Request) -> Response:
+    """The image as the body, or in JSON with a threshold; the default threshold is the card's."""
     return await _detect(request, None)
 
 
 @router.post(
     "/models/{name}",
-    summary="Detect objects with a model by its name, as Hugging Face's API does",
+    summary="Detect objects with a named model (Hugging Face API)",
     response_class=Response,
     responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
     openapi_extra={"requestBody": BODY},
 )
-async def model(request: Request, name: str) -> Response:
-    """As POST /, for clients that name the model; 404 for any but the loaded one."""
+async def detect_with_model(request: Request, name: str) -> Response:
+    """As POST /, for clients that name the model; 404 for another model than the loaded one."""
     return await _detect(request, name)
 
 
 async def _detect(request: Request, name: str | None) -> Response:
     _, [outcome] = await run_detection(request, partial(_read, request), name)
-    return respond(to_json(_answer(outcome)), "application/json", outcome.timings)
+    return respond(to_json(_objects(outcome)), "application/json", outcome.timings)
 
 
 async def _read(request: Request, seconds: float) -> ParsedRequest:
-    """The body is what it looks like: before 0.31 the client says no Content-Type, with JSON neither."""
+    """Detects JSON by its first byte too: the client before 0.31 sends no Content-Type."""
     media_type, _ = media_type_of(request)
     if media_type == MULTIPART:
-        raise UnsupportedMediaType(f"{said(media_type)}; send the image file as the body, or {SHOWN}")
+        raise unsupported(media_type, f"the image file as the body, or {USAGE}")
     body = await read_within(seconds, request.body())
     if media_type != "application/json" and body.lstrip()[:1] != b"{":
         return ParsedRequest([body])
@@ -95,12 +102,12 @@ async def _read(request: Request, seconds: float) -> ParsedRequest:
 
 
 def _of_json(body: bytes) -> ParsedRequest:
-    given = parse_json(body, Inputs, SHOWN)
-    threshold = given.parameters.threshold if given.parameters else None
-    return ParsedRequest([decode_base64(given.inputs, "inputs")], DetectParams(score_threshold=threshold))
+    parsed = parse_json(body, Inputs, USAGE)
+    threshold = parsed.parameters.threshold if parsed.parameters else None
+    return ParsedRequest([decode_base64(parsed.inputs, "inputs")], DetectOptions(score_threshold=threshold))
 
 
-def _answer(outcome: Outcome) -> list[dict[str, Any]]:
+def _objects(outcome: Outcome) -> list[dict[str, Any]]:
     corners = ("xmin", "ymin", "xmax", "ymax")
     return [
         {"label": name, "score": score, "box": dict(zip(corners, box, strict=True))}

@@ -1,10 +1,9 @@
 """KServe's V1 protocol, which is also TensorFlow Serving's: base64 instances in, predictions out."""
 
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
@@ -13,15 +12,17 @@ from starlette.convertors import StringConvertor, register_url_convertor
 from app.errors import Dialect, InvalidParameter, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
 from app.schemas.options import DetectOptions
-from app.serving.request import MAX_IMAGES, params_of
+from app.serving.request import MAX_IMAGES
 from app.transport import openapi_examples
-from app.transport.body import decode_base64, media_type_of, parse_json, read_within
+from app.transport.body import media_type_of, read_within
 from app.transport.context import service_of
+from app.transport.json_body import decode_base64, parse_json
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, json_body, protocol
 from app.transport.responses import to_wire
+from app.transport.router import Router
 
 KEYS = ("b64", "image", "image_bytes", "data")
-SHOWN = '{"instances": [{"b64": "<base64>"}]}'
+USAGE = '{"instances": [{"b64": "<base64>"}]}'
 
 Instance = str | dict[str, Any]
 
@@ -40,11 +41,6 @@ class Predict(BaseModel):
     )
 
 
-@dataclass(frozen=True, eq=False)
-class _Asked(ParsedRequest):
-    options: DetectOptions = field(default_factory=DetectOptions)
-
-
 def _error(error: ServiceError, request_id: str) -> dict[str, object]:
     return {"error": error.detail}
 
@@ -53,11 +49,16 @@ DIALECT = Dialect(_error)
 BODY = json_body(Predict, {"instances": [{"b64": EXAMPLE_IMAGE}], "parameters": {"score_threshold": 0.5}})
 EXAMPLE = {"predictions": [openapi_examples.DETECTION]}
 
-router = APIRouter(tags=["KServe V1"])
+router = Router(
+    "KServe V1",
+    "The V1 protocol of KServe and TensorFlow Serving.",
+    dialect=DIALECT,
+    operations="kserve_",
+)
 
 
 class _Name(StringConvertor):
-    """A model's name in a path. With a colon and a verb it is another resource, of other methods."""
+    """A model's name in a path, without a colon and a verb, which is another resource."""
 
     regex = "[^/:]+"
 
@@ -67,30 +68,32 @@ register_url_convertor("model", _Name())
 
 @router.post(
     "/v1/models/{name}:predict",
-    summary="Detect objects, as a KServe predictor does",
+    summary="Detect objects (KServe V1 predict)",
     response_class=Response,
     responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
     openapi_extra={"requestBody": BODY},
 )
 async def predict(request: Request, name: str) -> Response:
-    """A prediction for each instance, in order, as POST /detect answers; one that fails fails them all."""
-    asked, outcomes = await run_detection(request, partial(_read, request), name)
-    answer = {"predictions": [to_wire(outcome, asked.options) for outcome in outcomes]}
-    return Response(to_json(answer), media_type="application/json")
+    """A prediction for each instance, in order, as of POST /detect; one that fails, fails the request."""
+    parsed, outcomes = await run_detection(request, partial(_read, request), name)
+    predictions = [to_wire(outcome, parsed.options) for outcome in outcomes]
+    return Response(to_json({"predictions": predictions}), media_type="application/json")
 
 
 @router.get(
-    "/v1/models", summary="The models", responses=protocol(DIALECT, {"models": ["coco-r50-fpn"]}, *EVERYWHERE)
+    "/v1/models",
+    summary="List the models",
+    responses=protocol(DIALECT, {"models": ["coco-r50-fpn"]}, *EVERYWHERE),
 )
-async def models(request: Request) -> dict[str, list[str]]:
-    """The name of the loaded model, or none yet."""
+async def list_models(request: Request) -> dict[str, list[str]]:
+    """The name of the loaded model; empty while it loads."""
     serving = service_of(request).models.serving
     return {"models": [serving.name] if serving else []}
 
 
 @router.get(
     "/v1/models/{name:model}",
-    summary="Whether a model is ready",
+    summary="Readiness of a model",
     responses=protocol(
         DIALECT,
         {"name": "coco-r50-fpn", "ready": True},
@@ -98,32 +101,32 @@ async def models(request: Request) -> dict[str, list[str]]:
         *EVERYWHERE,
     ),
 )
-async def ready(request: Request, name: str) -> dict[str, Any]:
-    """200 when the model takes work; 503 while it loads, drains or fails."""
+async def model_ready(request: Request, name: str) -> dict[str, Any]:
+    """200 when the model accepts requests; 503 while the service loads, drains or fails."""
     service = service_of(request)
     service.check_capacity()
     service.ready_model().check_name(name)
     return {"name": name, "ready": True}
 
 
-async def _read(request: Request, seconds: float) -> _Asked:
-    """Whatever Content-Type the client gives: they are not agreed on one."""
-    media_type_of(request)  # that the body is not compressed
+async def _read(request: Request, seconds: float) -> ParsedRequest:
+    """With any Content-Type: clients do not agree on one."""
+    media_type_of(request)  # refuses a compressed body
     return await run_in_threadpool(_of_json, await read_within(seconds, request.body()))
 
 
-def _of_json(body: bytes) -> _Asked:
-    given = parse_json(body, Predict, SHOWN)
-    images = [_image(one, f"instances.{index}") for index, one in enumerate(given.instances)]
-    return _Asked(images, params_of(given.parameters), options=given.parameters)
+def _of_json(body: bytes) -> ParsedRequest:
+    predict = parse_json(body, Predict, USAGE)
+    images = [_image(instance, f"instances.{index}") for index, instance in enumerate(predict.instances)]
+    return ParsedRequest(images, predict.parameters)
 
 
 def _image(instance: Instance, where: str) -> bytes:
-    """The bytes of an instance, whichever way it wraps its base64."""
+    """The bytes of an instance, in any of its forms."""
     value: object = instance
     for _ in range(2):  # {"image": {"b64": text}}
         if isinstance(value, dict):
             value = next((value[key] for key in KEYS if key in value), None)
     if not isinstance(value, str):
-        raise InvalidParameter(f"{where}: no base64 text under {', '.join(KEYS)}; send {SHOWN}")
+        raise InvalidParameter(f"{where}: no base64 text under {', '.join(KEYS)}; send {USAGE}")
     return decode_base64(value, where)

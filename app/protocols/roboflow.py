@@ -1,47 +1,49 @@
-"""Roboflow's inference API: boxes by their centre, as `supervision.Detections.from_inference` reads them."""
+"""Roboflow's inference API: boxes as centre and size, as `Detections.from_inference` reads them."""
 
 import asyncio
 import base64
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, Literal, cast
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.concurrency import run_in_threadpool
 
 from app.errors import DeadlineExceeded, Dialect, InvalidParameter, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
-from app.schemas.options import Count, Fraction
-from app.serving.request import MAX_IMAGES, DetectParams, Outcome
-from app.transport.access import check_key, offered_keys
-from app.transport.body import cancel_on_disconnect, decode_base64, media_type_of, parse_json, read_within
+from app.schemas.options import Count, DetectOptions, Fraction
+from app.serving.request import MAX_IMAGES, DrawnFormat, Outcome
+from app.transport.access import OfferedKeys, check_key
+from app.transport.body import media_type_of, read_within
 from app.transport.context import pinned_model, service_of
+from app.transport.disconnect import cancel_on_disconnect
+from app.transport.json_body import decode_base64, parse_json
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, json_body, protocol
 from app.transport.responses import PIXEL_DECIMALS, names, rounded, scores
+from app.transport.router import Router
 from app.transport.url_images import Fetcher
 from models.detections import convert_boxes
 
 CONFIDENCE = 0.4
-"""Roboflow's own; its clients leave `confidence` out and count on it."""
+"""Roboflow's own default, which its clients rely on."""
 
 ALSO = ", or as `api_key`"
-SHOWN = '{"image": {"type": "base64", "value": "<base64>"}}'
+USAGE = '{"image": {"type": "base64", "value": "<base64>"}}'
 
 
 class Image(BaseModel):
-    """An image by its content, or by its address."""
+    """An image in base64, or its URL."""
 
     type: Literal["base64", "url"]
-    value: str = Field(
-        description="The image file in base64, or its http(s) address if the server allows it."
-    )
+    value: str = Field(description="The image file in base64, or its http(s) URL if the server allows it.")
 
 
 class Inference(BaseModel):
-    """A request; what else a client sends beside these is about Roboflow's own service."""
+    """A request; other keys are for Roboflow's own service and ignored."""
 
     model_id: str | None = None
     api_key: str | None = None
@@ -54,9 +56,19 @@ class Inference(BaseModel):
     visualize_predictions: bool | None = None
 
 
+class InferenceOptions(DetectOptions):
+    """The options of a request, whose class names are not split at commas."""
+
+    def class_tokens(self) -> Iterator[str]:
+        """The names and ids as sent."""
+        return iter(self.classes)
+
+
 @dataclass(frozen=True, eq=False)
-class _Asked(ParsedRequest):
-    several: bool = False
+class ParsedInference(ParsedRequest):
+    """A parsed request; `as_list`: whether its images came, and its response goes, in a list."""
+
+    as_list: bool = False
 
 
 def _error(error: ServiceError, request_id: str) -> dict[str, object]:
@@ -91,77 +103,94 @@ EXAMPLE = {
 }
 REGISTRY = {"models": [{"model_id": "coco-r50-fpn", "task_type": "object-detection"}]}
 
-router = APIRouter(tags=["Roboflow"])
+# The key may be in the query or the body: the routes check it themselves.
+router = Router(
+    "Roboflow",
+    "Roboflow's inference server, as `inference_sdk` calls it.",
+    dialect=DIALECT,
+    access=None,
+    operations="roboflow_",
+)
 
 
 @router.post(
     "/infer/object_detection",
-    summary="Detect objects, as Roboflow's inference server does",
+    summary="Detect objects (Roboflow)",
     response_class=Response,
     responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
     openapi_extra={"requestBody": BODY},
 )
-async def infer(request: Request, api_key: Annotated[str | None, Query()] = None) -> Response:
+async def infer(
+    request: Request, header_keys: OfferedKeys, api_key: Annotated[str | None, Query()] = None
+) -> Response:
     """One image, or a list of them answered by a list; pixels of the image, class ids as of /labels."""
-    keys = [*offered_keys(request), *([api_key] if api_key else [])]
-    asked, outcomes = await run_detection(request, partial(_read, request, keys))
-    answers = [_answer(outcome) for outcome in outcomes]
-    return Response(to_json(answers if asked.several else answers[0]), media_type="application/json")
+    keys = _with(header_keys, api_key)
+    parsed, outcomes = await run_detection(request, partial(_read, request, keys))
+    results = [_result(outcome) for outcome in outcomes]
+    return Response(to_json(results if parsed.as_list else results[0]), media_type="application/json")
 
 
-@router.get("/model/registry", summary="The models", responses=protocol(DIALECT, REGISTRY, *EVERYWHERE))
-async def registry(request: Request, api_key: Annotated[str | None, Query()] = None) -> dict[str, Any]:
-    """The name of the loaded model, or none yet: what `inference_sdk` asks before it sends an image."""
+@router.get("/model/registry", summary="List the models", responses=protocol(DIALECT, REGISTRY, *EVERYWHERE))
+async def list_models(
+    request: Request, header_keys: OfferedKeys, api_key: Annotated[str | None, Query()] = None
+) -> dict[str, Any]:
+    """The name of the loaded model, empty while it loads; `inference_sdk` calls this first."""
     service = service_of(request)
-    check_key(service, [*offered_keys(request), *([api_key] if api_key else [])], ALSO)
+    check_key(service, _with(header_keys, api_key), ALSO)
     serving = service.models.serving
-    known = [{"model_id": serving.name, "task_type": "object-detection"}] if serving else []
-    return {"models": known}
+    models = [{"model_id": serving.name, "task_type": "object-detection"}] if serving else []
+    return {"models": models}
 
 
-async def _read(request: Request, keys: list[str], seconds: float) -> _Asked:
-    media_type_of(request)  # that the body is not compressed
-    until = asyncio.get_running_loop().time() + seconds
-    given = await run_in_threadpool(parse_json, await read_within(seconds, request.body()), Inference, SHOWN)
-    check_key(service_of(request), [*keys, *([given.api_key] if given.api_key else [])], ALSO)
-    pinned_model(request).check_name(given.model_id)
-    several = isinstance(given.image, list)
-    images = given.image if isinstance(given.image, list) else [given.image]
-    contents = [await _content(request, one, until) for one in images]
-    return _Asked(contents, _params(given), "jpeg" if given.visualize_predictions else None, several)
+def _with(keys: tuple[str, ...], api_key: str | None) -> tuple[str, ...]:
+    return (*keys, api_key) if api_key else keys
 
 
-async def _content(request: Request, image: Image, until: float) -> bytes:
+async def _read(request: Request, keys: tuple[str, ...], seconds: float) -> ParsedInference:
+    media_type_of(request)  # refuses a compressed body
+    deadline = asyncio.get_running_loop().time() + seconds
+    body = await read_within(seconds, request.body())
+    inference = await run_in_threadpool(parse_json, body, Inference, USAGE)
+    check_key(service_of(request), _with(keys, inference.api_key), ALSO)
+    pinned_model(request).check_name(inference.model_id)
+    as_list = isinstance(inference.image, list)
+    images = inference.image if isinstance(inference.image, list) else [inference.image]
+    files = [await _content(request, image, deadline) for image in images]
+    draw: DrawnFormat | None = "jpeg" if inference.visualize_predictions else None
+    return ParsedInference(files, _options(inference), draw, as_list=as_list)
+
+
+async def _content(request: Request, image: Image, deadline: float) -> bytes:
     if image.type == "base64":
         return await run_in_threadpool(decode_base64, image.value, "image")
     if not service_of(request).settings.roboflow_urls:
         raise InvalidParameter(
-            "image: this server does not fetch addresses; send the image in base64, or set RCNN_ROBOFLOW_URLS"
+            "image: this server does not fetch URLs; send the image in base64, or set RCNN_ROBOFLOW_URLS"
         )
     fetcher = cast(Fetcher, request.app.state.fetcher)
     try:
-        async with asyncio.timeout_at(until):
+        async with asyncio.timeout_at(deadline):
             return await cancel_on_disconnect(request, fetcher.fetch(image.value))
     except TimeoutError as error:
         raise DeadlineExceeded(
-            "the image did not come from its address within the request's time; send it in base64"
+            "the image did not arrive from its URL within the request's time; send it in base64"
         ) from error
 
 
-def _params(given: Inference) -> DetectParams:
-    return DetectParams(
-        score_threshold=None if isinstance(given.confidence, str) else given.confidence,
-        nms_threshold=given.iou_threshold,
-        max_detections=given.max_detections,
-        classes=tuple(given.class_filter or ()),
-        class_agnostic=bool(given.class_agnostic_nms),
+def _options(inference: Inference) -> DetectOptions:
+    return InferenceOptions(
+        score_threshold=None if isinstance(inference.confidence, str) else inference.confidence,
+        nms_threshold=inference.iou_threshold,
+        max_detections=inference.max_detections,
+        classes=inference.class_filter or [],
+        class_agnostic=bool(inference.class_agnostic_nms),
     )
 
 
-def _answer(outcome: Outcome) -> dict[str, Any]:
-    found = outcome.detections
-    boxes = rounded(convert_boxes(found.boxes, "cxcywh", None), PIXEL_DECIMALS)
-    objects = zip(boxes, scores(outcome), names(outcome), found.labels.tolist(), strict=True)
+def _result(outcome: Outcome) -> dict[str, Any]:
+    detections = outcome.detections
+    boxes = rounded(convert_boxes(detections.boxes, "cxcywh", None), PIXEL_DECIMALS)
+    columns = zip(boxes, scores(outcome), names(outcome), detections.labels.tolist(), strict=True)
     drawn = {"visualization": base64.b64encode(outcome.drawn).decode()} if outcome.drawn else {}
     return {
         "inference_id": str(uuid.uuid4()),
@@ -170,6 +199,6 @@ def _answer(outcome: Outcome) -> dict[str, Any]:
         "predictions": [
             dict(zip(("x", "y", "width", "height"), box, strict=True))
             | {"confidence": score, "class": name, "class_id": label, "detection_id": str(uuid.uuid4())}
-            for box, score, name, label in objects
+            for box, score, name, label in columns
         ],
     } | drawn

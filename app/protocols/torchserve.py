@@ -1,9 +1,9 @@
-"""TorchServe's inference API with the answer of its object_detector, for those whose server was archived."""
+"""TorchServe's inference API, with the response of its object_detector."""
 
 from functools import partial
 from typing import Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AliasChoices, BaseModel, Field
 from pydantic_core import to_json
@@ -12,14 +12,16 @@ from starlette.concurrency import run_in_threadpool
 from app.errors import RETRY_SECONDS, Dialect, NotFound, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
 from app.serving.request import Outcome
-from app.transport.body import MULTIPART, decode_base64, media_type_of, parse_json, read_form, read_within
+from app.transport.body import MULTIPART, media_type_of, read_form, read_within
 from app.transport.context import service_of
+from app.transport.json_body import decode_base64, parse_json
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, json_body, protocol
 from app.transport.responses import PIXEL_DECIMALS, names, respond, rounded, scores
+from app.transport.router import Router
 
 IMAGE = ("data", "body", "image", "file")
 VERSIONS = ("1.0", "1")
-"""A card has no version; an archive that says nothing else is 1.0."""
+"""A card has no version; 1.0 is the default of a TorchServe archive."""
 
 _TYPES = {
     400: "BadRequestException",
@@ -57,15 +59,26 @@ UNHEALTHY: dict[int | str, dict[str, Any]] = {
     }
 }
 
-predictions = APIRouter(tags=["TorchServe"])
-pings = APIRouter(tags=["TorchServe"])
+DETECTION: dict[str, Any] = {
+    "response_class": Response,
+    "responses": protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
+    "openapi_extra": {"requestBody": BODY},
+}
+
+predictions = Router(
+    "TorchServe",
+    "TorchServe's inference API, as of its `object_detector`.",
+    dialect=DIALECT,
+    operations="torchserve_",
+)
+pings = Router("TorchServe", dialect=DIALECT, access=None, operations="torchserve_")
 
 
 @pings.get(
-    "/ping", summary="Whether work is taken", responses=protocol(DIALECT, {"status": "Healthy"}) | UNHEALTHY
+    "/ping", summary="Readiness (TorchServe)", responses=protocol(DIALECT, {"status": "Healthy"}) | UNHEALTHY
 )
 async def ping(request: Request) -> Response:
-    """Healthy with 200, or Unhealthy with 503 while the model loads, drains or fails."""
+    """Healthy with 200, or Unhealthy with 503 while the service loads, drains or fails."""
     if service_of(request).state == "ok":
         return JSONResponse({"status": "Healthy"})
     return JSONResponse({"status": "Unhealthy"}, 503, {"Retry-After": str(int(RETRY_SECONDS))})
@@ -73,42 +86,36 @@ async def ping(request: Request) -> Response:
 
 @predictions.put(  # what `curl -T` does
     "/predictions/{name}",
-    summary="As POST",
-    response_class=Response,
-    responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
-    openapi_extra={"requestBody": BODY},
+    name="put_prediction",
+    summary="Detect objects (TorchServe, as POST)",
+    **DETECTION,
 )
 @predictions.post(
     "/predictions/{name}",
-    summary="Detect objects, as TorchServe's object_detector does",
-    response_class=Response,
-    responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
-    openapi_extra={"requestBody": BODY},
+    summary="Detect objects (TorchServe)",
+    **DETECTION,
 )
 async def predict(request: Request, name: str) -> Response:
-    """The image as the body, as the file `data` of a form, or in JSON; answers name to box, and score."""
+    """The image as the body, as the file `data` of a form, or in JSON; objects as name to box, and score."""
     _, [outcome] = await run_detection(request, partial(_read, request), name)
-    return respond(to_json(_answer(outcome)), "application/json", outcome.timings)
+    return respond(to_json(_objects(outcome)), "application/json", outcome.timings)
 
 
 @predictions.put(  # what `curl -T` does
     "/predictions/{name}/{version}",
-    summary="As POST",
-    response_class=Response,
-    responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
-    openapi_extra={"requestBody": BODY},
+    name="put_prediction_version",
+    summary="Detect objects (TorchServe, as POST)",
+    **DETECTION,
 )
 @predictions.post(
     "/predictions/{name}/{version}",
-    summary="The same, for clients that give a version",
-    response_class=Response,
-    responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
-    openapi_extra={"requestBody": BODY},
+    summary="Detect objects with a version of a model (TorchServe)",
+    **DETECTION,
 )
 async def predict_version(request: Request, name: str, version: str) -> Response:
-    """A model here has the version 1.0 and no other."""
+    """As without a version; the only version is 1.0."""
     if version not in VERSIONS:
-        raise NotFound(f"no version {version[:60]!r} of a model here; ask for {VERSIONS[0]}, or for none")
+        raise NotFound(f"no version {version[:60]!r} of this model; use {VERSIONS[0]}, or no version")
     return await predict(request, name)
 
 
@@ -126,7 +133,7 @@ def _of_json(body: bytes) -> ParsedRequest:
     return ParsedRequest([decode_base64(parse_json(body, Data, '{"data": "<base64>"}').data, "data")])
 
 
-def _answer(outcome: Outcome) -> list[dict[str, Any]]:
+def _objects(outcome: Outcome) -> list[dict[str, Any]]:
     boxes = rounded(outcome.detections.boxes, PIXEL_DECIMALS)
-    found = zip(names(outcome), boxes, scores(outcome), strict=True)
-    return [{name: box, "score": score} for name, box, score in found]
+    columns = zip(names(outcome), boxes, scores(outcome), strict=True)
+    return [{name: box, "score": score} for name, box, score in columns]

@@ -1,1 +1,1 @@
-"""HTTP in, HTTP out: one file a protocol. What a request means is decided in app/serving/service.py."""
+"""Our own HTTP API, one file for each subject; detection itself is in app/serving."""

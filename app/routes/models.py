@@ -1,6 +1,6 @@
-"""GET /models and GET /labels: what can be served, and what is."""
+"""GET /models, GET /labels, POST /models/NAME/load: the catalogue, and loading another model."""
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Request
 from pydantic import Field
 
 from app.schemas.options import Wire
@@ -9,20 +9,27 @@ from app.transport.access import require_admin
 from app.transport.context import service_of
 from app.transport.openapi import EVERYWHERE, OF_LOAD, problems
 from app.transport.openapi_examples import LABELS, MODELS, VERSION, shown
+from app.transport.router import Router
 from models.zoo.catalogue import catalogue
 
-router = APIRouter(tags=["catalogue"])
+router = Router("catalogue", "The models of this server, and the labels of the loaded one.")
+loads = Router("operation", access=require_admin)
+
+LOADED = {
+    "model": "shapes",
+    "model_version": VERSION,
+    "previous": {"model": "blood-cells", "model_version": "9c1185a5c5e9"},
+    "seconds": 1.25,
+}
 
 
-@router.get("/models", summary="The catalogue", responses={200: shown(MODELS), **problems(*EVERYWHERE)})
-def models(request: Request) -> ModelList:
-    """Every model card this server knows, and which one is loaded."""
+@router.get("/models", summary="List the models", responses={200: shown(MODELS), **problems(*EVERYWHERE)})
+def list_models(request: Request) -> ModelList:
+    """Every model card of this server, and which model is loaded."""
     service = service_of(request)
     serving = service.models.serving
     loaded = serving.name if serving else None
-    cards = catalogue(
-        service.settings.model_dir
-    )  # read afresh, in Starlette's thread pool: this is no async def
+    cards = catalogue(service.settings.model_dir)  # reads files: not an async def, so it runs in a thread
     if serving:
         cards[serving.name] = serving.card  # a card given by its path is in no folder
     entries = [
@@ -35,23 +42,13 @@ def models(request: Request) -> ModelList:
 
 @router.get(
     "/labels",
-    summary="Label ids and their names",
+    summary="List the labels",
     responses={200: shown(LABELS), **problems(*EVERYWHERE, "loading", "failing")},
 )
-async def labels(request: Request) -> dict[int, str]:
-    """Id to name for the loaded model; without the background and the gaps in COCO's numbering."""
+async def list_labels(request: Request) -> dict[int, str]:
+    """Label id to name for the loaded model, without the background and the gaps in COCO's numbering."""
     service = service_of(request)
     return dict(service.ready_model().labels)
-
-
-LOADED = {
-    "model": "shapes",
-    "model_version": VERSION,
-    "previous": {"model": "blood-cells", "model_version": "9c1185a5c5e9"},
-    "seconds": 1.25,
-}
-
-loads = APIRouter(tags=["operation"], dependencies=[Depends(require_admin)])
 
 
 class ModelIdentity(Wire):
@@ -62,21 +59,21 @@ class ModelIdentity(Wire):
 
 
 class ModelLoaded(ModelIdentity):
-    """What serves now, and what did before."""
+    """The model that serves now, and the one before."""
 
     previous: ModelIdentity
-    seconds: float = Field(description="that the load and the warm-up took")
+    seconds: float = Field(description="duration of the load and the warm-up")
 
 
 @loads.post(
     "/models/{name}/load",
-    summary="Serve another model, without a gap",
+    summary="Load another model",
     responses={200: {"content": {"application/json": {"example": LOADED}}}, **problems(*OF_LOAD)},
 )
-async def load(request: Request, name: str) -> ModelLoaded:
-    """Loads it beside the one that serves, warms it up and switches; if that fails, all stays as it was.
+async def load_model(request: Request, name: str) -> ModelLoaded:
+    """Load the model, warm it up, then switch to it; if that fails, the model before continues to serve.
 
-    A name of GET /models, or the loaded one's own to read its card and weights again.
+    `name`: one of GET /models; the loaded model's own name reads its card and weights again.
     """
     result = await service_of(request).load_model(name)
     return ModelLoaded(

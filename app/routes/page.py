@@ -1,14 +1,15 @@
-"""GET / and what it needs: the page, its files, the sample images. Only names in those folders are served."""
+"""GET /: the page, its files and the sample images. Serves only files that are in those folders."""
 
 from pathlib import Path
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import FileResponse, HTMLResponse
 
 from app.errors import NotFound
 from app.schemas.status import Sample, SampleList
 from app.transport.openapi_examples import SAMPLES as SAMPLES_EXAMPLE
 from app.transport.openapi_examples import shown
+from app.transport.router import Router
 
 APP = Path(__file__).resolve().parent.parent
 WEB = APP / "web"
@@ -26,46 +27,46 @@ SECURITY_HEADERS = {
     "Content-Security-Policy": CONTENT_SECURITY_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-cache",  # asked again each time: cheap by its ETag, and an update shows at once
+    "Cache-Control": "no-cache",  # revalidated each time: cheap with the ETag, and an update shows at once
 }
 
-router = APIRouter(tags=["page"])
+router = Router("page", "The web page and its sample images.", access=None)
 
 
 @router.get(
     "/",
-    summary="The page",
+    summary="Web page",
     response_class=HTMLResponse,
-    responses={304: {"description": "As the client has it (If-None-Match)"}},
+    responses={304: {"description": "Not modified (If-None-Match)"}},
 )
-async def page(request: Request) -> Response:
-    """The page on which a person tries the service."""
+async def get_page(request: Request) -> Response:
+    """The web page for trying the service."""
     return _file(request, WEB, "index.html")
 
 
 @router.get("/web/{name}", include_in_schema=False)
-async def web(request: Request, name: str) -> Response:
+async def get_web_file(request: Request, name: str) -> Response:
     """A script or a style sheet of the page."""
     return _file(request, WEB, name)
 
 
-@router.get("/samples", summary="Sample images", responses={200: shown(SAMPLES_EXAMPLE)})
-async def samples() -> SampleList:
-    """The sample images of this server, each with its ground truth where there is one."""
-    found = [path.name for path in _files(SAMPLES) if path.suffix in PICTURES]
-    return SampleList(samples=[_sample(name) for name in sorted(found)])
+@router.get("/samples", summary="List the sample images", responses={200: shown(SAMPLES_EXAMPLE)})
+async def list_samples() -> SampleList:
+    """The sample images of this server, with their ground truth if available."""
+    names = [path.name for path in _files(SAMPLES) if path.suffix in PICTURES]
+    return SampleList(samples=[_sample(name) for name in sorted(names)])
 
 
 @router.get("/samples/{name}", include_in_schema=False)
-async def sample(request: Request, name: str) -> Response:
+async def get_sample(request: Request, name: str) -> Response:
     """A sample image or its ground truth."""
     return _file(request, SAMPLES, name)
 
 
 def _sample(name: str) -> Sample:
     truth = Path(name).with_suffix(".json").name
-    found = any(path.name == truth for path in _files(SAMPLES))
-    return Sample(name=name, url=f"/samples/{name}", truth=f"/samples/{truth}" if found else None)
+    exists = any(path.name == truth for path in _files(SAMPLES))
+    return Sample(name=name, url=f"/samples/{name}", truth=f"/samples/{truth}" if exists else None)
 
 
 def _files(folder: Path) -> list[Path]:
@@ -73,7 +74,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _file(request: Request, folder: Path, name: str) -> Response:
-    """A file of the folder itself: a name is compared with what is there, never joined to a path."""
+    """A file of the folder: the name is compared with the names there, never joined to a path."""
     path = next((path for path in _files(folder) if path.name == name), None)
     if path is None:
         raise NotFound(f"no file of this name under /{folder.name}")

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Query, Request, Response
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
@@ -13,21 +13,22 @@ from starlette.types import Receive, Scope, Send
 from app.errors import InvalidParameter, ServiceError, problem
 from app.schemas.options import StreamFormat, StreamQuery
 from app.schemas.responses import FailedFrame, Problem, StreamEnd
-from app.serving.request import Outcome, params_of
+from app.serving.request import Outcome
 from app.serving.service import DetectionService
 from app.serving.streams import MAX_FRAMES, EndOfStream, FrameResult, StreamSpec, detect_frames
 from app.telemetry.logs import request_id
-from app.transport.access import Guarded
-from app.transport.body import cancel_on_disconnect, read_image
+from app.transport.body import read_image
 from app.transport.context import service_of, stream_slots_of
-from app.transport.openapi import EVERYWHERE, FRAMES, OF_DETECTION, VIDEO_BODY, problems, query_parameters
-from app.transport.query import PARAMETER, read_query, requested_priority
+from app.transport.disconnect import cancel_on_disconnect
+from app.transport.openapi import EVERYWHERE, FRAMES, OF_DETECTION, VIDEO_BODY, problems
+from app.transport.query import PriorityHeader, complete_options
 from app.transport.responses import preferred, to_wire
+from app.transport.router import Router
 
-router = APIRouter(tags=["detection"], route_class=Guarded)
+router = Router("detection")
 ROUTE = "/detect/stream"
 BOUNDARY = "frame"
-KINDS: dict[StreamFormat, str] = {
+MEDIA_TYPES: dict[StreamFormat, str] = {
     "ndjson": "application/x-ndjson",
     "jpeg": "multipart/x-mixed-replace",
     "png": "image/png",
@@ -39,133 +40,135 @@ KINDS: dict[StreamFormat, str] = {
     summary="Detect objects in the frames of a short video or an animation",
     response_class=Response,
     responses={200: FRAMES, **problems(*OF_DETECTION, *EVERYWHERE)},
-    openapi_extra={"requestBody": VIDEO_BODY, "parameters": [*query_parameters(StreamQuery), PARAMETER]},
+    openapi_extra={"requestBody": VIDEO_BODY},
 )
-async def detect_stream(request: Request) -> Response:
-    """One file as for /detect; a line of JSON a frame, or the drawn frames, each as soon as it is there."""
-    service = service_of(request)
-    await service.wait_for_capacity(request.state.started, requested_priority(request))
-    query = read_query(request, StreamQuery)
-    kind = query.format or preferred(request.headers.get("accept"), KINDS)
-    plan = service.plan(params_of(query), request.state.started)
-    order = _order(query, kind)
+async def detect_stream(
+    request: Request, options: Annotated[StreamQuery, Query()], priority: PriorityHeader = None
+) -> Response:
+    """One file as for /detect; a line of JSON for each frame, or the drawn frames, each when it is ready."""
+    service, started = service_of(request), request.state.started
+    options = complete_options(request, options, priority)
+    await service.wait_for_capacity(started, options.priority)
+    format = options.format or preferred(request.headers.get("accept"), MEDIA_TYPES)
+    plan = service.plan(options, started)
+    spec = _spec(options, format)
     with ExitStack() as stack:
         stack.enter_context(stream_slots_of(request).hold(ROUTE))
         data = await read_image(request, plan.seconds_left(), ("image/", "video/"))
-        answers = detect_frames(service, data, order)
-        first = await cancel_on_disconnect(request, anext(answers))
+        results = detect_frames(service, data, spec)
+        first = await cancel_on_disconnect(request, anext(results))
         if isinstance(first, FrameResult) and isinstance(first.outcome, ServiceError):
-            raise first.outcome  # nothing is sent yet: it can still be the answer itself
-        write = _Lines(service, query) if kind == "ndjson" else _Pictures(service, kind)
-        response = _Streamed(request, write, first, answers, stack.pop_all())
-    return response  # noqa: RET504  # in the block, mypy would take it that an ExitStack may swallow errors
+            raise first.outcome  # nothing is sent yet: the error can still be the response itself
+        writer = _LineWriter(service, options) if format == "ndjson" else _PartWriter(format)
+        response = _StreamedResponse(request, writer, first, results, stack.pop_all())
+    return response  # noqa: RET504  # inside the block, mypy assumes that an ExitStack may swallow errors
 
 
-def _order(query: StreamQuery, kind: StreamFormat) -> StreamSpec:
-    if query.max_frames is not None and query.max_frames > MAX_FRAMES:
+def _spec(options: StreamQuery, format: StreamFormat) -> StreamSpec:
+    if options.max_frames is not None and options.max_frames > MAX_FRAMES:
         raise InvalidParameter(
-            f"max_frames={query.max_frames}: this server answers at most {MAX_FRAMES} frames"
+            f"max_frames={options.max_frames}: this server answers at most {MAX_FRAMES} frames"
         )
-    draw = None if kind == "ndjson" else kind
-    return StreamSpec(params_of(query), query.every, query.max_frames or MAX_FRAMES, draw)
+    draw = None if format == "ndjson" else format
+    return StreamSpec(options, options.every, options.max_frames or MAX_FRAMES, draw)
 
 
-class _Lines:
-    """NDJSON: a line a frame, and one that says why it was the last."""
+class _LineWriter:
+    """NDJSON: a line for each frame, and a last one with the reason of the end."""
 
-    media_type = KINDS["ndjson"]
+    media_type = MEDIA_TYPES["ndjson"]
 
-    def __init__(self, service: DetectionService, query: StreamQuery) -> None:
+    def __init__(self, service: DetectionService, options: StreamQuery) -> None:
         self._service = service
-        self._query = query
+        self._options = options
         self._frames = 0
 
-    def __call__(self, answer: FrameResult | EndOfStream) -> bytes:
-        """The bytes of an answer."""
-        return to_json(self._line(answer)) + b"\n"
+    def __call__(self, result: FrameResult | EndOfStream) -> bytes:
+        """The bytes of a result."""
+        return to_json(self._line(result)) + b"\n"
 
-    def _line(self, answer: FrameResult | EndOfStream) -> Any:
-        if isinstance(answer, EndOfStream):
-            return StreamEnd(end=answer.reason, frames=self._frames)
+    def _line(self, result: FrameResult | EndOfStream) -> Any:
+        if isinstance(result, EndOfStream):
+            return StreamEnd(end=result.reason, frames=self._frames)
         self._frames += 1
-        if isinstance(answer.outcome, Outcome):
-            wire = to_wire(answer.outcome, self._query)
-            return {"frame": answer.index, "seconds": answer.seconds} | dict(wire)
-        return FailedFrame(frame=answer.index, error=Problem.model_validate(_told(answer.outcome)))
+        if isinstance(result.outcome, Outcome):
+            response = to_wire(result.outcome, self._options)
+            return {"frame": result.index, "seconds": result.seconds} | dict(response)
+        return FailedFrame(frame=result.index, error=Problem.model_validate(_problem(result.outcome)))
 
 
-class _Pictures:
-    """multipart/x-mixed-replace: the drawn frames; a frame that failed is a problem among them."""
+class _PartWriter:
+    """multipart/x-mixed-replace: the drawn frames; a frame that failed is a part with its problem."""
 
-    media_type = f"{KINDS['jpeg']}; boundary={BOUNDARY}"
+    media_type = f"{MEDIA_TYPES['jpeg']}; boundary={BOUNDARY}"
 
-    def __init__(self, service: DetectionService, kind: StreamFormat) -> None:
-        self._kind = kind
+    def __init__(self, format: StreamFormat) -> None:
+        self._format = format
 
-    def __call__(self, answer: FrameResult | EndOfStream) -> bytes:
-        """The bytes of an answer."""
-        if isinstance(answer, EndOfStream):
+    def __call__(self, result: FrameResult | EndOfStream) -> bytes:
+        """The bytes of a result."""
+        if isinstance(result, EndOfStream):
             return f"--{BOUNDARY}--\r\n".encode()
-        if isinstance(answer.outcome, Outcome):
-            model = answer.outcome.model
-            named = f"X-Model: {model.name}\r\nX-Model-Version: {model.version}\r\n"
-            return self._part(f"image/{self._kind}", answer.outcome.drawn or b"", named)
-        return self._part("application/problem+json", to_json(_told(answer.outcome)))
+        if isinstance(result.outcome, Outcome):
+            model = result.outcome.model
+            headers = f"X-Model: {model.name}\r\nX-Model-Version: {model.version}\r\n"
+            return self._part(f"image/{self._format}", result.outcome.drawn or b"", headers)
+        return self._part("application/problem+json", to_json(_problem(result.outcome)))
 
-    def _part(self, media_type: str, body: bytes, more: str = "") -> bytes:
-        head = f"--{BOUNDARY}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n{more}\r\n"
+    def _part(self, media_type: str, body: bytes, headers: str = "") -> bytes:
+        head = f"--{BOUNDARY}\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
         return head.encode() + body + b"\r\n"
 
 
-def _told(error: ServiceError) -> dict[str, str | int]:
+def _problem(error: ServiceError) -> dict[str, str | int]:
     return problem(error, request_id.get())
 
 
-class _Streamed(Response):
-    """An answer in pieces: the next frame is begun when the client has taken the one before."""
+class _StreamedResponse(Response):
+    """A response in pieces: the next frame is detected after the client has taken the one before."""
 
     def __init__(
         self,
         request: Request,
-        write: _Lines | _Pictures,
+        writer: _LineWriter | _PartWriter,
         first: FrameResult | EndOfStream,
-        answers: AsyncGenerator[FrameResult | EndOfStream, None],
+        results: AsyncGenerator[FrameResult | EndOfStream, None],
         held: ExitStack,
     ) -> None:
         self.status_code, self.background = 200, None
-        self.media_type = write.media_type
+        self.media_type = writer.media_type
         self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._request, self._held = request, held
-        self._write, self._first, self._answers = write, first, answers
+        self._writer, self._first, self._results = writer, first, results
         self._service = service_of(request)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send until the end, or until the client has gone or takes nothing any more."""
+        """Send until the end, or until the client disconnects or does not take a frame in time."""
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            answer: FrameResult | EndOfStream | None = self._first
-            while answer is not None:
-                await self._take(answer, send)
-                answer = await cancel_on_disconnect(self._request, anext(self._answers, None))
+            result: FrameResult | EndOfStream | None = self._first
+            while result is not None:
+                await self._send_result(result, send)
+                result = await cancel_on_disconnect(self._request, anext(self._results, None))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             self._held.close()
-            await self._answers.aclose()
+            await self._results.aclose()
 
-    async def _take(self, answer: FrameResult | EndOfStream, send: Send) -> None:
-        if isinstance(answer, FrameResult):
-            self._count(answer)
-        message = {"type": "http.response.body", "body": self._write(answer), "more_body": True}
+    async def _send_result(self, result: FrameResult | EndOfStream, send: Send) -> None:
+        if isinstance(result, FrameResult):
+            self._count(result)
+        message = {"type": "http.response.body", "body": self._writer(result), "more_body": True}
         try:
             async with asyncio.timeout(self._service.settings.timeout_ms / 1000):
                 await send(message)
         except TimeoutError as error:
-            raise ClientDisconnect from error  # it holds a place and takes nothing
+            raise ClientDisconnect from error  # it holds a slot and takes nothing
 
-    def _count(self, answer: FrameResult) -> None:
-        failed = isinstance(answer.outcome, ServiceError)
+    def _count(self, result: FrameResult) -> None:
+        failed = isinstance(result.outcome, ServiceError)
         frames = self._service.metrics.stream_frames
         frames.labels(route=ROUTE, outcome="failed" if failed else "answered").inc()
-        if isinstance(answer.outcome, ServiceError):
-            self._service.metrics.rejected.labels(code=answer.outcome.code).inc()
+        if isinstance(result.outcome, ServiceError):
+            self._service.metrics.rejected.labels(code=result.outcome.code).inc()

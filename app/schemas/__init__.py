@@ -1,1 +1,1 @@
-"""The wire types: options, answers, status and export formats."""
+"""The wire types: options, responses, status and export formats."""

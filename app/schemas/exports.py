@@ -1,4 +1,4 @@
-"""Detections as the files of annotation tools: COCO, YOLO, Pascal VOC, Label Studio, CSV, GeoJSON."""
+"""Detections as files of annotation tools: COCO, YOLO, Pascal VOC, Label Studio, CSV, GeoJSON."""
 
 import csv
 import io
@@ -17,7 +17,7 @@ PIXEL_DECIMALS, FRACTION_DECIMALS, SCORE_DECIMALS = 3, 7, 6
 
 @dataclass(frozen=True, eq=False)
 class Subject:
-    """What was looked at: the image's file name and (width, height), the model and its labels by id."""
+    """The image's file name and size (width, height), the model and its labels by id."""
 
     file_name: str
     size: tuple[int, int]
@@ -26,8 +26,8 @@ class Subject:
 
 
 @dataclass(frozen=True)
-class Found:
-    """One object: its label id and name, its score, its box in the format that was asked for."""
+class ExportedObject:
+    """One object: its label id and name, its score, its box in the format of the export."""
 
     label: int
     name: str
@@ -35,29 +35,36 @@ class Found:
     box: list[float]
 
 
-def _objects(found: Detections, subject: Subject, box_format: BoxFormat, shares: bool = False) -> list[Found]:
-    boxes = convert_boxes(found.boxes, box_format, subject.size if shares else None).astype(np.float64)
-    decimals = FRACTION_DECIMALS if shares else PIXEL_DECIMALS
-    scores = found.scores.astype(np.float64).round(SCORE_DECIMALS).tolist()
-    rows = zip(found.labels.tolist(), scores, boxes.round(decimals).tolist(), strict=True)
-    # An id that stands for nothing, as COCO's numbering has some, is no class of any file.
-    return [Found(label, subject.labels[label], *rest) for label, *rest in rows if label in subject.labels]
+def _objects(
+    detections: Detections, subject: Subject, box_format: BoxFormat, fractions: bool = False
+) -> list[ExportedObject]:
+    size = subject.size if fractions else None
+    boxes = convert_boxes(detections.boxes, box_format, size).astype(np.float64)
+    decimals = FRACTION_DECIMALS if fractions else PIXEL_DECIMALS
+    scores = detections.scores.astype(np.float64).round(SCORE_DECIMALS).tolist()
+    rows = zip(detections.labels.tolist(), scores, boxes.round(decimals).tolist(), strict=True)
+    # COCO's numbering has ids without a class, which no file can have.
+    return [
+        ExportedObject(label, subject.labels[label], *rest)
+        for label, *rest in rows
+        if label in subject.labels
+    ]
 
 
-def to_coco(found: Detections, subject: Subject) -> str:
-    """A COCO dataset of one image; its annotations have a score, so they are a list of COCO results too."""
+def to_coco(detections: Detections, subject: Subject) -> str:
+    """A COCO dataset of one image; its annotations have scores, so they are valid COCO results too."""
     width, height = subject.size
     annotations = [
         {
             "id": number,
             "image_id": 1,
-            "category_id": one.label,
-            "bbox": one.box,
-            "area": round(one.box[2] * one.box[3], PIXEL_DECIMALS),
+            "category_id": item.label,
+            "bbox": item.box,
+            "area": round(item.box[2] * item.box[3], PIXEL_DECIMALS),
             "iscrowd": 0,
-            "score": one.score,
+            "score": item.score,
         }
-        for number, one in enumerate(_objects(found, subject, "xywh"), 1)
+        for number, item in enumerate(_objects(detections, subject, "xywh"), 1)
     ]
     dataset = {
         "info": {"description": f"detections of {subject.model}"},
@@ -68,36 +75,36 @@ def to_coco(found: Detections, subject: Subject) -> str:
     return json.dumps(dataset)
 
 
-def to_yolo(found: Detections, subject: Subject) -> str:
-    """A line `class cx cy w h` an object, in shares of the image; classes from 0, in the order of /labels."""
+def to_yolo(detections: Detections, subject: Subject) -> str:
+    """A line `class cx cy w h` for each object, in fractions of the image; classes from 0, as in /labels."""
     numbers = {label: number for number, label in enumerate(subject.labels)}
-    objects = _objects(found, subject, "cxcywh", shares=True)
-    lines = [f"{numbers[one.label]} {' '.join(f'{value:.7f}' for value in one.box)}\n" for one in objects]
+    objects = _objects(detections, subject, "cxcywh", fractions=True)
+    lines = [f"{numbers[item.label]} {' '.join(f'{value:.7f}' for value in item.box)}\n" for item in objects]
     return "".join(lines)
 
 
-def to_voc(found: Detections, subject: Subject) -> str:
-    """An annotation file of Pascal VOC's format; corners in whole pixels from 0, as in most tools."""
+def to_voc(detections: Detections, subject: Subject) -> str:
+    """A Pascal VOC annotation file; corners in whole pixels from 0, as in most tools."""
     root = ElementTree.Element("annotation")
     ElementTree.SubElement(root, "filename").text = subject.file_name
     size = ElementTree.SubElement(root, "size")
     for name, value in zip(("width", "height", "depth"), (*subject.size, 3), strict=True):
         ElementTree.SubElement(size, name).text = str(value)
-    for one in _objects(found, subject, "xyxy"):
+    for item in _objects(detections, subject, "xyxy"):
         node = ElementTree.SubElement(root, "object")
-        ElementTree.SubElement(node, "name").text = one.name
+        ElementTree.SubElement(node, "name").text = item.name
         ElementTree.SubElement(node, "difficult").text = "0"
         box = ElementTree.SubElement(node, "bndbox")
-        for name, corner in zip(("xmin", "ymin", "xmax", "ymax"), one.box, strict=True):
+        for name, corner in zip(("xmin", "ymin", "xmax", "ymax"), item.box, strict=True):
             ElementTree.SubElement(box, name).text = str(round(corner))
     ElementTree.indent(root)
     return ElementTree.tostring(root, encoding="unicode", xml_declaration=False) + "\n"
 
 
-def to_labelstudio(found: Detections, subject: Subject) -> str:
-    """A task with predictions; for a labelling of <RectangleLabels name="label" toName="image">."""
+def to_labelstudio(detections: Detections, subject: Subject) -> str:
+    """A task with predictions, for a labelling with <RectangleLabels name="label" toName="image">."""
     width, height = subject.size
-    objects = _objects(found, subject, "xywh", shares=True)
+    objects = _objects(detections, subject, "xywh", fractions=True)
     results = [
         {
             "id": f"object-{number}",
@@ -107,40 +114,40 @@ def to_labelstudio(found: Detections, subject: Subject) -> str:
             "original_width": width,
             "original_height": height,
             "image_rotation": 0,
-            "score": one.score,
-            "value": _percent(one.box) | {"rotation": 0, "rectanglelabels": [one.name]},
+            "score": item.score,
+            "value": _percent(item.box) | {"rotation": 0, "rectanglelabels": [item.name]},
         }
-        for number, one in enumerate(objects, 1)
+        for number, item in enumerate(objects, 1)
     ]
     best = objects[0].score if objects else 0.0
     prediction = {"model_version": subject.model, "score": best, "result": results}
     return json.dumps([{"data": {"image": subject.file_name}, "predictions": [prediction]}])
 
 
-def _percent(shares: list[float]) -> dict[str, Any]:
-    values = [round(share * 100, FRACTION_DECIMALS - 2) for share in shares]
+def _percent(fractions: list[float]) -> dict[str, Any]:
+    values = [round(fraction * 100, FRACTION_DECIMALS - 2) for fraction in fractions]
     return dict(zip(("x", "y", "width", "height"), values, strict=True))
 
 
-def to_csv(found: Detections, subject: Subject) -> str:
-    """A header, and a line an object: corners in pixels."""
+def to_csv(detections: Detections, subject: Subject) -> str:
+    """A header, and a line for each object: corners in pixels."""
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(["image", "name", "label", "score", "xmin", "ymin", "xmax", "ymax"])
-    for one in _objects(found, subject, "xyxy"):
-        table.writerow([subject.file_name, one.name, one.label, one.score, *one.box])
+    for item in _objects(detections, subject, "xyxy"):
+        table.writerow([subject.file_name, item.name, item.label, item.score, *item.box])
     return text.getvalue()
 
 
-def to_geojson(found: Detections, subject: Subject) -> str:
-    """A polygon an object, in pixels of the image with y downwards, as QuPath and QGIS read them."""
+def to_geojson(detections: Detections, subject: Subject) -> str:
+    """A polygon for each object, in pixels with y downwards, as QuPath and QGIS read them."""
     features = [
         {
             "type": "Feature",
-            "geometry": {"type": "Polygon", "coordinates": [_ring(*one.box)]},
-            "properties": {"name": one.name, "label": one.label, "score": one.score},
+            "geometry": {"type": "Polygon", "coordinates": [_ring(*item.box)]},
+            "properties": {"name": item.name, "label": item.label, "score": item.score},
         }
-        for one in _objects(found, subject, "xyxy")
+        for item in _objects(detections, subject, "xyxy")
     ]
     return json.dumps({"type": "FeatureCollection", "features": features})
 
@@ -157,4 +164,4 @@ EXPORTS: dict[str, tuple[str, Callable[[Detections, Subject], str]]] = {
     "csv": ("text/csv; charset=utf-8", to_csv),
     "geojson": ("application/geo+json", to_geojson),
 }
-"""Media type and writer of each format, by its name."""
+"""Media type and writer of each format."""

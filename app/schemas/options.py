@@ -1,10 +1,15 @@
-"""The wire: what a client may send and what it gets back. Nothing but shapes; descriptions name the units."""
+"""The options of a request. `DetectOptions` is their only declaration: name, bounds, default and help.
+
+Query, form, JSON, Open Inference parameters, gRPC, web socket, OpenAPI and command line read it. An option of
+the detector also has a field of that name in models/options.py, and takes effect where the detector uses it.
+"""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
 from pydantic.functional_validators import ModelWrapValidatorHandler
+from pydantic_core import ErrorDetails, PydanticCustomError
 
 from models.tiling.tiles import LARGEST_OVERLAP, LARGEST_SIDE, OVERLAP, SMALLEST_SIDE
 
@@ -19,13 +24,18 @@ Count = Annotated[int, Field(ge=1, le=1000)]
 FileName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\ufffe\uffff]{1,255}$")]
 Side = Annotated[int, Field(ge=64, le=1333)]
 
+MAX_QUOTED = 60  # characters of a client's value that an error message repeats
+MAX_ERRORS = 5  # wrong options that one error message describes
+
 
 def _one_message(value: Any, check: ModelWrapValidatorHandler[Any]) -> Any:
-    """One fault instead of one for each of the alternatives."""
+    """One error instead of one for each of the alternatives."""
     try:
         return check(value)
     except ValidationError as error:
-        raise ValueError(f"must be auto or a whole number from {SMALLEST_SIDE} to {LARGEST_SIDE}") from error
+        bounds = {"low": SMALLEST_SIDE, "high": LARGEST_SIDE}
+        text = "must be auto or a whole number from {low} to {high}"
+        raise PydanticCustomError("tile", text, bounds) from error
 
 
 Tile = Annotated[
@@ -40,57 +50,90 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DetectOptions(Wire):
-    """Query options of every detection; what is not given comes from the model's card."""
+class OptionSet(Wire):
+    """Options whose validation error is one text for the client: each wrong option, its value, its help.
+
+    The context of the error has the single faults as pydantic reports them, as `faults`.
+    """
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _explain_errors(cls, values: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return validate(values)
+        except ValidationError as error:
+            faults = error.errors(include_url=False)
+            text = "; ".join(cls._explanations(faults[:MAX_ERRORS]))
+            raise PydanticCustomError("options", "{text}", {"text": text, "faults": faults}) from error
+
+    @classmethod
+    def _explanations(cls, faults: list[ErrorDetails]) -> Iterator[str]:
+        for fault in faults:
+            name = ".".join(map(str, fault["loc"][:1]))[:MAX_QUOTED]
+            message = fault["msg"][:1].lower() + fault["msg"][1:]
+            if fault["type"] == "extra_forbidden":
+                yield f"unknown parameter {name!r}; allowed are {', '.join(cls.model_fields)}"
+            elif name in cls.model_fields:
+                value = str(fault["input"])[:MAX_QUOTED]
+                yield f"{name}={value!r}: {message}. {cls.model_fields[name].description}"
+            else:  # no options at all, such as a list in their place
+                yield "must be an object of options by their names"
+
+
+class DetectOptions(OptionSet):
+    """Options of every detection; an option that is not given comes from the model's card."""
 
     score_threshold: Fraction | None = Field(
-        default=None, description="Leave out detections below this score: a number from 0 to 1."
+        default=None, description="Minimum confidence: a number from 0 to 1."
     )
     nms_threshold: Fraction | None = Field(
         default=None,
-        description="Of two boxes that overlap by more than this IoU, keep the better: a number from 0 to 1.",
+        description="IoU above which NMS drops the lower-scoring of two boxes: a number from 0 to 1.",
     )
     max_detections: Count | None = Field(
-        default=None, description="At most this many detections: a whole number from 1 to 1000."
+        default=None, description="Maximum number of detections: a whole number from 1 to 1000."
     )
     classes: list[str] = Field(
         default=[],
         max_length=1000,
-        description="Only these classes: names or ids out of /labels, repeated or separated by commas.",
+        description="Keep only these classes: names or ids of /labels, repeated or separated by commas.",
     )
     class_agnostic: bool = Field(
-        default=False, description="Let boxes of different classes suppress one another: true or false."
+        default=False, description="Apply NMS across classes instead of within each class: true or false."
+    )
+    min_area: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        default=0.0, description="Minimum box area in square pixels of the image: a number from 0."
     )
     box_format: BoxFormat = Field(
         default="xyxy",
-        description="xyxy (corners), xywh (corner and size) or cxcywh (centre and size).",
+        description="Box format: xyxy (corners), xywh (corner and size) or cxcywh (centre and size).",
     )
     normalized: bool = Field(
         default=False,
-        description="Boxes as fractions of the image's width and height, not pixels: true or false.",
+        description="Boxes as fractions of the image's width and height instead of pixels: true or false.",
     )
     size: Side | None = Field(
         default=None,
-        description="Short side in pixels that the image is resized to: a whole number from 64 to 1333.",
+        description="Input size (short side) in pixels: a whole number from 64 to 1333.",
     )
     timeout_ms: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
-        description="Give up after so many milliseconds: a whole number from 1 to the server's own limit.",
+        description="Deadline in milliseconds: a whole number from 1 to the server's limit.",
     )
     priority: Annotated[int, Field(ge=0, le=2)] | None = Field(
         default=None,
-        description="Who goes first and is refused last: a whole number from 0 to 2, the highest; else 1.",
+        description="Scheduling priority: a whole number from 0 (lowest) to 2 (highest); the default is 1.",
     )
     tile: Tile = Field(
         default=None,
-        description="Cut a large image into tiles of so many of its pixels a side, for small objects: a "
-        f"whole number from {SMALLEST_SIDE} to {LARGEST_SIDE}, or auto, which cuts where the network "
-        "would see the image at less than half its size. Each tile costs what an image costs.",
+        description="Detect small objects of a large image in tiles of this side in pixels: a whole number "
+        f"from {SMALLEST_SIDE} to {LARGEST_SIDE}, or auto, which uses tiles only where the network would see "
+        "the image at less than half its size. Each tile costs as much as an image.",
     )
     tile_overlap: Annotated[float, Field(ge=0, le=LARGEST_OVERLAP, allow_inf_nan=False)] = Field(
         default=OVERLAP,
-        description="Least overlap of neighbouring tiles as a share of their side: a number from 0 to "
-        f"{LARGEST_OVERLAP}. What is larger may be cut by both.",
+        description="Minimum overlap of neighbouring tiles as a fraction of their side: a number from 0 to "
+        f"{LARGEST_OVERLAP}. Objects that are larger than the overlap may be cut.",
     )
 
     def class_tokens(self) -> Iterator[str]:
@@ -104,11 +147,12 @@ class DetectQuery(DetectOptions):
 
     format: Literal[AnswerFormat, ExportFormat] | None = Field(
         default=None,
-        description="json; the image with its detections drawn: png or jpeg; or a file for an annotation "
-        "tool: coco, yolo, voc, labelstudio, csv or geojson, with its own boxes. Stronger than Accept.",
+        description="Response format: json; png or jpeg (the image with its detections drawn); or a file of "
+        "an annotation tool: coco, yolo, voc, labelstudio, csv or geojson, with that tool's own boxes. "
+        "Overrides the Accept header.",
     )
     file_name: FileName = Field(
-        default="image", description="The image's name in such a file: 1 to 255 printable characters."
+        default="image", description="Name of the image in such a file: 1 to 255 printable characters."
     )
 
 
@@ -116,16 +160,16 @@ class StreamQuery(DetectOptions):
     """Query options of POST /detect/stream."""
 
     every: Annotated[int, Field(ge=1, le=1000)] = Field(
-        default=1, description="Detect the first frame and every so many after it: a number from 1 to 1000."
+        default=1, description="Detect every n-th frame, from the first: a whole number from 1 to 1000."
     )
     max_frames: Annotated[int, Field(ge=1)] | None = Field(
         default=None,
-        description="Stop after so many detected frames: a whole number from 1 to the server's own limit.",
+        description="Maximum number of detected frames: a whole number from 1 to the server's limit.",
     )
     format: StreamFormat | None = Field(
         default=None,
-        description="ndjson (a line of JSON a frame), or the drawn frames as parts of "
-        "multipart/x-mixed-replace: jpeg or png. Stronger than Accept.",
+        description="Response format: ndjson (a line of JSON for each frame), or jpeg or png (the drawn "
+        "frames as parts of multipart/x-mixed-replace). Overrides the Accept header.",
     )
 
 

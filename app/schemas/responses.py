@@ -1,4 +1,4 @@
-"""What routes answer, as pydantic types: detections, frames, problems."""
+"""The responses of the routes, as pydantic types: detections, frames, problems."""
 
 from typing import Literal
 
@@ -15,13 +15,13 @@ class ImageSize(Wire):
 
 
 class TimingsMs(Wire):
-    """Where the time of one image went, in milliseconds; inference and postprocess are those of its batch."""
+    """Time of one image in milliseconds; inference and postprocess are those of its batch."""
 
     decode: float = Field(description="decoding, resizing and padding")
     queue: float = Field(description="waiting for the device")
-    inference: float = Field(description="the network, for the batch this image was in")
-    postprocess: float = Field(description="score floor, NMS and top-k, for the batch this image was in")
-    total: float = Field(description="from the request's arrival to its answer")
+    inference: float = Field(description="the network, for the batch of this image")
+    postprocess: float = Field(description="score threshold, NMS and top-k, for the batch of this image")
+    total: float = Field(description="from the arrival of the request to its response")
 
 
 class DetectResponse(Wire):
@@ -33,19 +33,19 @@ class DetectResponse(Wire):
     names: list[str] = Field(description="(N) class names")
     image: ImageSize
     model: str
-    model_version: str = Field(description="changes with the model's card or weights")
+    model_version: str = Field(description="changes with the card or the weights of the model")
     box_format: BoxFormat
     timings_ms: TimingsMs
     request_id: str
 
 
 class Problem(Wire):
-    """RFC 9457 problem; `code` is the word to branch on."""
+    """RFC 9457 problem; clients branch on `code`."""
 
     type: str = Field(description="urn:rcnn-serve:problem:CODE")
     title: str
     status: int
-    detail: str = Field(description="What was wrong, what is allowed, what to do")
+    detail: str = Field(description="What is wrong, what is allowed, what to do")
     code: str
     request_id: str
 
@@ -54,11 +54,13 @@ class FrameResponse(DetectResponse):
     """A line of /detect/stream: one frame's detections."""
 
     frame: int = Field(description="number of the frame in the stream, from 0; skipped ones count")
-    seconds: float | None = Field(description="its time in the video or animation; null where it has none")
+    seconds: float | None = Field(
+        description="time of the frame in the video or animation; null if it has none"
+    )
 
 
 class FailedFrame(Wire):
-    """A line of /detect/stream for a frame that failed alone, or with which the stream ends."""
+    """A line of /detect/stream for a frame that failed; the stream may end with it."""
 
     frame: int
     error: Problem
@@ -68,25 +70,26 @@ class StreamEnd(Wire):
     """The last line of /detect/stream."""
 
     end: Literal["complete", "max_frames", "error"] = Field(
-        description="everything was read; more frames follow than may; the frames after an error are not read"
+        description="complete: all frames are read; max_frames: the limit is reached; error: frames after it "
+        "are not read"
     )
-    frames: int = Field(description="lines before this one")
+    frames: int = Field(description="number of lines before this one")
 
 
 class LiveResponse(DetectResponse):
-    """A message of /detect/live: the newest frame's detections."""
+    """A message of /detect/live: the detections of the latest frame."""
 
     frame: int = Field(description="number of the frame in the order received, from 0; dropped ones count")
-    dropped: int = Field(description="frames dropped so far, because a newer one came while they waited")
+    dropped: int = Field(description="number of frames so far that a newer one replaced while they waited")
 
 
 class FailedItem(Wire):
-    """An image of a batch that failed alone."""
+    """An image of a batch that failed."""
 
     error: Problem
 
 
 class BatchResponse(Wire):
-    """One result an image, in the order they were sent."""
+    """A result for each image, in the order sent."""
 
     results: list[DetectResponse | FailedItem]

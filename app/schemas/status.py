@@ -1,4 +1,4 @@
-"""The wire types of what the service says about itself: its health, its models, its samples."""
+"""The wire types of the service's health, models and samples."""
 
 from typing import Any, Literal
 
@@ -8,26 +8,26 @@ from app.schemas.options import Status, Wire
 
 
 class DeviceHealth(Wire):
-    """One device; one that is stuck in a call works again when that returns, a dead one after a restart."""
+    """One device; a stuck one works again when its call returns, a dead one after a restart."""
 
     device: str
     state: Literal["working", "stuck", "dead"]
-    reason: str | None = Field(description="why it does not work; null if it does")
+    reason: str | None = Field(description="why it does not work; null if it works")
 
 
 class Health(Wire):
-    """What runs here and how it fares; model, device, engine, precision are null until there is a model."""
+    """Health of the service; model, device, engine and precision are null until a model is loaded."""
 
-    status: Status = Field(description="degraded: requests are taken, but not all devices work")
+    status: Status = Field(description="degraded: the service accepts requests, but not all devices work")
     model: str | None
     model_version: str | None
-    loading: str | None = Field(description="the model that is being loaded to take its place")
-    device: str | None = Field(description="the first device; `devices` has them all")
-    devices: list[DeviceHealth] = Field(description="each device; none until there is a model")
+    loading: str | None = Field(description="the model that is being loaded to replace it")
+    device: str | None = Field(description="the first device; `devices` has all of them")
+    devices: list[DeviceHealth] = Field(description="all devices; empty until a model is loaded")
     engine: str | None
     precision: str | None
     version: str
-    queue_depth: int = Field(description="images that wait for the device")
+    queue_depth: int = Field(description="number of images that wait for a device")
     uptime_seconds: float
     fallback_reason: str | None = Field(
         description="why the automatic choice did not load its first model; null if it did"
@@ -35,13 +35,13 @@ class Health(Wire):
 
 
 class Alive(Wire):
-    """The event loop answers."""
+    """The event loop runs."""
 
     status: Literal["alive"]
 
 
 class Readiness(Wire):
-    """Whether work is accepted, and if not, why."""
+    """Whether the service accepts requests, and the reason if not."""
 
     ready: bool
     status: Status
@@ -67,7 +67,7 @@ class ModelEntry(Wire):
 
 
 class ModelList(Wire):
-    """The catalogue, which of it is loaded (null until it is), and which is about to take its place."""
+    """The catalogue; the loaded model, null until there is one; and the model that is being loaded."""
 
     loaded: str | None
     loaded_version: str | None
@@ -76,7 +76,7 @@ class ModelList(Wire):
 
 
 class Sample(Wire):
-    """A sample image and, where there is one, its ground truth, as paths on this server."""
+    """Paths of a sample image and its ground truth, if it has one, on this server."""
 
     name: str
     url: str
@@ -84,6 +84,6 @@ class Sample(Wire):
 
 
 class SampleList(Wire):
-    """Every sample this server has."""
+    """All samples of this server."""
 
     samples: list[Sample]

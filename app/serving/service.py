@@ -11,13 +11,14 @@ from app.batching.batcher import Batcher
 from app.batching.device import DeviceStatus
 from app.batching.item import NORMAL, RequestHandle
 from app.errors import RETRY_SECONDS, Draining, Failing, Loading, ServiceError
+from app.schemas.options import DetectOptions
 from app.serving.admission import Admission
 from app.serving.model import InferenceResult, Job, LoadedModel
 from app.serving.model_registry import ModelRegistry
 from app.serving.model_swap import ModelSwapper, SwapResult
 from app.serving.pipeline import Pipeline, count_rejections
 from app.serving.preparation import Preparation
-from app.serving.request import DetectParams, DrawnFormat, Plan, plan_of
+from app.serving.request import DrawnFormat, Plan, plan_of
 from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
 
@@ -204,16 +205,17 @@ class DetectionService:
 
     def plan(
         self,
-        params: DetectParams,
+        options: DetectOptions,
         started: float,
         draw: DrawnFormat | None = None,
         model: LoadedModel | None = None,
+        upscale: bool = True,
     ) -> Plan:
         """Resolve the options against the card, before any image is read; raises InvalidParameter.
 
         `model`: the one that the request began with; None for the one that serves now.
         """
-        return plan_of(params, model or self.ready_model(), self.settings, started, draw)
+        return plan_of(options, model or self.ready_model(), self.settings, started, draw, upscale)
 
     async def on_thread(self, plan: Plan, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run work that would block the event loop on a decode thread; raises DeadlineExceeded."""

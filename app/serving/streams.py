@@ -22,7 +22,8 @@ from app.errors import (
     UnsupportedMediaType,
     from_image_error,
 )
-from app.serving.request import DetectParams, DrawnFormat, Outcome, Plan
+from app.schemas.options import DetectOptions
+from app.serving.request import DrawnFormat, Outcome, Plan
 from app.serving.service import DetectionService
 from app.telemetry.metrics import Metrics
 from models.images.decoder import ImageError, Limits
@@ -94,7 +95,7 @@ class LatestFrame(Generic[T]):
 class StreamSpec:
     """How to process the frames of a file: every `every`-th, at most `max_frames` of them."""
 
-    params: DetectParams
+    options: DetectOptions
     every: int
     max_frames: int
     draw: DrawnFormat | None = None
@@ -123,7 +124,7 @@ async def detect_frames(
     frames = read_frames(data, Limits(service.settings.max_pixels), spec.every)
     index = answered = 0
     while True:
-        plan = service.plan(spec.params, time.monotonic(), spec.draw)
+        plan = service.plan(spec.options, time.monotonic(), spec.draw)
         frame = await outcome_of(_next(service, frames, plan))
         if isinstance(frame, ServiceError):
             yield FrameResult(index, None, frame)

@@ -1,4 +1,4 @@
-"""Bodies in gzip or deflate, both ways: inflated piece by piece under the body limit, for bombs are small."""
+"""Request and response bodies in gzip or deflate; inflates in pieces under the body limit, against bombs."""
 
 import gzip
 import zlib
@@ -13,14 +13,14 @@ CODINGS = ("gzip", "deflate")
 
 _WINDOWS = {"gzip": 31, "deflate": 15}  # zlib's bits, which name the wrapper too
 _PIECE = 1 << 18  # bytes inflated at a time
-_SMALLEST = 1024  # an answer below it is not worth it
+_SMALLEST = 1024  # bytes of a response; a smaller one is not compressed
 
 Count = Callable[[int], None]
-"""Counts so many bytes more of a request's body (fewer, if negative); raises BodyTooLarge or Overloaded."""
+"""Adds bytes to the count of a request's body; raises BodyTooLarge or Overloaded."""
 
 
 async def read_body(request: Request) -> bytes:
-    """The body, inflated as its Content-Encoding says; the body limit holds for what it inflates to."""
+    """The body, inflated by its Content-Encoding; the body limit applies to the inflated size."""
     coding = request.headers.get("content-encoding", "identity").strip().lower()
     if coding == "identity":
         return await request.body()
@@ -33,10 +33,10 @@ async def _inflated(request: Request, coding: str) -> AsyncIterator[bytes]:
     count: Count = request.state.count_body
     inflater = zlib.decompressobj(_WINDOWS[coding])
     async for chunk in request.stream():
-        count(-len(chunk))  # from now on it counts as what it inflates to
+        count(-len(chunk))  # its inflated size is counted instead
         while chunk or inflater.unconsumed_tail:
             if inflater.eof:
-                raise _damaged(coding, "there are bytes after its end")
+                raise _damaged(coding, "bytes follow its end")
             piece = await run_in_threadpool(_step, inflater, inflater.unconsumed_tail + chunk, coding)
             chunk = inflater.unused_data
             count(len(piece))
@@ -53,11 +53,13 @@ def _step(inflater: "zlib._Decompress", data: bytes, coding: str) -> bytes:
 
 
 def _damaged(coding: str, reason: str) -> InvalidParameter:
-    return InvalidParameter(f"the body is no {coding}: {reason}; send it whole, or without Content-Encoding")
+    return InvalidParameter(
+        f"the body is not valid {coding}: {reason}; send it complete, or without Content-Encoding"
+    )
 
 
 def compressed(body: bytes, accept: str | None) -> tuple[bytes, dict[str, str]]:
-    """An answer's body as the client's Accept-Encoding would have it, and the headers that say so."""
+    """A response body, compressed if Accept-Encoding allows it, and its headers."""
     coding = _preferred(accept or "") if len(body) >= _SMALLEST else None
     if coding is None:
         return body, {"Vary": "Accept-Encoding"}
@@ -66,9 +68,9 @@ def compressed(body: bytes, accept: str | None) -> tuple[bytes, dict[str, str]]:
 
 
 def _preferred(accept: str) -> str | None:
-    """The first coding that an Accept-Encoding names and does not refuse; None for neither."""
-    named = {}
-    for one in accept.split(",")[:64]:
-        name, _, options = one.partition(";")
-        named[name.strip().lower()] = options.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00")
-    return next((coding for coding in named if coding in CODINGS and named[coding]), None)
+    """The first coding that an Accept-Encoding allows; None without one."""
+    allowed = {}
+    for item in accept.split(",")[:64]:
+        name, _, options = item.partition(";")
+        allowed[name.strip().lower()] = options.replace(" ", "").lower() not in ("q=0", "q=0.0", "q=0.00")
+    return next((coding for coding in allowed if coding in CODINGS and allowed[coding]), None)

@@ -1,4 +1,4 @@
-"""What every route needs of the app: the service, and the check of the caller's key."""
+"""What a request finds in the app: the service, its pinned model, the slots for streams."""
 
 from typing import cast
 
@@ -15,13 +15,13 @@ def service_of(request: HTTPConnection) -> DetectionService:
 
 
 def pin_model(request: HTTPConnection) -> LoadedModel:
-    """The model that answers this request wholly, whatever serves later; its answer's headers name it."""
+    """The model that answers the whole request, whatever serves later; the response's headers name it."""
     request.state.model = model = service_of(request).ready_model()
     return model
 
 
 def pinned_model(request: HTTPConnection) -> LoadedModel:
-    """The model of a request that has begun."""
+    """The model that `pin_model` pinned for this request."""
     return cast(LoadedModel, request.state.model)
 
 

@@ -8,9 +8,10 @@ from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any
 
+from fastapi.exceptions import RequestValidationError, ValidationException, WebSocketRequestValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,6 +21,7 @@ from app.errors import (
     BodyTooLarge,
     Dialect,
     Internal,
+    InvalidParameter,
     MethodNotAllowed,
     NotFound,
     Overloaded,
@@ -146,7 +148,7 @@ class _Answer:
 
 
 class BodyLimit:
-    """Counts body bytes as they arrive: `per_request` is the most of one, `in_total` of all at a time."""
+    """Limits body bytes as they arrive: `per_request` for one request, `in_total` for all at a time."""
 
     def __init__(
         self,
@@ -164,7 +166,7 @@ class BodyLimit:
         self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One ASGI connection; a declared length is believed when it is too large, and never otherwise."""
+        """One ASGI connection; a declared length is used only to reject a body that is too large."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -185,7 +187,7 @@ class BodyLimit:
             count(len(message.get("body", b"")))
             return message
 
-        # For who makes more of a body than arrived: what it is inflated to counts as well.
+        # For app/transport/compression.py: the inflated size counts too.
         scope.setdefault("state", {})["count_body"] = count
 
         try:
@@ -196,12 +198,9 @@ class BodyLimit:
     def _check(self, held: int) -> None:
         if held > self._per_request:
             raise self._too_large()
-        if (
-            self._held > self._in_total and self._held > held
-        ):  # a request that is alone is never refused for it
-            raise Overloaded(
-                "the bodies of all requests together are too large at the moment; send it again later", 1
-            )
+        # A single request is never rejected for the total.
+        if self._held > self._in_total and self._held > held:
+            raise Overloaded("the request bodies together are too large now; send the request again later", 1)
 
     def _too_large(self) -> BodyTooLarge:
         return BodyTooLarge(
@@ -212,7 +211,7 @@ class BodyLimit:
 def error_response(
     error: ServiceError, metrics: Metrics, dialect: Dialect, extra: Mapping[str, str] | None = None
 ) -> Response:
-    """The one place where an error becomes an answer, in the route's own dialect; counted by its code."""
+    """An error as a response in the dialect of its route; counts it by its code."""
     metrics.rejected.labels(code=error.code).inc()
     return Response(
         json.dumps(dialect.body(error, request_id.get())),
@@ -225,10 +224,13 @@ def error_response(
 def error_handlers(
     metrics: Metrics, dialects: Dialects = only_problems
 ) -> dict[int | type[Exception], ErrorHandler]:
-    """What answers a ServiceError, and what the router itself raises."""
+    """The handlers of a ServiceError, of FastAPI's validation, and of the router's own errors."""
 
-    async def on_service_error(request: Request, error: ServiceError) -> Response:
+    async def on_service_error(request: HTTPConnection, error: ServiceError) -> Response:
         return error_response(error, metrics, dialects(request.scope))
+
+    async def on_invalid_parameter(request: HTTPConnection, error: ValidationException) -> Response:
+        return await on_service_error(request, InvalidParameter(_explain(error)))
 
     async def on_router_error(request: Request, error: HTTPException) -> Response:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -237,11 +239,25 @@ def error_handlers(
             return error_response(refusal, metrics, dialects(request.scope), {"Allow": allowed})
         return error_response(NotFound("no such path; GET /docs lists them all"), metrics, PROBLEMS)
 
-    return {ServiceError: on_service_error, HTTPException: on_router_error}
+    return {
+        ServiceError: on_service_error,
+        RequestValidationError: on_invalid_parameter,
+        WebSocketRequestValidationError: on_invalid_parameter,
+        HTTPException: on_router_error,
+    }
+
+
+def _explain(error: ValidationException) -> str:
+    """The texts of the errors; that of an `OptionSet` is complete, other parameters need their name."""
+    faults = error.errors()
+    return "; ".join(
+        fault["msg"] if fault["type"] == "options" else f"{fault['loc'][-1]}: {fault['msg']}"
+        for fault in faults
+    )
 
 
 def _methods(request: Request) -> list[str]:
-    """The methods of a path, of all routes that share it; the router tells of the first alone."""
+    """The methods of all routes with this path; the router itself reports the first route only."""
     scopes = {method: {**request.scope, "method": method} for method in METHODS}
     return [
         method

@@ -1,4 +1,4 @@
-"""multipart/form-data, read in memory as it arrives; BodyLimit bounds its bytes."""
+"""multipart/form-data, parsed in memory as it arrives; BodyLimit bounds its bytes."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,19 +19,19 @@ class Part:
     data: bytearray = field(default_factory=bytearray)
 
 
-Admit = Callable[[str, int], None]
-"""Called with the name of a part and how many came before it, before its content; it may raise."""
+CheckPart = Callable[[str, int], None]
+"""Called before the content of a part with its name and the number of parts before it; it may raise."""
 
 
-async def read_parts(request: Request, options: dict[bytes, bytes], admit: Admit) -> list[Part]:
-    """The parts of a body with these Content-Type options; raises InvalidParameter, and what admit does."""
+async def read_parts(request: Request, options: dict[bytes, bytes], check_part: CheckPart) -> list[Part]:
+    """The parts of a body with these Content-Type options; raises InvalidParameter."""
     boundary = options.get(b"boundary")
     if not boundary:
         raise InvalidParameter(
             "Content-Type has no boundary; let your HTTP client write the multipart header"
         )
     try:
-        form = _Form(boundary, admit)
+        form = _Form(boundary, check_part)
         async for chunk in request.stream():
             form.feed(chunk)
     except FormParserError as error:
@@ -42,8 +42,8 @@ async def read_parts(request: Request, options: dict[bytes, bytes], admit: Admit
 class _Form:
     """Collects the parts of a body from the parser's events."""
 
-    def __init__(self, boundary: bytes, admit: Admit) -> None:
-        self._admit = admit
+    def __init__(self, boundary: bytes, check_part: CheckPart) -> None:
+        self._check_part = check_part
         self._parts: list[Part] = []
         self._header = self._value = self._disposition = b""
         self._ended = False
@@ -62,7 +62,7 @@ class _Form:
         self.feed: Callable[[bytes], int] = self._parser.write
 
     def complete(self) -> list[Part]:
-        """The parts, once the last boundary has come; raises InvalidParameter."""
+        """The parts, after the last boundary; raises InvalidParameter."""
         if not self._ended:
             raise InvalidParameter("the multipart body ends before its last boundary; send it whole")
         return self._parts
@@ -85,7 +85,7 @@ class _Form:
         _, options = parse_options_header(self._disposition.decode("latin-1"))
         name = options.get(b"name", b"").decode("utf-8", "replace")
         filename = options.get(b"filename")
-        self._admit(name, len(self._parts))
+        self._check_part(name, len(self._parts))
         self._parts.append(Part(name, None if filename is None else filename.decode("utf-8", "replace")))
 
     def _data(self, data: bytes, start: int, end: int) -> None:

@@ -1,4 +1,4 @@
-"""The API, documented: /openapi.json, /docs, and what no signature can say (bodies, options, problems)."""
+"""What no signature of a route can say to OpenAPI: bodies, problems, headers of responses."""
 
 import json
 from typing import Any
@@ -6,30 +6,37 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.errors import PROBLEMS, Dialect, ServiceError, error_classes
-from app.schemas.options import DetectOptions, ImageBody
+from app.schemas.options import ImageBody
 from app.schemas.responses import DetectResponse, Problem
 from app.transport import openapi_examples
 
 FILE = {"type": "string", "format": "binary"}
-_FILES = {"type": "array", "items": FILE, "minItems": 1}
 
 EXAMPLE_IMAGE = (
     "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mM8EaDBgA0wMeAAg1MCAP8oAVCGkvfKAAAAAElFTkSuQmCC"
 )
 """A PNG of 8 x 8 pixels in base64."""
 
+
+def _part_image(schema: dict[str, Any]) -> dict[str, Any]:
+    """A multipart body with the one part `image`."""
+    return {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {"image": schema},
+                "required": ["image"],
+                "additionalProperties": False,
+            }
+        }
+    }
+
+
 IMAGE_BODY: dict[str, Any] = {
     "required": True,
     "description": "The image file: JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF.",
     "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"image": FILE},
-                "required": ["image"],
-                "additionalProperties": False,
-            }
-        },
+        **_part_image(FILE),
         "image/*": {"schema": FILE},
         "application/octet-stream": {"schema": FILE},
         "application/json": {"schema": ImageBody.model_json_schema(), "example": {"image": EXAMPLE_IMAGE}},
@@ -38,16 +45,7 @@ IMAGE_BODY: dict[str, Any] = {
 IMAGES_BODY = {
     "required": True,
     "description": "The image files, each as a part `image`.",
-    "content": {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"image": _FILES},
-                "required": ["image"],
-                "additionalProperties": False,
-            }
-        }
-    },
+    "content": _part_image({"type": "array", "items": FILE, "minItems": 1}),
 }
 VIDEO_BODY = {
     **IMAGE_BODY,
@@ -78,8 +76,8 @@ DETECTIONS = {
 }
 
 FRAMES: dict[str, Any] = {
-    "description": "A line of JSON for each frame and one that says why it was the last, or the frames with "
-    "their detections drawn as parts of multipart/x-mixed-replace (`format`, or `Accept`)",
+    "description": "A line of JSON for each frame and a last one with the reason of the end, or the frames "
+    "with their detections drawn, as parts of multipart/x-mixed-replace (`format`, or `Accept`)",
     "content": {
         "application/x-ndjson": {
             "schema": {"type": "string"},
@@ -100,59 +98,21 @@ OF_DETECTION = (
     *("invalid_image", "body_too_large", "image_too_large", "unsupported_media_type", "invalid_parameter"),
     *("overloaded", "loading", "draining", "failing", "deadline_exceeded"),
 )
-
-
 OF_LOAD = (
-    "forbidden",
-    "not_found",
-    "conflict",
-    "load_failed",
-    "loading",
-    "draining",
-    "failing",
+    *("forbidden", "not_found", "conflict", "load_failed", "loading", "draining", "failing"),
     *EVERYWHERE,
 )
 
-HEADERS = {
-    "X-Request-ID": "The id of the request: the client's own, or one made up; the log has it too.",
-    "Retry-After": "Seconds after which it is worth asking again.",
+_HEADERS = {
+    "X-Request-ID": "The id of the request: the client's own, or a generated one; the log has it too.",
+    "Retry-After": "Seconds to wait before sending the request again.",
     "X-Model": "The model that answered.",
-    "X-Model-Version": "A hash of its card and its weights.",
+    "X-Model-Version": "Hash of its card and its weights.",
 }
-
-# What app/transport/access.py reads; stated here, as FastAPI would solve two more dependencies a request.
-KEYS = {
-    "HTTPBearer": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "One of the keys in RCNN_API_KEYS, if the server has any.",
-    },
-    "APIKeyHeader": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-API-Key",
-        "description": "The same key, for clients without Bearer.",
-    },
-}
-
-
-def query_parameters(model: type[DetectOptions]) -> list[dict[str, Any]]:
-    """The options of a query model as OpenAPI parameters."""
-    properties = model.model_json_schema()["properties"]
-    return [
-        {
-            "name": name,
-            "in": "query",
-            "required": False,
-            "description": schema.pop("description"),
-            "schema": schema,
-        }
-        for name, schema in properties.items()
-    ]
 
 
 def problems(*codes: str, dialect: Dialect = PROBLEMS) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses for these codes, one for each status, with an example of every code."""
+    """OpenAPI responses for these error codes, one for each status, with an example of every code."""
     kinds = [kind for kind in error_classes() if kind.code in codes]
     return {
         status: _problem_response([kind for kind in kinds if kind.status == status], dialect)
@@ -161,12 +121,12 @@ def problems(*codes: str, dialect: Dialect = PROBLEMS) -> dict[int | str, dict[s
 
 
 def protocol(dialect: Dialect, example: object, *codes: str) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI responses of a route in another server's protocol: an example, and refusals in its dialect."""
+    """OpenAPI responses of a route of another server's API: an example, and errors in its dialect."""
     schema = (
         {"type": "array", "items": {"type": "object"}} if isinstance(example, list) else {"type": "object"}
     )
     content = {"application/json": {"schema": schema, "example": example}}
-    return {200: {"description": "As that server answers", "content": content}} | problems(
+    return {200: {"description": "As the original server answers", "content": content}} | problems(
         *codes, dialect=dialect
     )
 
@@ -180,7 +140,7 @@ def json_body(model: type[BaseModel], example: object, **others: object) -> dict
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """A schema without references, for what is in no table of components."""
+    """A schema with its references resolved: a body in `openapi_extra` adds nothing to the components."""
     if isinstance(schema, list):
         return [_inlined(one, definitions) for one in schema]
     if not isinstance(schema, dict):
@@ -195,13 +155,42 @@ def _statuses(kinds: list[type[ServiceError]]) -> list[int]:
 
 
 def _problem_response(kinds: list[type[ServiceError]], dialect: Dialect) -> dict[str, Any]:
-    refusals = {
+    examples = {
         kind.code: {"value": dialect.body(kind(kind.__doc__ or kind.title), openapi_examples.REQUEST_ID)}
         for kind in kinds
     }
-    ours = {"$ref": f"#/components/schemas/{Problem.__name__}"}
-    schema = ours if dialect is PROBLEMS else {"type": "object"}
+    problem = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    schema = problem if dialect is PROBLEMS else {"type": "object"}
     return {
         "description": "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds),
-        "content": {dialect.media_type: {"schema": schema, "examples": refusals}},
+        "content": {dialect.media_type: {"schema": schema, "examples": examples}},
     }
+
+
+def complete(document: dict[str, Any]) -> dict[str, Any]:
+    """FastAPI's document with the headers of the responses, without its own shape of a 422.
+
+    FastAPI adds that 422 to routes whose parameters are texts of any kind, which are never wrong.
+    """
+    for path in document["paths"].values():
+        for responses in (operation["responses"] for operation in path.values()):
+            if "HTTPValidationError" in json.dumps(responses.get("422", {})):
+                del responses["422"]
+            for status, response in responses.items():
+                names = ["X-Request-ID"]
+                names += ["Retry-After"] if status in ("429", "503") else []
+                names += ["X-Model", "X-Model-Version"] if _of_one_model(status, responses) else []
+                response["headers"] = {name: _header(name) for name in names}
+    for name in ("HTTPValidationError", "ValidationError"):
+        document["components"]["schemas"].pop(name, None)
+    return document
+
+
+def _header(name: str) -> dict[str, Any]:
+    return {"description": _HEADERS[name], "required": name != "Retry-After", "schema": {"type": "string"}}
+
+
+def _of_one_model(status: str, responses: dict[str, Any]) -> bool:
+    """Whether these are detections, which have a deadline; the frames of a stream each name their model."""
+    frames = set(FRAMES["content"]) & set(responses[status].get("content", {}))
+    return status == "200" and "504" in responses and not frames

@@ -1,4 +1,4 @@
-"""Examples for the OpenAPI document: what this service says in its own words, not in a protocol's."""
+"""Examples for the OpenAPI document: responses of our own API."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ TEXTS = {
     "street.jpg,person,1,0.98,12.5,30.0,200.25,310.75\r\n",
     "text/plain": "0 0.1662109 0.3549479 0.2933594 0.5848958\n",
 }
-"""Of app/schemas/exports.py: what is no JSON."""
+"""Exports that are not JSON, by media type; see app/schemas/exports.py."""
 
 GEOJSON = {
     "type": "FeatureCollection",
@@ -110,5 +110,5 @@ METRICS = "# TYPE rcnn_queue_depth gauge\nrcnn_queue_depth 0.0\n"
 
 
 def shown(example: object, media_type: str = "application/json") -> dict[str, Any]:
-    """What is added to a response's documentation so that it has this example."""
+    """An example as part of the documentation of a response."""
     return {"content": {media_type: {"example": example}}}

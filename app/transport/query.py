@@ -1,81 +1,61 @@
-"""The priority of a request, as far as its head says it: in the query, or else in the header X-Priority."""
+"""Options of a request: checked by their declaration, given once, with the priority of the header."""
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Annotated, TypeVar
 
-from pydantic import ValidationError
+from fastapi import Header
+from pydantic import ValidationError, WithJsonSchema
 from starlette.requests import HTTPConnection
 
-from app.batching.item import HIGHEST, LOWEST, NORMAL
+from app.batching.item import HIGHEST, LOWEST
 from app.errors import InvalidParameter
-from app.schemas.options import DetectOptions
-from app.transport.body import _SHOWN
+from app.schemas.options import MAX_QUOTED, DetectOptions, OptionSet
 
-HEADER = "X-Priority"
-PARAMETER: dict[str, Any] = {
-    "name": HEADER,
-    "in": "header",
-    "required": False,
-    "description": "As the option `priority`, for clients that cannot set it.",
-    "schema": {"type": "integer", "minimum": LOWEST, "maximum": HIGHEST},
-}
+S = TypeVar("S", bound=OptionSet)
+D = TypeVar("D", bound=DetectOptions)
 
-_KNOWN = {str(number): number for number in range(LOWEST, HIGHEST + 1)}
+PRIORITY_HEADER = "X-Priority"
+PriorityHeader = Annotated[
+    str | None,
+    Header(alias=PRIORITY_HEADER, description="As the option `priority`, for clients that cannot set it."),
+    WithJsonSchema({"type": "integer", "minimum": LOWEST, "maximum": HIGHEST}),
+]
+"""The header as a parameter of a route. A text: it is checked only where the query has no priority."""
 
-
-def header_priority(request: HTTPConnection) -> int | None:
-    """What the header says, None without it; raises InvalidParameter."""
-    said = request.headers.get(HEADER)
-    if said is None:
-        return None
-    if (number := _KNOWN.get(said.strip())) is None:
-        raise InvalidParameter(f"{HEADER}: {said[:60]!r}; send 0 (the lowest), 1 or 2 (the highest)")
-    return number
+_PRIORITIES = {str(number): number for number in range(LOWEST, HIGHEST + 1)}
 
 
-def requested_priority(request: HTTPConnection) -> int:
-    """With which a request waits at the door: what its head says, before anybody has checked it."""
-    said = request.query_params.get("priority") or request.headers.get(HEADER, "")
-    return _KNOWN.get(said.strip(), NORMAL)
-
-
-Q = TypeVar("Q", bound=DetectOptions)
-
-
-def read_query(request: HTTPConnection, model: type[Q]) -> Q:
-    """The request's options; raises InvalidParameter for one that is unknown, repeated or out of range."""
-    given = request.query_params
-    values: dict[str, str | list[str]] = {}
-    for name in given:
-        values[name] = given.getlist(name)
-        if name == "classes" or name not in model.model_fields:
-            continue
-        if len(values[name]) > 1:
-            raise InvalidParameter(f"{name} was given {len(values[name])} times; give it once")
-        values[name] = given[name]
-    if "priority" not in values and (said := header_priority(request)) is not None:
-        values["priority"] = str(said)
-    return read_options(values, model)
-
-
-def read_options(values: Mapping[str, object], model: type[Q]) -> Q:
-    """Options by their names; raises InvalidParameter for one that is unknown or out of range."""
+def read_options(values: Mapping[str, object], options: type[S]) -> S:
+    """Options by their names; raises InvalidParameter for an unknown one and for a value out of range."""
     try:
-        return model.model_validate(values)
+        return options.model_validate(values)
     except ValidationError as error:
-        raise InvalidParameter(_explain(error, model)) from error
+        raise InvalidParameter(error.errors(include_url=False)[0]["msg"]) from error
 
 
-def _explain(error: ValidationError, model: type[DetectOptions]) -> str:
-    """Every fault as "name=value: what is wrong. What the parameter is"."""
-    faults = []
-    for fault in error.errors(include_url=False):
-        name = str(fault["loc"][0])[:_SHOWN]
-        if fault["type"] == "extra_forbidden":
-            faults.append(f"unknown query parameter {name!r}; allowed are {', '.join(model.model_fields)}")
-            continue
-        message = fault["msg"][0].lower() + fault["msg"][1:]
-        faults.append(
-            f"{name}={str(fault['input'])[:_SHOWN]!r}: {message}. {model.model_fields[name].description}"
+def complete_options(connection: HTTPConnection, options: D, priority_header: str | None) -> D:
+    """The query's options, with the priority of the header; raises InvalidParameter for one given twice.
+
+    FastAPI itself takes the last value of a repeated option.
+    """
+    for name in connection.query_params:
+        count = len(connection.query_params.getlist(name))
+        if count > 1 and name != "classes":
+            raise InvalidParameter(f"{name} was given {count} times; give it once")
+    return with_priority(options, priority_header)
+
+
+def with_priority(options: D, priority_header: str | None) -> D:
+    """The options, with the priority of the header if they have none; raises InvalidParameter."""
+    if options.priority is not None or priority_header is None:
+        return options
+    return options.model_copy(update={"priority": parse_priority(priority_header)})
+
+
+def parse_priority(text: str) -> int:
+    """The priority in the header; raises InvalidParameter."""
+    if (priority := _PRIORITIES.get(text.strip())) is None:
+        raise InvalidParameter(
+            f"{PRIORITY_HEADER}: {text[:MAX_QUOTED]!r}; send 0 (the lowest), 1 or 2 (the highest)"
         )
-    return "; ".join(faults[:5])
+    return priority

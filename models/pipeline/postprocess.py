@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection._utils import BoxCoder
-from torchvision.ops import clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import box_area, clip_boxes_to_image, remove_small_boxes
 
 from models.detections import Detections
 from models.ops.nms import Suppress, torchvision_nms
@@ -43,7 +43,7 @@ def select(
 ) -> Tensor:
     """One image's detections on its device, (N, 6): box xyxy in image px, label, score; best first.
 
-    In torchvision's order: softmax, floor, classes, decode, clip, NMS, top-k.
+    In torchvision's order: softmax, floor, classes, decode, clip, NMS, (minimum area,) top-k.
     """
     scores = F.softmax(candidates.logits, dim=-1)
     rows, labels = torch.where(_mask(scores, options))
@@ -52,7 +52,10 @@ def select(
     keep = remove_small_boxes(boxes, SMALLEST_SIDE)
     boxes, kept_scores, labels = boxes[keep], scores[rows[keep], labels[keep]], labels[keep]
     groups = torch.zeros_like(labels) if options.class_agnostic else labels
-    best = suppress(boxes, kept_scores, groups, options.nms_threshold)[: options.max_detections]
+    best = suppress(boxes, kept_scores, groups, options.nms_threshold)
+    if options.min_area:
+        best = best[box_area(canvas.to_image(boxes[best])) >= options.min_area]
+    best = best[: options.max_detections]
     answer = labels[best, None].to(boxes.dtype), kept_scores[best, None]  # a float holds every label exactly
     return torch.cat([canvas.to_image(boxes[best]), *answer], dim=1)
 

@@ -35,7 +35,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "app/distributed/arguments.py",
         "models/zoo/cards.py",
     ),
-    "pydantic_core": ("app/transport/*", "app/routes/*", "app/protocols/*"),
+    "pydantic_core": ("app/schemas/*", "app/transport/*", "app/routes/*", "app/protocols/*"),
     "pydantic_settings": ("app/settings/*",),
     "typer": ("app/cli.py", "app/commands/*"),
     "rich": ("app/cli.py", "app/commands/*", "models/training/*", "models/shapes/*", "client/*"),

@@ -9,14 +9,20 @@ from pydantic_core import to_json
 
 from app.errors import InvalidParameter
 from app.protocols.base import ParsedRequest
-from app.protocols.openinference.inference import Parameters, plan_params, read_parameters, wanted
+from app.protocols.openinference.inference import (
+    Parameters,
+    output_names,
+    read_parameters,
+    resolve_deadline,
+)
 from app.protocols.openinference.tensors import DATATYPES, IMAGE, IMAGES, Array, Tensor, raw, read_images
+from app.schemas.options import DetectOptions
 from app.serving.model import LoadedModel
-from app.transport.body import decode_base64, parse_json
+from app.transport.json_body import decode_base64, parse_json
 from app.transport.responses import FRACTION_DECIMALS, PIXEL_DECIMALS, SCORE_DECIMALS, rounded
 
 LENGTH = "Inference-Header-Content-Length"
-SHOWN = '{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["<base64>"]}]}'
+USAGE = '{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["<base64>"]}]}'
 Shape = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=8)]
 
 
@@ -24,9 +30,9 @@ class InputParameters(BaseModel):
     """Parameters of an input."""
 
     binary_data_size: int | None = Field(
-        default=None, ge=0, description="So many bytes of its content follow the JSON, in place of `data`."
+        default=None, ge=0, description="Number of bytes of its content after the JSON, instead of `data`."
     )
-    shared_memory_region: None = Field(default=None, description="Shared memory is not served.")
+    shared_memory_region: None = Field(default=None, description="Shared memory is not supported.")
 
 
 class Input(BaseModel):
@@ -46,20 +52,22 @@ class Input(BaseModel):
 class OutputParameters(BaseModel):
     """Parameters of an output."""
 
-    binary_data: bool | None = Field(default=None, description="Whether its content follows the JSON.")
-    classification: None = Field(default=None, description="The classification extension is not served.")
-    shared_memory_region: None = Field(default=None, description="Shared memory is not served.")
+    binary_data: bool | None = Field(
+        default=None, description="Whether its content follows the JSON as binary data."
+    )
+    classification: None = Field(default=None, description="The classification extension is not supported.")
+    shared_memory_region: None = Field(default=None, description="Shared memory is not supported.")
 
 
 class Output(BaseModel):
-    """An output that is wanted."""
+    """A requested output."""
 
     name: str = Field(description="boxes, labels, scores or num_detections.")
     parameters: OutputParameters = OutputParameters()
 
 
 class Inference(BaseModel):
-    """A request; with the header Inference-Header-Content-Length, of so many bytes, before binary data."""
+    """A request; if binary data follow, its length is in the header Inference-Header-Content-Length."""
 
     id: str | None = None
     parameters: dict[str, Any] = Field(
@@ -71,22 +79,21 @@ class Inference(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class ParsedInference(ParsedRequest):
-    """What a request asks for, and how it wants the answer."""
+    """A parsed request, with the encodings of the outputs that it requests."""
 
-    given: Inference = field(default_factory=lambda: Inference(inputs=[]))
-    options: Parameters = field(default_factory=Parameters)
+    inference: Inference = field(default_factory=lambda: Inference(inputs=[]))
 
 
-def read_inference(body: bytes, json_bytes: str | None, longest: int) -> ParsedInference:
-    """What a body asks for; `json_bytes` is the header of that name, `longest` the most milliseconds."""
+def read_inference(body: bytes, json_bytes: str | None, limit_ms: int) -> ParsedInference:
+    """Parse a body; `json_bytes` is the value of the header, `limit_ms` the longest deadline."""
     if json_bytes is not None and json_bytes.strip() == "0":  # "raw binary": the body is the one input
-        return ParsedInference([body], plan_params(Parameters(), longest))
+        return ParsedInference([body], resolve_deadline(Parameters(), limit_ms))
     end = _json_end(body, json_bytes)
-    given = parse_json(body[:end], Inference, SHOWN)
-    options = read_parameters(given.parameters)
-    wanted([one.name for one in given.outputs])
-    images = read_images(_tensors(given, body[end:]))
-    return ParsedInference(images, plan_params(options, longest), given=given, options=options)
+    inference = parse_json(body[:end], Inference, USAGE)
+    options = resolve_deadline(read_parameters(inference.parameters), limit_ms)
+    output_names([output.name for output in inference.outputs])
+    images = read_images(_tensors(inference, body[end:]))
+    return ParsedInference(images, options, inference=inference)
 
 
 def _json_end(body: bytes, json_bytes: str | None) -> int:
@@ -95,68 +102,71 @@ def _json_end(body: bytes, json_bytes: str | None) -> int:
     text = json_bytes.strip()
     if not (text.isascii() and text.isdigit() and len(text) < 12 and int(text) <= len(body)):
         raise InvalidParameter(
-            f"{LENGTH}: {text[:20]!r}; give the bytes of the JSON before the binary data: 0 to {len(body)}"
+            f"{LENGTH}: {text[:20]!r}; send the number of bytes of the JSON before the binary data: 0 to "
+            f"{len(body)}"
         )
     return int(text)
 
 
-def _tensors(given: Inference, binary: bytes) -> list[Tensor]:
-    """The inputs, each with its data or its share of the bytes behind the JSON."""
+def _tensors(inference: Inference, binary: bytes) -> list[Tensor]:
+    """The inputs, each with its data or its part of the bytes after the JSON."""
     tensors = []
-    at = 0
-    for one in given.inputs[:2]:
-        size = one.parameters.binary_data_size
-        if (size is None) == (one.data is None):
-            raise InvalidParameter(f"inputs: {one.name[:60]!r} has either `data` or a `binary_data_size`")
-        data = _listed(one) if size is None else binary[at : at + size]
-        at += size or 0
-        tensors.append(Tensor(one.name, one.datatype, one.shape, data))
-    if at != len(binary):
-        raise InvalidParameter(f"{len(binary)} bytes follow the JSON; its `binary_data_size` tell of {at}")
+    offset = 0
+    for tensor in inference.inputs[:2]:
+        size = tensor.parameters.binary_data_size
+        if (size is None) == (tensor.data is None):
+            raise InvalidParameter(f"inputs: {tensor.name[:60]!r} has either `data` or a `binary_data_size`")
+        content = _listed(tensor) if size is None else binary[offset : offset + size]
+        offset += size or 0
+        tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, content))
+    if offset != len(binary):
+        raise InvalidParameter(
+            f"{len(binary)} bytes follow the JSON, but the sum of `binary_data_size` is {offset}"
+        )
     return tensors
 
 
-def _listed(one: Input) -> list[Any]:
-    if one.datatype != "BYTES":
-        return one.data or []
-    texts = _flat(one.data or [])
-    return [decode_base64(text, f"inputs: {one.name[:60]}") for text in texts]
+def _listed(tensor: Input) -> list[Any]:
+    if tensor.datatype != "BYTES":
+        return tensor.data or []
+    return [decode_base64(text, f"inputs: {tensor.name[:60]}") for text in _flat(tensor.data or [])]
 
 
 def _flat(data: list[Any]) -> list[str]:
     """The texts of a list that may be nested as its shape [N, 1] is."""
-    flat = [text for one in data for text in (one if isinstance(one, list) else [one])]
+    flat = [text for element in data for text in (element if isinstance(element, list) else [element])]
     if not all(isinstance(text, str) for text in flat):
-        raise InvalidParameter(f"inputs: data of BYTES are texts in base64; send {SHOWN}")
+        raise InvalidParameter(f"inputs: data of BYTES are texts in base64; send {USAGE}")
     return flat
 
 
-def write_answer(
-    asked: ParsedInference, found: Mapping[str, Array], model: LoadedModel
+def write_response(
+    parsed: ParsedInference, outputs: Mapping[str, Array], model: LoadedModel
 ) -> tuple[bytes, int | None]:
-    """The body, and of how many bytes its JSON is if binary data follow it."""
-    given, fallback = asked.given, asked.given.parameters.get("binary_data_output", False)
-    wishes = {one.name: one.parameters.binary_data for one in given.outputs}
+    """The body, and the number of bytes of its JSON if binary data follow."""
+    inference = parsed.inference
+    default = inference.parameters.get("binary_data_output", False) is True
+    as_binary = {output.name: output.parameters.binary_data for output in inference.outputs}
     described, binary = [], []
-    for output in wanted(list(wishes)):
-        array = found[output]
-        head = {"name": output, "datatype": DATATYPES[array.dtype], "shape": array.shape}
-        wish = wishes.get(output)
-        if fallback is True if wish is None else wish:
+    for name in output_names(list(as_binary)):
+        array = outputs[name]
+        head = {"name": name, "datatype": DATATYPES[array.dtype], "shape": array.shape}
+        requested = as_binary.get(name)
+        if default if requested is None else requested:
             binary.append(raw(array))
             described.append({**head, "parameters": {"binary_data_size": len(binary[-1])}})
         else:
-            described.append({**head, "data": _listed_values(output, array, asked.options)})
-    answer = {"model_name": model.name, "model_version": model.version, "outputs": described}
-    text = to_json(answer | ({} if given.id is None else {"id": given.id}))
+            described.append({**head, "data": _listed_values(name, array, parsed.options)})
+    response = {"model_name": model.name, "model_version": model.version, "outputs": described}
+    text = to_json(response | ({} if inference.id is None else {"id": inference.id}))
     return (b"".join([text, *binary]), len(text)) if binary else (text, None)
 
 
-def _listed_values(output: str, array: Array, options: Parameters) -> list[Any]:
+def _listed_values(name: str, array: Array, options: DetectOptions) -> list[Any]:
     flat = array.reshape(-1)
-    if output == "scores":
+    if name == "scores":
         return rounded(flat, SCORE_DECIMALS)
-    if output == "boxes":
+    if name == "boxes":
         return rounded(flat, FRACTION_DECIMALS if options.normalized else PIXEL_DECIMALS)
     values: list[Any] = flat.tolist()
     return values

@@ -1,20 +1,21 @@
-"""The Open Inference Protocol V2 apart from its transports: parameters, padded outputs, what a model is."""
+"""The Open Inference Protocol V2 without its transports: parameters, padded outputs, metadata of models."""
 
 import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import Field, ValidationError
+from pydantic import Field
 
-from app import version
+from app import version as app_version
 from app.batching.item import HIGHEST, LOWEST, NORMAL
 from app.errors import InvalidParameter
 from app.protocols.openinference.tensors import IMAGE, IMAGES, Array
 from app.schemas.options import DetectOptions
 from app.serving.model import ANY_VERSION
-from app.serving.request import MAX_IMAGES, DetectParams, Outcome, params_of
+from app.serving.request import MAX_IMAGES, Outcome
 from app.serving.service import DetectionService
+from app.transport.query import read_options
 from models.detections import convert_boxes
 
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "parameters")
@@ -27,7 +28,7 @@ OUTPUTS: dict[str, tuple[str, tuple[int, ...]]] = {
 }
 """Datatypes, and shapes without the leading N."""
 
-# What a client of a server with sequences, queues by priority and a binary answer says about these.
+# Parameters for sequences and for binary data in the response, which are no options.
 _TRANSPORT = ("sequence_id", "sequence_start", "sequence_end", "binary_data_output")
 
 
@@ -35,62 +36,51 @@ class Parameters(DetectOptions):
     """Parameters of an inference: the options of POST /detect, and two that the protocol reserves."""
 
     timeout: Annotated[int, Field(ge=0, lt=2**64)] = Field(
-        default=0, description="Give up after so many microseconds; 0 leaves it to the server."
+        default=0, description="Deadline in microseconds: a whole number; 0 for the server's own."
     )
     priority: Annotated[int, Field(ge=0, lt=2**64)] | None = Field(
         default=None,
-        description="From 0, the lowest, to 2, the highest; 1 without it. Any other number is taken for 1, "
-        "as the protocol's other servers take a number beyond their levels for their default.",
+        description="Scheduling priority: a whole number from 0 (lowest) to 2 (highest); any other counts as "
+        "1, the default, as on other servers of this protocol.",
     )
 
 
-def read_parameters(given: Mapping[str, Any]) -> Parameters:
-    """The parameters of a request; raises InvalidParameter."""
-    values = {name: value for name, value in given.items() if name not in _TRANSPORT}
-    classes = values.get("classes")
-    if isinstance(classes, str):
-        values["classes"] = [classes]
-    try:
-        return Parameters.model_validate(values)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])[:60]
-        known = ", ".join(Parameters.model_fields)
-        raise InvalidParameter(f"parameters: {where}: {first['msg']}; known are {known}") from error
+def read_parameters(parameters: Mapping[str, Any]) -> Parameters:
+    """The options among the parameters of a request; raises InvalidParameter."""
+    values = {name: value for name, value in parameters.items() if name not in _TRANSPORT}
+    if isinstance(values.get("classes"), str):
+        values["classes"] = [values["classes"]]
+    return read_options(values, Parameters)
 
 
-def plan_params(given: Parameters, longest_ms: float) -> DetectParams:
-    """What the parameters ask of the service, whose client or settings wait no more than `longest_ms`."""
-    times = [longest_ms] if given.timeout_ms is None else [given.timeout_ms]
-    times += [given.timeout / 1000] if given.timeout else []
-    priority = None if given.priority is None else known_priority(given.priority)
-    options = given.model_copy(update={"timeout_ms": max(1, math.ceil(min(times))), "priority": priority})
-    return params_of(options)
+def resolve_deadline(parameters: Parameters, limit_ms: float) -> Parameters:
+    """The parameters with the earliest deadline of theirs and `limit_ms`, and a priority of the scheduler."""
+    times = [limit_ms] if parameters.timeout_ms is None else [parameters.timeout_ms]
+    times += [parameters.timeout / 1000] if parameters.timeout else []
+    priority = parameters.priority
+    if priority is not None and not LOWEST <= priority <= HIGHEST:
+        priority = NORMAL
+    return parameters.model_copy(update={"timeout_ms": max(1, math.ceil(min(times))), "priority": priority})
 
 
-def known_priority(given: object) -> int:
-    """The priority that a parameter stands for, before or after it has been checked."""
-    return given if isinstance(given, int) and LOWEST <= given <= HIGHEST else NORMAL
-
-
-def wanted(names: Sequence[str]) -> list[str]:
-    """The outputs to answer with, all if none is named; raises InvalidParameter."""
-    unknown = [name for name in names if name not in OUTPUTS]
+def output_names(requested: Sequence[str]) -> list[str]:
+    """The requested outputs, all if none is named; raises InvalidParameter."""
+    unknown = [name for name in requested if name not in OUTPUTS]
     if unknown:
-        raise InvalidParameter(f"outputs: no output {unknown[0][:60]!r}; there are {', '.join(OUTPUTS)}")
-    return list(dict.fromkeys(names)) or list(OUTPUTS)
+        raise InvalidParameter(f"outputs: no output {unknown[0][:60]!r}; allowed are {', '.join(OUTPUTS)}")
+    return list(dict.fromkeys(requested)) or list(OUTPUTS)
 
 
 def outputs(outcomes: Sequence[Outcome], options: DetectOptions) -> dict[str, Array]:
-    """All outputs: D is the most detections of an image; what an image lacks of it is 0 throughout."""
+    """All outputs, padded with 0 to the maximum number of detections of an image."""
     counts = [len(outcome.detections) for outcome in outcomes]
     shape = (len(outcomes), max(counts))
     boxes, labels = np.zeros((*shape, 4), np.float32), np.zeros(shape, np.int64)
     scores = np.zeros(shape, np.float32)
     for index, (count, outcome) in enumerate(zip(counts, outcomes, strict=True)):
-        found, size = outcome.detections, outcome.size if options.normalized else None
-        boxes[index, :count] = convert_boxes(found.boxes, options.box_format, size)
-        labels[index, :count], scores[index, :count] = found.labels, found.scores
+        detections, size = outcome.detections, outcome.size if options.normalized else None
+        boxes[index, :count] = convert_boxes(detections.boxes, options.box_format, size)
+        labels[index, :count], scores[index, :count] = detections.labels, detections.scores
     return {
         "boxes": boxes,
         "labels": labels,
@@ -99,18 +89,18 @@ def outputs(outcomes: Sequence[Outcome], options: DetectOptions) -> dict[str, Ar
     }
 
 
-def check_model(service: DetectionService, name: str, wanted_version: str = "") -> None:
-    """Raise NotFound for a model or a version that is not here, Retryable while there is none yet."""
-    service.ready_model().check_name(name, wanted_version)
+def check_model(service: DetectionService, name: str, version: str = "") -> None:
+    """Raise NotFound for another model or version than the loaded one, Retryable while none is loaded."""
+    service.ready_model().check_name(name, version)
 
 
 def server_metadata() -> dict[str, Any]:
     """Name, version and extensions of the server."""
-    return {"name": "rcnn-serve", "version": version(), "extensions": list(EXTENSIONS)}
+    return {"name": "rcnn-serve", "version": app_version(), "extensions": list(EXTENSIONS)}
 
 
 def model_metadata(service: DetectionService) -> dict[str, Any]:
-    """The loaded model's tensors; a request has one of the two inputs."""
+    """The loaded model's inputs, of which a request has one, and its outputs."""
     return {
         "name": service.ready_model().name,
         "versions": list(dict.fromkeys((ANY_VERSION, service.ready_model().version))),
@@ -121,7 +111,7 @@ def model_metadata(service: DetectionService) -> dict[str, Any]:
 
 
 def model_config(service: DetectionService) -> dict[str, Any]:
-    """The same as Triton's model configuration has it: a dimension for the batch goes without saying."""
+    """The same as Triton's model configuration, whose dimensions have no batch."""
     return {
         "name": service.ready_model().name,
         "platform": _platform(service),

@@ -1,4 +1,4 @@
-"""Triton's model repository extension apart from its transports: which models there are, load, unload."""
+"""Triton's model repository extension without its transports: index, load, unload."""
 
 import asyncio
 from collections.abc import Iterable
@@ -11,8 +11,8 @@ READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A model of the index; `version` is "" where it does not serve, `reason` where it does."""
+class IndexEntry:
+    """A model of the index; `version` is "" unless it serves, `reason` is "" if it does."""
 
     name: str
     version: str
@@ -20,11 +20,11 @@ class Listed:
     reason: str
 
 
-async def index(service: DetectionService, only_ready: bool) -> list[Listed]:
-    """Every model that may be loaded, or the one that serves alone."""
+async def index(service: DetectionService, only_ready: bool) -> list[IndexEntry]:
+    """Every model that can be loaded, or only the one that serves."""
     names = await _known(service)
-    rows = [_listed(service, name) for name in names]
-    return [row for row in rows if row.state == READY or not only_ready]
+    entries = [_entry(service, name) for name in names]
+    return [entry for entry in entries if entry.state == READY or not only_ready]
 
 
 async def load(service: DetectionService, name: str, parameters: Iterable[str]) -> None:
@@ -34,22 +34,21 @@ async def load(service: DetectionService, name: str, parameters: Iterable[str]) 
 
 
 async def unload(service: DetectionService, name: str) -> None:
-    """Nothing is left to do for a model that does not serve; the one that does stays. Raises ServiceError."""
+    """Do nothing for a model that is not loaded; raises Conflict for the one that serves, NotFound."""
     if name not in await _known(service):
-        raise NotFound(f"no model {name[:60]!r} here; the repository's index lists them all")
+        raise NotFound(f"no model {name[:60]!r}; the repository's index lists all models")
     if name == service.ready_model().name:
         raise Conflict(
-            f"{name} is the only model of this server, which is of no use without one; load another in its "
-            "place, which unloads it"
+            f"{name} is the only loaded model and cannot be unloaded; load another model, which replaces it"
         )
 
 
-def refuse_parameters(given: Iterable[str], known: Iterable[str] = ()) -> None:
-    """Raise InvalidParameter for a parameter that would have no effect, such as Triton's `config`."""
-    unknown = sorted(set(given) - set(known))
+def refuse_parameters(parameters: Iterable[str], known: Iterable[str] = ()) -> None:
+    """Raise InvalidParameter for a parameter without effect, such as Triton's `config`."""
+    unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise InvalidParameter(
-            f"parameters: {unknown[0][:60]!r} is not taken here: a model is as its card says; leave it out"
+            f"parameters: {unknown[0][:60]!r} is not supported: the card configures the model; leave it out"
         )
 
 
@@ -62,10 +61,10 @@ async def _known(service: DetectionService) -> list[str]:
         raise LoadFailed(f"the catalogue cannot be read: {error}") from error
 
 
-def _listed(service: DetectionService, name: str) -> Listed:
+def _entry(service: DetectionService, name: str) -> IndexEntry:
     current = service.ready_model()
     if name == current.name and service.state == "ok":
-        return Listed(name, current.version, READY, "")
+        return IndexEntry(name, current.version, READY, "")
     if name == service.swapper.loading:
-        return Listed(name, "", LOADING, "")
-    return Listed(name, "", UNAVAILABLE, "not loaded" if name != current.name else service.state)
+        return IndexEntry(name, "", LOADING, "")
+    return IndexEntry(name, "", UNAVAILABLE, "not loaded" if name != current.name else service.state)

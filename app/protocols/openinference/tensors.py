@@ -1,4 +1,4 @@
-"""Tensors of the Open Inference Protocol, in whichever encoding they come: raw bytes or listed values."""
+"""Tensors of the Open Inference Protocol, as raw bytes or as listed values."""
 
 import math
 import struct
@@ -14,7 +14,7 @@ from app.serving.request import MAX_IMAGES, Source
 from models.images.decoder import Pixels
 
 IMAGE, IMAGES = "image", "images"
-SHOWN = f"{IMAGE} BYTES [N] (image files) or {IMAGES} UINT8 [N, height, width, 3] (RGB pixels)"
+USAGE = f"{IMAGE} BYTES [N] (image files) or {IMAGES} UINT8 [N, height, width, 3] (RGB pixels)"
 
 DATATYPES: dict[np.dtype[Any], str] = {
     np.dtype(np.float32): "FP32",
@@ -40,13 +40,13 @@ class Tensor:
 def read_images(inputs: Sequence[Tensor]) -> list[Source]:
     """The images of a request's one input; raises InvalidParameter."""
     if len(inputs) != 1 or inputs[0].name not in (IMAGE, IMAGES):
-        names = ", ".join(repr(one.name[:60]) for one in inputs[:5]) or "none"
-        raise InvalidParameter(f"inputs: {names}; send exactly one: {SHOWN}")
+        names = ", ".join(repr(tensor.name[:60]) for tensor in inputs[:5]) or "none"
+        raise InvalidParameter(f"inputs: {names}; send exactly one: {USAGE}")
     tensor = inputs[0]
     count = math.prod(tensor.shape if tensor.name == IMAGE else tensor.shape[:1])
     if not (tensor.shape and 1 <= count <= MAX_IMAGES and min(tensor.shape) >= 0):
-        raise _wrong(tensor, f"send 1 to {MAX_IMAGES} images")
-    return list(_files(tensor, count) if tensor.name == IMAGE else _pictures(tensor))
+        raise _invalid(tensor, f"send 1 to {MAX_IMAGES} images")
+    return list(_files(tensor, count) if tensor.name == IMAGE else _pixels(tensor))
 
 
 def raw(array: Array) -> bytes:
@@ -56,36 +56,38 @@ def raw(array: Array) -> bytes:
 
 def _files(tensor: Tensor, count: int) -> list[bytes]:
     if tensor.datatype != "BYTES":
-        raise _wrong(tensor, "its datatype is BYTES")
+        raise _invalid(tensor, "its datatype is BYTES")
     content = tensor.content
     files = _split(tensor, content) if isinstance(content, bytes) else list(content)
     if len(files) != count:
-        raise _wrong(tensor, f"its content has {len(files)} elements")
+        raise _invalid(tensor, f"its content has {len(files)} elements")
     return files
 
 
 def _split(tensor: Tensor, content: bytes) -> list[bytes]:
-    """The elements of a raw BYTES tensor, each behind its length in four bytes."""
+    """The elements of a raw BYTES tensor, each after its length in four bytes."""
     files: list[bytes] = []
-    at = 0
-    while at < len(content) and len(files) <= MAX_IMAGES:
-        start = at + _LENGTH.size
-        end = start + (_LENGTH.unpack_from(content, at)[0] if start <= len(content) else 0)
+    offset = 0
+    while offset < len(content) and len(files) <= MAX_IMAGES:
+        start = offset + _LENGTH.size
+        end = start + (_LENGTH.unpack_from(content, offset)[0] if start <= len(content) else 0)
         if max(start, end) > len(content):
-            raise _wrong(tensor, "its content ends within an element; put its length before each, in 4 bytes")
+            raise _invalid(
+                tensor, "its content ends inside an element; put its length before each, in 4 bytes"
+            )
         files.append(content[start:end])
-        at = end
+        offset = end
     return files
 
 
-def _pictures(tensor: Tensor) -> list[Pixels]:
+def _pixels(tensor: Tensor) -> list[Pixels]:
     shape = tuple(tensor.shape)
     if tensor.datatype != "UINT8" or len(shape) != 4 or shape[3] != 3:
-        raise _wrong(tensor, "it is UINT8 [N, height, width, 3]")
+        raise _invalid(tensor, "it is UINT8 [N, height, width, 3]")
     content = tensor.content
     values = np.frombuffer(content, np.uint8) if isinstance(content, bytes) else _bytes_of(tensor, content)
     if values.size != math.prod(shape):
-        raise _wrong(tensor, f"its content has {values.size} values, not {math.prod(shape)}")
+        raise _invalid(tensor, f"its content has {values.size} values, not {math.prod(shape)}")
     return list(values.reshape(shape))
 
 
@@ -93,12 +95,12 @@ def _bytes_of(tensor: Tensor, values: Sequence[Any]) -> Pixels:
     try:
         numbers = np.array(values)
     except ValueError as error:  # lists of different lengths, or nested too deeply
-        raise _wrong(tensor, "its data are whole numbers, in one list or nested as its shape") from error
+        raise _invalid(tensor, "its data must be whole numbers, flat or nested as its shape") from error
     if numbers.size and (numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() > 255):
-        raise _wrong(tensor, "its data are whole numbers from 0 to 255")
+        raise _invalid(tensor, "its data must be whole numbers from 0 to 255")
     return numbers.astype(np.uint8)
 
 
-def _wrong(tensor: Tensor, reason: str) -> InvalidParameter:
+def _invalid(tensor: Tensor, reason: str) -> InvalidParameter:
     described = f"{tensor.name} {tensor.datatype[:20]} {list(tensor.shape)[:8]}"
-    return InvalidParameter(f"inputs: {described}: {reason}; send {SHOWN}")
+    return InvalidParameter(f"inputs: {described}: {reason}; send {USAGE}")

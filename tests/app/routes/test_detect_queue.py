@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.serving.request import DetectParams
+from app.schemas.options import DetectOptions
 from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import FINDS, FakeDetector, picture
 from tests.support.served import Serve, Served, eventually
@@ -75,7 +75,7 @@ async def test_decoding_gives_way_to_the_device(served: Served) -> None:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
     service = served.app.state.service
-    plan = service.plan(DetectParams(), time.monotonic())
+    plan = service.plan(DetectOptions(), time.monotonic())
     assert await service.on_thread(plan, niceness) == min(19, niceness() + 10)
 
 

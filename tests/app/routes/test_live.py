@@ -130,7 +130,7 @@ async def test_options_change_on_the_way(served: Served) -> None:
     ("text", "detail"),
     [
         ('{"score_threshold": 2}', "score_threshold='2'"),
-        ('{"colour": 1}', "unknown query parameter 'colour'"),
+        ('{"colour": 1}', "unknown parameter 'colour'"),
         ('{"classes": ["unicorn"]}', "'unicorn' is no class of fake"),
         ("[1]", "no JSON object"),
         ("{", "no JSON"),

@@ -9,14 +9,13 @@ from app.protocols.openinference import repository
 from app.protocols.openinference.grpc.proto import grpc_service_pb2 as pb
 from app.protocols.openinference.inference import (
     check_model,
-    known_priority,
     model_config,
     model_metadata,
+    output_names,
     outputs,
-    plan_params,
     read_parameters,
+    resolve_deadline,
     server_metadata,
-    wanted,
 )
 from app.protocols.openinference.tensors import DATATYPES, Tensor, raw, read_images
 from app.serving.request import Source
@@ -84,15 +83,14 @@ async def model_infer(
     service: DetectionService, request: pb.ModelInferRequest, call: CallContext
 ) -> pb.ModelInferResponse:
     """Detect within the call's own deadline; the end of the call cancels its queued work."""
-    parameters = _parameters(request.parameters)
-    await service.wait_for_capacity(call.started, known_priority(parameters.get("priority")))
+    limit_ms: float = service.settings.timeout_ms
+    limit_ms = limit_ms if call.seconds_left is None else min(limit_ms, call.seconds_left * 1000)
+    options = resolve_deadline(read_parameters(_parameters(request.parameters)), limit_ms)
+    names = output_names([_output_name(output) for output in request.outputs])
+    await service.wait_for_capacity(call.started, options.priority)
     check_model(service, request.model_name, request.model_version)
-    options = read_parameters(parameters)
-    names = wanted([_output_name(output) for output in request.outputs])
-    longest = service.settings.timeout_ms
-    timeout_ms = longest if call.seconds_left is None else min(longest, call.seconds_left * 1000)
     model = service.ready_model()
-    plan = service.plan(plan_params(options, timeout_ms), call.started, model=model)
+    plan = service.plan(options, call.started, model=model)
     found = outputs(await service.pipeline.detect_all(_images(request), plan), options)
     response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
     for name in names:

@@ -1,0 +1,64 @@
+"""A router that knows the key its routes need and the dialect of their errors."""
+
+from collections.abc import Awaitable, Callable, Sequence
+
+from fastapi import APIRouter, Depends
+from starlette.routing import Match, Route
+from starlette.types import Scope
+
+from app.errors import PROBLEMS, Dialect
+from app.transport.access import require_key
+
+Access = Callable[..., Awaitable[None]]
+
+
+class Router(APIRouter):
+    """Routes with one tag in the documentation, one check of keys, and one dialect of errors."""
+
+    def __init__(
+        self,
+        tag: str,
+        description: str = "",
+        *,
+        dialect: Dialect = PROBLEMS,
+        access: Access | None = require_key,
+        prefix: str = "",
+        operations: str = "",
+    ) -> None:
+        """`access`: the dependency that checks the key; None for routes that are open or check it themselves.
+
+        `operations`: prefix of the operation ids in OpenAPI, which are the names of the functions.
+        """
+        super().__init__(
+            prefix=prefix,
+            tags=[tag],
+            dependencies=[] if access is None else [Depends(access)],
+            generate_unique_id_function=lambda route: operations + route.name,
+        )
+        self.tag = {"name": tag, "description": description}
+        self.dialect = dialect
+
+
+class DialectLookup:
+    """Finds the dialect in which a request is refused: that of the router that has its path."""
+
+    def __init__(self, routers: Sequence[Router]) -> None:
+        self._routes = [
+            (route, router.dialect)
+            for router in routers
+            for route in router.routes
+            if router.dialect is not PROBLEMS and isinstance(route, Route)
+        ]
+
+    def __call__(self, scope: Scope) -> Dialect:
+        """The dialect of the route that took the request; before routing, of the one that would take it."""
+        endpoint = scope.get("endpoint")
+        for route, dialect in self._routes:
+            if route.endpoint is endpoint if endpoint else route.matches(scope)[0] is Match.FULL:
+                return dialect
+        return PROBLEMS
+
+
+def openapi_tags(routers: Sequence[Router]) -> list[dict[str, str]]:
+    """The tags of the documentation with their descriptions, each once."""
+    return list({router.tag["name"]: router.tag for router in routers if router.tag["description"]}.values())
