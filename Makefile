@@ -98,7 +98,7 @@ cuda: install
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "this target needs a CUDA device, and torch sees none here")'
 
 doc-tables: install ## write the tables of errors, settings and metrics into docs/ again
-	@$(BIN)/python -m tests.support.doc_tables
+	@$(BIN)/python -m tests.house.doc_tables
 
 demo-model: install ## train the bundled shapes model again, from scratch, into runs/shapes
 	@$(BIN)/python -m models.shapes.train --out runs/shapes

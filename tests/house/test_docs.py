@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from app.schemas.options import DetectQuery, StreamQuery
 from models.zoo.catalogue import catalogue
+from tests.house.doc_tables import DOCS, TABLES, table_pattern
 from tests.models.shapes.test_shapes import iou
-from tests.support.doc_tables import DOCS, TABLES, marked
 from tests.support.served import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -20,9 +21,9 @@ TEXT = "\n".join(page.read_text() for page in PAGES)
 @pytest.mark.parametrize("name", list(TABLES))
 def test_tables_are_those_of_the_code(name: str) -> None:
     page, table = TABLES[name]
-    found = marked(name).search((DOCS / page).read_text())
+    found = table_pattern(name).search((DOCS / page).read_text())
     assert found, f"docs/{page} has no table between <!-- {name} --> and <!-- /{name} -->"
-    assert found[0].strip() == table().strip(), "python -m tests.support.doc_tables writes it again"
+    assert found[0].strip() == table().strip(), "python -m tests.house.doc_tables writes it again"
 
 
 def commands() -> list[str]:
@@ -58,6 +59,12 @@ def test_links_lead_to_a_page_and_a_heading(page: Path) -> None:
         headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE) if anchor else []
         slugs = [re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings]
         assert not anchor or anchor in slugs, f"{link}#{anchor}"
+
+
+def test_every_option_of_a_request_is_listed() -> None:
+    page = (DOCS / "api.md").read_text()
+    for name in {**DetectQuery.model_fields, **StreamQuery.model_fields}:
+        assert f"`{name}`" in page, name
 
 
 def test_every_model_of_the_zoo_is_listed() -> None:

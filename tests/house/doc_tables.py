@@ -1,4 +1,4 @@
-"""The tables of docs/ that the code generates; `python -m tests.support.doc_tables` writes them again."""
+"""The tables of docs/ that the code generates; `python -m tests.house.doc_tables` writes them again."""
 
 import re
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from app.errors import errors_markdown
 from app.settings.table import settings_markdown
 from app.telemetry.metrics import metrics_markdown
-from tests.support.served import ROOT
+from tests.house.rules import ROOT
 
 DOCS = ROOT / "docs"
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
@@ -17,17 +17,21 @@ TABLES: dict[str, tuple[str, Callable[[], str]]] = {
 """Name of a table to its page and the function that returns it."""
 
 
-def marked(name: str) -> re.Pattern[str]:
-    """The table between its two marks."""
+def table_pattern(name: str) -> re.Pattern[str]:
+    """Matches what lies between the table's two marks."""
     return re.compile(rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)", re.DOTALL)
 
 
-def write() -> None:
+def with_table(page: str, name: str, table: str) -> str:
+    """The page with that table between its marks."""
+    return table_pattern(name).sub(lambda _: table.strip() + "\n", page)
+
+
+def write_tables() -> None:
     """Write each table into its page."""
     for name, (page, table) in TABLES.items():
-        text = (DOCS / page).read_text()
-        (DOCS / page).write_text(marked(name).sub(lambda _, table=table: table().strip() + "\n", text))
+        (DOCS / page).write_text(with_table((DOCS / page).read_text(), name, table()))
 
 
 if __name__ == "__main__":
-    write()
+    write_tables()
