@@ -1,5 +1,4 @@
-# Everything the project does, as one word each. `make` alone lists them. Only python3 (3.11 or newer) and make are needed:
-# every target sets up .venv by itself, once.
+# The project's commands; `make` alone lists them. They need python3 (3.11 or newer) and make; each sets up .venv once.
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
@@ -42,7 +41,7 @@ check: install ## ruff and mypy --strict
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
 
-format: install ## let ruff lay out the code and repair what it can
+format: install ## format the code with ruff and apply its fixes
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
 
@@ -70,22 +69,22 @@ bench-replicas: ray ## images/s of two replicas on Ray with a thread each, over 
 ray: install
 	@$(BIN)/python -m bench.peers.install ray --into $(VENV)/peers
 
-bench: install ## our engine beside torchvision's own forward, in one run, on the CPU; shares of its peaks
+bench: install ## our engine beside torchvision's own forward, in one run, on the CPU; shares of the machine's peaks
 	@$(BIN)/python -m bench.engine
 
 bench-latency: install ## what the service adds to one request, above the detector called directly
 	@$(BIN)/python -m bench.latency
 
-bench-memory: install ## RSS over 10,000 requests, beside the plain FastAPI app, and start to ready
+bench-memory: install ## RSS over 10,000 requests, beside the plain FastAPI app, and the time from start to ready
 	@$(BIN)/python -m bench.memory
 
-bench-profile: install ## where the time of requests goes, by thread and function (py-spy)
+bench-profile: install ## time of requests by thread and function (py-spy)
 	@$(BIN)/python -m bench.profile
 
 bench-peers: install ## a venv below .venv/peers for each other server that bench-servers measures
 	@$(BIN)/python -m bench.peers.install --into $(VENV)/peers
 
-bench-servers: install ## this service beside the other servers that are installed, mixed shapes, overload (some hours)
+bench-servers: install ## this service beside the installed other servers, mixed shapes, overload (some hours)
 	@$(BIN)/python -m bench.mix
 	@$(BIN)/python -m bench.overload
 	@$(BIN)/python -m bench.server --venvs $(VENV)/peers
