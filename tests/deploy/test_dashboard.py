@@ -22,7 +22,7 @@ from tests.support.served import ROOT
 DASHBOARD: dict[str, Any] = json.loads((ROOT / "docker/grafana/dashboards/rcnn-serve.json").read_text())
 JOB = yaml.safe_load((ROOT / "docker/prometheus/prometheus.yml").read_text())["scrape_configs"][0]["job_name"]
 SUBJECTS = (
-    *("Requests by status", "Where the time goes, by stage", "Requests, heat map", "Stage $stage, heat map"),
+    *("Requests by status", "Time by stage", "Requests, heat map", "Stage $stage, heat map"),
     *("Queue", "Batch size", "Rejected, by code", "Cancelled", "Deadlines missed", "Padding"),
     *("Device memory", "Streams", "Priorities", "Devices"),
 )
@@ -66,7 +66,7 @@ def test_every_subject_has_its_panel() -> None:
     assert len(titles) == len(set(titles))
     kinds = {panel["title"]: panel["type"] for panel in panels()}
     assert kinds["Requests, heat map"] == kinds["Stage $stage, heat map"] == "heatmap"
-    stages = next(panel for panel in panels() if panel["title"] == "Where the time goes, by stage")
+    stages = next(panel for panel in panels() if panel["title"] == "Time by stage")
     assert stages["fieldConfig"]["defaults"]["custom"]["stacking"]["mode"] == "normal"
 
 
