@@ -34,7 +34,12 @@ HOMES: dict[str, tuple[str, ...]] = {
     "av": ("models/images/frames.py",),
     "nncf": ("models/quantization/*",),
     "numpy": ("app/*", "models/*", "client/*"),
-    "PIL": ("models/images/*", "models/shapes/*"),
+    "PIL": (
+        "models/images/*",
+        "models/shapes/*",
+        "client/rcnn_client/drawing.py",
+        "client/rcnn_client/result.py",
+    ),
     "fastapi": ("app/main.py", "app/routes/*", "app/protocols/*", "app/transport/*", "app/distributed/*"),
     "starlette": ("app/main.py", "app/routes/*", "app/protocols/*", "app/transport/*", "app/distributed/*"),
     "python_multipart": ("app/transport/*", "app/protocols/*"),
@@ -61,6 +66,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "rich": ("app/cli.py", "app/commands/*", "models/training/*", "models/shapes/*", "client/*"),
     "httpx": ("client/*", "app/transport/url_images.py", "models/zoo/*"),
     "supervision": ("client/*",),
+    "tenacity": ("client/*",),
 }
 
 # Plain values: open to every room but the closed ones.
@@ -99,7 +105,7 @@ ARROWS: dict[str, str] = {
     "app.settings": "",
     "app.errors": "",
     "app.client": "rcnn_client",
-    "rcnn_client": VALUES,
+    "rcnn_client": "",
     # the detector
     "models.detections": "",
     "models.options": "",

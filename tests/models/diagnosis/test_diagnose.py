@@ -1,21 +1,16 @@
 """`rcnn diagnose`: a healthy model; and models, data and trainings broken on purpose, which it must name."""
 
-import contextlib
-import io
 import json
-import os
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image as pillow
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-from app import cli
 from models.detections import Detections
 from models.detector import Detector
 from models.diagnosis.anchors import judge_anchors, measure_anchors
@@ -33,47 +28,22 @@ from models.images.decoder import Limits
 from models.shapes.scenes import LABELS, Scene, draw_scene
 from models.zoo.cards import Card
 from models.zoo.loading import load_network
-from tests.app.commands.test_evaluate import write_coco, write_voc
 from tests.conftest import ROOT
+from tests.support.annotated import write_coco, write_voc
+from tests.support.rcnn import Ran, rcnn
 
 SEED, COUNT = 2, 8
 CHECKS = {"recall", "suppression", "coordinates", "anchors", "balance", "localisation"}
 PARTS = ("loss_classifier", "loss_box_reg", "loss_objectness", "loss_rpn_box_reg")
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What a call of `rcnn diagnose` left: exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return cast(dict[str, Any], json.loads(self.out))
-
-    @property
-    def verdicts(self) -> dict[str, str]:
-        return {name: check["verdict"] for name, check in self.json["checks"].items()}
-
-
 def diagnose(*arguments: object) -> Ran:
     """`rcnn diagnose` with these arguments, on one thread of the CPU."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("RCNN_")]:
-            patch.delenv(name)
-        patch.setenv("RCNN_INFERENCE_THREADS", "1")
-        patch.setenv("RCNN_ENGINE", "torch")
-        patch.setattr(sys, "argv", ["rcnn", "diagnose", *(str(argument) for argument in arguments)])
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            pytest.raises(SystemExit) as ended,
-        ):
-            cli.main()
-    return Ran(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+    return rcnn("diagnose", *arguments, inference_threads=1, engine="torch")
+
+
+def verdicts(ran: Ran) -> dict[str, str]:
+    return {name: check["verdict"] for name, check in ran.json["checks"].items()}
 
 
 # -- data, cards and logs ------------------------------------------------------------------------------------
@@ -141,7 +111,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, scenes: list[Scene]) -> Path:
 def test_a_healthy_model_has_no_fault(data: Path, scenes: list[Scene]) -> None:
     ran = diagnose(data, "--model", "shapes", "--split", "val", "--json")
     assert (ran.code, ran.err) == (0, "")
-    assert ran.verdicts == dict.fromkeys(CHECKS, "ok") | {"balance": "not measured"}
+    assert verdicts(ran) == dict.fromkeys(CHECKS, "ok") | {"balance": "not measured"}
     assert ran.json["summary"] == "No fault found."
     assert ran.json["faults"] == []
     assert "no metrics.jsonl" in ran.json["checks"]["balance"]["reason"]
@@ -172,7 +142,7 @@ def test_an_nms_threshold_that_is_too_low_is_named(scenes: list[Scene], tmp_path
         root, "--model", write_card(tmp_path / "cards", "low", nms_threshold=0.1), "--split", "val", "--json"
     )
     assert low.code == 0
-    assert low.verdicts["suppression"] == "fault"
+    assert verdicts(low)["suppression"] == "fault"
     assert "the NMS threshold (0.1, where" in low.json["summary"]
     numbers = low.json["checks"]["suppression"]["numbers"]
     own, best = (
@@ -184,12 +154,12 @@ def test_an_nms_threshold_that_is_too_low_is_named(scenes: list[Scene], tmp_path
     assert own["crowded"] > 0
     better = write_card(tmp_path / "cards", "better", nms_threshold=numbers["best"])
     again = diagnose(root, "--model", better, "--split", "val", "--json")
-    assert again.verdicts["suppression"] != "fault", "the advice mends it"
+    assert verdicts(again)["suppression"] != "fault", "the advice mends it"
 
 
 def test_an_nms_threshold_that_is_too_high_is_named(data: Path, tmp_path: Path) -> None:
     high = diagnose(data, "--model", write_card(tmp_path, "high", nms_threshold=0.9), "--images", 4, "--json")
-    assert high.verdicts["suppression"] == "fault"
+    assert verdicts(high)["suppression"] == "fault"
     assert "duplicates" in high.json["checks"]["suppression"]["reason"]
 
 
@@ -226,7 +196,7 @@ def test_the_log_beside_the_card_is_read(data: Path, tmp_path: Path) -> None:
     card = write_card(tmp_path / "run", "model")
     write_log(tmp_path / "run" / "metrics.jsonl", lambda step: {"loss_box_reg": 0.0001})
     ran = diagnose(data, "--model", card, "--images", 2, "--json")
-    assert ran.verdicts["balance"] == "fault"
+    assert verdicts(ran)["balance"] == "fault"
     assert "the training losses" in ran.json["summary"]
     assert "class loss is 1001 times the box loss" in ran.json["checks"]["balance"]["reason"]
     (tmp_path / "run" / "metrics.jsonl").write_text("not JSON\n")

@@ -24,8 +24,8 @@ from models.zoo.cards import read_card
 from models.zoo.catalogue import find_card
 from models.zoo.quantized import QuantizedError, find_quantized, read_manifest
 from models.zoo.weights import save_weights
-from tests.app.commands.test_train import write_coco
 from tests.conftest import ROOT
+from tests.support.annotated import write_small_coco
 from tests.support.networks import LABELS, random_network
 
 IMAGES = 4
@@ -158,7 +158,7 @@ def test_annotated_images_are_measured_by_ap(
     tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The bundled model and its classes; the artefact goes where --out says, the card stays as it is."""
-    write_coco(tmp_path / "data", "val", 32, 3)
+    write_small_coco(tmp_path / "data", "val", 32, 3)
     document = tmp_path / "data" / "annotations" / "instances_val.json"
     document.write_text(document.read_text().replace('"even"', '"circle"').replace('"odd"', '"square"'))
     out = tmp_path / "out"

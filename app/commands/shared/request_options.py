@@ -1,0 +1,28 @@
+"""Options of a detection that were typed, checked as the service checks them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from app.commands import USAGE, CommandFailed
+from app.schemas.options import DetectOptions
+from models.tiling.tiles import Tiling
+
+
+def check_options(typed: Mapping[str, Any]) -> DetectOptions:
+    """The options that were typed, those that are not None; raises CommandFailed."""
+    try:
+        return DetectOptions(**{name: value for name, value in typed.items() if value is not None})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        option = str(fault["loc"][0]).replace("_", "-")
+        message = fault["msg"].removeprefix("Value error, ")
+        raise CommandFailed(f"--{option} {fault['input']}: {message}", USAGE) from error
+
+
+def tiling_of(options: DetectOptions, max_tiles: int) -> Tiling | None:
+    """The tiling that the options name; None for none."""
+    if options.tile is None:
+        return None
+    return Tiling(None if options.tile == "auto" else options.tile, options.tile_overlap, max_tiles)
