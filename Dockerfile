@@ -7,7 +7,8 @@
 # The list of dependencies by itself, so that an edit elsewhere in pyproject.toml does not install torch again.
 FROM python:3.11-slim AS requirements
 COPY pyproject.toml /
-RUN python -c "import tomllib; p = tomllib.load(open('/pyproject.toml', 'rb'))['project']; print(*p['dependencies'], *p['optional-dependencies']['cpu'], *p['optional-dependencies']['video'], *p['optional-dependencies']['tracing'], sep='\n')" > /requirements.txt
+COPY client/pyproject.toml /client/
+RUN python -c "import tomllib; read = lambda path: tomllib.load(open(path, 'rb'))['project']; p = read('/pyproject.toml'); print(*p['dependencies'], *p['optional-dependencies']['cpu'], *p['optional-dependencies']['video'], *p['optional-dependencies']['tracing'], *read('/client/pyproject.toml')['dependencies'], sep='\n')" > /requirements.txt
 
 FROM python:3.11-slim AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore

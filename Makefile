@@ -18,7 +18,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile
 SLOW := gpu or ray or slow or network or process or browser or bench
 SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
 
-.PHONY: help install serve check format proto test test-fast coverage test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model doc-tables cuda clean
+.PHONY: help install serve check format options proto test test-fast coverage test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model doc-tables cuda clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -41,7 +41,10 @@ check: install ## ruff and mypy --strict
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/mypy --no-error-summary
 
-format: install ## format the code with ruff and apply its fixes
+options: install ## write the client's and the command line's options from app.schemas.options
+	@$(BIN)/python -m app.commands.shared.option_files
+
+format: install ## let ruff lay out the code and repair what it can
 	@$(BIN)/ruff check --fix --quiet .
 	@$(BIN)/ruff format --quiet .
 

@@ -1,6 +1,6 @@
 """The command line: `rcnn serve | detect | train | evaluate | diagnose | quantize | …`.
 
-Imports wait until a command is asked for.
+Each command is imported when it runs.
 
 Exit codes of every command: 0 done; 1 it failed, or an image of several did; 2 it was called wrongly;
 130 stopped by Ctrl-C.
@@ -31,7 +31,7 @@ A = TypeVar("A")
 
 app = typer.Typer(
     name="rcnn",
-    help="Faster R-CNN: detect objects in images, here or as a service.",
+    help="Faster R-CNN: detect objects in images, locally or as a service.",
     epilog="Settings come from RCNN_ variables: see `rcnn settings`.",
     add_completion=False,
     no_args_is_help=True,
@@ -43,7 +43,7 @@ app.add_typer(bench, name="bench")
 
 
 def takes(arguments: type[A]) -> Callable[[Callable[[A], int]], Callable[..., NoReturn]]:
-    """Make a command of a function from one value to an exit code: the value's fields are its options."""
+    """Make a command of a function from `arguments` to an exit code: the fields are the options."""
 
     def decorate(run: Callable[[A], int]) -> Callable[..., NoReturn]:
         def command(**values: Any) -> NoReturn:
@@ -69,9 +69,9 @@ def _run(run: Callable[[A], int], arguments: A) -> int:
 @app.command()
 @takes(ServeArguments)
 def serve(arguments: ServeArguments) -> int:
-    """Run the service until SIGTERM or Ctrl-C; accepted work is finished first.
+    """Run the service until SIGTERM or Ctrl-C; accepted requests are finished first.
 
-    Exit codes: 0 stopped as asked, 1 it could not start or the model could not be loaded, 2 wrong usage.
+    Exit codes: 0 stopped by a signal, 1 it could not start or the model could not be loaded, 2 wrong usage.
     """
     from app.commands.serve import run
 
@@ -81,10 +81,10 @@ def serve(arguments: ServeArguments) -> int:
 @app.command()
 @takes(DetectArguments)
 def detect(arguments: DetectArguments) -> int:
-    """Detect objects in images, videos and what a camera sees, with a model here or a service elsewhere.
+    """Detect objects in images, videos and camera frames, with a local model or through a service.
 
-    A bad image or video fails alone. Exit codes: 0 every image answered, 1 an image or the model failed,
-    2 wrong usage, 130 stopped by Ctrl-C, as --watch and cameras are: what was found is written before.
+    A bad image or video fails alone. Exit codes: 0 all images detected in, 1 an image or the model failed,
+    2 wrong usage, 130 stopped by Ctrl-C, which ends --watch and cameras; results so far are written.
     """
     from app.commands.detect.detect import run
 
@@ -94,7 +94,7 @@ def detect(arguments: DetectArguments) -> int:
 @app.command()
 @takes(TrainArguments)
 def train(arguments: TrainArguments) -> int:
-    """Train a network on your own classes; the folder it writes is a model. Repeat the command to go on.
+    """Train a network on your own classes; the output is a model. Repeat the command to continue a run.
 
     Exit codes: 0 trained, 1 it failed, 2 wrong usage, 130 stopped by Ctrl-C.
     """
@@ -106,9 +106,9 @@ def train(arguments: TrainArguments) -> int:
 @app.command()
 @takes(EvaluateArguments)
 def evaluate(arguments: EvaluateArguments) -> int:
-    """Measure a model on annotated images: COCO's AP and AR, each class, pictures; here or behind a service.
+    """Measure a model on annotated images: COCO's AP and AR, by class, with plots; locally or by a service.
 
-    Exit codes: 0 every image answered, 1 an image or the model failed, 2 wrong usage.
+    Exit codes: 0 all images detected in, 1 an image or the model failed, 2 wrong usage.
     """
     from app.commands.evaluate.evaluate import run
 
@@ -118,9 +118,9 @@ def evaluate(arguments: EvaluateArguments) -> int:
 @app.command()
 @takes(DiagnoseArguments)
 def diagnose(arguments: DiagnoseArguments) -> int:
-    """Find what costs a model its AP: proposals, NMS, coordinates, anchors, losses; with advice.
+    """Find what costs a model AP: proposals, NMS, coordinates, anchors, losses; with advice.
 
-    Exit codes: 0 diagnosed, whatever was found, 1 it could not be, 2 wrong usage.
+    Exit codes: 0 diagnosed, whatever the result, 1 it failed, 2 wrong usage.
     """
     from app.commands.diagnose.diagnose import run
 
@@ -130,7 +130,7 @@ def diagnose(arguments: DiagnoseArguments) -> int:
 @app.command()
 @takes(QuantizeArguments)
 def quantize(arguments: QuantizeArguments) -> int:
-    """Make an int8 artefact of a model, measured against fp32; RCNN_PRECISION=int8 serves it, on CPUs.
+    """Quantize a model to int8, measured against fp32; RCNN_PRECISION=int8 serves it on CPUs.
 
     Exit codes: 0 written, 1 int8 loses too much or it failed (nothing is written), 2 wrong usage.
     """
@@ -142,7 +142,7 @@ def quantize(arguments: QuantizeArguments) -> int:
 @app.command()
 @takes(ModelsArguments)
 def models(arguments: ModelsArguments) -> int:
-    """List the models: those of the zoo and those in RCNN_MODEL_DIR."""
+    """List the models of the zoo and of RCNN_MODEL_DIR."""
     from app.commands.models import run
 
     return run(arguments)
@@ -151,7 +151,7 @@ def models(arguments: ModelsArguments) -> int:
 @app.command()
 @takes(SettingsArguments)
 def settings(arguments: SettingsArguments) -> int:
-    """List the settings: name, default, what is allowed, and why."""
+    """List the settings: name, default, allowed values, purpose."""
     from app.commands.settings import run
 
     return run(arguments)
@@ -173,17 +173,17 @@ def main() -> None:
     """Entry point of `rcnn`."""
     try:
         app(prog_name="rcnn")
-    except Exception as error:  # noqa: BLE001  # a person gets a line, not a page of traceback
-        sys.exit(_give_up(error))
+    except Exception as error:  # noqa: BLE001  # the user gets one line, not a traceback
+        sys.exit(_report_bug(error))
 
 
-def _give_up(error: Exception) -> int:
+def _report_bug(error: Exception) -> int:
     print(f"rcnn: unexpected error: {type(error).__name__}: {error}", file=sys.stderr)
     if _wants_traceback():
         traceback.print_exception(error)
     else:
         print(
-            "This is a fault of rcnn. Run it again with RCNN_LOG_LEVEL=debug for the traceback.",
+            "This is a bug in rcnn. Run it again with RCNN_LOG_LEVEL=debug for the traceback.",
             file=sys.stderr,
         )
     return 1

@@ -74,7 +74,7 @@ def program() -> Iterator[Program]:
     program.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while Playwright runs, no other event loop can run in this thread
 def browser() -> Iterator["Browser"]:
     """A Chromium."""
     from tests.support.chromium import (

@@ -1,10 +1,10 @@
-"""What `rcnn` does, one file a command; app/cli.py imports each one only when it is asked for."""
+"""The commands of `rcnn`, one file or folder each; app/cli.py imports one when it runs."""
 
-USAGE = 2  # exit code of a call that cannot be meant
+USAGE = 2  # exit code of wrong usage
 
 
 class CommandFailed(Exception):
-    """The command ends here: the text is for the person, `code` for the shell."""
+    """Ends the command with a text for the user and an exit code."""
 
     def __init__(self, text: object, code: int = 1) -> None:
         super().__init__(str(text))

@@ -1,4 +1,4 @@
-"""What a person may type: one frozen value a command. Every start reads this file, so it imports little."""
+"""The arguments of each command but `detect`. Every start of `rcnn` reads this file, so it imports little."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,19 @@ Model = Annotated[
 ]
 Device = Annotated[str | None, Option(help="auto, cpu, cuda or cuda:N.")]
 Json = Annotated[bool, Option("--json", help="JSON instead of a table.")]
+OneJson = Annotated[bool, Option("--json", help="Everything as one JSON object instead of tables.")]
+Data = Annotated[
+    Path,
+    Argument(
+        help="Folder of annotated images (COCO, VOC or YOLO), COCO .json or YOLO .yaml.",
+        exists=True,
+        metavar="DATA",
+    ),
+]
+Split = Annotated[str | None, Option(help="Only this part of the data: val, test, …; default: all of it.")]
+Format = Annotated[
+    Literal["coco", "voc", "yolo"] | None, Option(help="Format of the annotations; default: detected.")
+]
 
 
 @dataclass(frozen=True)
@@ -25,32 +38,20 @@ class ServeArguments:
 
 @dataclass(frozen=True)
 class EvaluateArguments:
-    """The data, who is evaluated, and what comes out; the first four of the rest override settings."""
+    """The data, the model or service, and the output; model to precision override settings."""
 
-    data: Annotated[
-        Path,
-        Argument(
-            help="Folder of annotated images (COCO, VOC or YOLO), COCO .json or YOLO .yaml.",
-            exists=True,
-            metavar="DATA",
-        ),
-    ]
+    data: Data
     model: Model = None
     device: Device = None
     engine: Annotated[str | None, Option(help="auto, torch or openvino.")] = None
     precision: Annotated[str | None, Option(help="auto, fp32, fp16, bf16 or int8.")] = None
     url: Annotated[
-        str | None, Option(help="Evaluate the model that the service at URL runs, through the service.")
+        str | None, Option(help="Evaluate the model of the service at URL, through the service.")
     ] = None
-    api_key: Annotated[str | None, Option(help="API key of that service.")] = None
-    split: Annotated[
-        str | None, Option(help="Only this part of the data: val, test, …; all of it without this")
-    ] = None
-    format: Annotated[
-        Literal["coco", "voc", "yolo"] | None,
-        Option(help="Format of the annotations; found out without this"),
-    ] = None
-    json: Annotated[bool, Option("--json", help="Everything as one JSON object instead of tables.")] = False
+    api_key: Annotated[str | None, Option(help="API key of the service.")] = None
+    split: Split = None
+    format: Format = None
+    json: OneJson = False
     tile: Annotated[
         str | None,
         Option(help="Cut large images into tiles of N of their pixels a side, or auto.", metavar="auto|N"),
@@ -76,32 +77,20 @@ class EvaluateArguments:
 
 @dataclass(frozen=True)
 class DiagnoseArguments:
-    """The data, who is diagnosed, and what comes out."""
+    """The data, the model, and the output."""
 
-    data: Annotated[
-        Path,
-        Argument(
-            help="Folder of annotated images (COCO, VOC or YOLO), COCO .json or YOLO .yaml.",
-            exists=True,
-            metavar="DATA",
-        ),
-    ]
+    data: Data
     model: Model = None
     device: Device = None
-    split: Annotated[
-        str | None, Option(help="Only this part of the data: val, test, …; all of it without this")
-    ] = None
-    format: Annotated[
-        Literal["coco", "voc", "yolo"] | None,
-        Option(help="Format of the annotations; found out without this"),
-    ] = None
+    split: Split = None
+    format: Format = None
     images: Annotated[
         int, Option(help="At most this many images, spread evenly over the data.", min=1, max=1_000_000)
     ] = 500
     metrics: Annotated[
         Path | None,
         Option(
-            help="Log of the training; the one beside the card without this",
+            help="Log of the training; default: the one beside the card.",
             metavar="metrics.jsonl",
             exists=True,
             dir_okay=False,
@@ -113,93 +102,107 @@ class DiagnoseArguments:
             help="Write diagnosis.md, and a PNG for each check, into DIR.", metavar="DIR", file_okay=False
         ),
     ] = None
-    json: Annotated[bool, Option("--json", help="Everything as one JSON object instead of tables.")] = False
+    json: OneJson = False
 
 
 @dataclass(frozen=True)
 class TrainArguments:
-    """The images to learn from, the network and where it starts, and how long it learns."""
+    """The data, the network, its first weights, and the training."""
 
-    out: Annotated[Path, Option(help="Folder for the model; its name becomes the model's.", metavar="DIR")]
+    out: Annotated[Path, Option(help="Folder of the model; the model gets its name.", metavar="DIR")]
     data: Annotated[
-        Path | None, Argument(help="Folder in COCO, Pascal VOC or YOLO form.", exists=True, metavar="DATA")
+        Path | None, Argument(help="Folder in COCO, Pascal VOC or YOLO format.", exists=True, metavar="DATA")
     ] = None
     data_option: Annotated[
         Path | None, Option("--data", help="The same as DATA.", exists=True, metavar="DATA")
     ] = None
     resume: Annotated[
         bool,
-        Option("--resume", help="Only go on: an error where nothing was begun. Without it, as it comes."),
+        Option(
+            "--resume", help="Fail if there is no run to continue. A run in DIR is continued without it too."
+        ),
     ] = False
-    format: Annotated[
-        Literal["coco", "voc", "yolo"] | None, Option(help="Form of the data; found out if not given.")
-    ] = None
-    train_split: Annotated[str, Option(help="Split to learn from; none: every image.")] = "train"
-    val_split: Annotated[str, Option(help="Split that picks the best weights; none: do without.")] = "val"
-    architecture: Annotated[str, Option(help="The network, as in a model card.")] = "small"
+    format: Format = None
+    train_split: Annotated[str, Option(help="Split to train on; none: every image.")] = "train"
+    val_split: Annotated[
+        str, Option(help="Split to select weights and thresholds by; none: the training images.")
+    ] = "val"
+    architecture: Annotated[str, Option(help="Architecture, as in a model card.")] = "small"
     start: Annotated[
-        str, Option("--from", help="scratch, imagenet, or a model of that architecture.", metavar="START")
+        str,
+        Option(
+            "--from",
+            help="First weights: scratch, imagenet, or a model of the architecture.",
+            metavar="START",
+        ),
     ] = "scratch"
-    epochs: Annotated[int, Option(help="Passes over the images.", min=1)] = 40
-    batch_size: Annotated[int, Option(help="Images in a step.", min=1, max=256)] = 8
+    epochs: Annotated[int, Option(help="Passes over the data.", min=1)] = 40
+    batch_size: Annotated[int, Option(help="Images a step.", min=1, max=256)] = 8
     schedule: Annotated[
         Literal["joint", "alternating"],
-        Option(help="Everything at once, or the four steps of the paper, --epochs each."),
+        Option(help="All parts at once, or the four steps of the paper with --epochs each."),
     ] = "joint"
-    optimizer: Annotated[Literal["adamw", "sgd"], Option(help="What moves the weights.")] = "adamw"
+    optimizer: Annotated[Literal["adamw", "sgd"], Option(help="Optimizer.")] = "adamw"
     learning_rate: Annotated[
-        float, Option(help="Highest rate; for sgd about 0.01 is usual.", min=1e-8, max=1)
+        float, Option(help="Peak learning rate; 0.01 is usual for sgd.", min=1e-8, max=1)
     ] = 1e-3
     rate: Annotated[
-        Literal["cosine", "steps"], Option(help="How the rate falls: as half a cosine, or twice tenfold.")
+        Literal["cosine", "steps"], Option(help="Learning rate schedule: half a cosine, or two steps of 0.1.")
     ] = "cosine"
-    weight_decay: Annotated[float, Option(help="Of everything but biases and norms.", min=0, max=1)] = 1e-4
-    clip_norm: Annotated[float, Option(help="Longest gradient that is followed.", min=1e-3)] = 5.0
-    min_size: Annotated[int, Option(help="Short side in pixels.", min=64, max=1333)] = 320
+    weight_decay: Annotated[float, Option(help="Weight decay of all but biases and norms.", min=0, max=1)] = (
+        1e-4
+    )
+    clip_norm: Annotated[float, Option(help="Maximum gradient norm.", min=1e-3)] = 5.0
+    min_size: Annotated[int, Option(help="Input size (short side) in pixels.", min=64, max=1333)] = 320
     max_size: Annotated[
-        int | None, Option(help="Longest side in pixels; 16:9 of the short one if not given.", max=8192)
+        int | None, Option(help="Maximum long side in pixels; default: 16:9 of the short side.", max=8192)
     ] = None
-    flip: Annotated[bool, Option("--flip", help="Also upside down: for pictures without an up.")] = False
-    turn: Annotated[bool, Option("--turn", help="Also on the side: with --flip, all eight symmetries.")] = (
-        False
+    flip: Annotated[bool, Option("--flip", help="Flip vertically: for images without an upright.")] = False
+    turn: Annotated[bool, Option("--turn", help="Turn by 90°; with --flip, all eight symmetries.")] = False
+    scale: Annotated[float, Option(help="Scale images by up to this factor, down and up.", min=1, max=2)] = (
+        1.0
     )
-    scale: Annotated[
-        float, Option(help="Whole images up to this many times smaller or larger.", min=1, max=2)
-    ] = 1.0
-    whole: Annotated[float, Option(help="Last share of the run without zoom and mosaic.", min=0, max=1)] = 0.0
-    zoom: Annotated[float, Option(help="Objects up to this many times larger or smaller.", min=1, max=4)] = (
-        1.4
+    whole: Annotated[float, Option(help="Last share of the run, without zoom and mosaic.", min=0, max=1)] = (
+        0.0
     )
-    colour: Annotated[float, Option(help="Change of brightness, contrast, saturation.", min=0, max=0.9)] = 0.2
-    mosaic: Annotated[float, Option(help="Share of pictures made of four.", min=0, max=1)] = 0.0
+    zoom: Annotated[float, Option(help="Zoom by up to this factor, in and out.", min=1, max=4)] = 1.4
+    colour: Annotated[
+        float, Option(help="Jitter of brightness, contrast and saturation.", min=0, max=0.9)
+    ] = 0.2
+    mosaic: Annotated[float, Option(help="Share of mosaics of four images.", min=0, max=1)] = 0.0
     validate_every: Annotated[int, Option(help="Epochs between validations.", min=1)] = 1
-    patience: Annotated[int, Option(help="Validations without a gain before it ends early.", min=1)] = 10
-    bfloat16: Annotated[bool, Option("--bfloat16", help="Half the arithmetic's width: faster.")] = False
+    patience: Annotated[int, Option(help="Validations without improvement before early stopping.", min=1)] = (
+        10
+    )
+    bfloat16: Annotated[bool, Option("--bfloat16", help="Mixed precision in bfloat16: faster.")] = False
     float16: Annotated[
-        bool, Option("--float16", help="The same with loss scaling, for GPUs without bfloat16.")
+        bool,
+        Option("--float16", help="Mixed precision in float16 with loss scaling, for GPUs without bfloat16."),
     ] = False
     free_norms: Annotated[
-        bool, Option("--free-norms", help="With --from, let the batch norms learn too; wants large batches.")
+        bool, Option("--free-norms", help="With --from, train the batch norms too; needs large batches.")
     ] = False
-    seed: Annotated[int, Option(help="Decides everything random.", min=0)] = 1
+    seed: Annotated[int, Option(help="Random seed.", min=0)] = 1
     device: Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")] = "auto"
-    threads: Annotated[int, Option(help="Threads on the CPU; 0: one a core.", min=0)] = 0
+    threads: Annotated[int, Option(help="CPU threads; 0: one a core.", min=0)] = 0
 
 
 @dataclass(frozen=True)
 class QuantizeArguments:
-    """The model, the images it is calibrated on, and what int8 may cost."""
+    """The model, the calibration images, and the limit of the loss."""
 
     model: Annotated[str, Option(help="Name of a model, or path of a .toml card.", metavar="NAME|CARD")]
     images: Annotated[
         Path,
-        Option(help="Folder of images such as the model will see; it is calibrated on them.", exists=True),
+        Option(help="Folder of calibration images, like those the model will get.", exists=True),
     ]
-    count: Annotated[int, Option(help="Most images to calibrate on; 100 to 300 do.", min=1, max=10_000)] = 200
+    count: Annotated[
+        int, Option(help="Maximum calibration images; 100 to 300 are enough.", min=1, max=10_000)
+    ] = 200
     data: Annotated[
         Path | None,
         Option(
-            help="Annotated images (COCO, VOC, YOLO) to measure AP on; without, how far answers agree.",
+            help="Annotated images (COCO, VOC, YOLO) to measure AP on; default: agreement with fp32.",
             exists=True,
             metavar="DATASET",
         ),
@@ -208,48 +211,44 @@ class QuantizeArguments:
     max_drop: Annotated[
         float | None,
         Option(
-            help="Most that int8 may lose, or nothing is written: 0.005 of AP, 0.05 of agreement without.",
+            help="Maximum loss of int8, else nothing is written; default: 0.005 of AP, 0.05 of agreement.",
             min=0,
             max=1,
         ),
     ] = None
     out: Annotated[
         Path | None,
-        Option(help="Write it into DIR; beside the weights without.", metavar="DIR", file_okay=False),
+        Option(help="Write into DIR; default: beside the weights.", metavar="DIR", file_okay=False),
     ] = None
 
 
 @dataclass(frozen=True)
 class ModelsArguments:
-    """How the zoo is shown."""
+    """The output."""
 
     json: Json = False
 
 
 @dataclass(frozen=True)
 class SettingsArguments:
-    """How the settings are shown."""
+    """The output."""
 
-    markdown: Annotated[bool, Option("--markdown", help="The table as Markdown, as in docs/settings.md.")] = (
-        False
-    )
+    markdown: Annotated[bool, Option("--markdown", help="The table as Markdown, as in docs/.")] = False
 
 
 @dataclass(frozen=True)
 class BenchLineageArguments:
-    """The network, the images, and how much of R-CNN's work is done."""
+    """The network, the images, and the share of R-CNN's work that is timed."""
 
-    architecture: Annotated[str, Option(help="The network, as in a model card.")] = "small"
+    architecture: Annotated[str, Option(help="Architecture, as in a model card.")] = "small"
     images: Annotated[
         Path | None,
-        Option(
-            help="Folder of images; drawn scenes without this.", metavar="DIR", exists=True, file_okay=False
-        ),
+        Option(help="Folder of images; default: drawn scenes.", metavar="DIR", exists=True, file_okay=False),
     ] = None
     count: Annotated[int, Option(help="At most this many images.", min=1)] = 4
-    proposals: Annotated[int, Option(help="Most proposals of Selective Search an image.", min=1)] = 2000
+    proposals: Annotated[int, Option(help="Maximum Selective Search proposals an image.", min=1)] = 2000
     crops: Annotated[
-        int, Option(help="Proposals an image that R-CNN is timed on; its time is scaled up to all.", min=1)
+        int, Option(help="Proposals an image that R-CNN is timed on; the time is scaled to all.", min=1)
     ] = 64
     device: Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")] = "auto"
     json: Json = False

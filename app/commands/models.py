@@ -42,8 +42,8 @@ def _table(cards: list[Card]) -> Table:
 def _precision(card: Card) -> str:
     """AP at IoU .50:.95 from 0 to 1, as the card says it was measured or published."""
     training = card.training or {}
-    found = next((training[key] for key in ("ap", "published_ap") if key in training), None)
-    return f"{found:.3f}" if isinstance(found, float) else ""
+    ap = next((training[key] for key in ("ap", "published_ap") if key in training), None)
+    return f"{ap:.3f}" if isinstance(ap, float) else ""
 
 
 def _weights(card: Card) -> str:

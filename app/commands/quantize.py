@@ -1,7 +1,5 @@
 """`rcnn quantize`: a model in int8, measured against fp32 before it is kept."""
 
-from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -9,21 +7,17 @@ from rich.console import Console
 from app.commands import CommandFailed
 from app.commands.arguments import QuantizeArguments
 from app.commands.detect.inputs import find_images
+from app.commands.shared.checks import require_extra
 from app.commands.shared.console import read_settings
+from app.commands.shared.dataset import read_data
 
 if TYPE_CHECKING:
-    from models.datasets import Dataset
     from models.quantization.run import Artefact, Recipe
-
-NEEDED = ("openvino", "nncf", "faster_coco_eval")  # they come with the extra `quantize`
 
 
 def run(arguments: QuantizeArguments) -> int:
-    """Quantize, and say where the artefact lies and how it is served."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        text = f"{', '.join(missing)} is missing; install it: pip install 'rcnn-serve[quantize]'"
-        raise CommandFailed(text)
+    """Quantize; print the artefact's folder and how to serve it."""
+    require_extra("quantize")
     recipe = _recipe(arguments)
     from models.quantization.run import run as quantize
 
@@ -33,11 +27,11 @@ def run(arguments: QuantizeArguments) -> int:
     except (ValueError, OSError) as error:  # card, weights, data, or int8 loses too much: the text says it
         raise CommandFailed(error) from error
     print(artefact.folder)
-    console.print(_told(arguments, artefact), highlight=False, soft_wrap=True)
+    console.print(_summary(arguments, artefact), highlight=False, soft_wrap=True)
     return 0
 
 
-def _told(arguments: QuantizeArguments, artefact: "Artefact") -> str:
+def _summary(arguments: QuantizeArguments, artefact: "Artefact") -> str:
     manifest = artefact.manifest
     kept = f"; in fp32: {', '.join(manifest.kept)}" if manifest.kept else ""
     card = ", also on the model's card" if artefact.on_card else ""
@@ -64,19 +58,8 @@ def _recipe(arguments: QuantizeArguments) -> "Recipe":
         files=files,
         model_dir=settings.model_dir,
         count=arguments.count,
-        data=_read(arguments.data, arguments.split),
+        data=read_data(arguments.data, arguments.split) if arguments.data else None,
         max_drop=arguments.max_drop,
         out=arguments.out,
         threads=settings.inference_threads,
     )
-
-
-def _read(data: Path | None, split: str | None) -> "Dataset | None":
-    from models.datasets import DatasetError, read_dataset
-
-    if data is None:
-        return None
-    try:
-        return read_dataset(data, split)
-    except DatasetError as error:
-        raise CommandFailed(error) from error

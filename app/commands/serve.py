@@ -1,4 +1,4 @@
-"""`rcnn serve`: the service, until it is told to stop."""
+"""`rcnn serve`: the service, until a signal stops it."""
 
 from dataclasses import asdict
 

@@ -3,7 +3,6 @@
 import shlex
 import sys
 from dataclasses import fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +11,18 @@ from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColum
 
 from app.commands import USAGE, CommandFailed
 from app.commands.arguments import TrainArguments
+from app.commands.shared.checks import require_extra
 from app.commands.shared.console import read_settings
 
 if TYPE_CHECKING:
     from models.training.run import Recipe
 
-NEEDED = ("faster_coco_eval", "matplotlib")  # they come with the extra `train`
-WHOLE = "none"  # --val-split none: learn from every image
+WHOLE = "none"  # --val-split none: train on every image
 
 
 def run(arguments: TrainArguments) -> int:
-    """Train, and say where the model lies."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise CommandFailed(f"{', '.join(missing)} is missing; install it: pip install 'rcnn-serve[train]'")
+    """Train; print the model's card and how to serve it."""
+    require_extra("train")
     from models.training.distributed import process_group
     from models.training.train import TrainingDiverged
 
@@ -35,7 +32,7 @@ def run(arguments: TrainArguments) -> int:
             console = Console(stderr=True, quiet=not process.is_first)
             card = _train(recipe, console)
     except KeyboardInterrupt as stop:
-        text = f"stopped; the same command goes on from the last checkpoint in {recipe.out}"
+        text = f"stopped; the same command continues from the last checkpoint in {recipe.out}"
         raise CommandFailed(text, 130) from stop
     except (ValueError, OSError, TrainingDiverged) as error:  # data, card, weights, options: the text says it
         raise CommandFailed(error) from error
@@ -48,7 +45,7 @@ def run(arguments: TrainArguments) -> int:
 
 
 def _train(recipe: "Recipe", console: Console) -> Path:
-    """Read, report what is wrong in the annotations, train; the card."""
+    """Read the data, report its faults, train; the path of the card."""
     from models.training.run import read_data
     from models.training.run import run as train
 
@@ -94,13 +91,13 @@ def _data(arguments: TrainArguments) -> Path:
 
 
 def _check(arguments: TrainArguments) -> None:
-    """Raise CommandFailed for what cannot be meant."""
+    """Raise CommandFailed for options that exclude one another."""
     if arguments.float16 and (arguments.bfloat16 or arguments.device == "cpu"):
         raise CommandFailed("--float16 is for a GPU, and without --bfloat16; leave one of them out", USAGE)
     if arguments.resume and not any(arguments.out.rglob("checkpoint.pt")):
         raise CommandFailed(
-            f"--resume: {arguments.out} holds no checkpoint to go on from; name the folder of a run that "
-            "was stopped, or leave --resume out to begin one",
+            f"--resume: {arguments.out} holds no checkpoint to continue from; name the folder of a "
+            "stopped run, or leave --resume out to start one",
             USAGE,
         )
 
@@ -110,7 +107,7 @@ def _split(name: str) -> str | None:
 
 
 class _Bar:
-    """A progress bar on a terminal, with the losses; nothing in a pipe."""
+    """A progress bar with the losses, on a terminal only."""
 
     def __init__(self, console: Console) -> None:
         columns = (
@@ -130,6 +127,6 @@ class _Bar:
         self._bar.stop()
 
     def show(self, step: int, steps: int, entry: dict[str, float]) -> None:
-        """One step is done."""
+        """Show a finished step."""
         text = " ".join(f"{name.removeprefix('loss_')} {value:.3g}" for name, value in entry.items())
         self._bar.update(self._task, completed=step, total=steps, text=text)

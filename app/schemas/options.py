@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidato
 from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from models.tiling.tiles import LARGEST_OVERLAP, LARGEST_SIDE, OVERLAP, SMALLEST_SIDE
+from models.tiling.tiles import LARGEST_OVERLAP, LARGEST_SIDE, OVERLAP, SMALLEST_SIDE, Tiling
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 AnswerFormat = Literal["json", "png", "jpeg"]
@@ -135,6 +135,12 @@ class DetectOptions(OptionSet):
         description="Minimum overlap of neighbouring tiles as a fraction of their side: a number from 0 to "
         f"{LARGEST_OVERLAP}. Objects that are larger than the overlap may be cut.",
     )
+
+    def tiling(self) -> Tiling | None:
+        """How to cut the image; None where `tile` is not given."""
+        if self.tile is None:
+            return None
+        return Tiling(None if self.tile == "auto" else self.tile, self.tile_overlap)
 
     def class_tokens(self) -> Iterator[str]:
         """The names and ids in `classes`, split at commas."""

@@ -98,13 +98,6 @@ def plan_of(
         started=started,
         draw=draw,
         upscale=upscale,
-        tiling=_tiling(options),
+        tiling=options.tiling(),
         priority=NORMAL if options.priority is None else options.priority,
     )
-
-
-def _tiling(options: DetectOptions) -> Tiling | None:
-    if options.tile is None:
-        return None
-    side = None if options.tile == "auto" else options.tile
-    return Tiling(side, options.tile_overlap)

@@ -8,15 +8,15 @@
         for frame in client.stream("clip.gif", every=5):
             ...
 
-`talk` says what to send, when to send it again and what an answer means, as generators without I/O; `clients`
-does the sending and the sleeping, once for threads and once for asyncio; `many` keeps several on the way.
-It needs httpx and numpy; pillow (`Result.draw`), supervision and rich (the bar) when they are asked for.
+`exchange` builds requests, decides when they are sent again and reads responses; `clients` sends them, on
+threads or asyncio; `concurrency` keeps several in flight. `options` is generated from the service.
 """
 
 from rcnn_client.clients import AsyncClient, Client
 from rcnn_client.concurrency import in_order
 from rcnn_client.errors import ClientError, NotAnAnswer, Refused, Unreachable
-from rcnn_client.exchange import Options, Picture
+from rcnn_client.exchange import Picture
+from rcnn_client.options import Options
 from rcnn_client.result import Frame, Result
 
 __all__ = [

@@ -1,23 +1,22 @@
-"""The two clients: the same talk, driven on the caller's thread or on asyncio."""
+"""The two clients, for threads and for asyncio."""
 
 import asyncio
 import threading
-import time
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterable, Iterator
 from contextlib import aclosing, closing
-from typing import Self, TypeVar, Unpack
+from typing import Any, Self, Unpack
 
 import httpx
+from tenacity import AsyncRetrying, Retrying
 
 from rcnn_client import exchange
 from rcnn_client.concurrency import bar, check, in_order, in_order_async
-from rcnn_client.errors import ClientError, Unreachable
-from rcnn_client.exchange import FrameSelection, Options, Picture, Reply, RetryPolicy, Send, Talk
+from rcnn_client.errors import ClientError, Refused, Unreachable
+from rcnn_client.exchange import FrameRange, Picture, RetryPolicy
+from rcnn_client.options import Options
 from rcnn_client.result import Frame, Result
 
-T = TypeVar("T")
-
-Outcome = Result | ClientError | OSError
+AttemptResult = Result | ClientError | OSError
 """Of one image among many: its detections, or why there are none."""
 
 # As many connections as there are requests in flight, each kept for the next request.
@@ -25,7 +24,7 @@ LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
 
 class Client:
-    """Asks the service at `url`, from any number of threads. Keeps connections: close it, or use `with`."""
+    """A client of the service at `url`, for any number of threads. Close it, or use `with`."""
 
     def __init__(
         self,
@@ -38,9 +37,9 @@ class Client:
     ) -> None:
         """`timeout`: seconds a try; `retries`: most tries after the first; `deadline`: seconds for them all.
 
-        429 and 503 are tried again when Retry-After says, a lost connection after a growing pause.
+        429 and 503 are tried again after Retry-After, a lost connection after a growing pause.
         """
-        self._patience = RetryPolicy(timeout, retries, deadline)
+        self._policy = RetryPolicy(timeout, retries, deadline)
         self._http = httpx.Client(
             base_url=exchange.checked(url),
             headers=exchange.headers(api_key),
@@ -59,10 +58,10 @@ class Client:
         in_flight: int = 8,
         progress: bool = False,
         **options: Unpack[Options],
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[AttemptResult]:
         """Results of each image, in order, `in_flight` at a time; of one that fails, its error in its place.
 
-        Images are read as they are needed; `progress` shows a bar on stderr, if that is a terminal.
+        Images are read as they are needed; `progress` shows a bar on stderr, if that is a terminal (rich).
         """
         check(in_flight)
         return self._many(images, in_flight, progress, options)
@@ -72,13 +71,13 @@ class Client:
     ) -> Generator[Frame, None, None]:
         """Detections of each `every`-th frame of a short video, an animation or a document, as they come.
 
-        A frame that fails alone has its error; raises ClientError, OSError. Who leaves it ends it.
+        A frame that fails alone has its error; raises ClientError, OSError. Closing the generator ends it.
         """
-        request = exchange.frames(
-            self._http, exchange.content(file), options, FrameSelection(every=every, max_frames=max_frames)
-        )
-        begun = exchange.ask(request, exchange.read_stream, self._patience, time.monotonic, stream=True)
-        with closing(self._hold(begun, self._closed)) as response:
+        frame_range = FrameRange(every=every, max_frames=max_frames)
+        request = exchange.frames(self._http, exchange.content(file), options, frame_range)
+        with closing(self._send(request, self._closed, stream=True)) as response:
+            if response.is_error:
+                raise Refused(response)
             try:
                 for line in response.iter_lines():
                     frame = exchange.read_line(response, line)
@@ -92,12 +91,17 @@ class Client:
     def labels(self) -> dict[int, str]:
         """Id to name of the classes of the model that the service runs; raises ClientError."""
         request = self._http.build_request("GET", "labels")
-        return self._hold(
-            exchange.ask(request, exchange.read_labels, self._patience, time.monotonic), self._closed
-        )
+        return exchange.read_labels(self._send(request, self._closed))
+
+    def get(self, path: str) -> Any:
+        """The JSON of GET `path` (health, models, …), tried once; raises ClientError."""
+        try:
+            return exchange.read_json(self._http.get(path, timeout=self._policy.timeout))
+        except httpx.RequestError as error:
+            raise exchange.unreachable(error.request, error) from error
 
     def close(self) -> None:
-        """Close the connections; who waits to try again stops waiting."""
+        """Close the connections; a request that waits for its next try fails now."""
         self._closed.set()
         self._http.close()
 
@@ -109,14 +113,14 @@ class Client:
 
     def _detect(self, image: Picture, options: Options, stop: threading.Event) -> Result:
         request = exchange.detection(self._http, exchange.content(image), options)
-        return self._hold(exchange.ask(request, exchange.read_result, self._patience, time.monotonic), stop)
+        return exchange.read_result(self._send(request, stop))
 
     def _many(
         self, images: Iterable[Picture], in_flight: int, progress: bool, options: Options
-    ) -> Iterator[Outcome]:
+    ) -> Iterator[AttemptResult]:
         stop = threading.Event()
 
-        def attempt(image: Picture) -> Outcome:
+        def attempt(image: Picture) -> AttemptResult:
             try:
                 return self._detect(image, options, stop)
             except (ClientError, OSError) as error:
@@ -127,28 +131,25 @@ class Client:
                 advance()
                 yield outcome
 
-    def _hold(self, conversation: Talk[T], stop: threading.Event) -> T:
-        reply: Reply = None
-        while True:
-            try:
-                step = conversation.send(reply)
-            except StopIteration as end:
-                value: T = end.value
-                return value
-            if isinstance(step, Send):
-                reply = self._send(step)
-            elif stop.wait(step.seconds):
-                raise Unreachable("the client was closed before the service took the image")
-            else:
-                reply = None
+    def _send(self, request: httpx.Request, stop: threading.Event, stream: bool = False) -> httpx.Response:
+        """The response of the last try; an error is read, a stream is not. Raises Unreachable."""
+        end = self._policy.end()
 
-    def _send(self, step: Send) -> httpx.Response | httpx.RequestError:
-        try:
-            response = self._http.send(step.request, stream=step.stream)
+        def attempt() -> httpx.Response:
+            self._policy.limit(request, end)
+            response = self._http.send(request, stream=stream)
             if response.is_error:
                 response.read()
+            return response
+
+        def sleep(seconds: float) -> None:
+            if stop.wait(seconds):
+                raise Unreachable("the client was closed before the service took the image")
+
+        try:
+            response = Retrying(sleep=sleep, **self._policy.rules())(attempt)
         except httpx.RequestError as error:
-            return error
+            raise exchange.unreachable(request, error) from error
         if self._closed.is_set():
             exchange.hang_up(response)
         return response
@@ -167,7 +168,7 @@ class AsyncClient:
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
         """As of `Client`."""
-        self._patience = RetryPolicy(timeout, retries, deadline)
+        self._policy = RetryPolicy(timeout, retries, deadline)
         self._http = httpx.AsyncClient(
             base_url=exchange.checked(url),
             headers=exchange.headers(api_key),
@@ -179,7 +180,7 @@ class AsyncClient:
         """Detections of one image, given as the file's bytes or its path; raises ClientError, OSError."""
         content = await asyncio.to_thread(exchange.content, image)
         request = exchange.detection(self._http, content, options)
-        return await self._hold(exchange.ask(request, exchange.read_result, self._patience, time.monotonic))
+        return exchange.read_result(await self._send(request))
 
     async def detect_many(
         self,
@@ -187,10 +188,10 @@ class AsyncClient:
         in_flight: int = 8,
         progress: bool = False,
         **options: Unpack[Options],
-    ) -> AsyncIterator[Outcome]:
-        """As of `Client`; who leaves it before its end closes it (`contextlib.aclosing`)."""
+    ) -> AsyncIterator[AttemptResult]:
+        """As of `Client`; close it when you leave it early (`contextlib.aclosing`)."""
 
-        async def attempt(image: Picture) -> Outcome:
+        async def attempt(image: Picture) -> AttemptResult:
             try:
                 return await self.detect(image, **options)
             except (ClientError, OSError) as error:
@@ -204,13 +205,13 @@ class AsyncClient:
     async def stream(
         self, file: Picture, every: int = 1, max_frames: int | None = None, **options: Unpack[Options]
     ) -> AsyncGenerator[Frame, None]:
-        """As of `Client`; who leaves it before its end closes it (`contextlib.aclosing`)."""
+        """As of `Client`; close it when you leave it early (`contextlib.aclosing`)."""
         content = await asyncio.to_thread(exchange.content, file)
-        request = exchange.frames(
-            self._http, content, options, FrameSelection(every=every, max_frames=max_frames)
-        )
-        begun = exchange.ask(request, exchange.read_stream, self._patience, time.monotonic, stream=True)
-        async with aclosing(await self._hold(begun)) as response:
+        frame_range = FrameRange(every=every, max_frames=max_frames)
+        request = exchange.frames(self._http, content, options, frame_range)
+        async with aclosing(await self._send(request, stream=True)) as response:
+            if response.is_error:
+                raise Refused(response)
             try:
                 async for line in response.aiter_lines():
                     frame = exchange.read_line(response, line)
@@ -224,7 +225,14 @@ class AsyncClient:
     async def labels(self) -> dict[int, str]:
         """Id to name of the classes of the model that the service runs; raises ClientError."""
         request = self._http.build_request("GET", "labels")
-        return await self._hold(exchange.ask(request, exchange.read_labels, self._patience, time.monotonic))
+        return exchange.read_labels(await self._send(request))
+
+    async def get(self, path: str) -> Any:
+        """As of `Client`."""
+        try:
+            return exchange.read_json(await self._http.get(path, timeout=self._policy.timeout))
+        except httpx.RequestError as error:
+            raise exchange.unreachable(error.request, error) from error
 
     async def close(self) -> None:
         """Close the connections."""
@@ -236,25 +244,17 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    async def _hold(self, conversation: Talk[T]) -> T:
-        reply: Reply = None
-        while True:
-            try:
-                step = conversation.send(reply)
-            except StopIteration as end:
-                value: T = end.value
-                return value
-            if isinstance(step, Send):
-                reply = await self._send(step)
-            else:
-                await asyncio.sleep(step.seconds)
-                reply = None
+    async def _send(self, request: httpx.Request, stream: bool = False) -> httpx.Response:
+        end = self._policy.end()
 
-    async def _send(self, step: Send) -> httpx.Response | httpx.RequestError:
-        try:
-            response = await self._http.send(step.request, stream=step.stream)
+        async def attempt() -> httpx.Response:
+            self._policy.limit(request, end)
+            response = await self._http.send(request, stream=stream)
             if response.is_error:
                 await response.aread()
             return response
+
+        try:
+            return await AsyncRetrying(sleep=asyncio.sleep, **self._policy.rules())(attempt)
         except httpx.RequestError as error:
-            return error
+            raise exchange.unreachable(request, error) from error

@@ -1,4 +1,4 @@
-"""Why there are no detections.
+"""The errors of a request.
 
 ClientError
 ├── Unreachable    no answer came: the service is stopped, the address wrong, or the time ran out

@@ -1,38 +1,30 @@
-"""A conversation with the service, without I/O: which request, when again, and what the answer means.
-
-`ask` is a generator. It yields `Send`, and is sent the response or the httpx.RequestError; it yields `Sleep`,
-and is sent None; it returns what was asked for, or raises ClientError. Whoever drives it has a socket and a
-clock, and decides nothing.
-"""
+"""Requests, when they are sent again, and what responses mean; no sockets."""
 
 import json
 import os
 import random
-from collections.abc import Callable, Generator, Mapping, Sequence
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict, TypeVar
+from typing import Any, TypedDict
 
 import httpx
-import numpy as np
+import tenacity
 
-from models.detections import Detections
 from rcnn_client.errors import ClientError, NotAnAnswer, Refused, Unreachable, json_object, retry_after
+from rcnn_client.options import Options
 from rcnn_client.result import Frame, Result
 
-T = TypeVar("T")
-
 Picture = bytes | str | os.PathLike[str]
+HttpClient = httpx.Client | httpx.AsyncClient
 
-FIRST_PAUSE, LONGEST_PAUSE = (
-    0.25,
-    8.0,
-)  # seconds between tries where the service names none; it doubles
-SPREAD = 0.25  # of a pause, at random, is waited longer: who was refused together does not come back together
-AGAIN = (429, 503)
-# The time of a try ran out on a service that is there, and to ask again would double its load; or the request
-# or the answer itself is wrong, and would be wrong again.
-NOT_AGAIN = (
+FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0  # seconds between tries where the service names none; they double
+JITTER = 0.25  # of a pause, at random, added to it: clients refused together do not return together
+RETRY_STATUSES = (429, 503)
+# After a time-out the service is there, and a second request would double its load. The other errors are of
+# the request or the response itself, and would be met again.
+FINAL_ERRORS = (
     httpx.ReadTimeout,
     httpx.WriteTimeout,
     httpx.UnsupportedProtocol,
@@ -42,23 +34,8 @@ NOT_AGAIN = (
 )
 
 
-class Options(TypedDict, total=False):
-    """Options of one detection; what is left out, or None, comes from the model's card."""
-
-    score_threshold: float | None
-    nms_threshold: float | None
-    max_detections: int | None
-    classes: Sequence[str | int]
-    class_agnostic: bool
-    size: int | None
-    timeout_ms: int | None
-    priority: int | None
-    tile: int | str | None
-    tile_overlap: float | None
-
-
-class FrameSelection(TypedDict):
-    """Of a file's frames, each `every`-th, and at most so many."""
+class FrameRange(TypedDict):
+    """Of a file's frames, each `every`-th, and at most `max_frames`."""
 
     every: int
     max_frames: int | None
@@ -66,7 +43,7 @@ class FrameSelection(TypedDict):
 
 @dataclass(frozen=True)
 class RetryPolicy:
-    """How long to go on: seconds a try, tries after the first, seconds for all of them with their pauses."""
+    """Seconds a try, tries after the first, seconds for all tries with their pauses."""
 
     timeout: float
     retries: int
@@ -79,64 +56,46 @@ class RetryPolicy:
                 "the first two must be above 0 seconds, retries 0 or more"
             )
 
+    def end(self) -> float:
+        """When the deadline of a request that starts now is over, on the monotonic clock."""
+        return time.monotonic() + self.deadline
 
-@dataclass(frozen=True)
-class Send:
-    """Send the request, with its own time-outs; answer with the response or the httpx.RequestError.
+    def rules(self) -> dict[str, Any]:
+        """The arguments of tenacity.Retrying but the sleep. After the last try, its outcome counts."""
+        lost = tenacity.retry_if_exception(_is_lost)
+        busy = tenacity.retry_if_result(lambda response: response.status_code in RETRY_STATUSES)
+        tries = tenacity.stop_after_attempt(self.retries + 1)
+        return {
+            "retry": lost | busy,
+            "wait": pause,
+            "stop": tries | tenacity.stop_before_delay(self.deadline),
+            "retry_error_callback": _last_outcome,
+        }
 
-    `stream`: with a response that is not read yet, unless it is an error.
-    """
-
-    request: httpx.Request
-    stream: bool = False
-
-
-@dataclass(frozen=True)
-class Sleep:
-    """Wait so many seconds."""
-
-    seconds: float
-
-
-Reply = httpx.Response | httpx.RequestError | None
-Talk = Generator[Send | Sleep, Reply, T]
-
-
-def ask(
-    request: httpx.Request,
-    read: Callable[[httpx.Response], T],
-    patience: RetryPolicy,
-    clock: Callable[[], float],
-    stream: bool = False,
-) -> Talk[T]:
-    """Send until there is an answer, or patience ends; what `read` makes of it. Raises ClientError."""
-    end = clock() + patience.deadline
-    for number in range(patience.retries + 1):
-        seconds = min(patience.timeout, max(0.001, end - clock()))
+    def limit(self, request: httpx.Request, end: float) -> None:
+        """Give the next try its time: no more than is left until `end`."""
+        seconds = min(self.timeout, max(0.001, end - time.monotonic()))
         request.extensions["timeout"] = httpx.Timeout(seconds).as_dict()
-        reply = yield Send(request, stream)
-        again = pause(reply, number)
-        if again is None or number == patience.retries or clock() + again >= end:
-            break
-        yield Sleep(again)
-    if isinstance(reply, httpx.Response):
-        return read(reply)
-    raise unreachable(request, reply) from reply
 
 
-def pause(reply: Reply, number: int) -> float | None:
-    """Seconds to wait before the request is sent again after try `number`, from 0; None for not again."""
-    backoff = min(LONGEST_PAUSE, FIRST_PAUSE * 2**number)
-    if isinstance(reply, httpx.Response):
-        if reply.status_code not in AGAIN:
-            return None
-        asked = retry_after(reply)
-        seconds = backoff if asked is None else asked
-    elif isinstance(reply, NOT_AGAIN):
-        return None
-    else:
-        seconds = backoff
-    return seconds * (1 + random.uniform(0, SPREAD))  # noqa: S311  # no secret, only a spread
+def pause(state: tenacity.RetryCallState) -> float:
+    """Seconds before the next try: Retry-After, or twice the pause before; and the jitter."""
+    wait = None
+    if state.outcome is not None and not state.outcome.failed:
+        wait = retry_after(state.outcome.result())
+    seconds = _BACKOFF(state) if wait is None else wait
+    return seconds * (1 + random.uniform(0, JITTER))  # noqa: S311  # no secret, only jitter
+
+
+_BACKOFF = tenacity.wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE)
+
+
+def _is_lost(error: BaseException) -> bool:
+    return isinstance(error, httpx.RequestError) and not isinstance(error, FINAL_ERRORS)
+
+
+def _last_outcome(state: tenacity.RetryCallState) -> Any:
+    return state.outcome.result() if state.outcome else None
 
 
 def checked(url: str) -> httpx.URL:
@@ -151,7 +110,7 @@ def checked(url: str) -> httpx.URL:
 
 
 def headers(api_key: str | None) -> dict[str, str]:
-    """What every request carries."""
+    """The headers of every request."""
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
@@ -160,21 +119,17 @@ def content(image: Picture) -> bytes:
     return image if isinstance(image, bytes) else Path(image).read_bytes()
 
 
-def detection(http: httpx.Client | httpx.AsyncClient, image: bytes, options: Options) -> httpx.Request:
+def detection(http: HttpClient, image: bytes, options: Options) -> httpx.Request:
     """The request of one detection."""
     return _post(http, "detect", image, "application/json", options)
 
 
-def frames(
-    http: httpx.Client | httpx.AsyncClient, file: bytes, options: Options, which: FrameSelection
-) -> httpx.Request:
+def frames(http: HttpClient, file: bytes, options: Options, frame_range: FrameRange) -> httpx.Request:
     """The request of a detection in each of a file's frames."""
-    return _post(http, "detect/stream", file, "application/x-ndjson", {**options, **which})
+    return _post(http, "detect/stream", file, "application/x-ndjson", {**options, **frame_range})
 
 
-def _post(
-    http: httpx.Client | httpx.AsyncClient, path: str, data: bytes, accept: str, options: Mapping[str, Any]
-) -> httpx.Request:
+def _post(http: HttpClient, path: str, data: bytes, accept: str, options: Mapping[str, Any]) -> httpx.Request:
     params = {key: value for key, value in options.items() if value is not None}
     media = {"Content-Type": "application/octet-stream", "Accept": accept}
     return http.build_request("POST", path, content=data, params=params, headers=media)
@@ -187,18 +142,31 @@ def hang_up(response: httpx.Response) -> None:
 
 
 def broken_off(response: httpx.Response, error: BaseException | None = None) -> Unreachable:
-    """What to say of a stream that ended before its end."""
+    """The error of a stream without its last line."""
     reason = f": {str(error) or type(error).__name__}" if error else ""
     url = response.request.url.copy_with(query=None)
     return Unreachable(f"the answer of {url} broke off{reason}; the frames before were complete")
 
 
-def unreachable(request: httpx.Request, error: BaseException | None) -> Unreachable:
-    """What to say where no answer came."""
+def unreachable(request: httpx.Request, error: BaseException) -> Unreachable:
+    """The error of a request without a response."""
     reason = str(error) or type(error).__name__
     return Unreachable(
         f"no answer from {request.url.copy_with(query=None)}: {reason}; is the service running there?"
     )
+
+
+def read_json(response: httpx.Response) -> Any:
+    """The JSON of a response, whatever it is; raises ClientError. /health answers 503 with its JSON."""
+    try:
+        answer = response.json()
+    except ValueError as error:
+        if response.is_error:
+            raise Refused(response) from error
+        raise NotAnAnswer(f"{response.url} answered, but not in JSON; is it rcnn-serve?") from error
+    if response.is_error and (not isinstance(answer, dict) or "status" not in answer or "code" in answer):
+        raise Refused(response)
+    return answer
 
 
 def read_labels(response: httpx.Response) -> dict[int, str]:
@@ -208,7 +176,7 @@ def read_labels(response: httpx.Response) -> dict[int, str]:
     try:
         return {int(label): str(name) for label, name in json_object(response).items()}
     except ValueError as error:
-        raise _strange(response, "the labels of a model") from error
+        raise _unexpected(response, "the labels of a model") from error
 
 
 def read_result(response: httpx.Response) -> Result:
@@ -218,18 +186,11 @@ def read_result(response: httpx.Response) -> Result:
     try:
         return _result(json_object(response))
     except (KeyError, TypeError, ValueError) as error:
-        raise _strange(response, "detections") from error
-
-
-def read_stream(response: httpx.Response) -> httpx.Response:
-    """The answer of POST /detect/stream, whose lines are still to come."""
-    if response.is_error:
-        raise Refused(response)
-    return response
+        raise _unexpected(response, "detections") from error
 
 
 def read_line(response: httpx.Response, line: str) -> Frame | None:
-    """A line of it: a frame, or None for the last one."""
+    """A line of POST /detect/stream: a frame, or None for the last one."""
     try:
         answer = json.loads(line)
         if "end" in answer:
@@ -237,16 +198,14 @@ def read_line(response: httpx.Response, line: str) -> Frame | None:
         outcome = Refused(response, answer["error"]) if "error" in answer else _result(answer)
         return Frame(int(answer["frame"]), answer.get("seconds"), outcome)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _strange(response, "a line a frame") from error
+        raise _unexpected(response, "a line a frame") from error
 
 
 def _result(answer: dict[str, Any]) -> Result:
     return Result(
-        detections=Detections(
-            boxes=np.array(answer["boxes"], np.float32).reshape(-1, 4),
-            labels=np.array(answer["labels"], np.int64),
-            scores=np.array(answer["scores"], np.float32),
-        ),
+        boxes=answer["boxes"],
+        labels=answer["labels"],
+        scores=answer["scores"],
         names=tuple(answer["names"]),
         width=answer["image"]["width"],
         height=answer["image"]["height"],
@@ -257,6 +216,6 @@ def _result(answer: dict[str, Any]) -> Result:
     )
 
 
-def _strange(response: httpx.Response, wanted: str) -> ClientError:
+def _unexpected(response: httpx.Response, expected: str) -> ClientError:
     url = response.url.copy_with(query=None)
-    return NotAnAnswer(f"{url} answered {response.status_code}, but not with {wanted}; is it rcnn-serve?")
+    return NotAnAnswer(f"{url} answered {response.status_code}, but not with {expected}; is it rcnn-serve?")

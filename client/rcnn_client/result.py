@@ -1,30 +1,31 @@
-"""What was found in one image, as arrays; drawn, or as other libraries take it."""
+"""The detections of one image as arrays; drawn, or in another library's form."""
 
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from models.detections import Detections
 from rcnn_client.errors import ClientError
 
 if TYPE_CHECKING:
     import supervision
-
-    from models.images.drawing import Drawing
-
-MAX_DRAWN_PIXELS = 500_000_000  # of an image that the service has taken: no service takes a larger one
+    from PIL import Image
 
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Detections of one image, best first: boxes (N, 4) xyxy in pixels of the image as displayed."""
+    """N >= 0 detections of one image, highest score first; the arrays are read-only copies.
 
-    detections: Detections
+    boxes: (N, 4) float32, x1 y1 x2 y2 in pixels of the image as displayed. labels: (N,) int64 class ids.
+    scores: (N,) float32. Raises ValueError for unequal lengths or a number that is not finite.
+    """
+
+    boxes: npt.NDArray[np.float32]
+    labels: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float32]
     names: tuple[str, ...]
     width: int
     height: int
@@ -33,43 +34,33 @@ class Result:
     request_id: str = ""
     model_version: str = ""
 
-    @property
-    def boxes(self) -> npt.NDArray[np.float32]:
-        """(N, 4) float32, x1 y1 x2 y2 in pixels."""
-        return self.detections.boxes
-
-    @property
-    def labels(self) -> npt.NDArray[np.int64]:
-        """(N,) int64 class ids."""
-        return self.detections.labels
-
-    @property
-    def scores(self) -> npt.NDArray[np.float32]:
-        """(N,) float32, descending."""
-        return self.detections.scores
+    def __post_init__(self) -> None:
+        count = len(self.names)
+        for name, dtype, shape in (
+            ("boxes", np.float32, (count, 4)),
+            ("labels", np.int64, (count,)),
+            ("scores", np.float32, (count,)),
+        ):
+            array = np.array(getattr(self, name), dtype)
+            if array.size == 0 and count == 0:
+                array = array.reshape(shape)
+            if array.shape != shape or not np.isfinite(array).all():
+                raise ValueError(f"{name} must be {shape} finite numbers, with {count} names")
+            array.setflags(write=False)
+            object.__setattr__(self, name, array)
 
     def __len__(self) -> int:
-        return len(self.detections)
+        return len(self.scores)
 
-    def draw(self, image: bytes | str | os.PathLike[str] | npt.NDArray[np.uint8]) -> "Drawing":
+    def draw(self, image: bytes | str | os.PathLike[str] | npt.NDArray[np.uint8]) -> "Image.Image":
         """A Pillow image: `image` (a file, its bytes, or RGB pixels uint8 (H, W, 3)) with the boxes drawn on.
 
-        One below 320 pixels is enlarged. Raises ValueError for an image that is not the one detected in.
+        An image below 320 pixels is enlarged. Raises ValueError for an image of another size; needs pillow.
         """
-        from models.images.decoder import Image, Limits, decode
-        from models.images.drawing import draw
+        from rcnn_client.drawing import draw
 
-        if isinstance(image, np.ndarray):
-            picture = Image(np.ascontiguousarray(image), "RAW")
-        else:
-            data = image if isinstance(image, bytes) else Path(image).read_bytes()
-            picture = decode(data, Limits(MAX_DRAWN_PIXELS))
-        if (picture.width, picture.height) != (self.width, self.height):
-            raise ValueError(
-                f"the image is {picture.width}x{picture.height}, the detections are of one of "
-                f"{self.width}x{self.height}; pass the image that was sent"
-            )
-        return draw(picture, self.detections, self.label_names())
+        columns = (self.names, self.labels.tolist(), self.scores.tolist(), self.boxes.tolist())
+        return draw(image, (self.width, self.height), list(zip(*columns, strict=True)))
 
     def to_supervision(self) -> "supervision.Detections":
         """As `supervision.Detections`, with the names in `data["class_name"]`; needs supervision."""
@@ -83,12 +74,12 @@ class Result:
         )
 
     def label_names(self) -> list[str]:
-        """Names by label id (index = id), of the classes found; "" for the others."""
+        """Names by label id (index = id) of the detected classes; "" for the others."""
         names = {int(label): name for label, name in zip(self.labels, self.names, strict=True)}
         return [names.get(label, "") for label in range(max(names, default=0) + 1)]
 
     def to_dict(self) -> dict[str, Any]:
-        """The answer of POST /detect, as plain values."""
+        """The response of POST /detect, as plain values."""
         return {
             "boxes": self.boxes.astype(np.float64).round(3).tolist(),
             "labels": self.labels.tolist(),
@@ -105,7 +96,7 @@ class Result:
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame of a stream: its number, its time in seconds if it has one, and its detections or why not."""
+    """One frame of a stream: its number, its time in seconds if it has one, and its detections or error."""
 
     index: int
     seconds: float | None

@@ -1,12 +1,9 @@
-"""The client's patience: Retry-After, lost connections, deadlines; many images; a server that restarts."""
+"""Retries: Retry-After, lost connections, deadlines; many images; a server that restarts."""
 
-import asyncio
-import signal
 import socket
 import threading
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -15,32 +12,16 @@ from typing import Any
 
 import httpcore
 import httpx
-import numpy as np
 import pytest
 
 from rcnn_client import AsyncClient, Client, Refused, Result, Unreachable, in_order
-from rcnn_client.clients import LIMITS, Outcome
+from rcnn_client.clients import LIMITS
 from rcnn_client.errors import retry_after
-from rcnn_client.exchange import pause
-from tests.client.test_client import ANSWER, busy, client_of
-from tests.support.fakes import FINDS, picture
+from tests.support.fakes import picture
 from tests.support.process import Program
+from tests.support.responses import Scripted, busy, detected
 
 IMAGES, IN_FLIGHT, RESTART_AT = 200, 16, 60
-
-
-def lost(*errors: Exception, retries: int = 3, deadline: float = 60) -> tuple[Client, list[httpx.Request]]:
-    """A client whose connections end with these errors before there is an answer, and what it sent."""
-    left, sent = list(errors), []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        sent.append(request)
-        if left:
-            raise left.pop(0)
-        return httpx.Response(200, json=ANSWER)
-
-    transport = httpx.MockTransport(answer)
-    return Client("http://test", retries=retries, deadline=deadline, transport=transport), sent
 
 
 class SlowToConnect(httpcore.SyncBackend):
@@ -63,30 +44,59 @@ class SlowToConnect(httpcore.SyncBackend):
 
 @pytest.mark.parametrize("error", [httpx.ConnectError, httpx.RemoteProtocolError, httpx.ConnectTimeout])
 def test_a_lost_connection_is_tried_again(error: type[httpx.TransportError]) -> None:
-    client, sent = lost(error("gone"))
+    client = Scripted(error("gone"), detected())
     assert client.detect(b"picture").names == ("disc",)
-    assert [request.read() for request in sent] == [b"picture"] * 2
+    assert [request.read() for request in client.sent] == [b"picture"] * 2
+    assert 0.25 <= client.pauses.seconds[0] <= 0.3125
 
 
 @pytest.mark.parametrize("error", [httpx.ReadTimeout, httpx.WriteTimeout, httpx.DecodingError])
-def test_a_service_that_is_too_slow_is_not_asked_twice(error: type[httpx.RequestError]) -> None:
-    client, sent = lost(error("slow"))
+def test_a_service_that_is_too_slow_is_not_tried_again(error: type[httpx.RequestError]) -> None:
+    client = Scripted(error("slow"))
     with pytest.raises(Unreachable, match="slow"):
         client.detect(b"picture")
-    assert len(sent) == 1
+    assert len(client.sent) == 1
+
+
+@pytest.mark.parametrize("status", [400, 413, 422, 500, 504])
+def test_other_problems_are_not_tried_again(status: int) -> None:
+    client = Scripted(httpx.Response(status, json={"detail": "no"}))
+    with pytest.raises(Refused) as refused:
+        client.detect(b"picture")
+    assert (refused.value.status, refused.value.code, len(client.sent)) == (status, "unknown", 1)
+
+
+def test_retry_after_is_honoured() -> None:
+    client = Scripted(busy("0"), busy("4", 503), detected())
+    assert client.detect(b"picture", score_threshold=0.25).names == ("disc",)
+    assert [request.url for request in client.sent] == [
+        httpx.URL("http://test/detect?score_threshold=0.25")
+    ] * 3
+    assert client.pauses.seconds[0] == 0
+    assert 4 <= client.pauses.seconds[1] <= 5
+
+
+def test_retries_end_with_the_last_response() -> None:
+    client = Scripted(busy("0"), busy("0"), busy("7"), retries=2)
+    with pytest.raises(Refused, match=r"64 requests wait \(429 overloaded\)") as refused:
+        client.detect(b"picture")
+    assert (refused.value.retry_after, len(client.sent)) == (7, 3)
+    client = Scripted(httpx.ConnectError("one"), httpx.ConnectError("two"), retries=1)
+    with pytest.raises(Unreachable, match="two"):
+        client.detect(b"picture")
 
 
 def test_a_retry_after_beyond_the_deadline_is_not_waited_for() -> None:
-    client, sent = client_of(busy("3600"))
+    client = Scripted(busy("3600"))
     with pytest.raises(Refused) as refused:
         client.detect(b"picture")
-    assert (refused.value.retry_after, len(sent)) == (3600, 1)
+    assert (refused.value.retry_after, client.pauses.seconds) == (3600, [])
 
 
 def test_a_try_gets_no_more_time_than_is_left() -> None:
-    client, sent = lost(deadline=5)
+    client = Scripted(detected(), deadline=5)
     client.detect(b"picture")
-    assert 4 < sent[0].extensions["timeout"]["read"] <= 5
+    assert 4 < client.sent[0].extensions["timeout"]["read"] <= 5
 
 
 def test_retry_after_may_be_a_date() -> None:
@@ -98,20 +108,23 @@ def test_retry_after_may_be_a_date() -> None:
     assert [retry_after(busy(text)) for text in ("soon", "-1", None)] == [None] * 3
 
 
-def test_pauses_are_never_shorter_than_asked_and_never_all_the_same() -> None:
-    pauses = {pause(busy("4"), number) for number in range(50)}
-    assert len(pauses) > 10
-    assert min(pauses) >= 4
-    assert max(pauses) <= 5
-    growing = [pause(httpx.ConnectError("no"), number) or 0 for number in range(20)]
-    assert 0.25 <= growing[0] <= 0.3125
-    assert 8 <= growing[-1] <= 10
+def test_pauses_grow_and_differ() -> None:
+    first = {_pauses(httpx.ConnectError("no"))[0] for _ in range(20)}
+    assert len(first) > 10
+    last = _pauses(*[busy(None)] * 12)[-1]
+    assert 8 <= last <= 10
 
 
-@pytest.mark.parametrize("patience", [{"retries": -1}, {"timeout": 0}, {"deadline": -2}])
-def test_patience_has_bounds(patience: dict[str, float]) -> None:
+def _pauses(*replies: httpx.Response | Exception) -> list[float]:
+    client = Scripted(*replies, detected(), retries=20, deadline=1000)
+    client.detect(b"picture")
+    return client.pauses.seconds
+
+
+@pytest.mark.parametrize("policy", [{"retries": -1}, {"timeout": 0}, {"deadline": -2}])
+def test_the_policy_has_bounds(policy: dict[str, float]) -> None:
     with pytest.raises(ValueError, match="must be above 0 seconds, retries 0 or more"):
-        Client("http://test", **patience)
+        Client("http://test", **policy)
 
 
 def test_closing_ends_a_pause() -> None:
@@ -151,14 +164,14 @@ def test_closing_closes_a_connection_that_is_being_made(program: Program) -> Non
     assert network.made.fileno() == -1
 
 
-def test_labels(program: Program) -> None:
-    with Client(f"http://127.0.0.1:{program.port}") as client:
+async def test_labels(program: Program) -> None:
+    url = f"http://127.0.0.1:{program.port}"
+    with Client(url) as client:
         assert client.labels() == {1: "Square", 2: "disc", 4: "kite"}
-
-
-async def test_labels_async(program: Program) -> None:
-    async with AsyncClient(f"http://127.0.0.1:{program.port}") as client:
-        assert await client.labels() == {1: "Square", 2: "disc", 4: "kite"}
+        assert client.get("health")["status"] == "ok"
+    async with AsyncClient(url) as async_client:
+        assert await async_client.labels() == {1: "Square", 2: "disc", 4: "kite"}
+        assert (await async_client.get("health"))["status"] == "ok"
 
 
 # -- many images ---------------------------------------------------------------------------------------------
@@ -185,7 +198,7 @@ def test_no_more_are_in_flight_than_asked_and_images_are_read_as_needed() -> Non
         full.wait(20)  # three are in here together, or the test fails
         with lock:
             busy_now -= 1
-        return httpx.Response(200, json=ANSWER)
+        return detected()
 
     def images() -> Iterator[bytes]:
         nonlocal taken
@@ -201,12 +214,12 @@ def test_no_more_are_in_flight_than_asked_and_images_are_read_as_needed() -> Non
     assert most == 3
 
 
-def test_leaving_early_ends_what_waits() -> None:
+def test_closing_early_ends_pending_requests() -> None:
     sent: list[httpx.Request] = []
 
     def answer(request: httpx.Request) -> httpx.Response:
         sent.append(request)
-        return httpx.Response(200, json=ANSWER) if len(sent) == 1 else busy("60")
+        return detected() if len(sent) == 1 else busy("60")
 
     client = Client("http://test", transport=httpx.MockTransport(answer))
     started = time.monotonic()
@@ -217,7 +230,7 @@ def test_leaving_early_ends_what_waits() -> None:
     assert len(sent) <= 2
 
 
-def test_in_order_needs_somebody_to_work() -> None:
+def test_in_flight_is_at_least_1() -> None:
     with pytest.raises(ValueError, match="in_flight is 0"):
         list(in_order(str, [1], 0))
     with pytest.raises(ValueError, match="in_flight is 0"):
@@ -246,123 +259,3 @@ def test_a_bar_is_for_terminals_alone(program: Program, capsys: pytest.CaptureFi
     with Client(f"http://127.0.0.1:{program.port}") as client:
         assert len(list(client.detect_many([picture()] * 2, progress=True))) == 2
     assert capsys.readouterr() == ("", "")
-
-
-# -- a server that restarts ----------------------------------------------------------------------------------
-
-
-class Seen:
-    """What came over the wire, by kind; whoever waits for a kind is woken."""
-
-    def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self._changed = threading.Condition()
-
-    def add(self, kind: str) -> None:
-        with self._changed:
-            self.counts[kind] += 1
-            self._changed.notify_all()
-
-    def wait(self, kind: str) -> None:
-        with self._changed:
-            before = self.counts[kind]
-            assert self._changed.wait_for(lambda: self.counts[kind] > before, 60), f"no {kind}: {self.counts}"
-
-
-class Counting(httpx.HTTPTransport):
-    """The real transport; `seen` counts statuses and errors."""
-
-    seen: Seen
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        try:
-            response = super().handle_request(request)
-        except httpx.TransportError as error:
-            self.seen.add(_kind(error))
-            raise
-        self.seen.add(str(response.status_code))
-        return response
-
-
-class CountingAsync(httpx.AsyncHTTPTransport):
-    """The same for asyncio."""
-
-    seen: Seen
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        try:
-            response = await super().handle_async_request(request)
-        except httpx.TransportError as error:
-            self.seen.add(_kind(error))
-            raise
-        self.seen.add(str(response.status_code))
-        return response
-
-
-def _kind(error: httpx.TransportError) -> str:
-    return (
-        "lost" if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError) else type(error).__name__
-    )
-
-
-def restart(program: Program, start: Callable[..., Program], seen: Seen) -> Program:
-    """Stop the server, start another at its port once nobody was found there, ready once it said 503."""
-    port = program.port
-    program.terminate()
-    assert program.ended() == 0
-    seen.wait("lost")
-    another = start("--loading", "--seconds", "0.01", port=str(port), max_queue="1")
-    another.logged("listening")
-    seen.wait("503")
-    another.process.send_signal(signal.SIGUSR1)
-    return another
-
-
-def check_all(found: list[Outcome], seen: Seen) -> None:
-    """Each image's own answer, in order, once; and each kind of obstacle was met."""
-    assert [type(one).__name__ for one in found] == ["Result"] * IMAGES
-    results = [one for one in found if isinstance(one, Result)]
-    assert [one.width for one in results] == [64 + number for number in range(IMAGES)]
-    assert len({one.request_id for one in results}) == IMAGES
-    shares = np.array([box for _, _, box in FINDS[:2]])
-    for one in results:
-        np.testing.assert_allclose(one.boxes, shares * ([one.width, 48] * 2), rtol=1e-5)
-    assert min(seen.counts[kind] for kind in ("429", "503", "lost")) >= 1, seen.counts
-    assert seen.counts["200"] >= IMAGES
-
-
-def pictures() -> Iterable[bytes]:
-    return (picture(64 + number, 48) for number in range(IMAGES))
-
-
-def test_a_restart_in_the_middle_loses_nothing(start: Callable[..., Program]) -> None:
-    program = start("--seconds", "0.01", max_queue="1")
-    program.logged("ready")
-    transport, found = Counting(limits=LIMITS), []
-    seen = transport.seen = Seen()
-    url = f"http://127.0.0.1:{program.port}"
-    with ThreadPoolExecutor(1) as meanwhile, Client(url, retries=500, transport=transport) as client:
-        for outcome in client.detect_many(pictures(), in_flight=IN_FLIGHT):
-            found.append(outcome)
-            if len(found) == RESTART_AT:
-                restarted = meanwhile.submit(restart, program, start, seen)
-        check_all(found, seen)
-        another = restarted.result(60)
-    another.terminate()
-    assert another.ended() == 0
-
-
-async def test_a_restart_in_the_middle_loses_nothing_async(start: Callable[..., Program]) -> None:
-    program = start("--seconds", "0.01", max_queue="1")
-    await asyncio.to_thread(program.logged, "ready")
-    transport, found = CountingAsync(limits=LIMITS), []
-    seen = transport.seen = Seen()
-    url = f"http://127.0.0.1:{program.port}"
-    async with AsyncClient(url, retries=500, transport=transport) as client:
-        outcomes: AsyncIterator[Outcome] = client.detect_many(pictures(), in_flight=IN_FLIGHT)
-        async for outcome in outcomes:
-            found.append(outcome)
-            if len(found) == RESTART_AT:
-                restarted = asyncio.create_task(asyncio.to_thread(restart, program, start, seen))
-    await restarted
-    check_all(found, seen)

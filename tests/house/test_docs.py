@@ -14,7 +14,8 @@ from tests.models.shapes.test_shapes import iou
 from tests.support.served import ROOT
 
 README = (ROOT / "README.md").read_text()
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.glob("*.md"))]
+OUTSIDE_DOCS = ("README.md", "CONTRIBUTING.md", "client/README.md", "docker/kubernetes/README.md")
+PAGES = [*(ROOT / name for name in OUTSIDE_DOCS), *sorted(DOCS.glob("*.md"))]
 TEXT = "\n".join(page.read_text() for page in PAGES)
 
 
@@ -51,7 +52,7 @@ def test_files_and_modules_of_the_pages_exist() -> None:
         assert (ROOT / name).exists() or (ROOT / f"{name}.py").exists(), name
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_a_page_and_a_heading(page: Path) -> None:
     for link, anchor in re.findall(r"\]\((?!http)([^)#\s]*)#?([^)\s]*)\)", page.read_text()):
         target = (page.parent / link).resolve() if link else page

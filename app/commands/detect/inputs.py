@@ -1,4 +1,4 @@
-"""What `rcnn detect` looks at: files, folders, patterns, stdin, videos, cameras, and folders it watches."""
+"""The inputs of `rcnn detect`: files, folders, patterns, stdin, videos, cameras, and watched folders."""
 
 import glob
 import sys
@@ -21,9 +21,9 @@ VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpe
 
 @dataclass(frozen=True)
 class Item:
-    """One image to come: its name as typed or found, the stem of files about it, its bytes when asked for.
+    """One image: its name as typed or found, the stem of its output files, and what reads its bytes.
 
-    `about` is what else is known of it: of a frame its number and its time in seconds.
+    `about` of a frame: its number and its time in seconds.
     """
 
     name: str
@@ -33,18 +33,18 @@ class Item:
 
     @property
     def shown(self) -> str:
-        """The name for people."""
+        """The name in messages."""
         return f"{self.name} frame {self.about['frame']}" if self.about else self.name
 
     @property
     def file_name(self) -> str:
-        """The name for the files of annotation tools."""
+        """The name in annotation files."""
         return f"{self.stem}.png" if self.about else self.name
 
 
 @dataclass(frozen=True)
-class Sources:
-    """All items in order; how many, if known; whether they come when they like; the files among them."""
+class Inputs:
+    """All items in order; how many, if known; whether they come from a camera or a watched folder; files."""
 
     items: Iterable[Item]
     total: int | None
@@ -52,44 +52,44 @@ class Sources:
     files: frozenset[Path]
 
 
-def open_sources(arguments: DetectArguments, limits: Limits) -> Sources:
-    """What the arguments name, frames within the limits; raises CommandFailed where that is nothing."""
+def open_inputs(arguments: DetectArguments, limits: Limits) -> Inputs:
+    """What the arguments name, frames within the limits; raises CommandFailed where there is no image."""
     if arguments.watch:
         folders = _watched(arguments)
-        return Sources(map(_file, arrivals(folders, images_below)), None, True, frozenset())
-    places = find_places(arguments.images)
-    if not places:
+        return Inputs(map(_file, arrivals(folders, images_below)), None, True, frozenset())
+    names = find_inputs(arguments.images)
+    if not names:
         looked = ", ".join(arguments.images)
         raise CommandFailed(f"no image in {looked}; looked for {' '.join(SUFFIXES)}", USAGE)
-    single = all(place == STDIN or _is_image(place) for place in places)
-    return Sources(
-        items=chain.from_iterable(_items(place, arguments.every, limits) for place in places),
-        total=len(places) if single else None,
-        live=any(CAMERA.fullmatch(place) for place in places),
-        files=frozenset(Path(place).resolve() for place in places if place != STDIN),
+    single = all(name == STDIN or _is_image(name) for name in names)
+    return Inputs(
+        items=chain.from_iterable(_items(name, arguments.every, limits) for name in names),
+        total=len(names) if single else None,
+        live=any(CAMERA.fullmatch(name) for name in names),
+        files=frozenset(Path(name).resolve() for name in names if name != STDIN),
     )
 
 
-def find_places(sources: Sequence[str]) -> list[str]:
+def find_inputs(arguments: Sequence[str]) -> list[str]:
     """Each file, camera and stdin, once; of folders, at any depth, the files with an image's suffix."""
-    return list(dict.fromkeys(chain.from_iterable(_places(source) for source in sources)))
+    return list(dict.fromkeys(chain.from_iterable(map(_expand, arguments))))
 
 
-def _places(source: str) -> Iterable[str]:
-    path = Path(source)
-    if source == STDIN or CAMERA.fullmatch(source):
-        return [source]
+def _expand(argument: str) -> Iterable[str]:
+    path = Path(argument)
+    if argument == STDIN or CAMERA.fullmatch(argument):
+        return [argument]
     if path.is_dir():
         return map(str, sorted(images_below(path)))
-    if not path.exists() and is_pattern(source):
-        found = sorted(glob.glob(source, recursive=True))
-        return [one for one in found if Path(one).suffix.lower() in (*SUFFIXES, *VIDEO_SUFFIXES)]
+    if not path.exists() and is_pattern(argument):
+        files = sorted(glob.glob(argument, recursive=True))
+        return [file for file in files if Path(file).suffix.lower() in (*SUFFIXES, *VIDEO_SUFFIXES)]
     return [str(path)]
 
 
 def find_images(paths: Sequence[Path]) -> list[Path]:
     """The files named, and in folders at any depth those with the suffix of an image; each once."""
-    return [Path(place) for place in find_places([str(path) for path in paths])]
+    return [Path(name) for name in find_inputs([str(path) for path in paths])]
 
 
 def images_below(folder: Path) -> Iterable[Path]:
@@ -97,22 +97,22 @@ def images_below(folder: Path) -> Iterable[Path]:
     return (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
 
 
-def _is_image(place: str) -> bool:
-    return not CAMERA.fullmatch(place) and Path(place).suffix.lower() not in VIDEO_SUFFIXES
+def _is_image(name: str) -> bool:
+    return not CAMERA.fullmatch(name) and Path(name).suffix.lower() not in VIDEO_SUFFIXES
 
 
-def _items(place: str, every: int, limits: Limits) -> Iterator[Item]:
-    if place == STDIN:
+def _items(name: str, every: int, limits: Limits) -> Iterator[Item]:
+    if name == STDIN:
         yield Item(STDIN, "stdin", sys.stdin.buffer.read)
-    elif camera := CAMERA.fullmatch(place):
-        yield from _frames(place, f"camera-{camera[1]}", read_camera(int(camera[1]), limits, every))
-    elif _is_image(place):
-        yield _file(Path(place))
+    elif camera := CAMERA.fullmatch(name):
+        yield from _frames(name, f"camera-{camera[1]}", read_camera(int(camera[1]), limits, every))
+    elif _is_image(name):
+        yield _file(Path(name))
     else:
-        yield from _frames(place, Path(place).stem, _film(place, limits, every))
+        yield from _frames(name, Path(name).stem, _video_frames(name, limits, every))
 
 
-def _film(path: str, limits: Limits, every: int) -> Iterator[Frame]:
+def _video_frames(path: str, limits: Limits, every: int) -> Iterator[Frame]:
     with open(path, "rb") as file:
         yield from read_video(file, limits, every)
 
@@ -122,7 +122,7 @@ def _file(path: Path) -> Item:
 
 
 def _frames(name: str, stem: str, frames: Iterator[Frame]) -> Iterator[Item]:
-    """An item a frame; where the frames end with an error, one that fails with it."""
+    """An item for each frame; where reading ends with an error, an item that fails with it."""
     try:
         for frame in frames:
             about = {"frame": frame.index, "seconds": round(frame.seconds or 0.0, 3)}
@@ -136,10 +136,10 @@ def _fail(error: Exception) -> NoReturn:
 
 
 def _watched(arguments: DetectArguments) -> list[Path]:
-    folders = [Path(source) for source in arguments.images]
+    folders = [Path(name) for name in arguments.images]
     for folder in folders:
         if not folder.is_dir():
-            raise CommandFailed(f"--watch: {folder} is no folder; name folders alone", USAGE)
+            raise CommandFailed(f"--watch: {folder} is no folder; name only folders", USAGE)
         if arguments.save and folder.resolve() in (
             arguments.save.resolve(),
             *arguments.save.resolve().parents,

@@ -1,4 +1,4 @@
-"""What `rcnn detect --format …` writes: each result as it comes, or one file of them all at the end."""
+"""The formats of `rcnn detect --format`: each result at once, or one document at the end."""
 
 import json
 import os
@@ -7,28 +7,28 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from app.commands.detect.inputs import Item
+from app.commands.detect.result import ImageRefused, ImageResult
 from app.commands.detect.targets import Targets
 from app.schemas.exports import EXPORTS, Subject
-from rcnn_client import Refused, Result
 
-Export = Callable[[Item, Result], str]
+Export = Callable[[Item, ImageResult], str]
 
 
 class Writer(Protocol):
-    """Each gives the text that goes out now."""
+    """Each method returns the text to write now."""
 
-    def add(self, item: Item, result: Result) -> str:
+    def add(self, item: Item, result: ImageResult) -> str:
         """The detections of one image."""
 
     def fail(self, item: Item, error: Exception) -> str:
-        """Why an image has no detections."""
+        """The error of one image."""
 
     def end(self) -> str:
-        """What is left to say."""
+        """The rest of the document."""
 
 
-class Silent:
-    """Says nothing of failures, nor at the end: what most formats have to say of them."""
+class NoErrors:
+    """Writes nothing for failed images, nor at the end: most formats have no place for it."""
 
     def fail(self, item: Item, error: Exception) -> str:
         """Nothing."""
@@ -39,27 +39,27 @@ class Silent:
         return ""
 
 
-class Lines(Silent):
-    """NDJSON: a line an image, an error's too."""
+class Lines(NoErrors):
+    """NDJSON: a line for each image or error."""
 
-    def add(self, item: Item, result: Result) -> str:
-        """The answer of POST /detect, with the file's name."""
-        return _json(_about(item) | result.to_dict()) + "\n"
+    def add(self, item: Item, result: ImageResult) -> str:
+        """The response of POST /detect, with the file's name."""
+        return _json(_file_fields(item) | result.to_dict()) + "\n"
 
     def fail(self, item: Item, error: Exception) -> str:
         """The error's code and text."""
-        code = error.code if isinstance(error, Refused) else "failed"
-        return _json(_about(item) | {"error": {"code": code, "detail": str(error)}}) + "\n"
+        code = error.code if isinstance(error, ImageRefused) else "failed"
+        return _json(_file_fields(item) | {"error": {"code": code, "detail": str(error)}}) + "\n"
 
 
 class Array:
-    """JSON: the same in an array, written as it grows."""
+    """JSON: the same in an array, written element by element."""
 
     def __init__(self) -> None:
         self._lines = Lines()
         self._before = "["
 
-    def add(self, item: Item, result: Result) -> str:
+    def add(self, item: Item, result: ImageResult) -> str:
         """An element."""
         return self._element(self._lines.add(item, result))
 
@@ -68,7 +68,7 @@ class Array:
         return self._element(self._lines.fail(item, error))
 
     def end(self) -> str:
-        """The bracket."""
+        """The closing bracket."""
         return "[]\n" if self._before == "[" else "\n]\n"
 
     def _element(self, line: str) -> str:
@@ -76,21 +76,21 @@ class Array:
         return f"{before}\n{line.rstrip()}"
 
 
-class Table(Silent):
-    """CSV: one header, then lines as they come."""
+class Table(NoErrors):
+    """CSV: one header, then a line for each object."""
 
     def __init__(self, export: Export) -> None:
         self._export = export
-        self._begun = False
+        self._has_header = False
 
-    def add(self, item: Item, result: Result) -> str:
-        """A line an object."""
+    def add(self, item: Item, result: ImageResult) -> str:
+        """The lines of an image."""
         lines = self._export(item, result).splitlines(keepends=True)
-        begun, self._begun = self._begun, True
-        return "".join(lines[1:] if begun else lines)
+        has_header, self._has_header = self._has_header, True
+        return "".join(lines[1:] if has_header else lines)
 
 
-class Joined(Silent):
+class Joined(NoErrors):
     """One document of all images, written at the end."""
 
     def __init__(self, export: Export, join: Callable[[list[Any]], object]) -> None:
@@ -98,38 +98,38 @@ class Joined(Silent):
         self._join = join
         self._parts: list[Any] = []
 
-    def add(self, item: Item, result: Result) -> str:
+    def add(self, item: Item, result: ImageResult) -> str:
         """Nothing yet."""
         part = json.loads(self._export(item, result))
-        self._parts.append(_named(part, item) if isinstance(part, dict) else part)
+        self._parts.append(_with_image(part, item) if isinstance(part, dict) else part)
         return ""
 
     def end(self) -> str:
-        """The document; nothing where no image was answered."""
+        """The document; nothing without a result."""
         return _json(self._join(self._parts)) + "\n" if self._parts else ""
 
 
-class Files(Silent):
-    """A file an image, in a folder."""
+class Files(NoErrors):
+    """A file for each image, in a folder."""
 
     def __init__(self, export: Export, targets: Targets) -> None:
         self._export = export
         self._targets = targets
 
-    def add(self, item: Item, result: Result) -> str:
+    def add(self, item: Item, result: ImageResult) -> str:
         """The file; raises OSError."""
         self._targets.path(item).write_text(self._export(item, result), encoding="utf-8", newline="")
         return ""
 
 
 def open_writer(format: str, labels: Mapping[int, str], targets: Targets | None) -> Writer:
-    """The writer of a format; of one with a file an image, `targets` says where."""
+    """The writer of a format; `targets` are the paths of a format with a file for each image."""
     if format == "ndjson":
         return Lines()
     if format == "json":
         return Array()
 
-    def export(item: Item, result: Result) -> str:
+    def export(item: Item, result: ImageResult) -> str:
         name = printable(item.file_name)
         subject = Subject(name, (result.width, result.height), result.model, labels)
         return EXPORTS[format][1](result.detections, subject)
@@ -140,19 +140,19 @@ def open_writer(format: str, labels: Mapping[int, str], targets: Targets | None)
 
 
 def join_coco(datasets: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One dataset of several of one image each; images and annotations are numbered anew, from 1."""
+    """One dataset from several of one image each; images and annotations are numbered from 1."""
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for number, dataset in enumerate(datasets, 1):
         images += [image | {"id": number} for image in dataset["images"]]
-        for one in dataset["annotations"]:
-            annotations.append(one | {"id": len(annotations) + 1, "image_id": number})
+        for annotation in dataset["annotations"]:
+            annotations.append(annotation | {"id": len(annotations) + 1, "image_id": number})
     first = {key: datasets[0][key] for key in ("info", "categories")}
     return first | {"images": images, "annotations": annotations}
 
 
 def join_geojson(collections: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One collection of several; each feature says of which image it is."""
+    """One collection from several; each feature names its image."""
     features = [
         feature | {"properties": feature["properties"] | {"image": collection["image"]}}
         for collection in collections
@@ -163,7 +163,7 @@ def join_geojson(collections: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def join_tasks(tasks: Sequence[Sequence[Any]]) -> list[Any]:
     """Label Studio's list of tasks."""
-    return [task for one in tasks for task in one]
+    return [task for image_tasks in tasks for task in image_tasks]
 
 
 JOINS: dict[str, Callable[[list[Any]], object]] = {
@@ -180,15 +180,15 @@ def write_classes(folder: Path, labels: Mapping[int, str]) -> None:
 
 
 def printable(name: str) -> str:
-    """The path as text; bytes that are no UTF-8 become question marks, for printing them would fail."""
+    """The path as text; bytes that are not UTF-8 are replaced, as they could not be printed."""
     return os.fsencode(name).decode(errors="replace")
 
 
-def _about(item: Item) -> dict[str, Any]:
+def _file_fields(item: Item) -> dict[str, Any]:
     return {"file": printable(item.name), **item.about}
 
 
-def _named(part: dict[str, Any], item: Item) -> dict[str, Any]:
+def _with_image(part: dict[str, Any], item: Item) -> dict[str, Any]:
     return part | {"image": printable(item.file_name)}
 
 

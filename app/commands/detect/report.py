@@ -1,4 +1,4 @@
-"""What `rcnn detect` shows: tables, or a format's text; failures on stderr; a bar where a person looks on."""
+"""Output of `rcnn detect`: tables, or a format's text; failures on stderr; a progress bar on a terminal."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -13,8 +13,8 @@ from rich.text import Text
 from app.commands import CommandFailed
 from app.commands.detect.inputs import Item
 from app.commands.detect.output_files import Writer, printable
+from app.commands.detect.result import ImageResult
 from app.commands.shared.console import open_console
-from rcnn_client import Result
 
 Write = Callable[[str], object]
 
@@ -34,10 +34,10 @@ class Report:
         """How many images have no detections."""
         return self._failed
 
-    def result(self, item: Item, result: Result) -> None:
+    def result(self, item: Item, result: ImageResult) -> None:
         """The detections of one image."""
         self._images += 1
-        self._objects += len(result)
+        self._objects += len(result.detections)
         if self._writer is not None:
             self._write(self._writer.add(item, result))
         else:
@@ -54,19 +54,18 @@ class Report:
         self._advance()
 
     def end(self) -> None:
-        """What is left to say: the rest of a document, or the sum under several tables."""
+        """Write the rest of a document, or the totals below several tables."""
         if self._writer is not None:
             self._write(self._writer.end())
         elif self._images > 1:
             failed = f" · {self._failed} failed" if self._failed else ""
             self._out.print(f"{self._images} images · {_objects(self._objects)}{failed}", style="bold")
 
-    def _print(self, item: Item, result: Result) -> None:
-        about = (
-            f"{result.width}x{result.height} · {_objects(len(result))} · {result.timings_ms['total']:.0f} ms"
-        )
+    def _print(self, item: Item, result: ImageResult) -> None:
+        size, count = f"{result.width}x{result.height}", _objects(len(result.detections))
+        about = f"{size} · {count} · {result.timings_ms['total']:.0f} ms"
         self._out.print(Text.assemble((printable(item.shown), "bold"), f"  {about}"), soft_wrap=True)
-        if len(result):
+        if len(result.detections):
             self._out.print(_table(result))
 
     def _advance(self) -> None:
@@ -76,7 +75,7 @@ class Report:
 
 @contextmanager
 def open_report(images: int | None, writer: Writer | None, out: Path | None) -> Iterator[Report]:
-    """A report on so many images, None for nobody knows; the bar shows for several alone, on a terminal.
+    """A report on `images` images, None for an unknown number; a terminal shows a bar unless it is one image.
 
     The writer's text goes into the file `out`, or to stdout; raises CommandFailed.
     """
@@ -110,7 +109,7 @@ def _open_file(path: Path) -> Iterator[Write]:
 
 
 def _to_console(console: Console) -> Write:
-    """For a terminal that shows the bar too: the text goes above it."""
+    """For a terminal that shows the bar too: the text goes above the bar."""
 
     def write(text: str) -> None:
         if text:
@@ -120,7 +119,7 @@ def _to_console(console: Console) -> Write:
 
 
 def _to_stdout() -> Write:
-    stdout = sys.stdout  # as it is now: the bar puts one of its own in its place
+    stdout = sys.stdout  # before the bar replaces it
 
     def write(text: str) -> None:
         stdout.write(text)
@@ -133,12 +132,12 @@ def _objects(number: int) -> str:
     return f"{number} object{'' if number == 1 else 's'}"
 
 
-def _table(result: Result) -> Table:
+def _table(result: ImageResult) -> Table:
     table = Table(box=None, pad_edge=True, header_style="dim")
     table.add_column("name")
     table.add_column("score", justify="right", no_wrap=True)
     for corner in ("x1", "y1", "x2", "y2"):
         table.add_column(corner, justify="right", no_wrap=True)
-    for name, score, box in zip(result.names, result.scores, result.boxes, strict=True):
+    for name, score, box in zip(result.names, result.detections.scores, result.detections.boxes, strict=True):
         table.add_row(Text(name), f"{score:.3f}", *(f"{value:.1f}" for value in box))
     return table

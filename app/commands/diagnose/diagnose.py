@@ -1,21 +1,19 @@
-"""`rcnn diagnose`: which part of a model costs its AP on an annotated data set, and what to do about it."""
+"""`rcnn diagnose`: which part of a model costs it AP on an annotated data set, and what to do about it."""
 
 import json
 from collections.abc import Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from app.commands import CommandFailed
 from app.commands.arguments import DiagnoseArguments
 from app.commands.diagnose.report import Diagnosed, print_report, print_warnings, to_document, write_markdown
-from app.commands.evaluate.evaluate import data_title, make_folder, match_classes, read_data, require_extra
-from app.commands.evaluate.report import open_bar
-from app.commands.evaluate.source import describe, load_here
-from app.commands.shared.console import read_settings
+from app.commands.evaluate.answer_source import facts_of
+from app.commands.shared.checks import make_folder, require_extra
+from app.commands.shared.console import loading_status, open_bar, read_settings
+from app.commands.shared.dataset import data_title, match_classes, read_data
+from app.commands.shared.model import load_detector
 from models.datasets import AnnotatedImage, Dataset
 from models.evaluation.labels import LabelMatch
 from models.images.decoder import Limits
@@ -24,12 +22,12 @@ if TYPE_CHECKING:
     from models.detector import Detector
     from models.diagnosis.checks import Diagnosis
 
-LOG = "metrics.jsonl"  # what a training writes beside its card
+LOG = "metrics.jsonl"  # a training writes it beside its card
 
 
 @dataclass(frozen=True, eq=False)
 class _Chosen:
-    """The data, the images of it that are looked at, and how its classes are those of the model."""
+    """The data, the images of it that are diagnosed, and the match of its classes with the model's."""
 
     dataset: Dataset
     images: Sequence[AnnotatedImage]
@@ -37,20 +35,19 @@ class _Chosen:
 
 
 def run(arguments: DiagnoseArguments) -> int:
-    """Diagnose; 0 whatever is found, as it is a report."""
-    require_extra()
+    """Diagnose; the exit code is 0 whatever the verdicts: it is a report."""
+    require_extra("train")
     if arguments.out is not None:
         make_folder("--out", arguments.out)
     dataset = read_data(arguments.data, arguments.split, arguments.format)
     settings = read_settings(model=arguments.model, device=arguments.device)
-    stderr = Console(stderr=True)
-    with stderr.status("Loading the model") if stderr.is_terminal else nullcontext():
-        detector = load_here(settings)
+    with loading_status():
+        detector = load_detector(settings)
     match = match_classes(dataset, detector.card.name, detector.card.labels)
     chosen = _Chosen(dataset, _spread(dataset.images, arguments.images), match)
     diagnosis, seen = _diagnose(detector, chosen, Limits(settings.max_pixels), _log(arguments, detector))
     title = data_title(arguments.data, arguments.split)
-    diagnosed = Diagnosed(title, dataset, describe(detector), len(chosen.images), seen, diagnosis)
+    diagnosed = Diagnosed(title, dataset, facts_of(detector), len(chosen.images), seen, diagnosis)
     written = _write(arguments.out, diagnosed)
     print_warnings(diagnosed)
     if arguments.json:
@@ -61,7 +58,7 @@ def run(arguments: DiagnoseArguments) -> int:
 
 
 def _spread(images: Sequence[AnnotatedImage], most: int) -> Sequence[AnnotatedImage]:
-    """At most so many images, evenly from all: neighbours in a data set are often alike."""
+    """At most `most` images, evenly spread: neighbours in a data set are often alike."""
     if len(images) <= most:
         return images
     return [images[k * len(images) // most] for k in range(most)]
@@ -93,10 +90,12 @@ def _diagnose(detector: "Detector", chosen: _Chosen, limits: Limits, log: Path) 
             f"none of the {len(images)} images can be read; see rcnn evaluate for each one's reason"
         )
     try:
-        found = diagnose(observations, chosen.dataset.labels, detector.card, detector.proposal_config, log)
+        diagnosis = diagnose(
+            observations, chosen.dataset.labels, detector.card, detector.proposal_config, log
+        )
     except (OSError, ValueError) as error:
         raise CommandFailed(error) from error
-    return found, len(observations)
+    return diagnosis, len(observations)
 
 
 def _write(folder: Path | None, diagnosed: Diagnosed) -> list[Path]:
@@ -106,7 +105,7 @@ def _write(folder: Path | None, diagnosed: Diagnosed) -> list[Path]:
     if folder is None:
         return []
     try:
-        pictures = draw_diagnosis(diagnosed.diagnosis, folder, f"{diagnosed.about.name} on {diagnosed.data}")
+        pictures = draw_diagnosis(diagnosed.diagnosis, folder, f"{diagnosed.model.name} on {diagnosed.data}")
         return [*pictures.values(), write_markdown(diagnosed, pictures, folder)]
     except OSError as error:
         raise CommandFailed(f"{error.filename}: {error.strerror}; name a file that can be written") from error

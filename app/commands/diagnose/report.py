@@ -1,4 +1,4 @@
-"""What `rcnn diagnose` brings: tables for people, Markdown with pictures, one JSON object for programs."""
+"""Output of `rcnn diagnose`: tables, Markdown with plots, or one JSON object."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from app.commands.evaluate.source import About
+from app.commands.evaluate.answer_source import ModelFacts
 from app.commands.shared.console import open_console
 from models.datasets import Dataset
 
@@ -22,11 +22,11 @@ STYLES = {"ok": "green", "suspicious": "yellow", "fault": "bold red", "not measu
 
 @dataclass(frozen=True)
 class Diagnosed:
-    """One run: which data (a title, and the data), which model, images chosen and read, what came out."""
+    """One run: a title of the data, the data, the model, the images chosen and read, the diagnosis."""
 
     data: str
     dataset: Dataset
-    about: About
+    model: ModelFacts
     chosen: int
     seen: int
     diagnosis: "Diagnosis"
@@ -34,27 +34,27 @@ class Diagnosed:
     @property
     def title(self) -> str:
         """The model and the data."""
-        return f"{self.about.name} on {self.data}"
+        return f"{self.model.name} on {self.data}"
 
     @property
     def extent(self) -> str:
-        """How much was looked at."""
+        """The number of images and objects."""
         total = len(self.dataset.images)
         images = f"{self.seen} of {total} images" if self.seen < total else f"{total} images"
         return f"{images}, {self.diagnosis.recall.objects['all']} objects"
 
 
 def print_warnings(diagnosed: Diagnosed) -> None:
-    """What a reader of the numbers must know, on stderr."""
+    """Print to stderr what qualifies the numbers."""
     err = Console(stderr=True)
     for text in _warnings(diagnosed):
         err.print(Text(f"rcnn: {text}"), soft_wrap=True)
 
 
 def _warnings(diagnosed: Diagnosed) -> Iterator[str]:
-    about, faults = diagnosed.about, diagnosed.dataset.report
-    if about.fallback_reason is not None:
-        yield f"{about.name} is diagnosed: {about.fallback_reason}"
+    model, faults = diagnosed.model, diagnosed.dataset.report
+    if model.fallback_reason is not None:
+        yield f"{model.name} is diagnosed: {model.fallback_reason}"
     if faults.faults:
         yield f"faults of the annotations: {', '.join(f'{n} {kind}' for kind, n in faults.counts.items())}"
     if diagnosed.seen < diagnosed.chosen:
@@ -65,17 +65,17 @@ def to_document(diagnosed: Diagnosed) -> dict[str, Any]:
     """Everything, as plain values."""
     return {
         "data": {"name": diagnosed.data, "format": diagnosed.dataset.format, "images": diagnosed.seen},
-        "model": diagnosed.about.to_dict(),
+        "model": diagnosed.model.to_dict(),
         **diagnosed.diagnosis.to_dict(),
         "warnings": list(_warnings(diagnosed)),
     }
 
 
 def print_report(diagnosed: Diagnosed, written: list[Path]) -> None:
-    """The report for a person."""
+    """Print the report."""
     out = open_console()
-    about = diagnosed.about
-    where = " · ".join(part for part in (about.engine, about.precision, about.device) if part)
+    model = diagnosed.model
+    where = " · ".join(part for part in (model.engine, model.precision, model.device) if part)
     out.print(Text.assemble((diagnosed.title, "bold"), f"\n{diagnosed.extent}\n{where}"), soft_wrap=True)
     for finding in diagnosed.diagnosis.findings:
         out.print()

@@ -1,4 +1,4 @@
-"""`rcnn evaluate`: how good a model is on an annotated data set, here or behind a service.
+"""`rcnn evaluate`: how good a model is on an annotated data set, in this process or behind a service.
 
 It asks for every detection from a score of 0.05 on, at most 100 an image, with the NMS threshold of the
 model's card. Classes are matched by name (models/evaluation/labels.py).
@@ -6,53 +6,45 @@ model's card. Classes are matched by name (models/evaluation/labels.py).
 
 import json
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
-from importlib.util import find_spec
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from app.commands import USAGE, CommandFailed
 from app.commands.arguments import EvaluateArguments
-from app.commands.evaluate.report import (
-    Collected,
-    Evaluated,
-    open_bar,
-    print_tables,
-    print_warnings,
-    to_document,
-)
-from app.commands.evaluate.source import Source, ask_service, load_model
-from app.commands.shared.console import read_settings
+from app.commands.evaluate.answer_source import AnswerSource, local_source, service_source
+from app.commands.evaluate.report import Collected, Evaluated, print_tables, print_warnings, to_document
+from app.commands.shared.checks import make_folder, require_extra
+from app.commands.shared.console import loading_status, open_bar, read_settings
+from app.commands.shared.dataset import data_title, match_classes, read_data
+from app.commands.shared.request_options import check_options
 from app.commands.shared.service_client import open_service
-from app.commands.shared.tile_option import Tile, read_tile
-from models.datasets import Dataset, DatasetError, Format, read_dataset
+from app.schemas.options import DetectOptions
+from models.datasets import Dataset
 from models.detections import Detections
-from models.evaluation.labels import LabelMatch, match_labels
+from models.evaluation.labels import LabelMatch
 from models.evaluation.predictions import FLOOR, MOST_DETECTIONS
 from models.options import Options
-from rcnn_client import ClientError
 
 if TYPE_CHECKING:
     from models.evaluation.assessment import Assessment
 
-NEEDED = ("faster_coco_eval", "matplotlib")  # they come with the extra `train`
+LOCAL_OPTIONS = ("model", "device", "engine", "precision")
 
 
 def run(arguments: EvaluateArguments) -> int:
     """Evaluate; 1 if an image could not be detected in."""
     _check(arguments)
-    tile = read_tile(arguments.tile)
+    tile = check_options({"tile": arguments.tile})
     dataset = read_data(arguments.data, arguments.split, arguments.format)
     with _open_source(arguments, tile) as source:
-        match = match_classes(dataset, source.about.name, source.about.labels)
+        match = match_classes(dataset, source.model.name, source.model.labels)
         collected = _collect(dataset, source, match)
     evaluated = Evaluated(
         data=data_title(arguments.data, arguments.split),
         dataset=dataset,
-        about=source.about,
+        model=source.model,
         match=match,
         collected=collected,
         assessment=_assess(dataset, source, collected),
@@ -67,14 +59,11 @@ def run(arguments: EvaluateArguments) -> int:
 
 
 def _check(arguments: EvaluateArguments) -> None:
-    """Raise CommandFailed for what would fail after the work, or cannot be meant."""
-    here = ("model", "device", "engine", "precision")
-    typed = [f"--{name}" for name in here if getattr(arguments, name) is not None]
+    """Raise CommandFailed for what would fail after the work, and for options that exclude one another."""
+    typed = [f"--{name}" for name in LOCAL_OPTIONS if getattr(arguments, name) is not None]
     if arguments.url is not None and typed:
-        raise CommandFailed(
-            f"--url asks a service for the model it runs; leave out {', '.join(typed)}", USAGE
-        )
-    require_extra()
+        raise CommandFailed(f"--url evaluates the model of a service; leave out {', '.join(typed)}", USAGE)
+    require_extra("train")
     for option, folder in (
         ("--plots", arguments.plots),
         ("--results", arguments.results and arguments.results.parent),
@@ -83,76 +72,30 @@ def _check(arguments: EvaluateArguments) -> None:
             make_folder(option, folder)
 
 
-def require_extra() -> None:
-    """Raise CommandFailed where the extra `train` is not installed."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        raise CommandFailed(
-            f"{', '.join(missing)} is missing; install it with: pip install 'rcnn-serve[train]'"
-        )
-
-
-def make_folder(option: str, folder: Path) -> None:
-    """Make the folder that `option` names, before the work; raises CommandFailed."""
+@contextmanager
+def _open_source(arguments: EvaluateArguments, tile: DetectOptions) -> Iterator[AnswerSource]:
+    if arguments.url is not None:
+        with open_service(arguments.url, arguments.api_key) as client:
+            yield service_source(client, arguments.url, tile)
+        return
+    with loading_status():
+        settings = read_settings(**{name: getattr(arguments, name) for name in LOCAL_OPTIONS})
+        source = local_source(settings, tile)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandFailed(f"{option} {folder}: {error.strerror}; name one that can be written") from error
-
-
-def read_data(data: Path, split: str | None, format: Format | None) -> Dataset:
-    """The annotated images; raises CommandFailed."""
-    try:
-        return read_dataset(data, split=split, format=format)
-    except DatasetError as error:
+        yield source
+    except MemoryError as error:
         raise CommandFailed(error) from error
 
 
-@contextmanager
-def _open_source(arguments: EvaluateArguments, tile: Tile) -> Iterator[Source]:
-    if arguments.url is None:
-        settings = read_settings(
-            model=arguments.model,
-            device=arguments.device,
-            engine=arguments.engine,
-            precision=arguments.precision,
-        )
-        stderr = Console(stderr=True)
-        with stderr.status("Loading the model") if stderr.is_terminal else nullcontext():
-            source = load_model(settings, tile)
-        try:
-            yield source
-        except MemoryError as error:
-            raise CommandFailed(error) from error
-        return
-    with open_service(arguments.url, arguments.api_key) as client:
-        try:
-            yield ask_service(client, arguments.url, tile)
-        except ClientError as error:
-            raise CommandFailed(error) from error
-
-
-def match_classes(dataset: Dataset, name: str, labels: Sequence[str]) -> LabelMatch:
-    """The classes of the data among those of the model `name`; raises CommandFailed where there is none."""
-    match = match_labels(dataset.labels, labels)
-    if not match.known:
-        theirs, ours = ", ".join(match.extra), ", ".join(dataset.labels[1:])
-        raise CommandFailed(
-            f"{name} knows no class of the data, which has {ours}; the model has {theirs}. "
-            "Classes are matched by name: rename one side's, or take another model"
-        )
-    return match
-
-
-def _collect(dataset: Dataset, source: Source, match: LabelMatch) -> Collected:
-    # Only the data's classes are asked for, lest others take up the detections that an image may have.
+def _collect(dataset: Dataset, source: AnswerSource, match: LabelMatch) -> Collected:
+    # Only the data's classes: detections of others would count against the limit of an image.
     classes = match.known if match.extra else None
-    options = Options(FLOOR, source.about.nms_threshold, MOST_DETECTIONS, classes)
+    options = Options(FLOOR, source.model.nms_threshold, MOST_DETECTIONS, classes)
     files = [image.path for image in dataset.images]
     answers = [Detections.empty()] * len(files)
     faults = {}
     started = time.perf_counter()
-    with open_bar(len(files)) as advance:
+    with open_bar(len(files), "Evaluating") as advance:
         for answer in source.ask(files, options):
             answers[answer.index] = match.translate(answer.detections)
             if answer.fault is not None:
@@ -161,18 +104,18 @@ def _collect(dataset: Dataset, source: Source, match: LabelMatch) -> Collected:
     return Collected(tuple(answers), faults, time.perf_counter() - started)
 
 
-def _assess(dataset: Dataset, source: Source, collected: Collected) -> "Assessment":
+def _assess(dataset: Dataset, source: AnswerSource, collected: Collected) -> "Assessment":
     from models.evaluation.assessment import assess
     from models.evaluation.coco import GroundTruth
 
     truths = [GroundTruth.of(image) for image in dataset.images]
     files = [image.path.name for image in dataset.images]
-    threshold = max(FLOOR, source.about.score_threshold)
+    threshold = max(FLOOR, source.model.score_threshold)
     return assess(truths, collected.answers, dataset.labels, threshold, files)
 
 
 def _write(arguments: EvaluateArguments, evaluated: Evaluated) -> list[Path]:
-    """Save what was asked to be saved; the files."""
+    """Write the results and the plots; the files."""
     from models.evaluation.plots import draw_pictures
 
     assessment = evaluated.assessment
@@ -184,14 +127,8 @@ def _write(arguments: EvaluateArguments, evaluated: Evaluated) -> list[Path]:
             truth.write_text(json.dumps(assessment.truth))
             written += [arguments.results, truth]
         if arguments.plots is not None:
-            title = f"{evaluated.about.name} on {evaluated.data}"
+            title = f"{evaluated.model.name} on {evaluated.data}"
             written += draw_pictures(assessment, arguments.plots, title)
     except OSError as error:
         raise CommandFailed(f"{error.filename}: {error.strerror}; name a file that can be written") from error
     return written
-
-
-def data_title(data: Path, split: str | None) -> str:
-    """What the data is called in titles."""
-    name = data.resolve().name
-    return f"{name}, {split}" if split else name

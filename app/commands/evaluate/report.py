@@ -1,18 +1,15 @@
-"""What `rcnn evaluate` prints: tables for people, one JSON object for programs, warnings for both."""
+"""Output of `rcnn evaluate`: tables, or one JSON object, and warnings."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from app.commands.evaluate.source import About
+from app.commands.evaluate.answer_source import ModelFacts
 from app.commands.shared.console import open_console
 from models.datasets import Dataset
 from models.detections import Detections
@@ -22,12 +19,12 @@ from models.evaluation.predictions import FLOOR, MOST_DETECTIONS
 if TYPE_CHECKING:
     from models.evaluation.assessment import Assessment
 
-NONE = "-"  # there was nothing to measure
+NONE = "-"  # nothing to measure
 
 
 @dataclass(frozen=True)
 class Collected:
-    """The detections of each image, in the data's label ids; files without any, and why; seconds it took."""
+    """The detections of each image, in the data's label ids; the faults of files without any; seconds."""
 
     answers: tuple[Detections, ...]
     faults: dict[str, str]
@@ -36,11 +33,11 @@ class Collected:
 
 @dataclass(frozen=True)
 class Evaluated:
-    """One run: which data (a title, and the data), which model, how their classes match, what came out."""
+    """One run: a title of the data, the data, the model, the match of their classes, and the results."""
 
     data: str
     dataset: Dataset
-    about: About
+    model: ModelFacts
     match: LabelMatch
     collected: Collected
     assessment: "Assessment"
@@ -51,31 +48,20 @@ class Evaluated:
         return self.collected.seconds / len(self.dataset.images)
 
 
-@contextmanager
-def open_bar(images: int, doing: str = "Evaluating") -> Iterator[Callable[[], None]]:
-    """A progress bar on stderr, where that is a terminal; call what it gives after each image."""
-    err = Console(stderr=True)
-    columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(
-        *columns, console=err, transient=True, disable=not err.is_terminal, redirect_stdout=False
-    ) as progress:
-        yield partial(progress.advance, progress.add_task("", total=images))
-
-
 def print_warnings(evaluated: Evaluated) -> None:
-    """What a reader of the numbers must know, on stderr."""
+    """Print to stderr what qualifies the numbers."""
     err = Console(stderr=True)
     for text in _warnings(evaluated):
         err.print(Text(f"rcnn: {text}"), soft_wrap=True)
 
 
 def _warnings(evaluated: Evaluated) -> Iterator[str]:
-    dataset, about, collected = evaluated.dataset, evaluated.about, evaluated.collected
-    if about.fallback_reason is not None:
-        yield f"{about.name} is evaluated: {about.fallback_reason}"
-    objects = {one.name: one.objects for one in evaluated.assessment.classes}
+    dataset, model, collected = evaluated.dataset, evaluated.model, evaluated.collected
+    if model.fallback_reason is not None:
+        yield f"{model.name} is evaluated: {model.fallback_reason}"
+    objects = {each.name: each.objects for each in evaluated.assessment.classes}
     for name in evaluated.match.missing:
-        yield f"{about.name} has no class {name}: its {objects[name]} objects count as missed"
+        yield f"{model.name} has no class {name}: its {objects[name]} objects count as missed"
     if dataset.report.faults:
         counts = ", ".join(f"{count} {kind}" for kind, count in dataset.report.counts.items())
         yield f"faults of the annotations: {counts}"
@@ -88,7 +74,7 @@ def _warnings(evaluated: Evaluated) -> Iterator[str]:
 
 def to_document(evaluated: Evaluated) -> dict[str, Any]:
     """Everything, as plain values."""
-    dataset, about = evaluated.dataset, evaluated.about
+    dataset, model = evaluated.dataset, evaluated.model
     return {
         "data": {
             "name": evaluated.data,
@@ -96,10 +82,10 @@ def to_document(evaluated: Evaluated) -> dict[str, Any]:
             "labels": list(dataset.labels),
             "annotations": dataset.report.as_dict(),
         },
-        "model": about.to_dict(),
+        "model": model.to_dict(),
         "asked": {
             "score_threshold": FLOOR,
-            "nms_threshold": about.nms_threshold,
+            "nms_threshold": model.nms_threshold,
             "max_detections": MOST_DETECTIONS,
         },
         "classes_only_in_data": list(evaluated.match.missing),
@@ -112,7 +98,7 @@ def to_document(evaluated: Evaluated) -> dict[str, Any]:
 
 
 def print_tables(evaluated: Evaluated, written: list[Path]) -> None:
-    """The report for a person."""
+    """Print the tables."""
     out = open_console()
     out.print(_head(evaluated), soft_wrap=True)
     out.print()
@@ -127,11 +113,11 @@ def print_tables(evaluated: Evaluated, written: list[Path]) -> None:
 
 
 def _head(evaluated: Evaluated) -> Text:
-    about, counts = evaluated.about, evaluated.assessment.counts
+    model, counts = evaluated.model, evaluated.assessment.counts
     ignored = f" and {counts.ignored} ignored" if counts.ignored else ""
-    where = [about.engine, about.precision, about.device, about.url]
+    where = [model.engine, model.precision, model.device, model.url]
     return Text.assemble(
-        (f"{about.name} on {evaluated.data}", "bold"),
+        (f"{model.name} on {evaluated.data}", "bold"),
         f"\n{counts.images} images, {counts.objects} objects{ignored}; {counts.detections} detections from "
         f"score {FLOOR} on\n{' · '.join(part for part in where if part)} · "
         f"{evaluated.seconds_per_image:.3f} s an image",
@@ -162,12 +148,12 @@ def _classes(assessment: "Assessment") -> Table:
     titles = ("objects", "AP", "AP50", f"precision {at}", f"recall {at}", f"F1 {at}", "best F1", "at score")
     for title in titles:
         table.add_column(title, justify="right", no_wrap=True)
-    for one in assessment.classes:
-        if not one.objects:
-            table.add_row(Text(one.name), "0", *[NONE] * (len(titles) - 1))
+    for each in assessment.classes:
+        if not each.objects:
+            table.add_row(Text(each.name), "0", *[NONE] * (len(titles) - 1))
             continue
-        values = (one.AP, one.AP50, one.precision, one.recall, one.f1, one.best_f1, one.best_threshold)
-        table.add_row(Text(one.name, "bold"), str(one.objects), *(_number(value) for value in values))
+        values = (each.AP, each.AP50, each.precision, each.recall, each.f1, each.best_f1, each.best_threshold)
+        table.add_row(Text(each.name, "bold"), str(each.objects), *(_number(value) for value in values))
     return table
 
 

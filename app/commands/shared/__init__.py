@@ -1,1 +1,1 @@
-"""What several commands share: the console, a client of a service, the tile option."""
+"""What several commands share."""

@@ -1,16 +1,20 @@
-"""What a command starts from: the settings with what was typed over them, and a place to print to."""
+"""Settings and terminal output of the commands."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from pydantic import ValidationError
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from app.commands import CommandFailed
 from app.settings.settings import Settings, explain
 
 
 def read_settings(**typed: Any) -> Settings:
-    """The settings, where what was typed (not None) goes before the environment; raises CommandFailed."""
+    """The settings; a typed value that is not None replaces the environment's. Raises CommandFailed."""
     try:
         return Settings(**{name: value for name, value in typed.items() if value is not None})
     except ValidationError as error:
@@ -21,3 +25,25 @@ def open_console() -> Console:
     """Prints to stdout, as wide as the terminal; a pipe has no width, so nothing is cut to fit one."""
     console = Console()
     return console if console.is_terminal else Console(width=200)
+
+
+@contextmanager
+def loading_status() -> Iterator[None]:
+    """Shows on a terminal that the model is loading: the import of torch alone takes seconds."""
+    stderr = Console(stderr=True)
+    if not stderr.is_terminal:
+        yield
+        return
+    with stderr.status("Loading the model"):
+        yield
+
+
+@contextmanager
+def open_bar(images: int, title: str) -> Iterator[Callable[[], None]]:
+    """A progress bar on stderr, where that is a terminal; call the yielded function after each image."""
+    err = Console(stderr=True)
+    columns = (TextColumn(title), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=err, transient=True, disable=not err.is_terminal, redirect_stdout=False
+    ) as progress:
+        yield partial(progress.advance, progress.add_task("", total=images))

@@ -1,43 +1,45 @@
-"""A service elsewhere, as the commands with --url meet it."""
+"""A service that a command with --url uses. rcnn-client is imported when it is needed."""
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from app.commands import USAGE, CommandFailed
-from rcnn_client import Client, ClientError, NotAnAnswer, Refused, Unreachable
-from rcnn_client.exchange import Send, unreachable
+
+if TYPE_CHECKING:
+    from rcnn_client import Client
 
 RETRIES = 10  # of a request that a busy service puts off
 
 
-class ServiceClient(Client):
-    """A client that also asks what else the service has to say, once and without patience."""
-
-    def get(self, path: str) -> Any:
-        """The JSON answer of GET `path`; raises ClientError."""
-        request = self._http.build_request("GET", path)
-        response = self._send(Send(request))
-        if isinstance(response, Exception):
-            raise unreachable(request, response) from response
-        if response.is_error and path != "health":
-            raise Refused(response)
-        try:
-            return response.json()
-        except ValueError as error:
-            raise NotAnAnswer(f"{response.url} answered, but not in JSON; is it rcnn-serve?") from error
-
-    def check_reachable(self) -> None:
-        """Raise Unreachable at once where nobody answers: patience does not mend a wrong address."""
-        try:
-            self.get("health/live")
-        except Unreachable:
-            raise
-        except ClientError:
-            pass  # somebody is there; what they think of images is seen with the first of them
-
-
-def open_service(url: str, api_key: str | None) -> ServiceClient:
-    """A client of the service at `url`; close it, or use `with`."""
+@contextmanager
+def open_service(url: str, api_key: str | None) -> Iterator["Client"]:
+    """A client of the service at `url`; raises CommandFailed, for every ClientError in the block too."""
     try:
-        return ServiceClient(url, api_key=api_key, retries=RETRIES)
+        from rcnn_client import Client, ClientError
+    except ImportError as error:
+        raise CommandFailed(
+            f"--url needs {error.name}, which is missing; install rcnn-client from a clone of rcnn-serve: "
+            "pip install ./client"
+        ) from error
+    try:
+        client = Client(url, api_key=api_key, retries=RETRIES)
     except ValueError as error:
         raise CommandFailed(f"--url: {error}", USAGE) from error
+    with client:
+        try:
+            yield client
+        except ClientError as error:
+            raise CommandFailed(error) from error
+
+
+def check_reachable(client: "Client") -> None:
+    """Raise Unreachable where there is no service: retries do not help against a wrong address."""
+    from rcnn_client import ClientError, Unreachable
+
+    try:
+        client.get("health/live")
+    except Unreachable:
+        raise
+    except ClientError:
+        pass  # there is a server; the first image shows whether it is the right one

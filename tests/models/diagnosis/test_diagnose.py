@@ -1,20 +1,14 @@
 """`rcnn diagnose`: its verdicts on a healthy model, its report, and what it refuses."""
 
-import contextlib
-import io
 import json
-import os
-import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
 from PIL import Image as pillow
 
-from app import cli
 from models.shapes.scenes import LABELS, Scene, draw_scene
-from tests.app.commands.test_evaluate import evaluate, write_coco
+from tests.support.annotated import write_coco
+from tests.support.rcnn import Ran, rcnn
 from tests.support.served import ROOT
 from tests.support.training_log import write_log
 
@@ -24,39 +18,13 @@ CHECKS = {"recall", "suppression", "coordinates", "anchors", "balance", "localis
 pytestmark = pytest.mark.network
 
 
-@dataclass(frozen=True)
-class Ran:
-    """What a call of `rcnn diagnose` left: exit code and what it printed."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        return cast(dict[str, Any], json.loads(self.out))
-
-    @property
-    def verdicts(self) -> dict[str, str]:
-        return {name: check["verdict"] for name, check in self.json["checks"].items()}
-
-
 def diagnose(*arguments: object) -> Ran:
     """`rcnn diagnose` with these arguments, on one thread of the CPU."""
-    out, err = io.StringIO(), io.StringIO()
-    with pytest.MonkeyPatch.context() as patch:
-        for name in [name for name in os.environ if name.startswith("RCNN_")]:
-            patch.delenv(name)
-        patch.setenv("RCNN_INFERENCE_THREADS", "1")
-        patch.setenv("RCNN_ENGINE", "torch")
-        patch.setattr(sys, "argv", ["rcnn", "diagnose", *(str(argument) for argument in arguments)])
-        with (
-            contextlib.redirect_stdout(out),
-            contextlib.redirect_stderr(err),
-            pytest.raises(SystemExit) as ended,
-        ):
-            cli.main()
-    return Ran(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+    return rcnn("diagnose", *arguments, inference_threads=1, engine="torch")
+
+
+def verdicts(ran: Ran) -> dict[str, str]:
+    return {name: check["verdict"] for name, check in ran.json["checks"].items()}
 
 
 def write_card(folder: Path, name: str, **changes: object) -> Path:
@@ -93,7 +61,7 @@ def test_a_healthy_model_has_no_fault(data: Path, scenes: list[Scene]) -> None:
     """And its numbers are those of `rcnn evaluate`: the detector itself, NMS and all."""
     ran = diagnose(data, "--model", "shapes", "--split", "val", "--json")
     assert (ran.code, ran.err) == (0, "")
-    assert ran.verdicts == dict.fromkeys(CHECKS, "ok") | {"balance": "not measured"}
+    assert verdicts(ran) == dict.fromkeys(CHECKS, "ok") | {"balance": "not measured"}
     assert ran.json["summary"] == "No fault found."
     assert ran.json["faults"] == []
     found = ran.json["checks"]
@@ -107,7 +75,9 @@ def test_a_healthy_model_has_no_fault(data: Path, scenes: list[Scene]) -> None:
     assert [setting["threshold"] for setting in sweep] == [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9]
     assert sweep[-1]["duplicates"] > sweep[4]["duplicates"]
     assert found["suppression"]["numbers"]["card"] == 0.5
-    numbers = evaluate(data, "--model", "shapes", "--split", "val", "--json", engine="torch").json["numbers"]
+    numbers = rcnn("evaluate", data, "--model", "shapes", "--split", "val", "--json", engine="torch").json[
+        "numbers"
+    ]
     assert sweep[4]["AP"] == pytest.approx(numbers["AP"], abs=1e-6)
     assert found["localisation"]["numbers"]["AP75"] == pytest.approx(numbers["AP75"], abs=1e-6)
 
@@ -138,7 +108,7 @@ def test_the_log_beside_the_card_is_read(data: Path, tmp_path: Path) -> None:
     card = write_card(tmp_path / "run", "model")
     write_log(tmp_path / "run" / "metrics.jsonl", lambda step: {"loss_box_reg": 0.0001})
     ran = diagnose(data, "--model", card, "--images", 2, "--json")
-    assert ran.verdicts["balance"] == "fault"
+    assert verdicts(ran)["balance"] == "fault"
     assert "the training losses" in ran.json["summary"]
     assert "class loss is 1001 times the box loss" in ran.json["checks"]["balance"]["reason"]
     (tmp_path / "run" / "metrics.jsonl").write_text("not JSON\n")

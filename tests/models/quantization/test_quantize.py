@@ -26,7 +26,7 @@ from models.zoo.cards import read_card
 from models.zoo.catalogue import find_card
 from models.zoo.quantized import QuantizedError, find_quantized, read_manifest
 from models.zoo.weights import save_weights
-from tests.app.commands.test_train import write_coco
+from tests.support.annotated import write_small_coco
 from tests.support.networks import LABELS, random_network
 
 pytestmark = pytest.mark.network
@@ -157,8 +157,8 @@ def test_too_great_a_loss_leaves_nothing_behind(
 def test_annotated_images_are_measured_by_ap(
     tmp_path: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The artefact goes where --out says, and the card stays as it is."""
-    write_coco(tmp_path / "data", "val", 32, 3)
+    """The bundled model and its classes; the artefact goes where --out says, the card stays as it is."""
+    write_small_coco(tmp_path / "data", "val", 32, 3)
     document = tmp_path / "data" / "annotations" / "instances_val.json"
     document.write_text(document.read_text().replace('"even"', '"one"').replace('"odd"', '"two"'))
     card, out = write_model(tmp_path), tmp_path / "out"

@@ -1,4 +1,4 @@
-"""Who is evaluated: a model in this process, or the one that a service runs."""
+"""What is evaluated: a model in this process, or the model of a service."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -6,28 +6,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.commands import CommandFailed
-from app.commands.shared.service_client import ServiceClient
-from app.commands.shared.tile_option import Tile, tiling_of
-from app.serving.loading import load
+from app.commands.shared.model import load_detector
+from app.schemas.options import DetectOptions
 from app.settings.settings import Settings
 from models.detections import Detections
 from models.evaluation.predictions import DetectionFailed, ImageDetections, detect_each
 from models.images.decoder import Limits
 from models.options import Options
-from rcnn_client import Client, NotAnAnswer, Refused
 
 if TYPE_CHECKING:
     from models.detector import Detector
+    from rcnn_client import Client
 
-# Statuses about one image alone. Any other would cost AP for a reason that is not the model's: the run ends.
-ABOUT_ONE_IMAGE = (400, 413, 415)
+# Statuses of one image alone. Any other would cost AP for a reason that is not the model's: the run ends.
+ONE_IMAGE_STATUSES = (400, 413, 415)
 
 Ask = Callable[[Sequence[Path], Options], Iterator[ImageDetections]]
 
 
 @dataclass(frozen=True)
-class About:
-    """The model: its card's name, labels (index = id) and thresholds, and what computes it where."""
+class ModelFacts:
+    """A model: its card's name, labels (index = id) and thresholds, its engine, precision and device."""
 
     name: str
     labels: tuple[str, ...]
@@ -45,40 +44,33 @@ class About:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A model and how to ask it: files and options in, answers out as they come, each naming its file."""
+class AnswerSource:
+    """A model, and the function that detects with it: files and options in, answers out in order."""
 
-    about: About
+    model: ModelFacts
     ask: Ask
 
 
-def load_model(settings: Settings, tile: Tile = None) -> Source:
+def local_source(settings: Settings, tile: DetectOptions) -> AnswerSource:
     """The model of the settings, in this process; raises CommandFailed with what to do."""
     from models.evaluation.local import best_batch, detect_files, detect_files_in_tiles
 
-    detector = load_here(settings)
+    detector = load_detector(settings)
     limits, batch = Limits(settings.max_pixels), best_batch(detector)
+    tiling = tile.tiling()
 
     def ask(files: Sequence[Path], options: Options) -> Iterator[ImageDetections]:
-        if tile is None:
+        if tiling is None:
             return detect_files(detector, files, options, limits, batch)
-        return detect_files_in_tiles(detector, files, options, limits, tiling_of(tile))
+        return detect_files_in_tiles(detector, files, options, limits, tiling)
 
-    return Source(describe(detector), ask)
-
-
-def load_here(settings: Settings) -> "Detector":
-    """The detector of the settings; raises CommandFailed with what to do."""
-    try:
-        return load(settings)
-    except (ValueError, OSError) as error:  # a card, its weights, or the device; the text says what to do
-        raise CommandFailed(error) from error
+    return AnswerSource(facts_of(detector), ask)
 
 
-def describe(detector: "Detector") -> About:
-    """What is known of a model in this process."""
+def facts_of(detector: "Detector") -> ModelFacts:
+    """The facts of a model in this process."""
     card = detector.card
-    return About(
+    return ModelFacts(
         name=card.name,
         labels=card.labels,
         score_threshold=card.score_threshold,
@@ -90,23 +82,25 @@ def describe(detector: "Detector") -> About:
     )
 
 
-def ask_service(client: ServiceClient, url: str, tile: Tile = None) -> Source:
-    """The model that a service runs; raises ClientError, CommandFailed."""
-    about = _about(client, url)
+def service_source(client: "Client", url: str, tile: DetectOptions) -> AnswerSource:
+    """The model of a service; raises ClientError, CommandFailed."""
+    model = _service_facts(client, url)
 
     def ask(files: Sequence[Path], options: Options) -> Iterator[ImageDetections]:
         return detect_each(lambda file: _detect(client, file, options, tile), files)
 
-    return Source(about, ask)
+    return AnswerSource(model, ask)
 
 
-def _about(client: ServiceClient, url: str) -> About:
+def _service_facts(client: "Client", url: str) -> ModelFacts:
+    from rcnn_client import NotAnAnswer
+
     try:
-        listed, health = client.get("models"), client.get("health")
-        if listed["loaded"] is None:
+        catalogue, health = client.get("models"), client.get("health")
+        if catalogue["loaded"] is None:
             raise CommandFailed(f"{url} has no model loaded: it is {health['status']}; wait, or see its log")
-        [card] = [card for card in listed["models"] if card["loaded"]]
-        return About(
+        [card] = [card for card in catalogue["models"] if card["loaded"]]
+        return ModelFacts(
             name=str(card["name"]),
             labels=tuple(card["labels"]),
             score_threshold=float(card["score_threshold"]),
@@ -121,7 +115,9 @@ def _about(client: ServiceClient, url: str) -> About:
         raise NotAnAnswer(f"{url} does not say which model it runs; is it rcnn-serve?") from error
 
 
-def _detect(client: Client, file: Path, options: Options, tile: Tile) -> Detections:
+def _detect(client: "Client", file: Path, options: Options, tile: DetectOptions) -> Detections:
+    from rcnn_client import Refused
+
     try:
         result = client.detect(
             file,
@@ -129,10 +125,10 @@ def _detect(client: Client, file: Path, options: Options, tile: Tile) -> Detecti
             nms_threshold=options.nms_threshold,
             max_detections=options.max_detections,
             classes=sorted(options.classes or ()),
-            tile=tile,
+            tile=tile.tile,
         )
     except Refused as error:
-        if error.status in ABOUT_ONE_IMAGE:
+        if error.status in ONE_IMAGE_STATUSES:
             raise DetectionFailed(str(error)) from error
         raise
-    return result.detections
+    return Detections(result.boxes, result.labels, result.scores)
