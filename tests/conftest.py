@@ -74,9 +74,9 @@ def program() -> Iterator[Program]:
     program.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator["Browser"]:
-    """A Chromium."""
+    """A Chromium. It may not outlive its module: no test on asyncio runs in a process beside it."""
     from tests.support.chromium import (
         chromium,  # playwright takes a second to import, and only the page needs it
     )
