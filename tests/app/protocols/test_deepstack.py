@@ -3,6 +3,7 @@
 from typing import Any
 
 import httpx
+import pytest
 
 from app import version
 from tests.support.fakes import FakeDetector, picture
@@ -108,28 +109,21 @@ async def test_a_wrong_form_is_refused(served: Served) -> None:
 # the other routes
 
 
-async def test_the_models_are_listed(served: Served) -> None:
-    response = await served.client.post("/v1/vision/custom/list")
-    assert response.json() == {"success": True, "models": ["fake"], "code": 200}
-
-
-async def test_no_model_is_listed_before_there_is_one(serve: Serve) -> None:
+async def test_the_models_and_the_status_are_listed(serve: Serve) -> None:
     detector = FakeDetector()
     detector.warm.clear()
-    async with serve(detector, ready=False) as served:
-        assert (await served.client.post("/v1/vision/custom/list")).json()["models"] == []
-        assert (await served.client.get("/v1/status/ping")).json()["success"] is True
-        detector.warm.set()
-        await served.ready()
-
-
-async def test_ping_and_updates_are_open(serve: Serve) -> None:
-    async with serve(api_keys="secret") as served:
+    async with serve(detector, ready=False, api_keys="secret") as served:
+        listed = await post(served, "/v1/vision/custom/list", api_key="secret")
+        assert listed.json() == {"success": True, "models": [], "code": 200}
         ping = await served.client.get("/v1/status/ping")
         assert ping.json() == {"success": True, "message": version(), "code": 200}
-        update = await served.client.get("/v1/status/updateavailable")
-        assert update.json()["success"] is True
-        assert update.json()["updateAvailable"] is False
+        update = (await served.client.get("/v1/status/updateavailable")).json()
+        assert (update["success"], update["updateAvailable"]) == (True, False)
+        detector.warm.set()
+        await served.ready()
+        headers = {"X-API-Key": "secret"}
+        listed = await served.client.post("/v1/vision/custom/list", headers=headers)  # needs no form
+        assert listed.json() == {"success": True, "models": ["fake"], "code": 200}
 
 
 # keys
@@ -138,7 +132,6 @@ async def test_ping_and_updates_are_open(serve: Serve) -> None:
 async def test_the_key_may_be_a_field_of_the_form(serve: Serve) -> None:
     async with serve(api_keys="alpha,beta") as served:
         assert labels(await post(served, api_key="beta")) == ["Square", "disc"]
-        assert (await post(served, "/v1/vision/custom/list", api_key="beta")).json()["models"] == ["fake"]
         for wrong in ({}, {"api_key": ""}, {"api_key": "b"}, {"api_key": "bêta"}):
             for path in (DETECTION, "/v1/vision/custom/list", "/v1/vision/custom/fake"):
                 response = await post(served, path, **wrong)
@@ -149,28 +142,22 @@ async def test_the_key_may_be_a_field_of_the_form(serve: Serve) -> None:
 # settings
 
 
-async def test_a_cap_keeps_the_best(serve: Serve) -> None:
-    async with serve(deepstack_max_predictions=1) as served:
-        assert labels(await post(served, min_confidence="0")) == ["Square"]
-        assert len(await detected(served)) == 2  # /detect knows nothing of it
+SETTINGS: list[tuple[dict[str, Any], list[str]]] = [
+    ({}, ["Square", "disc", "kite"]),
+    ({"max_predictions": 1}, ["Square"]),
+    ({"drop_labels": "SQUARE, no such class", "max_predictions": 2}, ["disc", "kite"]),
+    ({"drop_labels": "square,disc,kite"}, []),
+    ({"label_map": "square=car,Disc=traffic light"}, ["car", "traffic light", "kite"]),
+]
 
 
-async def test_dropped_classes_do_not_count_towards_the_cap(serve: Serve) -> None:
-    settings = {"deepstack_drop_labels": "SQUARE, no such class", "deepstack_max_predictions": 2}
-    async with serve(**settings) as served:
-        assert labels(await post(served, min_confidence="0")) == ["disc", "kite"]
-        assert len(await detected(served)) == 2
-
-
-async def test_every_class_may_be_dropped(serve: Serve) -> None:
-    async with serve(deepstack_drop_labels="square,disc,kite") as served:
-        assert labels(await post(served, min_confidence="0")) == []
-
-
-async def test_classes_may_have_other_names(serve: Serve) -> None:
-    async with serve(deepstack_label_map="square=car,Disc=traffic light") as served:
-        assert labels(await post(served, min_confidence="0")) == ["car", "traffic light", "kite"]
-        assert [name for name, *_ in await detected(served)] == ["Square", "disc"]
+@pytest.mark.parametrize(("settings", "expected"), SETTINGS, ids=str)
+async def test_classes_are_dropped_renamed_and_capped(
+    serve: Serve, settings: dict[str, Any], expected: list[str]
+) -> None:
+    async with serve(**{f"deepstack_{name}": value for name, value in settings.items()}) as served:
+        assert labels(await post(served, min_confidence="0")) == expected
+        assert [name for name, *_ in await detected(served)] == ["Square", "disc"]  # as before
 
 
 SIZES = {(100, 100): 100, (90, 120): 90, (120, 240): 120, (64, 100): 64, (400, 300): 128, (30, 20): 64}

@@ -179,9 +179,9 @@ async def test_another_model_is_refused_and_the_right_one_named(served: Served, 
     content, media_type = protocol.body(PNG)
     headers = {"Content-Type": media_type}
     response = await served.client.post(path.format("yolo"), content=content, headers=headers)
-    told = protocol.refused(response, 404)
-    assert "'yolo'" in told
-    assert "'fake'" in told
+    text = protocol.refused(response, 404)
+    assert "'yolo'" in text
+    assert "'fake'" in text
     assert served.detector.prepared == []
     assert await served.metric("rcnn_rejected_total", code="not_found") == 1
 

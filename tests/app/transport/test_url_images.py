@@ -59,6 +59,7 @@ class Net:
         ("http://example.com/a.png", ("example.com", 80), "example.com"),
         ("https://EXAMPLE.com/a.png", ("example.com", 443), "example.com"),
         ("http://example.com:81/a.png", ("example.com", 81), "example.com:81"),
+        ("https://example.com:8443/a.png?b=c", ("example.com", 8443), "example.com:8443"),
         ("https://bücher.example/a.png", ("xn--bcher-kva.example", 443), "xn--bcher-kva.example"),
     ],
 )
