@@ -2,15 +2,8 @@
 
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import TYPE_CHECKING
 
 import pytest
-
-if TYPE_CHECKING:
-    from playwright.sync_api import Browser
-
-    from tests.support.chromium import Show
-
 
 from tests.support.process import Program
 from tests.support.served import ROOT, Serve, Served, serve_app
@@ -72,23 +65,3 @@ def program() -> Iterator[Program]:
     program.terminate()
     assert program.ended() == 0
     program.close()
-
-
-@pytest.fixture(scope="module")  # while Playwright runs, no other event loop can run in this thread
-def browser() -> Iterator["Browser"]:
-    """A Chromium."""
-    from tests.support.chromium import (
-        chromium,  # playwright takes a second to import, and only the page needs it
-    )
-
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def show(browser: "Browser") -> Iterator["Show"]:
-    """What opens the page, see `tests.support.chromium.pages`."""
-    from tests.support.chromium import pages
-
-    with pages(browser) as show:
-        yield show

@@ -52,7 +52,7 @@ async function readProblem(response) {
   });
 }
 
-/** Waits `seconds`, telling `tick` how many are left; rejects with AbortError when called off. */
+/** Waits `seconds` and calls `tick` with the seconds left; rejects with AbortError when cancelled. */
 function countDown(seconds, tick, signal) {
   return new Promise((resolve, reject) => {
     let left = Math.ceil(seconds);
@@ -71,7 +71,7 @@ function mayWait(problem, tries) {
   return (problem.status === 429 || problem.status === 503) && tries < TRIES;
 }
 
-/** POST /detect -> {response, elapsed ms}; on 429 and 503 waits, telling `onWait(problem, secondsLeft)`, and asks again. */
+/** POST /detect -> {response, elapsed ms}; on 429 and 503 calls `onWait(problem, secondsLeft)`, waits and retries. */
 export async function detect(image, options, { signal, onWait }) {
   const type = image.type.startsWith("image/") ? image.type : "application/octet-stream";
   const init = { method: "POST", body: image, signal, headers: { "Content-Type": type } };

@@ -20,19 +20,6 @@ from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
 
 ROOT = Path(__file__).parents[2]
-TARGETS = (
-    "install",
-    "serve",
-    "check",
-    "test",
-    "test-fast",
-    "coverage",
-    "bench",
-    "demo-model",
-    "test-gpu",
-    "bench-gpu",
-    "test-ray",
-)
 
 
 def read_yaml(name: str) -> Any:
@@ -42,11 +29,8 @@ def read_yaml(name: str) -> Any:
 def dockerfile() -> list[tuple[str, str]]:
     """The Dockerfile's instructions in order: (word, rest), with continued lines joined."""
     lines = [line for line in (ROOT / "Dockerfile").read_text().splitlines() if not line.startswith("#")]
-    joined = "\n".join(lines).replace("\\\n", " ")
-    return [
-        (word, rest.strip())
-        for word, _, rest in (line.partition(" ") for line in joined.splitlines() if line)
-    ]
+    joined = "\n".join(lines).replace("\\\n", " ").splitlines()
+    return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in joined if line)]
 
 
 def last_stage() -> dict[str, str]:
@@ -65,10 +49,6 @@ def health_command() -> list[str]:
     command: list[str] = json.loads(last_stage()["HEALTHCHECK"].partition("CMD")[2])
     assert command[0] == "python"
     return [sys.executable, *command[1:]]
-
-
-def seconds(text: str) -> int:
-    return int(text.removesuffix("s"))
 
 
 # --- the image
@@ -93,11 +73,8 @@ def test_the_image_builds_with_any_builder() -> None:
 
 def test_an_edit_of_the_code_does_not_install_torch_again() -> None:
     instructions = [f"{word} {rest}" for word, rest in dockerfile()]
-    install = next(
-        i for i, text in enumerate(instructions) if "pip install" in text and "requirements.txt" in text
-    )
-    code = next(i for i, text in enumerate(instructions) if text == "COPY . .")
-    assert install < code
+    [install] = [text for text in instructions if "pip install" in text and "requirements.txt" in text]
+    assert instructions.index(install) < instructions.index("COPY . .")
 
 
 def test_the_image_computes_on_openvino_and_reads_videos() -> None:
@@ -119,23 +96,12 @@ def test_the_image_names_only_settings_that_exist() -> None:
 
 
 def test_the_build_sees_the_package_and_nothing_else() -> None:
-    lines = [
-        line
-        for line in (ROOT / ".dockerignore").read_text().splitlines()
-        if line and not line.startswith("#")
-    ]
+    text = (ROOT / ".dockerignore").read_text()
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     assert lines[0] == "*"
     allowed = {line[1:] for line in lines if line.startswith("!")}
-    assert allowed == {
-        "pyproject.toml",
-        "constraints.txt",
-        "README.md",
-        "LICENSE",
-        "app",
-        "client",
-        "models",
-        "samples",
-    }
+    project = {"pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
+    assert allowed == project | {"app", "client", "models", "samples"}
     assert all((ROOT / name).exists() for name in allowed)
 
 
@@ -160,51 +126,38 @@ def server() -> Iterator[ThreadingHTTPServer]:
         thread.join()
 
 
-@pytest.mark.parametrize(("ready", "healthy"), [(True, True), (False, False)])
-def test_the_image_is_healthy_when_the_service_is_ready(
-    server: ThreadingHTTPServer, ready: bool, healthy: bool
-) -> None:
-    server.ready = ready  # type: ignore[attr-defined]  # a mark of this test
+def test_the_image_is_healthy_when_the_service_is_ready(server: ThreadingHTTPServer) -> None:
     environment = {"RCNN_PORT": str(server.server_port)}
-    done = subprocess.run(health_command(), env=environment, capture_output=True, timeout=60)
-    assert (done.returncode == 0) is healthy
+    for ready in (True, False):
+        server.ready = ready  # type: ignore[attr-defined]  # read by `Ready`
+        done = subprocess.run(health_command(), env=environment, capture_output=True, timeout=60)
+        assert (done.returncode == 0) is ready
 
 
 # --- compose
 
 
-def test_compose_has_the_service_its_prometheus_and_where_asked_for_a_grafana() -> None:
+def test_compose_has_the_service_a_prometheus_and_by_profile_a_grafana() -> None:
     compose = read_yaml("docker-compose.yml")
+    assert set(compose) == {"services", "volumes"}  # a top-level `name` is unknown to compose v1
     profiles = {name: service.get("profiles") for name, service in compose["services"].items()}
     assert profiles == {"app": None, "prometheus": None, "grafana": ["dashboards"]}
-    assert set(compose) == {"services", "volumes"}  # a top-level `name` is unknown to compose v1
+    for service in compose["services"].values():  # no more rights than it needs
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges:true"]
+        assert all("127.0.0.1" in port for port in service["ports"])
 
 
-def test_compose_names_the_coco_model_and_the_cpu() -> None:
-    environment = read_yaml("docker-compose.yml")["services"]["app"]["environment"]
+def test_compose_runs_the_coco_model_on_the_cpu_and_waits_for_its_drain() -> None:
+    app = read_yaml("docker-compose.yml")["services"]["app"]
+    environment = app["environment"]
     assert environment["RCNN_MODEL"] == "${RCNN_MODEL:-coco-r50-fpn}"
     assert environment["RCNN_DEVICE"] == "cpu"
     assert {name.removeprefix("RCNN_").lower() for name in environment} <= set(Settings.model_fields)
-
-
-@pytest.mark.parametrize("name", ["app", "prometheus", "grafana"])
-def test_no_container_has_more_rights_than_it_needs(name: str) -> None:
-    service = read_yaml("docker-compose.yml")["services"][name]
-    assert service["read_only"] is True
-    assert service["cap_drop"] == ["ALL"]
-    assert service["security_opt"] == ["no-new-privileges:true"]
-    assert all("127.0.0.1" in port for port in service["ports"])
-
-
-def test_the_service_writes_to_tmp_and_to_the_weights_volume_alone() -> None:
-    app = read_yaml("docker-compose.yml")["services"]["app"]
     assert app["tmpfs"] == ["/tmp"]  # noqa: S108 - the container's own
     assert app["volumes"] == [f"weights:{image_environment()['RCNN_CACHE_DIR']}"]
-
-
-def test_compose_waits_until_the_service_has_drained() -> None:
-    app = read_yaml("docker-compose.yml")["services"]["app"]
-    assert seconds(app["stop_grace_period"]) > int(app["environment"]["RCNN_DRAIN_SECONDS"])
+    assert int(app["stop_grace_period"].removesuffix("s")) > int(environment["RCNN_DRAIN_SECONDS"])
 
 
 def test_the_gpu_file_reserves_one_gpu_and_insists_on_it() -> None:
@@ -242,24 +195,21 @@ def exported_series() -> set[str]:
     return {name + part for name, kind in declared for part in parts.get(kind, ("",))}
 
 
-@pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
-def test_an_alert_watches_series_that_exist_and_says_what_it_means(rule: dict[str, Any]) -> None:
-    bare = re.sub(r"\{[^}]*\}", "", rule["expr"])
-    named = set(re.findall(r"\b(?:rcnn|process|python)_\w+", bare))
-    assert named <= exported_series()  # there with several devices in one process
-    assert named or "up{" in rule["expr"]
-    assert rule["labels"]["severity"] in ("critical", "warning")
-    assert rule["annotations"]["summary"]
-    assert rule["annotations"]["description"]
+def test_alerts_watch_series_that_exist_and_describe_them() -> None:
+    for rule in rules():
+        bare = re.sub(r"\{[^}]*\}", "", rule["expr"])
+        named = set(re.findall(r"\b(?:rcnn|process|python)_\w+", bare))
+        assert named <= exported_series()  # there with several devices in one process
+        assert named or "up{" in rule["expr"]
+        assert rule["labels"]["severity"] in ("critical", "warning")
+        assert rule["annotations"]["summary"]
+        assert rule["annotations"]["description"]
 
 
-def test_alerts_ask_for_the_job_that_is_scraped() -> None:
+def test_alerts_name_the_job_that_is_scraped_and_have_a_test_each() -> None:
     (job,) = read_yaml("docker/prometheus/prometheus.yml")["scrape_configs"]
-    asked = {name for rule in rules() for name in re.findall(r'job="([^"]*)"', rule["expr"])}
-    assert asked == {job["job_name"]}
-
-
-def test_every_alert_has_a_test_of_its_own() -> None:
+    jobs = {name for rule in rules() for name in re.findall(r'job="([^"]*)"', rule["expr"])}
+    assert jobs == {job["job_name"]}
     tests = (ROOT / "docker/prometheus/rules.test.yml").read_text()
     assert [rule["alert"] for rule in rules() if rule["alert"] not in tests] == []
 

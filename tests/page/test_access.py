@@ -1,18 +1,16 @@
-"""The page for fingers, screen readers and tired eyes: taps, contrast, what is said, what stands still."""
+"""The page by touch, keyboard and screen reader: taps, contrast, names, announcements, reduced motion."""
 
 import re
-from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
 from models.images.drawing import PALETTE, ink_on
 from tests.support.chromium import CHROMIUM, DISC_BOX, SQUARE_BOX, Show, Shown
-from tests.support.fakes import picture
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM}")
 
-PHONE = {"has_touch": True, "is_mobile": True}
+PHONE = {"has_touch": True, "is_mobile": True, "reduced_motion": "reduce"}
 READABLE = 4.5  # to 1, WCAG 2 AA
 
 # Every visible text's contrast with what lies behind it, the lowest first: [ratio, text].
@@ -43,13 +41,6 @@ CONTRASTS = """() => {
 }"""
 
 
-def answered(show: Show, **options: Any) -> Shown:
-    shown = show(**options)
-    shown.give(picture(640, 480))
-    shown.found("Square 0.94", "disc 0.75")
-    return shown
-
-
 def tap(shown: Shown, x: float, y: float) -> None:
     """Tap at a place given in shares of the image."""
     frame = shown.page.locator("#boxes").bounding_box()
@@ -57,46 +48,38 @@ def tap(shown: Shown, x: float, y: float) -> None:
     shown.page.touchscreen.tap(frame["x"] + x * frame["width"], frame["y"] + y * frame["height"])
 
 
-def test_a_tap_keeps_a_box_and_one_beside_all_lets_it_go(show: Show) -> None:
-    shown = answered(show, width=390, context=PHONE)
-    square, disc = shown.page.locator(".found").all()
+def test_a_phone_is_used_by_taps(show: Show) -> None:
+    shown = show(width=390, context=PHONE)
+    page = shown.page
+    expect(page.get_by_text("Choose an image, or take a photo")).to_be_visible()
+    expect(page.get_by_text("Drop or paste an image here")).to_be_hidden()
+    assert (
+        page.evaluate("getComputedStyle(document.getElementById('busy'), '::after').animationName") == "none"
+    )
+    shown.detect()
+    square, disc = page.locator(".found").all()
     tap(shown, SQUARE_BOX[0] + 0.02, SQUARE_BOX[3] - 0.02)
     expect(square).to_have_attribute("aria-pressed", "true")
     expect(square).to_have_class("found active")
     tap(shown, DISC_BOX[2] - 0.02, DISC_BOX[1] + 0.02)
     expect(disc).to_have_attribute("aria-pressed", "true")
     expect(square).to_have_attribute("aria-pressed", "false")
-    tap(shown, 0.05, 0.95)
+    tap(shown, 0.05, 0.95)  # beside all boxes
     expect(disc).to_have_attribute("aria-pressed", "false")
-
-
-def test_a_finger_may_miss_a_box_by_a_little(show: Show) -> None:
-    shown = answered(show, width=390, context=PHONE)
-    frame = shown.page.locator("#boxes").bounding_box()
+    # a tap may miss a box by a little
+    frame = page.locator("#boxes").bounding_box()
     assert frame is not None
-    row = shown.page.locator(".found").first
     tap(shown, SQUARE_BOX[0] - 20 / frame["width"], SQUARE_BOX[3] - 0.02)
-    expect(row).to_have_attribute("aria-pressed", "false")
+    expect(square).to_have_attribute("aria-pressed", "false")
     tap(shown, SQUARE_BOX[0] - 8 / frame["width"], SQUARE_BOX[3] - 0.02)
-    expect(row).to_have_attribute("aria-pressed", "true")
-
-
-def test_a_row_that_is_tapped_brings_the_image_into_sight(show: Show) -> None:
-    shown = answered(show, width=390, context=PHONE | {"reduced_motion": "reduce"})
-    shown.page.set_viewport_size({"width": 390, "height": 400})
-    row = shown.page.locator(".found").nth(1)
-    row.scroll_into_view_if_needed()
-    expect(shown.page.locator("#frame")).not_to_be_in_viewport()
-    row.tap()
-    expect(shown.page.locator("#frame")).to_be_in_viewport()
-    expect(row).to_have_attribute("aria-pressed", "true")
-
-
-def test_a_phone_is_not_told_to_drop_files(show: Show) -> None:
-    phone, desk = show(width=390, context=PHONE), show()
-    expect(phone.page.get_by_text("Choose an image, or take a photo")).to_be_visible()
-    expect(phone.page.get_by_text("Drop or paste an image here")).to_be_hidden()
-    expect(desk.page.get_by_text("Drop or paste an image here")).to_be_visible()
+    expect(square).to_have_attribute("aria-pressed", "true")
+    # a tap on a row brings the image into sight
+    page.set_viewport_size({"width": 390, "height": 400})
+    disc.scroll_into_view_if_needed()
+    expect(page.locator("#frame")).not_to_be_in_viewport()
+    disc.tap()
+    expect(page.locator("#frame")).to_be_in_viewport()
+    expect(disc).to_have_attribute("aria-pressed", "true")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -105,12 +88,11 @@ def test_every_text_can_be_read(show: Show, scheme: str) -> None:
     shown.page.locator("#key").fill("secret")
     seen = shown.page.evaluate(CONTRASTS)
     shown.page.get_by_role("button", name="Use key").click()
-    shown.give(picture(640, 480))
-    shown.found("Square 0.94", "disc 0.75")
+    shown.detect()
     shown.page.locator(".found").first.click()
     shown.page.locator(".chip").nth(1).click()
     seen += shown.page.evaluate(CONTRASTS)
-    shown.give(b"no image")
+    shown.choose(b"no image")
     expect(shown.page.locator("#notice-title")).to_have_text("The image cannot be read")
     seen += shown.page.evaluate(CONTRASTS)
     shown.page.evaluate("document.getElementById('notice').classList.add('waiting')")
@@ -125,32 +107,41 @@ def luminance(colour: tuple[int, ...]) -> float:
     return 0.2126 * parts[0] + 0.7152 * parts[1] + 0.0722 * parts[2]
 
 
-def test_names_can_be_read_on_the_colour_of_every_class(show: Show) -> None:
-    labels = list(range(len(PALETTE)))
-    asked = f"import('./web/stage.js').then((stage) => {labels}.map(stage.ink))"
-    inks = show().page.evaluate(asked)
+def test_colours_are_those_of_drawn_pictures_and_names_can_be_read_on_them(show: Show) -> None:
+    labels = list(range(40))
+    page = show().page
+    colours = page.evaluate(f"import('./web/stage.js').then((stage) => {labels}.map((i) => stage.colour(i)))")
+    assert colours == [f"rgb({' '.join(map(str, PALETTE[label % len(PALETTE)]))})" for label in labels]
+    inks = page.evaluate(f"import('./web/stage.js').then((stage) => {labels[: len(PALETTE)]}.map(stage.ink))")
     assert ["black" if ink == "#000" else "white" for ink in inks] == [ink_on(colour) for colour in PALETTE]
     for colour, ink in zip(PALETTE, inks, strict=True):
         low, high = sorted((luminance(colour), 0.0 if ink == "#000" else 1.0))
         assert (high + 0.05) / (low + 0.05) >= READABLE, colour
 
 
-def test_what_changes_is_said_once(show: Show) -> None:
-    shown = answered(show)
-    expect(shown.page.locator("#live")).to_have_attribute("aria-live", "polite")
-    expect(shown.page.locator("#live")).to_have_text("2 objects: 1 disc, 1 Square.")
-    loud = shown.page.locator("output:not([aria-live=off])")
-    expect(loud).to_have_count(0)  # a slider says its value by itself
-
-
-def test_nothing_moves_for_who_asked_for_that(show: Show) -> None:
-    shown = show(context={"reduced_motion": "reduce"})
-    moving = shown.page.evaluate("getComputedStyle(document.getElementById('busy'), '::after').animationName")
-    assert moving == "none"
-
-
-def test_the_name_of_every_control_is_there(show: Show) -> None:
-    shown = answered(show, width=820)
-    tree = shown.page.locator("body").aria_snapshot()
+def test_everything_is_named_announced_and_reached_by_keyboard(show: Show) -> None:
+    shown = show(width=820)
+    page = shown.page
+    expect(page.get_by_text("Drop or paste an image here")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the detections")).to_be_focused()
+    for _ in range(4):
+        page.keyboard.press("Tab")
+    expect(page.locator("#file")).to_be_focused()
+    shown.detect()
+    expect(page.get_by_role("button", name="Another image")).to_be_focused()
+    page.get_by_role("button", name="disc, score 0.75, 480 by 120 pixels at 160, 120").focus()
+    expect(page.locator("#live")).to_have_attribute("aria-live", "polite")
+    expect(page.locator("#live")).to_have_text("2 objects: 1 disc, 1 Square.")
+    announced = page.locator("output:not([aria-live=off])")
+    expect(announced).to_have_count(0)  # a slider announces its value by itself
+    tree = page.locator("body").aria_snapshot()
     nameless = re.findall(r"- (button|link|slider|combobox|textbox|img)(?: \[.*\])?:?$", tree, re.MULTILINE)
     assert nameless == []
+    unnamed = page.evaluate(
+        """[...document.querySelectorAll("button, input, a, img")]
+            .filter((one) => one.checkVisibility())
+            .filter((one) => !(one.textContent.trim() || one.ariaLabel || one.alt || one.labels?.length))
+            .map((one) => one.outerHTML)"""
+    )
+    assert unnamed == []

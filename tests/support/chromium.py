@@ -32,7 +32,7 @@ from app.main import create_app
 from app.server import BoundedWebSocket
 from app.settings.settings import Settings
 from models.images.drawing import PALETTE
-from tests.support.fakes import FINDS, FakeDetector
+from tests.support.fakes import FINDS, FakeDetector, picture
 
 expect.set_options(timeout=20_000)  # ms, as long as `eventually` waits; Playwright's own are 5000
 
@@ -49,7 +49,8 @@ ARGUMENTS = (
 )
 SQUARE, DISC, KITE = (PALETTE[label] for label in (1, 2, 4))
 SQUARE_BOX, DISC_BOX, KITE_BOX = (box for _, _, box in FINDS)
-FAULTS = ("status of", "response code:")  # how the console complains of an answer
+FAULTS = ("status of", "response code:")  # how the console reports the status of an answer
+OBJECTS = ("Square 0.94", "disc 0.75")  # those of FINDS at the threshold of the card
 NOON = 1_800_000_000_000  # ms; where a page's clock is stopped
 
 
@@ -91,26 +92,26 @@ def on_the_device(detector: FakeDetector, batches: int) -> None:
 
 @dataclass
 class Shown:
-    """A page as a person has it before them, with what it sent and what it complained of."""
+    """An open page, with what it sent and the errors in its console."""
 
     page: Page
     url: str
     requests: list[Request] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+    console_errors: list[str] = field(default_factory=list)
     sockets: list[WebSocket] = field(default_factory=list)
-    told: list[dict[str, Any]] = field(default_factory=list)  # texts that went over them
+    texts: list[dict[str, Any]] = field(default_factory=list)  # sent over the sockets
     in_flight: int = 0  # of POST /detect
     most_in_flight: int = 0
 
     def listen(self) -> None:
-        """Keep what the page sends and what it complains of."""
+        """Keep what the page sends and the errors in its console."""
 
         def console(message: ConsoleMessage) -> None:
             if message.type in ("error", "warning"):
-                self.complaints.append(message.text)
+                self.console_errors.append(message.text)
 
-        def complain(error: Error) -> None:
-            self.complaints.append(str(error))
+        def add_error(error: Error) -> None:
+            self.console_errors.append(str(error))
 
         def send(request: Request) -> None:
             self.requests.append(request)
@@ -122,31 +123,36 @@ class Shown:
 
         def open_socket(opened: WebSocket) -> None:
             self.sockets.append(opened)
-            opened.on("framesent", tell)
+            opened.on("framesent", keep_text)
 
-        def tell(payload: str | bytes) -> None:
+        def keep_text(payload: str | bytes) -> None:
             if isinstance(payload, str):
-                self.told.append(json.loads(payload))
+                self.texts.append(json.loads(payload))
 
         self.page.on("websocket", open_socket)
         self.page.on("console", console)
-        self.page.on("pageerror", complain)
+        self.page.on("pageerror", add_error)
         self.page.on("request", send)
         self.page.on("requestfinished", end)
         self.page.on("requestfailed", end)
 
-    def give(self, data: bytes, name: str = "picture.png", type: str = "image/png") -> None:
-        """Pick a file."""
+    def choose(self, data: bytes, name: str = "picture.png", type: str = "image/png") -> None:
+        """Choose a file."""
         self.page.set_input_files("#file", {"name": name, "mimeType": type, "buffer": data})
 
-    def found(self, *rows: str) -> None:
+    def detect(self) -> None:
+        """Choose a picture of 640 x 480 and wait for the objects in it."""
+        self.choose(picture(640, 480))
+        self.lists(*OBJECTS)
+
+    def lists(self, *rows: str) -> None:
         """Wait until these are the objects listed."""
         names = self.page.locator(".found .name"), self.page.locator(".found .score")
         expect(names[0]).to_have_text([row.split()[0] for row in rows])
         expect(names[1]).to_have_text([row.split()[1] for row in rows])
 
     @property
-    def asked(self) -> list[dict[str, str]]:
+    def queries(self) -> list[dict[str, str]]:
         """The options of every POST /detect so far."""
         queries = [urlsplit(request.url).query for request in self.requests if request.method == "POST"]
         return [{name: ",".join(values) for name, values in parse_qs(query).items()} for query in queries]
@@ -163,9 +169,12 @@ Show = Callable[..., Shown]
 
 @contextmanager
 def pages(browser: Browser) -> Iterator[Show]:
-    """What opens the page: `show(detector, faults=[413], width=390, max_pixels=4096)`; faults expected."""
+    """What opens the page: `show(detector, faults=[413], width=390, max_pixels=4096)`.
+
+    `faults` are what its console may report: statuses of answers, or `ERR_…` of the network.
+    """
     with ExitStack() as stack:
-        opened: list[tuple[Shown, list[int]]] = []
+        opened: list[tuple[Shown, list[int | str]]] = []
 
         def show(detector: FakeDetector | None = None, /, **options: Any) -> Shown:
             faults, width = options.pop("faults", []), options.pop("width", 1280)
@@ -180,8 +189,11 @@ def pages(browser: Browser) -> Iterator[Show]:
 
         yield show
         for shown, faults in opened:
-            expected = tuple(f"{said} {status}" for status in faults for said in FAULTS)
-            assert [text for text in shown.complaints if not any(fault in text for fault in expected)] == []
+            expected = tuple(f"{prefix} {fault}" for fault in faults for prefix in FAULTS)
+            expected += tuple(fault for fault in faults if isinstance(fault, str))
+            assert [
+                text for text in shown.console_errors if not any(fault in text for fault in expected)
+            ] == []
             foreign = [
                 request.url
                 for request in shown.requests

@@ -11,8 +11,13 @@ import httpx
 from tests.support.fakes import CARD, picture
 from tests.support.served import Served
 
+
+def encoded(image: bytes) -> str:
+    return base64.b64encode(image).decode()
+
+
 PNG = picture(64, 48)
-TEXT = base64.b64encode(PNG).decode()
+TEXT = encoded(PNG)
 
 # FINDS on 64 x 48 at the card's threshold and at 0.25, as /detect answers them
 FOUND = [("Square", 0.9375, [8.0, 12.0, 32.0, 36.0]), ("disc", 0.75, [16.0, 12.0, 64.0, 24.0])]
@@ -69,6 +74,13 @@ class Protocol:
         return await served.client.post(
             self.path, content=content, headers={"Content-Type": media_type} | headers
         )
+
+    def refused(self, response: httpx.Response, status: int) -> str:
+        """Check an error, whose shape is the protocol's own; its text."""
+        assert response.status_code == status, response.text
+        assert response.headers["content-type"] == "application/json"
+        assert int(response.headers["content-length"]) == len(response.content)
+        return self.error(response.json(), status)
 
 
 def deepstack_objects(answer: Any) -> list[Object]:
@@ -149,10 +161,6 @@ def tensor(*data: Any, name: str = "image", datatype: str = "BYTES", **others: A
     return {"name": name, "datatype": datatype, "shape": [len(data)], "data": data} | others
 
 
-def _encoded(image: bytes) -> str:
-    return base64.b64encode(image).decode()
-
-
 PROTOCOLS = {
     "deepstack": Protocol(
         "/v1/vision/detection",
@@ -181,7 +189,7 @@ PROTOCOLS = {
     "huggingface by name": Protocol(
         "/models/fake",
         "/models/{name}",
-        lambda image: as_json({"inputs": _encoded(image), "parameters": {"threshold": 0.5}}),
+        lambda image: as_json({"inputs": encoded(image), "parameters": {"threshold": 0.5}}),
         huggingface_objects,
         True,
         huggingface_error,
@@ -205,7 +213,7 @@ PROTOCOLS = {
     "kserve": Protocol(
         "/v1/models/fake:predict",
         "/v1/models/{name}:predict",
-        lambda image: as_json({"instances": [{"b64": _encoded(image)}]}),
+        lambda image: as_json({"instances": [{"b64": encoded(image)}]}),
         kserve_objects,
         False,
         kserve_error,
@@ -213,7 +221,7 @@ PROTOCOLS = {
     "openinference": Protocol(
         "/v2/models/fake/infer",
         "/v2/models/{name}/infer",
-        lambda image: as_json({"inputs": [tensor(_encoded(image))]}),
+        lambda image: as_json({"inputs": [tensor(encoded(image))]}),
         openinference_objects,
         False,
         kserve_error,
@@ -222,7 +230,7 @@ PROTOCOLS = {
     "openinference with a version": Protocol(
         "/v2/models/fake/versions/1/infer",
         "/v2/models/{name}/versions/{version}/infer",
-        lambda image: as_json({"inputs": [tensor([_encoded(image)], shape=[1, 1])]}),
+        lambda image: as_json({"inputs": [tensor([encoded(image)], shape=[1, 1])]}),
         openinference_objects,
         False,
         kserve_error,
@@ -231,7 +239,7 @@ PROTOCOLS = {
     "roboflow": Protocol(
         "/infer/object_detection",
         "/infer/object_detection",
-        lambda image: as_json({"model_id": "fake", "image": {"type": "base64", "value": _encoded(image)}}),
+        lambda image: as_json({"model_id": "fake", "image": {"type": "base64", "value": encoded(image)}}),
         roboflow_objects,
         False,
         roboflow_error,

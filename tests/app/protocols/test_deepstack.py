@@ -6,12 +6,12 @@ import httpx
 import pytest
 
 from app import version
-from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import FakeDetector, picture
-from tests.support.protocols import PNG, detected, multipart, whole
+from tests.support.protocols import PNG, PROTOCOLS, detected, multipart, whole
 from tests.support.served import Serve, Served
 
 DETECTION = "/v1/vision/detection"
+refused = PROTOCOLS["deepstack"].refused
 FRAME = picture(320, 320, "JPEG")
 
 
@@ -29,8 +29,7 @@ def labels(response: httpx.Response) -> list[str]:
 
 
 async def test_the_answer_has_the_documented_keys(served: Served) -> None:
-    response = await post(served)
-    answer = response.json()
+    answer = (await post(served)).json()
     times = {key: answer.pop(key) for key in ("processMs", "inferenceMs", "duration")}
     assert answer == {
         "success": True,
@@ -47,16 +46,14 @@ async def test_the_answer_has_the_documented_keys(served: Served) -> None:
 
 
 async def test_pixels_are_whole_and_confidences_fall(served: Served) -> None:
-    response = await post(served, min_confidence="0")
-    predictions = response.json()["predictions"]
-    for one in predictions:
-        assert all(type(one[key]) is int for key in ("x_min", "y_min", "x_max", "y_max"))
-    found = [one["confidence"] for one in predictions]
-    assert found == sorted(found, reverse=True)
-    assert [predictions[2][key] for key in ("x_max", "y_max")] == [21, 7]  # of 21.333, 6.857
+    predictions = (await post(served, min_confidence="0")).json()["predictions"]
+    corners = [prediction[key] for prediction in predictions for key in ("x_min", "y_min", "x_max", "y_max")]
+    assert all(type(corner) is int for corner in corners)
+    assert [prediction["confidence"] for prediction in predictions] == [0.9375, 0.75, 0.25]
+    assert corners[-2:] == [21, 7]  # of 21.333, 6.857
 
 
-async def test_nothing_found_is_a_success(served: Served) -> None:
+async def test_no_detections_are_a_success(served: Served) -> None:
     answer = (await post(served, min_confidence="1")).json()
     assert (answer["success"], answer["predictions"], answer["count"]) == (True, [], 0)
     assert answer["message"] == "No objects found"
@@ -65,26 +62,18 @@ async def test_nothing_found_is_a_success(served: Served) -> None:
 # the request
 
 
-async def test_without_a_confidence_it_is_two_fifths(served: Served) -> None:
-    await post(served)
-    await post(served, min_confidence="")
-    assert [job[0].options.score_threshold for job in served.detector.batches] == [0.4, 0.4]
+CONFIDENCES = {None: 0.4, "": 0.4, "0.1": 0.1, " 0.8 ": 0.8, "0": 0, "1": 1, "1e-1": 0.1}
 
 
-CONFIDENCES = {"0.1": 3, " 0.8 ": 1, "0": 3, "1": 0, "1e-1": 3}
+async def test_the_confidence_is_the_score_threshold(served: Served) -> None:
+    for confidence, threshold in CONFIDENCES.items():
+        await post(served, **({} if confidence is None else {"min_confidence": confidence}))
+        assert served.detector.batches[-1][0].options.score_threshold == threshold
 
 
-@pytest.mark.parametrize(("given", "count"), CONFIDENCES.items())
-async def test_the_confidence_decides_what_is_found(served: Served, given: str, count: int) -> None:
-    assert (await post(served, min_confidence=given)).json()["count"] == count
-
-
-@pytest.mark.parametrize("given", ["1.1", "-0.1", "nan", "inf", "0,4", "high"])
-async def test_a_wrong_confidence_is_refused(served: Served, given: str) -> None:
-    response = await post(served, min_confidence=given)
-    assert response.status_code == 422
-    assert response.json()["success"] is False
-    assert "0 to 1" in response.json()["error"]
+async def test_a_wrong_confidence_is_refused(served: Served) -> None:
+    for confidence in ("1.1", "-0.1", "nan", "inf", "0,4", "high"):
+        assert "0 to 1" in refused(await post(served, min_confidence=confidence), 422), confidence
     assert served.detector.prepared == []
 
 
@@ -98,63 +87,43 @@ FORMS: dict[str, list[tuple[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-async def test_the_image_is_that_file_or_the_first(served: Served, form: list[tuple[str, Any]]) -> None:
-    response = await served.client.post(DETECTION, data={"whatever": "1"}, files=form)
-    assert labels(response) == ["Square", "disc"]
+async def test_the_image_is_the_file_named_image_or_the_first_file(served: Served) -> None:
+    for name, form in FORMS.items():
+        response = await served.client.post(DETECTION, data={"whatever": "1"}, files=form)
+        assert labels(response) == ["Square", "disc"], name
 
 
-async def test_a_form_without_a_file_is_refused(served: Served) -> None:
+async def test_a_wrong_form_is_refused(served: Served) -> None:
     response = await served.client.post(DETECTION, files=[("text", (None, b"1"))])
-    assert (response.status_code, response.json()["success"]) == (422, False)
-    assert "no file" in response.json()["error"]
-
-
-async def test_a_form_of_endless_parts_is_refused(served: Served) -> None:
+    assert "no file" in refused(response, 422)
     response = await served.client.post(DETECTION, files=[("n", (None, b""))] * 65)
-    assert (response.status_code, response.json()["success"]) == (422, False)
-    assert "64 parts" in response.json()["error"]
-
-
-@pytest.mark.parametrize("media_type", ["image/jpeg", "application/json", ""])
-async def test_what_is_no_form_is_refused(served: Served, media_type: str) -> None:
-    response = await served.client.post(DETECTION, content=PNG, headers={"Content-Type": media_type})
-    assert (response.status_code, response.json()["success"]) == (415, False)
-
-
-async def test_a_form_that_breaks_off_is_refused(served: Served) -> None:
+    assert "64 parts" in refused(response, 422)
+    for media_type in ("image/jpeg", "application/json", ""):
+        response = await served.client.post(DETECTION, content=PNG, headers={"Content-Type": media_type})
+        refused(response, 415)
     content, media_type = multipart(image=("image", PNG))
-    caller = AsgiRequest(served.app, DETECTION, {"Content-Type": media_type})
-    caller.send(content[:-20])
-    await caller.answered()
-    assert (caller.status, caller.answer["success"]) == (422, False)
+    headers = {"Content-Type": media_type}
+    refused(await served.client.post(DETECTION, content=content[:-20], headers=headers), 422)
 
 
 # the other routes
 
 
-async def test_the_models_are_listed(served: Served) -> None:
-    response = await served.client.post("/v1/vision/custom/list")
-    assert response.json() == {"success": True, "models": ["fake"], "code": 200}
-
-
-async def test_no_model_is_listed_before_there_is_one(serve: Serve) -> None:
+async def test_the_models_and_the_status_are_listed(serve: Serve) -> None:
     detector = FakeDetector()
     detector.warm.clear()
-    async with serve(detector, ready=False) as served:
-        assert (await served.client.post("/v1/vision/custom/list")).json()["models"] == []
-        assert (await served.client.get("/v1/status/ping")).json()["success"] is True
-        detector.warm.set()
-        await served.ready()
-
-
-async def test_ping_and_updates_are_open(serve: Serve) -> None:
-    async with serve(api_keys="secret") as served:
+    async with serve(detector, ready=False, api_keys="secret") as served:
+        listed = await post(served, "/v1/vision/custom/list", api_key="secret")
+        assert listed.json() == {"success": True, "models": [], "code": 200}
         ping = await served.client.get("/v1/status/ping")
         assert ping.json() == {"success": True, "message": version(), "code": 200}
-        update = await served.client.get("/v1/status/updateavailable")
-        assert update.json()["success"] is True
-        assert update.json()["updateAvailable"] is False
+        update = (await served.client.get("/v1/status/updateavailable")).json()
+        assert (update["success"], update["updateAvailable"]) == (True, False)
+        detector.warm.set()
+        await served.ready()
+        headers = {"X-API-Key": "secret"}
+        listed = await served.client.post("/v1/vision/custom/list", headers=headers)  # needs no form
+        assert listed.json() == {"success": True, "models": ["fake"], "code": 200}
 
 
 # keys
@@ -163,78 +132,56 @@ async def test_ping_and_updates_are_open(serve: Serve) -> None:
 async def test_the_key_may_be_a_field_of_the_form(serve: Serve) -> None:
     async with serve(api_keys="alpha,beta") as served:
         assert labels(await post(served, api_key="beta")) == ["Square", "disc"]
-        assert (await post(served, "/v1/vision/custom/list", api_key="beta")).json()["models"] == ["fake"]
         for wrong in ({}, {"api_key": ""}, {"api_key": "b"}, {"api_key": "bêta"}):
             for path in (DETECTION, "/v1/vision/custom/list", "/v1/vision/custom/fake"):
                 response = await post(served, path, **wrong)
-                assert (response.status_code, response.json()["success"]) == (401, False)
-                assert "api_key" in response.json()["error"]
+                assert "api_key" in refused(response, 401)
         assert (await served.client.post("/v1/vision/custom/list")).status_code == 401
 
 
 # settings
 
 
-async def test_a_cap_keeps_the_best(serve: Serve) -> None:
-    async with serve(deepstack_max_predictions=1) as served:
-        assert labels(await post(served, min_confidence="0")) == ["Square"]
-        assert len(await detected(served)) == 2  # /detect knows nothing of it
+SETTINGS: list[tuple[dict[str, Any], list[str]]] = [
+    ({}, ["Square", "disc", "kite"]),
+    ({"max_predictions": 1}, ["Square"]),
+    ({"drop_labels": "SQUARE, no such class", "max_predictions": 2}, ["disc", "kite"]),
+    ({"drop_labels": "square,disc,kite"}, []),
+    ({"label_map": "square=car,Disc=traffic light"}, ["car", "traffic light", "kite"]),
+]
 
 
-async def test_dropped_classes_take_no_place_of_others(serve: Serve) -> None:
-    settings = {"deepstack_drop_labels": "SQUARE, no such class", "deepstack_max_predictions": 2}
-    async with serve(**settings) as served:
-        assert labels(await post(served, min_confidence="0")) == ["disc", "kite"]
-        assert len(await detected(served)) == 2
-
-
-async def test_every_class_may_be_dropped(serve: Serve) -> None:
-    async with serve(deepstack_drop_labels="square,disc,kite") as served:
-        assert labels(await post(served, min_confidence="0")) == []
-
-
-async def test_classes_may_have_other_names(serve: Serve) -> None:
-    async with serve(deepstack_label_map="square=car,Disc=traffic light") as served:
-        assert labels(await post(served, min_confidence="0")) == ["car", "traffic light", "kite"]
-        assert [name for name, *_ in await detected(served)] == ["Square", "disc"]
-
-
-@pytest.mark.parametrize("size", [(100, 100), (90, 120), (120, 240), (64, 100)])
-async def test_a_small_image_is_not_enlarged_where_that_is_switched_off(
-    serve: Serve, size: tuple[int, int]
+@pytest.mark.parametrize(("settings", "expected"), SETTINGS, ids=str)
+async def test_classes_are_dropped_renamed_and_capped(
+    serve: Serve, settings: dict[str, Any], expected: list[str]
 ) -> None:
-    async with serve(deepstack_upscale=False) as served:
-        await post(served, image=("image", picture(*size)))
-        assert served.detector.batches[-1][0].canvas.content == size[::-1]
-        await detected(served, image=picture(*size))
-        assert min(served.detector.batches[-1][0].canvas.content) == 128
+    async with serve(**{f"deepstack_{name}": value for name, value in settings.items()}) as served:
+        assert labels(await post(served, min_confidence="0")) == expected
+        assert [name for name, *_ in await detected(served)] == ["Square", "disc"]  # as before
 
 
-async def test_a_large_image_is_made_smaller_all_the_same(serve: Serve) -> None:
+SIZES = {(100, 100): 100, (90, 120): 90, (120, 240): 120, (64, 100): 64, (400, 300): 128, (30, 20): 64}
+
+
+async def test_a_small_image_is_not_enlarged_where_that_is_switched_off(serve: Serve) -> None:
+    """The short side; a large image is made smaller all the same, and 64 is the least of `size`."""
     async with serve(deepstack_upscale=False) as served:
-        await post(served, image=("image", picture(400, 300)))
+        for size, short_side in SIZES.items():
+            await post(served, image=("image", picture(*size)))
+            assert min(served.detector.batches[-1][0].canvas.content) == short_side
+        await detected(served, image=picture(100, 100))
         assert min(served.detector.batches[-1][0].canvas.content) == 128
-        await post(served, image=("image", picture(30, 20)))  # 64 is the least of the option `size`
-        assert min(served.detector.batches[-1][0].canvas.content) == 64
 
 
 # clients
 
 
 async def test_deepstack_python_reads_its_predictions(served: Served) -> None:
-    """deepstack-python 0.8 (robmarkcole, core.py): posts `image` and `api_key`, wants 200 and predictions."""
+    """deepstack-python 0.8 (robmarkcole, core.py): posts `image` and `api_key`, needs 200 and predictions."""
     response = await served.client.post(DETECTION, files={"image": PNG}, data={"api_key": ""})
-    assert response.status_code == 200
-    predictions = response.json()["predictions"]
-    read = [
-        (
-            str(one["label"]),
-            round(float(one["confidence"]) * 100, 1),
-            [one[key] for key in ("x_min", "y_max")],
-        )
-        for one in predictions
-    ]
-    assert read == [("Square", 93.8, [8, 36]), ("disc", 75.0, [16, 24])]
+    assert labels(response) == ["Square", "disc"]
+    confidences = [prediction["confidence"] for prediction in response.json()["predictions"]]
+    assert [round(float(confidence) * 100, 1) for confidence in confidences] == [93.8, 75.0]
 
 
 FRIGATE = {1: "square", 2: "disc"}  # its labelmap, in lower case; it does not know the kite

@@ -5,7 +5,6 @@ import json
 import logging
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.support.asgi_request import AsgiRequest
@@ -22,14 +21,6 @@ async def hold(served: Served) -> asyncio.Task[Any]:
     first = asyncio.create_task(detected(served))
     await eventually(lambda: len(served.detector.batches) == 1, "the first request is on the device")
     return first
-
-
-def refused(protocol: Protocol, response: httpx.Response, status: int) -> str:
-    """The text of an error, whose shape is the protocol's own."""
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/json"
-    assert int(response.headers["content-length"]) == len(response.content)
-    return protocol.error(response.json(), status)
 
 
 # the answer
@@ -64,20 +55,20 @@ async def test_a_refusal_has_the_shape_of_the_protocol(
     key = {"Authorization": "Bearer beta"}
     async with serve(detector, ready=False, api_keys="alpha,beta", max_pixels=4096) as served:
         response = await protocol.post(served, **key)
-        refused(protocol, response, 503)
+        protocol.refused(response, 503)
         assert int(response.headers["retry-after"]) >= 1
         detector.warm.set()
         await served.ready()
         response = await protocol.post(served)
-        assert "no key" in refused(protocol, response, 401)
+        assert "no key" in protocol.refused(response, 401)
         assert response.headers["www-authenticate"] == "Bearer"
-        assert "not valid" in refused(protocol, await protocol.post(served, Authorization="Bearer a"), 401)
-        refused(protocol, await protocol.post(served, b"no image", **key), 400)
-        refused(protocol, await protocol.post(served, picture(65, 64), **key), 413)
+        assert "not valid" in protocol.refused(await protocol.post(served, Authorization="Bearer a"), 401)
+        protocol.refused(await protocol.post(served, b"no image", **key), 400)
+        protocol.refused(await protocol.post(served, picture(65, 64), **key), 413)
         assert served.detector.prepared == []
         served.detector.poison = lambda job: RuntimeError("SECRET")
         with caplog.at_level(logging.ERROR):
-            assert "SECRET" not in refused(protocol, await protocol.post(served, **key), 500)
+            assert "SECRET" not in protocol.refused(await protocol.post(served, **key), 500)
         assert any("SECRET" in str(record.exc_info) for record in caplog.records)
         served.detector.poison = lambda job: None
         assert (await protocol.post(served, **{"X-API-Key": "alpha"})).status_code == 200
@@ -104,13 +95,13 @@ async def test_a_body_that_declares_too_many_bytes_is_refused_unread(
 @pytest.mark.parametrize("name", [name for name, one in PROTOCOLS.items() if not one.inflates])
 async def test_a_compressed_body_is_refused(served: Served, name: str) -> None:
     response = await PROTOCOLS[name].post(served, **{"Content-Encoding": "gzip"})
-    assert "uncompressed" in refused(PROTOCOLS[name], response, 415)
+    assert "uncompressed" in PROTOCOLS[name].refused(response, 415)
 
 
 @pytest.mark.parametrize("name", [name for name, one in PROTOCOLS.items() if one.path != "/"])  # the page's
 async def test_another_method_is_refused_in_the_same_shape(served: Served, name: str) -> None:
     response = await served.client.patch(PROTOCOLS[name].path)
-    refused(PROTOCOLS[name], response, 405)
+    PROTOCOLS[name].refused(response, 405)
     assert "POST" in response.headers["allow"]
 
 
@@ -149,7 +140,7 @@ async def test_a_request_whose_time_runs_out_gets_504(serve: Serve) -> None:
         await slow.answered()
         assert "did not arrive" in KSERVE.error(slow.answer, 504)
         served.detector.free.clear()
-        refused(KSERVE, await KSERVE.post(served), 504)
+        KSERVE.refused(await KSERVE.post(served), 504)
         assert await served.metric("rcnn_rejected_total", code="deadline_exceeded") == 2
 
 
@@ -188,9 +179,9 @@ async def test_another_model_is_refused_and_the_right_one_named(served: Served, 
     content, media_type = protocol.body(PNG)
     headers = {"Content-Type": media_type}
     response = await served.client.post(path.format("yolo"), content=content, headers=headers)
-    told = refused(protocol, response, 404)
-    assert "'yolo'" in told
-    assert "'fake'" in told
+    text = protocol.refused(response, 404)
+    assert "'yolo'" in text
+    assert "'fake'" in text
     assert served.detector.prepared == []
     assert await served.metric("rcnn_rejected_total", code="not_found") == 1
 

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,8 +21,9 @@ from tests.support.fakes import picture
 from tests.support.served import Served
 
 
-async def status_of(served: Served, path: str) -> int:
-    return (await served.client.get(path)).status_code
+@pytest.fixture
+async def document(served: Served) -> Any:
+    return (await served.client.get("/openapi.json")).json()
 
 
 # page and documentation
@@ -60,13 +62,8 @@ async def test_samples_are_listed_and_served(
     }
     image = await served.client.get("/samples/b.png")
     assert (image.headers["content-type"], image.content) == ("image/png", picture())
-    assert await status_of(served, "/samples/a.json") == 200
-    assert await status_of(served, "/samples/c.png") == 404
-
-
-async def test_without_a_samples_folder_there_are_no_samples(
-    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    assert (await served.client.get("/samples/a.json")).status_code == 200
+    assert (await served.client.get("/samples/c.png")).status_code == 404
     monkeypatch.setattr(page, "SAMPLES", tmp_path / "nowhere")
     assert (await served.client.get("/samples")).json() == {"samples": []}
 
@@ -82,8 +79,7 @@ async def test_the_documentation_comes_from_this_server_alone(served: Served) ->
         assert (asset.status_code, len(asset.content) > 1000) == (200, True)
 
 
-async def test_openapi_documents_every_option_body_and_error(served: Served) -> None:
-    document = (await served.client.get("/openapi.json")).json()
+async def test_openapi_documents_every_option_body_and_error(document: Any) -> None:
     detect = document["paths"]["/detect"]["post"]
     assert [one["name"] for one in detect["parameters"]] == [*DetectQuery.model_fields, "X-Priority"]
     assert all(one["description"] for one in detect["parameters"])
@@ -105,8 +101,7 @@ async def test_openapi_documents_every_option_body_and_error(served: Served) -> 
     assert document["info"]["version"] == version()
 
 
-async def test_openapi_documents_the_headers_of_answers(served: Served) -> None:
-    document = (await served.client.get("/openapi.json")).json()
+async def test_openapi_documents_the_headers_of_answers(served: Served, document: Any) -> None:
     responses = document["paths"]["/detect"]["post"]["responses"]
     raw = {"Content-Type": "application/octet-stream"}
     answers = {
@@ -122,8 +117,7 @@ async def test_openapi_documents_the_headers_of_answers(served: Served) -> None:
     assert "X-Model" not in document["paths"]["/detect/stream"]["post"]["responses"]["200"]["headers"]
 
 
-async def test_openapi_names_the_keys_of_what_may_be_refused_without(served: Served) -> None:
-    document = (await served.client.get("/openapi.json")).json()
+async def test_openapi_names_the_keys_of_routes_that_need_one(document: Any) -> None:
     assert set(document["components"]["securitySchemes"]) == {"HTTPBearer", "APIKeyHeader"}
     operations = [one for path in document["paths"].values() for one in path.values()]
     guarded = [one for one in operations if "security" in one]
@@ -135,8 +129,7 @@ async def test_openapi_names_the_keys_of_what_may_be_refused_without(served: Ser
 BINARY = ("image/", "multipart/", "application/octet-stream", "text/html")
 
 
-async def test_every_answer_in_openapi_has_an_example(served: Served) -> None:
-    document = (await served.client.get("/openapi.json")).json()
+async def test_every_answer_in_openapi_has_an_example_and_every_reference_a_schema(document: Any) -> None:
     without = [
         (path, method, status, media_type)
         for path, operations in document["paths"].items()
@@ -146,9 +139,12 @@ async def test_every_answer_in_openapi_has_an_example(served: Served) -> None:
         if not media_type.startswith(BINARY) and not {"example", "examples"} & set(content)
     ]
     assert without == []
+    references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+    assert references
+    assert references <= set(document["components"]["schemas"])
 
 
-async def test_the_examples_of_openapi_are_what_the_service_says(served: Served) -> None:
+def test_the_examples_of_openapi_are_answers_of_the_service() -> None:
     for example, model in (
         (openapi_examples.DETECTION, answers.DetectResponse),
         (openapi_examples.BATCH, answers.BatchResponse),
@@ -171,11 +167,3 @@ async def test_the_examples_of_openapi_are_what_the_service_says(served: Served)
             written, shown = (re.sub(r">\s+<", "><", text).strip() for text in (written, shown))
         assert written == shown
     assert json.loads(EXPORTS["geojson"][1](found, subject)) == openapi_examples.GEOJSON
-
-
-async def test_every_reference_in_openapi_leads_somewhere(served: Served) -> None:
-    response = await served.client.get("/openapi.json")
-    document = response.json()
-    references = set(re.findall(r'"#/components/schemas/(\w+)"', response.text))
-    assert references
-    assert references <= set(document["components"]["schemas"])

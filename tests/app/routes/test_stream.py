@@ -10,7 +10,7 @@ import pytest
 
 from models.images.decoder import Limits, decode
 from tests.support.asgi_request import AsgiRequest
-from tests.support.fakes import FakeDetector, picture
+from tests.support.fakes import picture
 from tests.support.moving import animation, video
 from tests.support.served import Serve, Served, eventually
 
@@ -51,7 +51,7 @@ async def test_a_line_a_frame_and_one_at_the_end(
     assert await served.metric("rcnn_streams", route="/detect/stream") == 0
 
 
-async def test_every_so_many_and_at_most(served: Served) -> None:
+async def test_every_and_max_frames_choose_the_frames(served: Served) -> None:
     *found, end = await posted(served, animation(), "?every=2")
     assert [line["frame"] for line in found] == [0, 2, 4]
     assert end == {"end": "complete", "frames": 3}
@@ -85,42 +85,37 @@ def parts(answer: Any) -> list[tuple[str, bytes]]:
     return found
 
 
-@pytest.mark.parametrize(
-    ("query", "accept", "kind"),
-    [
+async def test_drawn_frames_replace_one_another(served: Served) -> None:
+    for query, accept, kind in (
         ("?format=jpeg", "*/*", "jpeg"),
         ("?format=png", "application/x-ndjson", "png"),
         ("", "multipart/x-mixed-replace", "jpeg"),
         ("", "image/png, application/json;q=0.1", "png"),
-    ],
-)
-async def test_drawn_frames_replace_one_another(served: Served, query: str, accept: str, kind: str) -> None:
-    url = f"/detect/stream{query}"
-    answer = await served.client.post(url, content=animation(), headers=GIF | {"Accept": accept})
-    found = parts(answer)
-    assert [media_type for media_type, _ in found] == [f"image/{kind}"] * 5
-    drawn = [decode(body, Limits(1_000_000)) for _, body in found]
-    assert {image.format for image in drawn} == {kind.upper()}
-    assert all(len({tuple(pixel) for pixel in image.pixels.reshape(-1, 3)}) > 2 for image in drawn)
-
-
-async def test_lines_are_what_any_other_accept_gets(served: Served) -> None:
+    ):
+        headers = GIF | {"Accept": accept}
+        answer = await served.client.post(f"/detect/stream{query}", content=animation(), headers=headers)
+        frames = parts(answer)
+        assert [media_type for media_type, _ in frames] == [f"image/{kind}"] * 5
+        drawn = [decode(body, Limits(1_000_000)) for _, body in frames]
+        assert {image.format for image in drawn} == {kind.upper()}
+        assert all(len({tuple(pixel) for pixel in image.pixels.reshape(-1, 3)}) > 2 for image in drawn)
     for accept in ("*/*", "application/json", "application/x-ndjson", "text/html"):
-        assert len(await posted(served, animation(), Accept=accept)) == 6
+        assert len(await posted(served, animation(), Accept=accept)) == 6  # lines
 
 
-async def test_multipart_and_base64_bodies(served: Served) -> None:
+async def test_the_file_may_be_in_a_form(served: Served) -> None:
     answer = await served.client.post("/detect/stream", files={"file": ("clip.mp4", video(), "video/mp4")})
     assert len(lines(answer.text)) == 6
 
 
-class Slow(AsgiRequest):
-    """A caller that takes a piece of the answer when it likes."""
+class SlowRequest(AsgiRequest):
+    """A client that takes a piece of the answer when the test lets it."""
 
-    def __init__(self, *args: Any) -> None:
+    def __init__(self, served: Served, data: bytes) -> None:
         self.taken = asyncio.Semaphore(0)
         self.waiting = 0
-        super().__init__(*args)
+        super().__init__(served.app, "/detect/stream", GIF)
+        self.send(data)
 
     async def _send(self, message: Any) -> None:
         if message.get("body"):
@@ -128,42 +123,40 @@ class Slow(AsgiRequest):
             await self.taken.acquire()
         await super()._send(message)
 
+    async def has_answers(self, count: int) -> None:
+        """Wait until so many answers were there to be taken."""
+        await eventually(lambda: self.waiting == count, f"answer {count} waits to be taken")
 
-async def test_no_frame_is_read_before_the_one_before_is_taken(served: Served) -> None:
-    caller = Slow(served.app, "/detect/stream", GIF)
-    caller.send(animation())
+
+async def test_a_frame_is_read_once_the_answer_before_is_taken(served: Served) -> None:
+    request = SlowRequest(served, animation())
     for frame in range(1, 6):
-        await eventually(lambda frame=frame: caller.waiting == frame, "an answer waits to be taken")
+        await request.has_answers(frame)
         assert len(served.detector.prepared) == frame
-        caller.taken.release()
-    caller.taken.release()
-    await caller.answered()
+        request.taken.release()
+    request.taken.release()
+    await request.answered()
 
 
-async def test_who_takes_nothing_is_cut_off(serve: Serve) -> None:
+async def test_a_client_that_takes_no_answers_is_cut_off(serve: Serve) -> None:
     async with serve(timeout_ms=1000) as served:  # also the time of the frame itself
-        caller = Slow(served.app, "/detect/stream", GIF)
-        caller.send(animation())
-        await caller.ended()
+        await SlowRequest(served, animation()).ended()
         assert len(served.detector.prepared) == 1
         assert await served.metric("rcnn_streams", route="/detect/stream") == 0
 
 
-async def test_who_leaves_stops_the_work(serve: Serve) -> None:
-    detector = FakeDetector()
-    async with serve(detector) as served:
-        caller = Slow(served.app, "/detect/stream", GIF)
-        caller.send(animation())
-        await eventually(lambda: caller.waiting == 1, "the first answer waits to be taken")
-        detector.free.clear()
-        caller.taken.release()
-        await eventually(lambda: len(detector.batches) == 2, "the second frame is on the device")
-        caller.leave()
-        await caller.ended()
-        detector.free.set()
-        assert len(detector.prepared) == 2
-        assert await served.metric("rcnn_streams", route="/detect/stream") == 0
-        assert await served.metric("rcnn_in_flight") == 0
+async def test_a_client_that_leaves_ends_the_work(served: Served) -> None:
+    detector, request = served.detector, SlowRequest(served, animation())
+    await request.has_answers(1)
+    detector.free.clear()
+    request.taken.release()
+    await eventually(lambda: len(detector.batches) == 2, "the second frame is on the device")
+    request.leave()
+    await request.ended()
+    detector.free.set()
+    assert len(detector.prepared) == 2
+    assert await served.metric("rcnn_streams", route="/detect/stream") == 0
+    assert await served.metric("rcnn_in_flight") == 0
 
 
 async def test_a_frame_that_fails_does_so_alone(served: Served) -> None:
@@ -191,87 +184,82 @@ async def test_a_file_that_is_cut_ends_with_an_error(served: Served) -> None:
     assert end["end"] == "error"
 
 
-@pytest.mark.parametrize(
-    ("data", "media_type", "status", "code"),
-    [
-        (b"no picture", "image/gif", 400, "invalid_image"),
-        (b"", "video/mp4", 400, "invalid_image"),
-        (video()[:100], "video/mp4", 400, "invalid_image"),
-        (animation(size=(101, 100)), "image/gif", 413, "image_too_large"),
-        (bytes(50_001), "video/mp4", 413, "body_too_large"),
-        (b"{}", "text/plain", 415, "unsupported_media_type"),
-    ],
-)
-async def test_what_fails_at_the_first_frame_is_a_problem(
-    serve: Serve, data: bytes, media_type: str, status: int, code: str
-) -> None:
+async def refused(served: Served, data: bytes, media_type: str, status: int, query: str = "") -> Any:
+    """The problem that a request is answered with."""
+    headers = {"Content-Type": media_type}
+    answer = await served.client.post(f"/detect/stream{query}", content=data, headers=headers)
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+async def test_what_fails_at_the_first_frame_is_a_problem(serve: Serve) -> None:
     async with serve(max_pixels=10_000, max_body_bytes=50_000) as served:
-        headers = {"Content-Type": media_type}
-        answer = await served.client.post("/detect/stream", content=data, headers=headers)
-        assert (answer.status_code, answer.json()["code"]) == (status, code)
-        assert await served.metric("rcnn_streams", route="/detect/stream") == 0
+        for data, media_type, status, code in (
+            (b"no picture", "image/gif", 400, "invalid_image"),
+            (b"", "video/mp4", 400, "invalid_image"),
+            (video()[:100], "video/mp4", 400, "invalid_image"),
+            (animation(size=(101, 100)), "image/gif", 413, "image_too_large"),
+            (bytes(50_001), "video/mp4", 413, "body_too_large"),
+            (b"{}", "text/plain", 415, "unsupported_media_type"),
+        ):
+            assert (await refused(served, data, media_type, status))["code"] == code
+            assert await served.metric("rcnn_streams", route="/detect/stream") == 0
 
 
-async def test_without_pyav_the_problem_says_what_to_install(
+async def test_without_pyav_the_problem_names_what_to_install(
     served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = video()
     monkeypatch.setitem(sys.modules, "av", None)
-    answer = await served.client.post("/detect/stream", content=data, headers=MP4)
-    assert (answer.status_code, answer.json()["code"]) == (415, "unsupported_media_type")
-    assert "pip install 'rcnn-serve[video]'" in answer.json()["detail"]
+    problem = await refused(served, data, "video/mp4", 415)
+    assert problem["code"] == "unsupported_media_type"
+    assert "pip install 'rcnn-serve[video]'" in problem["detail"]
 
 
 async def test_the_open_streams_are_bounded(serve: Serve) -> None:
     async with serve(max_streams=1) as served:
-        first = Slow(served.app, "/detect/stream", GIF)
-        first.send(animation())
-        await eventually(lambda: first.waiting == 1, "the first stream is open")
-        refused = await served.client.post("/detect/stream", content=animation(), headers=GIF)
-        assert (refused.status_code, refused.json()["code"]) == (429, "overloaded")
-        assert refused.headers["retry-after"]
+        first = SlowRequest(served, animation())
+        await first.has_answers(1)
+        answer = await served.client.post("/detect/stream", content=animation(), headers=GIF)
+        assert (answer.status_code, answer.json()["code"]) == (429, "overloaded")
+        assert answer.headers["retry-after"]
         first.leave()
         first.taken.release()
         await first.ended()
         assert len(await posted(served, animation())) == 6
 
 
-async def test_a_frame_without_a_place_waits_for_one(serve: Serve) -> None:
-    detector = FakeDetector()
-    async with serve(detector, max_queue=1) as served:
-        caller = Slow(served.app, "/detect/stream", GIF)
-        caller.send(animation(greys=(40, 90)))
-        await eventually(lambda: caller.waiting == 1, "the first answer waits to be taken")
+async def test_a_frame_waits_while_the_queue_is_full(serve: Serve) -> None:
+    async with serve(max_queue=1) as served:
+        detector, request = served.detector, SlowRequest(served, animation(greys=(40, 90)))
+        await request.has_answers(1)
         detector.free.clear()
         headers = {"Content-Type": "image/png"}
-        held = asyncio.ensure_future(served.client.post("/detect", content=picture(), headers=headers))
+        other = asyncio.create_task(served.client.post("/detect", content=picture(), headers=headers))
         await eventually(lambda: len(detector.batches) == 2, "another request is on the device")
-        caller.taken.release()
+        request.taken.release()
         detector.free.set()
-        assert (await held).status_code == 200
-        await eventually(lambda: caller.waiting == 2, "the second frame is answered all the same")
-        caller.taken.release()
-        caller.taken.release()
-        await caller.answered()
+        assert (await other).status_code == 200
+        await request.has_answers(2)
+        request.taken.release()
+        request.taken.release()
+        await request.answered()
 
 
-async def test_drain_ends_a_stream_behind_the_frame_that_was_accepted(serve: Serve) -> None:
-    async with serve() as served:
-        caller = Slow(served.app, "/detect/stream", GIF)
-        caller.send(animation())
-        await eventually(lambda: caller.waiting == 1, "the first answer waits to be taken")
-        served.app.state.service.drain()
-        for _ in range(3):
-            caller.taken.release()
-        await caller.answered()
-        first, refused, end = lines(caller._body.decode())
-        assert (first["frame"], refused["error"]["code"], end["end"]) == (0, "draining", "error")
+async def test_drain_ends_a_stream_behind_the_frame_that_was_accepted(served: Served) -> None:
+    request = SlowRequest(served, animation())
+    await request.has_answers(1)
+    served.app.state.service.drain()
+    for _ in range(3):
+        request.taken.release()
+    await request.answered()
+    first, problem, end = lines(request._body.decode())
+    assert (first["frame"], problem["error"]["code"], end["end"]) == (0, "draining", "error")
 
 
-async def test_a_key_is_asked_for(serve: Serve) -> None:
+async def test_a_key_is_needed(serve: Serve) -> None:
     async with serve(api_keys="secret") as served:
-        refused = await served.client.post("/detect/stream", content=animation(), headers=GIF)
-        assert refused.status_code == 401
+        await refused(served, animation(), "image/gif", 401)
         assert len(await posted(served, animation(), Authorization="Bearer secret")) == 6
 
 

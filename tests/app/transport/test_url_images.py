@@ -12,8 +12,8 @@ from tests.support.protocols import in_pieces
 
 PUBLIC = "93.184.216.34"
 
-PUBLIC_ONES = (PUBLIC, "8.8.8.8", "2606:4700:4700::1111")
-OTHERS = (
+PUBLIC_ADDRESSES = (PUBLIC, "8.8.8.8", "2606:4700:4700::1111")
+OTHER_ADDRESSES = (
     *("127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0"),  # noqa: S104  # an address to refuse
     *("192.0.0.8", "198.18.0.1", "192.0.2.1", "224.0.0.1", "240.0.0.1", "255.255.255.255"),
     *("::1", "::", "fe80::1", "fe80::1%eth0", "fc00::1", "fec0::1", "ff02::1", "2001:db8::1"),
@@ -22,21 +22,16 @@ OTHERS = (
 )
 
 
-@pytest.mark.parametrize("address", PUBLIC_ONES)
-def test_these_addresses_are_public(address: str) -> None:
-    assert is_public(address)
-
-
-@pytest.mark.parametrize("address", OTHERS)
-def test_these_addresses_are_not(address: str) -> None:
-    assert not is_public(address)
+def test_public_addresses_are_distinguished_from_all_others() -> None:
+    assert [address for address in PUBLIC_ADDRESSES if not is_public(address)] == []
+    assert [address for address in OTHER_ADDRESSES if is_public(address)] == []
 
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
 
 class Net:
-    """Hosts and what they answer, in place of the network; it notes who is asked for what."""
+    """Hosts and what they answer, in place of the network; it records the names resolved and the requests."""
 
     def __init__(
         self, *turns: list[str], answer: Answer = lambda request: httpx.Response(200, content=in_pieces(b"x"))
@@ -64,6 +59,7 @@ class Net:
         ("http://example.com/a.png", ("example.com", 80), "example.com"),
         ("https://EXAMPLE.com/a.png", ("example.com", 443), "example.com"),
         ("http://example.com:81/a.png", ("example.com", 81), "example.com:81"),
+        ("https://example.com:8443/a.png?b=c", ("example.com", 8443), "example.com:8443"),
         ("https://bücher.example/a.png", ("xn--bcher-kva.example", 443), "xn--bcher-kva.example"),
     ],
 )
@@ -79,25 +75,25 @@ async def test_the_connection_goes_to_the_address_that_was_checked(
     assert request.extensions["sni_hostname"] == host_header.partition(":")[0]
 
 
-async def test_a_name_that_changes_its_mind_gains_nothing() -> None:
+async def test_a_name_that_resolves_to_another_address_later_is_checked_again() -> None:
     net = Net([PUBLIC], ["127.0.0.1"])
     fetcher = net.fetcher()
     await fetcher.fetch("http://rebind.example/")
-    assert [request.url.host for request in net.requests] == [PUBLIC]  # and was asked for once
+    assert [request.url.host for request in net.requests] == [PUBLIC]
     with pytest.raises(InvalidParameter):
         await fetcher.fetch("http://rebind.example/")
     assert len(net.requests) == 1
 
 
-@pytest.mark.parametrize("found", [[], ["10.0.0.1"], [PUBLIC, "10.0.0.1"], ["::1", PUBLIC]])
-async def test_every_address_of_the_host_must_be_public(found: list[str]) -> None:
-    net = Net(found)
-    with pytest.raises(InvalidParameter, match="not public"):
-        await net.fetcher().fetch("http://example.com/")
-    assert net.requests == []
+async def test_every_address_of_the_host_must_be_public() -> None:
+    for addresses in ([], ["10.0.0.1"], [PUBLIC, "10.0.0.1"], ["::1", PUBLIC]):
+        net = Net(addresses)
+        with pytest.raises(InvalidParameter, match="not public"):
+            await net.fetcher().fetch("http://example.com/")
+        assert net.requests == []
 
 
-async def test_an_unknown_host_reads_as_one_that_is_not_public() -> None:
+async def test_an_unknown_host_is_refused_as_one_that_is_not_public() -> None:
     async def unknown(host: str, port: int) -> list[str]:
         raise OSError("no such name in internal.example")
 
@@ -110,32 +106,26 @@ async def test_an_unknown_host_reads_as_one_that_is_not_public() -> None:
 NO_ADDRESS = (
     *("", "example.com/a.png", "//example.com/", "http://", "http:///a", "http://a:b@example.com/"),
     *("file:///etc/passwd", "ftp://example.com/", "gopher://example.com/", "data:image/png;base64,AA=="),
-    *(
-        "http://example.com:0/",
-        "http://example.com:99999/",
-        "http://[::1/",
-        "http://xn--a/",
-        "http://xn--/",
-        "http://\x00/",
-        "http://a@127.0.0.1/",
-    ),
+    *("http://example.com:0/", "http://example.com:99999/", "http://[::1/", "http://xn--a/", "http://xn--/"),
+    *("http://\x00/", "http://a@127.0.0.1/"),
 )
 
 
-@pytest.mark.parametrize("address", NO_ADDRESS)
-async def test_other_addresses_are_refused_before_anything_is_asked(address: str) -> None:
+async def test_what_is_no_web_address_is_refused_before_its_name_is_resolved() -> None:
     net = Net()
-    with pytest.raises(InvalidParameter):
-        await net.fetcher().fetch(address)
+    for address in NO_ADDRESS:
+        with pytest.raises(InvalidParameter):
+            await net.fetcher().fetch(address)
     assert (net.names, net.requests) == ([], [])
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308, 204, 404, 500])
-async def test_neither_redirects_nor_errors_are_followed(status: int) -> None:
-    net = Net(answer=lambda request: httpx.Response(status, headers={"Location": "http://127.0.0.1/"}))
-    with pytest.raises(InvalidImage, match=str(status)):
-        await net.fetcher().fetch("http://example.com/")
-    assert len(net.requests) == 1
+async def test_redirects_are_not_followed_and_errors_are_no_image() -> None:
+    for status in (301, 302, 307, 308, 204, 404, 500):
+        answer = httpx.Response(status, headers={"Location": "http://127.0.0.1/"})
+        net = Net(answer=lambda request, answer=answer: answer)
+        with pytest.raises(InvalidImage, match=str(status)):
+            await net.fetcher().fetch("http://example.com/")
+        assert len(net.requests) == 1
 
 
 async def test_bytes_are_counted_as_they_come() -> None:
@@ -155,14 +145,14 @@ async def test_bytes_are_counted_as_they_come() -> None:
     assert len(await exact.fetcher(max_bytes=1000).fetch("http://example.com/")) == 1000
 
 
-async def test_what_is_compressed_is_not_unpacked() -> None:
+async def test_a_compressed_answer_is_not_decompressed() -> None:
     packed = httpx.Response(200, content=in_pieces(b"\x1f\x8b"), headers={"Content-Encoding": "gzip"})
     net = Net(answer=lambda request: packed)
     assert await net.fetcher().fetch("http://example.com/") == b"\x1f\x8b"
     assert net.requests[0].headers["accept-encoding"] == "identity"
 
 
-async def test_a_connection_that_fails_says_nothing_of_the_network() -> None:
+async def test_a_failed_connection_does_not_reveal_the_network() -> None:
     def fail(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("SECRET host refused")
 
@@ -194,5 +184,5 @@ async def test_few_fetches_run_at_once() -> None:
     assert most == AT_ONCE
 
 
-async def test_the_system_knows_this_machine() -> None:
+async def test_localhost_resolves_to_this_machine() -> None:
     assert set(await resolve_host("localhost", 80)) & {"127.0.0.1", "::1"}

@@ -1,0 +1,22 @@
+"""Fixtures: one Chromium for all tests of the page, and what opens the page in it."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.support.chromium import Show, chromium, pages
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """A Chromium. It ends with this folder: no test on asyncio can run in a process beside it."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def show(browser: Browser) -> Iterator[Show]:
+    """What opens the page, see `tests.support.chromium.pages`."""
+    with pages(browser) as show:
+        yield show
