@@ -1,5 +1,6 @@
 """Fixtures: the real app with a detector at the seam, or the real program on a socket."""
 
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 
@@ -27,6 +28,16 @@ def _torchs_threads_as_before() -> Iterator[None]:
     yield
     if before is not None:
         sys.modules["torch"].set_num_threads(before)
+
+
+@pytest.fixture(autouse=True)
+def _no_handler_for_ended_children() -> None:
+    """torch's DataLoader leaves its handler of SIGCHLD behind, and OpenVINO a freed signal stack.
+
+    With both in one process the next child that ends would kill the process.
+    """
+    if signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 @pytest.fixture

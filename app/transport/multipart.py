@@ -46,7 +46,7 @@ class _Form:
         self._check_part = check_part
         self._parts: list[Part] = []
         self._header = self._value = self._disposition = b""
-        self._ended = False
+        self._complete = False
         self._parser = MultipartParser(
             boundary,
             {
@@ -63,7 +63,7 @@ class _Form:
 
     def complete(self) -> list[Part]:
         """The parts, after the last boundary; raises InvalidParameter."""
-        if not self._ended:
+        if not self._complete:
             raise InvalidParameter("the multipart body ends before its last boundary; send it whole")
         return self._parts
 
@@ -92,4 +92,4 @@ class _Form:
         self._parts[-1].data += memoryview(data)[start:end]
 
     def _end(self) -> None:
-        self._ended = True
+        self._complete = True
