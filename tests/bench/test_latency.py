@@ -6,7 +6,7 @@ import pytest
 
 from bench import latency
 from bench.harness.load import Target
-from tests.support.answering import BUSY, answering
+from tests.support.servers.answering import BUSY, answering
 
 
 async def test_the_client_keeps_its_connection_reads_whole_answers_and_accepts_nothing_but_a_200() -> None:

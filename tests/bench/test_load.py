@@ -10,7 +10,7 @@ import pytest
 from bench.harness.load import CONNECTION_LOST, ENCODINGS, TIMED_OUT, LoadPlan, Tally, Target, summarize
 from bench.harness.load import LoadGenerator as Generator
 from bench.harness.processes import NotStarted, members, running
-from tests.support.answering import BUSY, OK, Answer, answering
+from tests.support.servers.answering import BUSY, OK, Answer, answering
 
 
 async def load(answer: Answer, plan: LoadPlan) -> Tally:

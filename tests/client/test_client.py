@@ -14,8 +14,8 @@ from pydantic import SecretStr
 from rcnn_client import AsyncClient, Client, NotAnAnswer, Refused, Result, Unreachable
 from tests.support.fakes import FakeDetector, picture
 from tests.support.process import Program
-from tests.support.responses import ANSWER, Scripted, busy, detected
 from tests.support.served import Serve, Served
+from tests.support.servers.responses import ANSWER, Scripted, busy, detected
 
 
 @asynccontextmanager

@@ -19,7 +19,7 @@ from rcnn_client.clients import LIMITS
 from rcnn_client.errors import retry_after
 from tests.support.fakes import picture
 from tests.support.process import Program
-from tests.support.responses import Scripted, busy, detected
+from tests.support.servers.responses import Scripted, busy, detected
 
 IMAGES, IN_FLIGHT, RESTART_AT = 200, 16, 60
 

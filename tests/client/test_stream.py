@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 from rcnn_client import AsyncClient, Client, Frame, NotAnAnswer, Refused, Result, Unreachable
+from tests.support.data.moving import animation
 from tests.support.fakes import picture
-from tests.support.moving import animation
 from tests.support.process import Program
-from tests.support.responses import ANSWER
+from tests.support.servers.responses import ANSWER
 
 LINE = json.dumps({"frame": 0, "seconds": None, **ANSWER})
 

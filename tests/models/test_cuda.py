@@ -25,7 +25,7 @@ from models.options import Options
 from models.pipeline.canvas import prepare
 from models.pipeline.nvjpeg import NvJpeg
 from models.shapes.scenes import draw_scene
-from tests.support.networks import random_card, random_network
+from tests.support.data.networks import random_card, random_network
 
 pytestmark = pytest.mark.gpu
 

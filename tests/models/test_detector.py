@@ -16,7 +16,7 @@ from models.images.decoder import Image
 from models.ops.nms import torchvision_nms
 from models.options import Options
 from models.shapes.scenes import draw_scene
-from tests.support.networks import LABELS, random_card, random_detector, random_network
+from tests.support.data.networks import LABELS, random_card, random_detector, random_network
 
 pytestmark = pytest.mark.network
 

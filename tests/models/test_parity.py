@@ -17,7 +17,7 @@ from models.networks import build_network
 from models.options import Options
 from models.shapes.scenes import draw_scene
 from models.zoo.cards import Card
-from tests.support.networks import matches, torchvision_detections
+from tests.support.data.networks import matches, torchvision_detections
 
 CLASSES = 7
 ENGINES = {"torch": 1, "openvino": 2}  # OpenVINO takes every second shape: the stages around it are shared

@@ -15,7 +15,7 @@ from app.main import create_app
 from app.settings.settings import Settings
 from bench.harness.ray_cluster import cluster, deploy, kill_one, replicas
 from models.shapes.scenes import draw_scene
-from tests.support.ray_load import ClosedLoop, ReplicaAnswer, send_image
+from tests.support.servers.ray_load import ClosedLoop, ReplicaAnswer, send_image
 
 # Ray's own warnings are not ours to mend.
 pytestmark = [pytest.mark.ray, pytest.mark.filterwarnings("ignore")]

@@ -9,12 +9,7 @@ from pydantic_core import to_json
 
 from app.errors import InvalidParameter
 from app.protocols.base import ParsedRequest
-from app.protocols.openinference.inference import (
-    Parameters,
-    output_names,
-    read_parameters,
-    resolve_deadline,
-)
+from app.protocols.openinference.inference import Parameters, output_names, read_parameters, resolve_deadline
 from app.protocols.openinference.tensors import DATATYPES, IMAGE, IMAGES, Array, Tensor, raw, read_images
 from app.schemas.options import DetectOptions
 from app.serving.model import LoadedModel

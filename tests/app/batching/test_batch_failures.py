@@ -11,16 +11,7 @@ from app.batching.batcher import Batcher, BatchEvents
 from app.batching.device import Device
 from app.batching.item import Expired
 from app.batching.scheduler import BatchLimits
-from tests.support.batching import (
-    FAR,
-    AnyBatcher,
-    EventLog,
-    StubDevice,
-    occupied,
-    outcomes,
-    queued,
-    running,
-)
+from tests.support.batching import FAR, AnyBatcher, EventLog, StubDevice, occupied, outcomes, queued, running
 
 
 @pytest.mark.parametrize("devices", [1, 2])

@@ -7,16 +7,7 @@ import threading
 import pytest
 
 from app.batching.item import Closed
-from tests.support.batching import (
-    FAR,
-    Clock,
-    StubDevice,
-    built,
-    occupied,
-    outcomes,
-    queued,
-    running,
-)
+from tests.support.batching import FAR, Clock, StubDevice, built, occupied, outcomes, queued, running
 
 
 def batcher_threads() -> set[threading.Thread]:

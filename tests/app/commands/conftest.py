@@ -25,7 +25,7 @@ max_size = 224
 def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A card of a small network with random weights, which detects many objects."""
     from models.zoo.weights import save_weights
-    from tests.support.networks import LABELS, random_network
+    from tests.support.data.networks import LABELS, random_network
 
     folder = tmp_path_factory.mktemp("random")
     save_weights(random_network(), folder / "random.safetensors", half=False)

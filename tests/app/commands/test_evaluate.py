@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 
 from models.evaluation.coco import NUMBERS, RECALLS
 from models.shapes.scenes import LABELS, Scene, draw_large_scene, draw_scene
-from tests.support.annotated import write_coco, write_voc, write_yolo
+from tests.support.data.annotated import write_coco, write_voc, write_yolo
 from tests.support.process import Program
 from tests.support.rcnn import RCNN, Ran, rcnn
 

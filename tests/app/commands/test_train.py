@@ -22,7 +22,7 @@ from models.options import Options
 from models.training.validation import EQUAL, NMS_THRESHOLDS, assess_network
 from models.zoo.cards import read_card
 from models.zoo.loading import load_network
-from tests.support.annotated import write_small_coco
+from tests.support.data.annotated import write_small_coco
 from tests.support.rcnn import RCNN, Ran, rcnn
 from tests.support.served import ROOT, eventually
 

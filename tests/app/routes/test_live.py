@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tests.support.data.moving import Socket
 from tests.support.fakes import picture
-from tests.support.moving import Socket
 from tests.support.served import Serve, Served, eventually
 
 SIZES = [(64 + 2 * step, 48) for step in range(12)]  # of frames, to tell them apart on the device

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
+from tests.support.data.moving import Socket
 from tests.support.fakes import FakeDetector
-from tests.support.moving import Socket
 from tests.support.served import Serve, Served
 
 

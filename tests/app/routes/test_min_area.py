@@ -33,7 +33,7 @@ def noise(width: int, height: int) -> bytes:
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
     """The app with a real network, which sees images at another size than their own."""
-    from tests.support.networks import random_detector
+    from tests.support.data.networks import random_detector
 
     app = create_app(Settings(max_batch=4), random_detector())
     transport = httpx.ASGITransport(app)

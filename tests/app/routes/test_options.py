@@ -13,8 +13,8 @@ from app.schemas.options import DetectOptions
 from models.options import Options
 from tests.app.protocols.openinference.test_grpc import calls, request
 from tests.support.asgi_request import AsgiRequest
+from tests.support.data.moving import Socket
 from tests.support.fakes import CARD, FakeDetector, picture
-from tests.support.moving import Socket
 from tests.support.served import Serve, Served, eventually
 
 PNG = picture()

@@ -10,8 +10,8 @@ import pytest
 
 from models.images.decoder import Limits, decode
 from tests.support.asgi_request import AsgiRequest
+from tests.support.data.moving import animation, video
 from tests.support.fakes import picture
-from tests.support.moving import animation, video
 from tests.support.served import Serve, Served, eventually
 
 GIF = {"Content-Type": "image/gif"}

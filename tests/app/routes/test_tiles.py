@@ -9,8 +9,8 @@ import pytest
 from PIL import Image as pillow
 
 from models.tiling.tiles import Tiling, tiles_of
+from tests.support.data.tiled_scenes import RESIZE, PixelDetector, Shape, answer, boxes, detect, draw, grid
 from tests.support.served import Serve, Served
-from tests.support.tiled_scenes import RESIZE, PixelDetector, Shape, answer, boxes, detect, draw, grid
 
 
 def comparable(result: dict[str, Any]) -> dict[str, Any]:

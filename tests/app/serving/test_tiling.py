@@ -9,8 +9,18 @@ from app.errors import Overloaded
 from app.serving.admission import Admission
 from models.tiling.tiles import Tiling, tiles_of
 from tests.support.asgi_request import AsgiRequest
+from tests.support.data.tiled_scenes import (
+    PNG,
+    RESIZE,
+    PixelDetector,
+    Shape,
+    answer,
+    boxes,
+    detect,
+    draw,
+    grid,
+)
 from tests.support.served import Serve, Served, eventually
-from tests.support.tiled_scenes import PNG, RESIZE, PixelDetector, Shape, answer, boxes, detect, draw, grid
 
 LATE = 1e9
 

@@ -23,8 +23,8 @@ from app.telemetry.metrics import STAGES
 from tests.app.protocols.openinference.test_grpc import calls
 from tests.app.protocols.openinference.test_grpc import request as call_request
 from tests.support.asgi_request import AsgiRequest
+from tests.support.data.networks import random_detector
 from tests.support.fakes import FakeDetector, picture
-from tests.support.networks import random_detector
 from tests.support.protocols import PNG
 from tests.support.served import Serve, Served, eventually
 

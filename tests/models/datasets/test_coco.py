@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.datasets import DatasetError, read_dataset
-from tests.support.datasets import (
+from tests.support.data.datasets import (
     FRUIT,
     coco_document,
     counts,

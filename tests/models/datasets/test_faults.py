@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from models.datasets import AnnotationReport, Fault, read_dataset
-from tests.support.datasets import (
+from tests.support.data.datasets import (
     Box,
     Picture,
     objects,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from models.datasets import DatasetError, Format, read_dataset
-from tests.support.datasets import (
+from tests.support.data.datasets import (
     FORMATS,
     FRUIT,
     NAMES,

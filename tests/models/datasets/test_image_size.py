@@ -9,7 +9,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from models.datasets.image_size import displayed_size
 from models.images.decoder import ImageError, Limits, decode
-from tests.support.datasets import save
+from tests.support.data.datasets import save
 
 ORIENTATION = 0x0112
 

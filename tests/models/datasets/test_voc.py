@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.datasets import DatasetError, read_dataset
-from tests.support.datasets import FRUIT, expected, objects, save, write, write_voc, xml
+from tests.support.data.datasets import FRUIT, expected, objects, save, write, write_voc, xml
 
 
 def test_voc_classes_are_those_of_the_split(tmp_path: Path) -> None:

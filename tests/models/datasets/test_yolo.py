@@ -5,7 +5,17 @@ from pathlib import Path
 import pytest
 
 from models.datasets import DatasetError, read_dataset
-from tests.support.datasets import FRUIT, NAMES, counts, expected, objects, save, write, write_yolo, yolo_line
+from tests.support.data.datasets import (
+    FRUIT,
+    NAMES,
+    counts,
+    expected,
+    objects,
+    save,
+    write,
+    write_yolo,
+    yolo_line,
+)
 
 
 def test_outlines_in_yolo_are_boxed(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from models.diagnosis.balance import judge_balance, read_balance
-from tests.support.training_log import write_log
+from tests.support.data.training_log import write_log
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image as pillow
 
 from models.shapes.scenes import LABELS, Scene, draw_scene
-from tests.support.annotated import write_coco
+from tests.support.data.annotated import write_coco
+from tests.support.data.training_log import write_log
 from tests.support.rcnn import Ran, rcnn
 from tests.support.served import ROOT
-from tests.support.training_log import write_log
 
 SEED, COUNT = 2, 8
 CHECKS = {"recall", "suppression", "coordinates", "anchors", "balance", "localisation"}

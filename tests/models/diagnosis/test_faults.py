@@ -22,7 +22,7 @@ from models.shapes.evaluate import scene_truth
 from models.shapes.scenes import LABELS, Scene, draw_scene
 from models.zoo.cards import Card
 from models.zoo.loading import load_network
-from tests.support.annotated import write_images
+from tests.support.data.annotated import write_images
 
 pytestmark = pytest.mark.network
 

@@ -11,7 +11,7 @@ from models.engines.folding import FoldingError, flat, folded
 from models.engines.parts import DensePart, HeadPart
 from models.engines.torch_engine import TorchEngine
 from models.networks import build_network
-from tests.support.networks import random_network
+from tests.support.data.networks import random_network
 
 pytestmark = pytest.mark.network
 

@@ -15,7 +15,7 @@ from models.engines.protocol import DenseOutput, Engine
 from models.images.decoder import Image
 from models.options import Options
 from models.shapes.scenes import draw_scene
-from tests.support.networks import random_card, random_network
+from tests.support.data.networks import random_card, random_network
 
 pytestmark = pytest.mark.network
 

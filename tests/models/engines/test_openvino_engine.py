@@ -16,7 +16,7 @@ from torch import Tensor
 from models.detector import DetectorSpec, load_detector
 from models.engines import EngineChoice, EngineUnavailable, build_engine
 from models.engines.protocol import Engine
-from tests.support.networks import random_network
+from tests.support.data.networks import random_network
 from tests.support.served import ROOT
 
 pytestmark = pytest.mark.network

@@ -10,16 +10,8 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from models.detections import Detections
-from models.evaluation.coco import (
-    NUMBERS,
-    RECALLS,
-    as_sent,
-    evaluate,
-    result_rows,
-    score,
-    truth_document,
-)
-from tests.support.ground_truth import (
+from models.evaluation.coco import NUMBERS, RECALLS, as_sent, evaluate, result_rows, score, truth_document
+from tests.support.data.ground_truth import (
     CAT,
     LABELS,
     detections_of,

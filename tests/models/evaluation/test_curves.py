@@ -7,7 +7,7 @@ from models.detections import Detections
 from models.evaluation.assessment import assess
 from models.evaluation.coco import GroundTruth, as_sent, result_rows, score, truth_document
 from models.evaluation.curves import confuse, trace_curve
-from tests.support.ground_truth import (
+from tests.support.data.ground_truth import (
     CAT,
     DOG,
     LABELS,

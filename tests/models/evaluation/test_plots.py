@@ -8,7 +8,7 @@ from PIL import Image as pillow
 from models.detections import Detections
 from models.evaluation.assessment import Assessment, assess
 from models.evaluation.plots import draw_pictures
-from tests.support.ground_truth import CAT, LABELS, noisy_predictions, random_truths, truth
+from tests.support.data.ground_truth import CAT, LABELS, noisy_predictions, random_truths, truth
 
 SQUARE = (0.0, 0.0, 10.0, 10.0)
 

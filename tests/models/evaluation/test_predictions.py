@@ -14,9 +14,9 @@ from models.evaluation.local import detect_files
 from models.evaluation.predictions import DetectionFailed, detect_each, map_ahead
 from models.images.decoder import Limits
 from models.options import Options
+from tests.support.data.ground_truth import CAT, detections_of
+from tests.support.data.networks import random_detector
 from tests.support.fakes import picture
-from tests.support.ground_truth import CAT, detections_of
-from tests.support.networks import random_detector
 
 SQUARE, FAR, LONELY = (0.0, 0.0, 10.0, 10.0), (50.0, 50.0, 70.0, 70.0), (150.0, 0.0, 180.0, 30.0)
 

@@ -9,7 +9,7 @@ import pytest
 
 from models.images.decoder import FORMATS, ImageError, UnreadableImage, decode
 from tests.models.images.test_headers import check_text
-from tests.support.image_files import (
+from tests.support.data.image_files import (
     KINDS,
     LIMITS,
     avif,

@@ -12,7 +12,7 @@ from PIL import Image as pillow
 from PIL import ImageFile
 
 from models.images.decoder import Image, Limits, OversizedImage, UnreadableImage, decode
-from tests.support.image_files import LIMITS, chunk, corners, encoded, exif, grey_tiff, with_png_chunks
+from tests.support.data.image_files import LIMITS, chunk, corners, encoded, exif, grey_tiff, with_png_chunks
 from tests.support.served import ROOT
 
 

@@ -9,7 +9,7 @@ from PIL import Image as pillow
 from PIL import ImageOps
 
 from models.images.decoder import FORMATS, UnreadableImage, decode
-from tests.support.image_files import (
+from tests.support.data.image_files import (
     BLUE,
     GREEN,
     KINDS,

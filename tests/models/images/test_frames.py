@@ -10,8 +10,8 @@ from PIL import Image as pillow
 
 from models.images.decoder import Limits, OversizedImage, UnreadableImage
 from models.images.frames import Frame, VideoUnavailable, read_frames
+from tests.support.data.moving import GREYS, IDENTITY, QUARTER, animation, grey, video
 from tests.support.fakes import picture
-from tests.support.moving import GREYS, IDENTITY, QUARTER, animation, grey, video
 
 LIMITS = Limits(64 * 48)
 

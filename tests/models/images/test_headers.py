@@ -12,7 +12,7 @@ from PIL import Image as pillow
 from PIL.PngImagePlugin import PngInfo
 
 from models.images.decoder import ImageError, Limits, OversizedImage, UnreadableImage, decode
-from tests.support.image_files import (
+from tests.support.data.image_files import (
     KINDS,
     LIMITS,
     RED,

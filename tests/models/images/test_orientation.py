@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as pillow
 
 from models.images.decoder import Image, decode
-from tests.support.image_files import (
+from tests.support.data.image_files import (
     GREEN,
     KINDS,
     LIMITS,

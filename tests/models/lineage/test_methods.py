@@ -19,7 +19,7 @@ from models.pipeline.canvas import Canvas, prepare
 from models.pipeline.proposals import Proposer, proposal_config
 from models.shapes.scenes import Scene, draw_scene
 from tests.models.lineage.conftest import spread_boxes
-from tests.support.networks import LABELS, random_card, random_network
+from tests.support.data.networks import LABELS, random_card, random_network
 
 pytestmark = pytest.mark.network
 

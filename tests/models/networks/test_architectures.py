@@ -21,7 +21,7 @@ from models.networks import ARCHITECTURES, build_network
 from models.options import Options
 from models.zoo.loading import load_network
 from models.zoo.weights import save_weights
-from tests.support.networks import LABELS, matches, torchvision_detections
+from tests.support.data.networks import LABELS, matches, torchvision_detections
 
 pytestmark = pytest.mark.network
 SMALL = (64, 96)  # px; the smallest short side a card may name, as the ResNets are heavy

@@ -26,8 +26,8 @@ from models.zoo.cards import read_card
 from models.zoo.catalogue import find_card
 from models.zoo.quantized import QuantizedError, find_quantized, read_manifest
 from models.zoo.weights import save_weights
-from tests.support.annotated import write_small_coco
-from tests.support.networks import LABELS, random_network
+from tests.support.data.annotated import write_small_coco
+from tests.support.data.networks import LABELS, random_network
 
 pytestmark = pytest.mark.network
 

@@ -8,7 +8,7 @@ from models.images.decoder import Image
 from models.options import Options
 from models.tiling.tiled_detect import detect_tiled
 from models.tiling.tiles import Tiling
-from tests.support.networks import matches, random_detector
+from tests.support.data.networks import matches, random_detector
 
 pytestmark = pytest.mark.network
 OPTIONS = Options(0.2, 0.5, 50)

@@ -9,7 +9,7 @@ import pytest
 from models.detections import Detections
 from models.options import Options
 from models.tiling.tiles import MOST_TILES, ResizeLimits, Tile, Tiling, TooManyTiles, merge, tiles_of
-from tests.support.tiled_scenes import RESIZE, Shape, detections
+from tests.support.data.tiled_scenes import RESIZE, Shape, detections
 
 
 def random_tiling(dice: random.Random) -> tuple[tuple[int, int], Tiling]:

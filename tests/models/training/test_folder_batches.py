@@ -10,7 +10,7 @@ from models.datasets import read_dataset
 from models.training.augment import Augmentation
 from models.training.batches import BatchPlan, FolderBatches, batches_per_epoch
 from models.training.distributed import ProcessRank
-from tests.support.annotated import write_small_coco
+from tests.support.data.annotated import write_small_coco
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from models.images.decoder import Image
 from models.options import Options
 from models.shapes.evaluate import scene_truth
 from models.zoo.catalogue import find_card
-from tests.support.smears import LABELS, draw_smear
+from tests.support.data.smears import LABELS, draw_smear
 
 pytestmark = pytest.mark.network
 

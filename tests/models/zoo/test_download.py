@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from models.zoo.download import FetchLimits, PublishedFile, WeightsError, fetch, sha256_of
-from tests.support.weights_server import BODY, DIGEST, NAME, Answer, WeightsServer, redirects, sends
+from tests.support.servers.weights_server import BODY, DIGEST, NAME, Answer, WeightsServer, redirects, sends
 
 QUICK = FetchLimits(connect_seconds=0.3, read_seconds=0.3)
 
