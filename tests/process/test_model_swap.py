@@ -151,7 +151,7 @@ def test_tritonclient_over_http(server: tuple[Program, int]) -> None:
         rows = {row["name"]: row["state"] for row in client.get_model_repository_index(headers=guest)}
         assert (rows["fake"], rows["shapes"]) == ("READY", "UNAVAILABLE")
         client.unload_model("shapes", headers=chief)
-        with pytest.raises(InferenceServerException, match="only model"):
+        with pytest.raises(InferenceServerException, match="only loaded model"):
             client.unload_model("fake", headers=chief)
         with pytest.raises(InferenceServerException, match="may not load models"):
             client.load_model("fake", headers=guest)

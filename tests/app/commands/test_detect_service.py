@@ -124,8 +124,8 @@ def test_a_broken_video_or_camera_loses_no_other(detect: Detect, tmp_path: Path)
     ran = detect(broken, whole, cut, "camera:973", "--json")
     assert ran.code == 1
     assert ["error" in line for line in ran.lines] == [True, False, False, False, True, True]
-    assert f"rcnn: {broken}: is no video that can be read" in ran.err
-    assert "camera:973: no camera answers at /dev/video973; is it there, and free?" in ran.err
+    assert f"rcnn: {broken}: not a video of an allowed format" in ran.err
+    assert "camera:973: the camera /dev/video973 cannot be opened; check that it exists" in ran.err
 
 
 def test_many_at_a_time_come_in_order(detect: Detect, tmp_path: Path) -> None:

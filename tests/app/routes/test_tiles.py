@@ -128,7 +128,7 @@ async def test_too_many_tiles_are_refused_with_what_to_do(serve: Serve) -> None:
         assert (await detect(served, image, f"tile={side}")).status_code == 200
         assert len(served.detector.reached) <= 65
         assert (await detect(served, image, f"tile={side - 1}")).status_code == 422
-        assert boxes(await answer(served, image, "tile=auto")) == []  # larger tiles, which see less
+        assert (await detect(served, image, "tile=auto")).status_code == 200  # larger tiles, not more
         assert len(served.detector.reached) <= 2 * 65
 
 

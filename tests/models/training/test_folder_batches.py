@@ -24,7 +24,7 @@ def test_processes_share_a_batch_out(data: Path) -> None:
     images = read_dataset(data, "train").images
     plan = BatchPlan(3, 1, Augmentation(mirror=False))
     whole = next(iter(FolderBatches(images, plan)))
-    parts = [next(iter(FolderBatches(images, replace(plan, place=ProcessRank(k, 2))))) for k in range(2)]
+    parts = [next(iter(FolderBatches(images, replace(plan, process=ProcessRank(k, 2))))) for k in range(2)]
     assert [len(part.images) for part in parts] == [2, 1]
     shared = [parts[0].images[0], parts[1].images[0], parts[0].images[1]]
     assert all(torch.equal(ours, theirs) for ours, theirs in zip(whole.images, shared, strict=True))

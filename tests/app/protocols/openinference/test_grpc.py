@@ -200,6 +200,7 @@ async def test_a_compressed_message_is_refused_unread(served: Served) -> None:
         call = stub.ModelInfer(request(PNG), compression=grpc.Compression.Gzip)
         assert (await refusal(call)).code() is grpc.StatusCode.UNIMPLEMENTED
 
+
 # streams
 
 STREAM = "/inference.GRPCInferenceService/ModelStreamInfer"

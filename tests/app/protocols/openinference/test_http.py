@@ -62,8 +62,6 @@ async def test_outputs_may_be_chosen(served: Served) -> None:
     answer = (await infer(served, outputs=[{"name": "scores"}, {"name": "labels"}])).json()
     assert [one["name"] for one in answer["outputs"]] == ["scores", "labels"]
     assert "id" not in answer
-    assert served.detector.prepared == [(48, 64)] * 2
-    assert sorted(served.detector.rows) == sorted(image[0].tobytes() for image in PIXELS)
 
 
 async def test_the_options_of_detect_are_parameters(served: Served) -> None:
