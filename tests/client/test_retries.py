@@ -21,7 +21,6 @@ from tests.support.fakes import picture
 from tests.support.process import Program
 from tests.support.servers.responses import Scripted, busy, detected
 
-IMAGES, IN_FLIGHT, RESTART_AT = 200, 16, 60
 
 
 class SlowToConnect(httpcore.SyncBackend):

@@ -1,8 +1,6 @@
 """POST /detect while requests wait, leave or fail, and what is counted and logged."""
 
 import asyncio
-import base64
-import json
 import logging
 import os
 import sys
@@ -14,33 +12,10 @@ import httpx
 import pytest
 
 from app.schemas.options import DetectOptions
+from tests.app.routes.test_detect import AS_PNG, PNG, TEXT, as_json, detect, found
 from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import FINDS, FakeDetector, picture
 from tests.support.served import Serve, Served, eventually
-
-PNG = picture(64, 48)
-
-
-AS_PNG = {"Content-Type": "image/png"}
-
-
-async def detect(served: Served, query: str = "", content: bytes = PNG, **headers: str) -> httpx.Response:
-    named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return await served.client.post(f"/detect?{query}", content=content, headers=AS_PNG | named)
-
-
-async def found(served: Served, query: str) -> dict[str, Any]:
-    response = await detect(served, query)
-    assert response.status_code == 200, response.text
-    return dict(response.json())
-
-
-def as_json(text: str) -> dict[str, Any]:
-    return {"content": json.dumps({"image": text}), "headers": {"Content-Type": "application/json"}}
-
-
-TEXT = base64.b64encode(PNG).decode()
-
 
 # waiting
 

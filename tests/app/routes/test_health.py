@@ -1,4 +1,4 @@
-"""What people and machines ask about the service: health, metrics, catalogue, documents, page; and keys."""
+"""Health, metrics, the catalogue and the labels."""
 
 import asyncio
 from pathlib import Path
@@ -15,19 +15,6 @@ HEALTH_KEYS = [
     *("status", "model", "model_version", "loading", "device", "devices", "engine", "precision", "version"),
     *("queue_depth", "uptime_seconds", "fallback_reason"),
 ]
-KEYS = {"api_keys": "first-key,second-key"}
-OPEN = (
-    "/health",
-    "/health/live",
-    "/health/ready",
-    "/metrics",
-    "/",
-    "/web/app.js",
-    "/samples",
-    "/docs",
-    "/openapi.json",
-)
-GUARDED = ("/models", "/labels")
 
 
 async def status_of(served: Served, path: str) -> int:
