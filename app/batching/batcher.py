@@ -258,7 +258,6 @@ class Batcher(Generic[T, R]):
         for item, result in zip(part, run.results, strict=True):
             item.resolve(Completed(result, run.began - item.arrived, run.seconds))
         if run.seconds <= self._longest_seconds:  # a call that hung is no measure of a batch's duration
-            self._scheduler.last_seconds = run.seconds
             self._events.batch_done(len(part), run.seconds)
 
     def _split(

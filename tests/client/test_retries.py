@@ -22,7 +22,6 @@ from tests.support.process import Program
 from tests.support.servers.responses import Scripted, busy, detected
 
 
-
 class SlowToConnect(httpcore.SyncBackend):
     """Connections that are made when the test says so; the last one."""
 

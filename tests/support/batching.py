@@ -122,13 +122,12 @@ def built(
 async def running(
     *devices: StubDevice | Run,
     max_batch: int = 8,
-    wait_seconds: float = 0.0,
     hang_seconds: float = 10.0,
     log: EventLog | None = None,
     clock: Callable[[], float] | None = None,
 ) -> AsyncIterator[AnyBatcher]:
     """A running batcher; its devices are unblocked before it closes."""
-    batcher = built(*devices, limits=BatchLimits(max_batch, wait_seconds, hang_seconds), log=log, clock=clock)
+    batcher = built(*devices, limits=BatchLimits(max_batch, hang_seconds), log=log, clock=clock)
     await batcher.start()
     try:
         yield batcher

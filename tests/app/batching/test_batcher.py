@@ -235,8 +235,7 @@ class StormDevice:
 async def test_through_a_storm_every_item_gets_exactly_one_outcome(seed: int, devices: int) -> None:
     dice, run, log, cap = random.Random(seed), StormDevice(seed), EventLog(), 8  # noqa: S311 - as above
     seen: Counter[str] = Counter()
-    wait = 0.001 * (seed % 2)
-    async with running(*[run] * devices, max_batch=cap, wait_seconds=wait, log=log) as batcher:
+    async with running(*[run] * devices, max_batch=cap, log=log) as batcher:
 
         async def request(number: int) -> str:
             item = (number, dice.randrange(5), dice.random() < 0.05)
