@@ -14,11 +14,13 @@ FOLDERS = {"process": "process", "deploy": "process", "page": "browser", "bench"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its folder, for `make test-fast`."""
+    """Mark each test by its folder and fixtures, for `make test-fast`."""
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in FOLDERS:
             item.add_marker(FOLDERS[folder])
+        if {"start", "program"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker("process")
 
 
 @pytest.fixture(autouse=True)

@@ -9,11 +9,14 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import numpy as np
+import pytest
 
 from rcnn_client import AsyncClient, Client, Result
 from rcnn_client.clients import LIMITS, AttemptResult
 from tests.support.fakes import FINDS, picture
 from tests.support.process import Program
+
+pytestmark = pytest.mark.process
 
 IMAGES, IN_FLIGHT, RESTART_AT = 200, 16, 60
 

@@ -14,6 +14,8 @@ from tests.support.fakes import picture
 from tests.support.rcnn import rcnn
 from tests.support.served import eventually
 
+pytestmark = pytest.mark.network
+
 
 def flags(options: dict[str, object]) -> list[object]:
     return [part for name, value in options.items() for part in (f"--{name.replace('_', '-')}", value)]

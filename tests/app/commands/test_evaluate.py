@@ -21,6 +21,8 @@ from tests.support.data.annotated import write_coco, write_voc, write_yolo
 from tests.support.process import Program
 from tests.support.rcnn import RCNN, Ran, rcnn
 
+pytestmark = pytest.mark.network
+
 COUNT, SEED = 8, 2
 
 

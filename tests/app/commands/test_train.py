@@ -26,6 +26,8 @@ from tests.support.data.annotated import write_small_coco
 from tests.support.rcnn import RCNN, Ran, rcnn
 from tests.support.served import ROOT, eventually
 
+pytestmark = pytest.mark.network
+
 EPOCHS = 2
 SMALL = ("--batch-size", "2", "--min-size", "96", "--threads", "1", "--device", "cpu")
 

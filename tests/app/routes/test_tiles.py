@@ -99,7 +99,7 @@ async def test_the_drawing_and_the_exports_have_the_merged_answer(serve: Serve) 
 async def test_the_other_routes_with_these_options_tile_too(serve: Serve) -> None:
     small = draw((900, 700), grid((900, 700))[:20])
     whole = draw((100, 80), [Shape((10, 10, 60, 60))])
-    async with serve(PixelDetector()) as served:
+    async with serve(PixelDetector(), max_queue=200) as served:
         plain = await answer(served, small, "tile=auto")
         files = [("image", small), ("image", whole), ("image", b"no image")]
         batch = await served.client.post("/detect/batch?tile=auto", files=files)

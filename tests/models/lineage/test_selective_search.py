@@ -9,6 +9,8 @@ from models.images.decoder import Image
 from models.lineage.selective_search import Boxes, selective_search
 from models.shapes.scenes import draw_scene
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def proposals(image: Image) -> Boxes:
