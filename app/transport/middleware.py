@@ -93,7 +93,7 @@ class RequestContext:
             await self._app(scope, receive, answer.send)
         except ClientDisconnect:
             logger.debug("the client left before its answer")
-        except Exception as error:  # the error handler: what nobody caught becomes a 500
+        except Exception as error:  # the error handler: an exception that no route handles is a 500
             logging.getLogger(__name__).exception("unhandled error", exc_info=error)
             if answer.begun:
                 raise  # too late for a problem: the server must cut the answer off, not end it

@@ -98,7 +98,7 @@ export function showKey(wanted) {
     ? "The server rejected this key. Enter another one." : "This server requires an API key. It is kept until this tab is closed.";
 }
 
-/** Takes the key that is entered, and forgets it when told to. */
+/** Takes the key that is entered, and removes it on request. */
 export function listenForKey() {
   $("key-form").addEventListener("submit", (event) => {
     event.preventDefault();

@@ -1,4 +1,4 @@
-"""The detector through its front door: batches, options, sizes, choices of engine and device."""
+"""The detector through its public functions: batches, options, sizes, choices of engine and device."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""POST /detect by the front door: what it takes, what it answers, and what becomes of callers who wait."""
+"""POST /detect: bodies, options and answers."""
 
 import base64
 import io

@@ -90,9 +90,9 @@ async def test_a_full_service_refuses_the_whole_before_it_reads(serve: Serve) ->
         served.detector.free.clear()
         task = asyncio.create_task(batch(served, parts(picture())))
         await eventually(lambda: len(served.detector.batches) == 1, "a batch is on the device")
-        caller = AsgiRequest(served.app, "/detect/batch", {"Content-Type": "multipart/form-data; boundary=B"})
-        await caller.answered()
-        assert (caller.status, caller.problem["code"]) == (429, "overloaded")
+        asgi = AsgiRequest(served.app, "/detect/batch", {"Content-Type": "multipart/form-data; boundary=B"})
+        await asgi.answered()
+        assert (asgi.status, asgi.problem["code"]) == (429, "overloaded")
         served.detector.free.set()
         assert (await task).status_code == 200
 
@@ -114,18 +114,18 @@ async def test_a_wrong_option_refuses_the_whole(served: Served, query: str) -> N
     assert served.detector.prepared == []
 
 
-async def test_a_caller_who_leaves_takes_all_images_out_of_the_queue(served: Served) -> None:
+async def test_a_client_that_leaves_takes_all_images_out_of_the_queue(served: Served) -> None:
     served.detector.free.clear()
     first = asyncio.create_task(batch(served, parts(picture())))
     await eventually(lambda: len(served.detector.batches) == 1, "the first batch is on the device")
     request = httpx.Request(
         "POST", "http://test/", files=parts(picture(31, 33), picture(32, 33), picture(33, 33))
     )
-    caller = AsgiRequest(served.app, "/detect/batch", {"Content-Type": request.headers["Content-Type"]})
-    caller.send(request.read())
+    asgi = AsgiRequest(served.app, "/detect/batch", {"Content-Type": request.headers["Content-Type"]})
+    asgi.send(request.read())
     await eventually(lambda: served.app.state.service.queue_depth == 3, "three images wait")
-    caller.leave()
-    await caller.ended()
+    asgi.leave()
+    await asgi.ended()
     served.detector.free.set()
     assert (await first).status_code == 200
     assert served.detector.reached == [(64, 48)]

@@ -77,19 +77,19 @@ async def test_time_runs_out_while_an_image_waits_to_be_decoded(serve: Serve) ->
 
 
 async def test_a_body_that_does_not_arrive_in_time_gets_504(served: Served) -> None:
-    caller = AsgiRequest(served.app, "/detect?timeout_ms=30", AS_PNG)
-    caller.send(PNG[:10], more=True)
-    await caller.answered()
-    assert (caller.status, caller.problem["code"]) == (504, "deadline_exceeded")
+    asgi = AsgiRequest(served.app, "/detect?timeout_ms=30", AS_PNG)
+    asgi.send(PNG[:10], more=True)
+    await asgi.answered()
+    assert (asgi.status, asgi.problem["code"]) == (504, "deadline_exceeded")
 
 
 async def test_a_full_service_refuses_before_it_reads(serve: Serve) -> None:
     async with serve(max_queue=1) as served:
         first = await hold(served)
-        caller = AsgiRequest(served.app, "/detect", AS_PNG)
-        await caller.answered()  # although it has sent nothing of its body
-        assert (caller.status, caller.problem["code"]) == (429, "overloaded")
-        assert int(caller.headers["retry-after"]) >= 1
+        asgi = AsgiRequest(served.app, "/detect", AS_PNG)
+        await asgi.answered()  # although it has sent nothing of its body
+        assert (asgi.status, asgi.problem["code"]) == (429, "overloaded")
+        assert int(asgi.headers["retry-after"]) >= 1
         assert await served.metric("rcnn_rejected_total", code="overloaded") == 1
         served.detector.free.set()
         assert (await first).status_code == 200
@@ -100,46 +100,46 @@ async def test_before_the_model_is_ready_requests_are_told_to_come_back(serve: S
     detector = FakeDetector()
     detector.warm.clear()
     async with serve(detector, ready=False) as served:
-        caller = AsgiRequest(served.app, "/detect", AS_PNG)
-        await caller.answered()
-        assert (caller.status, caller.problem["code"]) == (503, "loading")
-        assert int(caller.headers["retry-after"]) >= 1
+        asgi = AsgiRequest(served.app, "/detect", AS_PNG)
+        await asgi.answered()
+        assert (asgi.status, asgi.problem["code"]) == (503, "loading")
+        assert int(asgi.headers["retry-after"]) >= 1
         detector.warm.set()
         await served.ready()
         assert (await detect(served)).status_code == 200
 
 
-# callers who leave
+# clients that leave
 
 
-async def test_a_caller_who_leaves_the_queue_never_reaches_the_detector(served: Served) -> None:
+async def test_a_client_that_leaves_the_queue_never_reaches_the_detector(served: Served) -> None:
     first = await hold(served)
-    caller = AsgiRequest(served.app, "/detect", AS_PNG)
-    caller.send(picture(31, 33))
+    asgi = AsgiRequest(served.app, "/detect", AS_PNG)
+    asgi.send(picture(31, 33))
     await eventually(lambda: served.app.state.service.queue_depth == 1, "the second request waits")
-    caller.leave()
-    await caller.ended()
+    asgi.leave()
+    await asgi.ended()
     assert served.app.state.service.queue_depth == 0
     served.detector.free.set()
     assert (await first).status_code == 200
     assert (await detect(served)).status_code == 200
     assert (31, 33) not in served.detector.reached
-    assert caller.status is None
+    assert asgi.status is None
     assert await served.metric("rcnn_cancelled_total") == 1
     assert await served.metric("rcnn_requests_total", route="/detect", status="499") == 1
     assert await served.metric("rcnn_in_flight") == 0
 
 
-async def test_a_caller_who_leaves_before_decoding_is_not_decoded(serve: Serve) -> None:
+async def test_a_client_that_leaves_before_decoding_is_not_decoded(serve: Serve) -> None:
     async with serve(decode_threads=1) as served:
         served.detector.decode.clear()
         first = asyncio.create_task(detect(served))
         await eventually(lambda: len(served.detector.prepared) == 1, "the decoder is busy")
-        caller = AsgiRequest(served.app, "/detect", AS_PNG)
-        caller.send(picture(31, 33))
-        await eventually(lambda: caller.read_all, "the second request is read")
-        caller.leave()
-        await caller.ended()
+        asgi = AsgiRequest(served.app, "/detect", AS_PNG)
+        asgi.send(picture(31, 33))
+        await eventually(lambda: asgi.read_all, "the second request is read")
+        asgi.leave()
+        await asgi.ended()
         served.detector.let_go()
         assert (await first).status_code == 200
         assert (await detect(served)).status_code == 200
@@ -147,12 +147,12 @@ async def test_a_caller_who_leaves_before_decoding_is_not_decoded(serve: Serve) 
         assert await served.metric("rcnn_cancelled_total") == 1
 
 
-async def test_a_caller_who_leaves_within_the_body_is_forgotten(served: Served) -> None:
-    caller = AsgiRequest(served.app, "/detect", AS_PNG)
-    caller.send(PNG[:10], more=True)
-    caller.leave()
-    await caller.ended()
-    assert caller.status is None
+async def test_a_client_that_leaves_within_the_body_is_forgotten(served: Served) -> None:
+    asgi = AsgiRequest(served.app, "/detect", AS_PNG)
+    asgi.send(PNG[:10], more=True)
+    asgi.leave()
+    await asgi.ended()
+    assert asgi.status is None
     assert served.detector.prepared == []
     assert await served.metric("rcnn_requests_total", route="/detect", status="499") == 1
 

@@ -196,11 +196,11 @@ async def test_a_deadline_that_passes_is_an_error(served: Served, collected: Col
 
 async def test_a_client_that_leaves_is_an_error(served: Served, collected: Collected) -> None:
     served.detector.free.clear()
-    caller = AsgiRequest(served.app, "/detect", HEADERS)
-    caller.send(PNG)
+    request = AsgiRequest(served.app, "/detect", HEADERS)
+    request.send(PNG)
     await eventually(lambda: len(served.detector.batches) == 1, "it is on the device")
-    caller.leave()
-    await caller.ended()
+    request.leave()
+    await request.ended()
     request = collected.one("POST /detect")
     assert attributes(request)["http.response.status_code"] == 499
     assert request.status.description == "the client left before its answer"
