@@ -131,3 +131,11 @@ async def test_a_client_that_leaves_takes_all_images_out_of_the_queue(served: Se
     assert served.detector.reached == [(64, 48)]
     assert await served.metric("rcnn_cancelled_total") == 3
     assert await served.metric("rcnn_requests_total", route="/detect/batch", status="499") == 1
+
+
+async def test_a_body_without_parts_is_refused(served: Served) -> None:
+    raw = await served.client.post("/detect/batch", content=b"x", headers={"Content-Type": "image/png"})
+    assert (raw.status_code, raw.json()["code"]) == (415, "unsupported_media_type")
+    form = {"Content-Type": "multipart/form-data; boundary=B"}
+    empty = await served.client.post("/detect/batch", content=b"--B--\r\n", headers=form)
+    assert (empty.status_code, empty.json()["code"]) == (422, "invalid_parameter")

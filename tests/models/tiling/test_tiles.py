@@ -73,3 +73,27 @@ def test_nms_crosses_tiles_with_the_requests_own_threshold(options: Options, lab
 def test_tiles_without_detections_merge_to_none() -> None:
     tiles = tiles_of((200, 100), Tiling(128, 0.4), RESIZE)
     assert len(merge(Detections.empty(), [Detections.empty()] * 2, tiles, Options(0, 0.5, 9))) == 0
+
+
+def test_a_box_that_an_inner_border_cuts_is_left_to_the_other_views() -> None:
+    """TOUCHING is 2 px of these tiles of 128 px; the outer borders of the image cut nothing."""
+    tiles = tiles_of((200, 200), Tiling(128, 0.4), RESIZE)
+    assert [(tile.left, tile.top) for tile in tiles] == [(0, 0), (72, 0), (0, 72), (72, 72)]
+    inner = {  # in pixels of the tile, for the tile of each corner of the image
+        0: [(100, 40, 126, 60), (40, 100, 60, 126)],
+        1: [(2, 40, 30, 60), (40, 100, 60, 126)],
+        2: [(100, 40, 126, 60), (40, 2, 60, 30)],
+        3: [(2, 40, 30, 60), (40, 2, 60, 30)],
+    }
+    kept = {
+        0: [(0, 0, 20, 20), (100, 40, 125.9, 60)],
+        1: [(100, 0, 128, 20), (2.1, 40, 30, 60)],
+        2: [(0, 100, 20, 128), (40, 2.1, 60, 30)],
+        3: [(100, 100, 128, 128), (2.1, 40, 30, 60)],
+    }
+    options = Options(0, 1, 99)
+    for number in range(4):
+        for boxes, expected in ((inner[number], 0), (kept[number], len(kept[number]))):
+            parts = [Detections.empty()] * 4
+            parts[number] = detections([Shape(box) for box in boxes])
+            assert len(merge(Detections.empty(), parts, tiles, options)) == expected, (number, boxes)
