@@ -31,8 +31,8 @@ from app.transport.url_images import Fetcher
 
 LAST_SPANS_SECONDS = 3  # to export the last spans
 LAST_CALLS_SECONDS = 1  # for gRPC responses on their way; an idle client is slow to notice the end
-logger = logging.getLogger(__name__)
 DESCRIPTION = "Object detection with Faster R-CNN: an image in, boxes, labels and scores out."
+logger = logging.getLogger(__name__)
 
 ROUTERS: tuple[Router, ...] = (
     *(detect.router, stream.router, models.router, health.router, docs.router, page.router),

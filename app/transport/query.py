@@ -1,5 +1,6 @@
 """Options of a request: checked by their declaration, given once, with the priority of the header."""
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
@@ -38,8 +39,8 @@ def complete_options(connection: HTTPConnection, options: D, priority_header: st
 
     FastAPI itself takes the last value of a repeated option.
     """
-    for name in connection.query_params:
-        count = len(connection.query_params.getlist(name))
+    counts = Counter(name for name, _ in connection.query_params.multi_items())
+    for name, count in counts.items():
         if count > 1 and name != "classes":
             raise InvalidParameter(f"{name} was given {count} times; give it once")
     return with_priority(options, priority_header)

@@ -201,9 +201,9 @@ async def test_a_client_that_leaves_is_an_error(served: Served, collected: Colle
     await eventually(lambda: len(served.detector.batches) == 1, "it is on the device")
     request.leave()
     await request.ended()
-    request = collected.one("POST /detect")
-    assert attributes(request)["http.response.status_code"] == 499
-    assert request.status.description == "the client left before its answer"
+    span = collected.one("POST /detect")
+    assert attributes(span)["http.response.status_code"] == 499
+    assert span.status.description == "the client left before its answer"
     assert failure(collected.one("queue")) == (StatusCode.ERROR, "CancelledError")
 
 
