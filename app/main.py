@@ -25,7 +25,8 @@ from app.serving.service import DetectionService
 from app.serving.streams import StreamSlots
 from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.transport.middleware import BodyLimit, RequestContext, error_handlers
+from app.transport.body_limit import BodyLimit
+from app.transport.middleware import RequestContext, error_handlers
 from app.transport.router import DialectLookup, Router, openapi_tags
 from app.transport.url_images import Fetcher
 
@@ -74,13 +75,19 @@ def create_app(
     app.state.close_tracing = _connect_tracing(settings)
     app.state.fetcher = Fetcher(settings.max_body_bytes)
     app.state.stream_slots = StreamSlots(settings.max_streams, metrics)
-    limits = {"per_request": settings.max_body_bytes, "in_total": settings.max_queue_bytes}
-    app.add_middleware(BodyLimit, metrics=metrics, dialects=dialects, **limits)
-    # the last one added is the outermost
-    app.add_middleware(RequestContext, metrics=metrics, dialects=dialects)
+    _add_middleware(app, service, dialects)
     for router in ROUTERS:
         app.include_router(router)
     return app
+
+
+def _add_middleware(app: FastAPI, service: DetectionService, dialects: DialectLookup) -> None:
+    """Add what is around every request; the last one added is the outermost."""
+    limit, metrics = service.settings.max_body_bytes, service.metrics
+    app.add_middleware(
+        BodyLimit, metrics=metrics, per_request=limit, accounts=service.bodies, dialects=dialects
+    )
+    app.add_middleware(RequestContext, metrics=metrics, dialects=dialects)
 
 
 @asynccontextmanager
@@ -136,11 +143,15 @@ def _service(settings: Settings, metrics: Metrics, model: ModelRegistry) -> Dete
     devices = [Device(partial(model.run, device=n), partial(model.check, n)) for n in numbers]
     batcher: Batcher[Job, InferenceResult] = Batcher(devices, limits, _events(metrics, admission))
     admission.set_device_count(len(devices))
+    admission.set_queue(batcher)
     service = DetectionService(settings, metrics, model, admission, batcher)
     metrics.queue_depth.set_function(lambda: batcher.depth)
     metrics.queue_bytes.set_function(lambda: admission.bytes)
     metrics.predicted_wait.set_function(lambda: admission.predicted_wait)
     metrics.in_flight.set_function(lambda: admission.depth)
+    metrics.body_bytes.labels(sender="user").set_function(lambda: service.bodies.users.held)
+    if service.bodies.strangers is not service.bodies.users:
+        metrics.body_bytes.labels(sender="stranger").set_function(lambda: service.bodies.strangers.held)
     for state in STATES:
         metrics.devices.labels(state=state).set_function(partial(_count, service, state))
     metrics.model_ready.set_function(lambda: service.state == "ok")

@@ -133,6 +133,10 @@ class Batcher(Generic[T, R]):
         elif isinstance(outcome, Shed):
             self._events.shed(request.priority)
 
+    def depth_below(self, priority: int) -> int:
+        """Number of items in the queue of a lower priority: `shed` can remove them."""
+        return self._scheduler.depth_below(priority)
+
     def shed(self, priority: int) -> bool:
         """Fail the newest item of the lowest priority in the queue, if that is below this one."""
         return self._scheduler.shed(priority)

@@ -82,6 +82,10 @@ class PriorityQueue(Generic[T]):
                 return item
         return None
 
+    def size_below(self, priority: int) -> int:
+        """Number of items whose requested priority is below this one."""
+        return sum(map(len, self._by_priority[LOWEST:priority]))
+
     def pop_newest_below(self, priority: int) -> T | None:
         """Remove the newest item of the lowest requested priority, if that is below this one; else None."""
         for tickets in self._by_priority[LOWEST:priority]:

@@ -48,6 +48,10 @@ class BatchScheduler(Generic[T, R]):
         """Remove an item from the queue, if it is still there."""
         self._queue.discard(item.ticket)
 
+    def depth_below(self, priority: int) -> int:
+        """Number of items of a lower priority."""
+        return self._queue.size_below(priority)
+
     def shed(self, priority: int) -> bool:
         """Fail the newest item of the lowest priority, if that is below this one; whether there was one."""
         item = self._queue.pop_newest_below(priority)

@@ -30,19 +30,23 @@ Read = Callable[[float], Awaitable[P]]
 
 
 async def run_detection(
-    request: Request, read: Read[P], name: str | None = None, version: str = ""
+    request: Request, read: Read[P], name: str | None = None, version: str = "", *, body_first: bool = False
 ) -> tuple[P, list[Outcome]]:
     """The parsed request and the outcomes of its images, in order; raises the error of the first that fails.
 
     As in POST /detect: the body is read after there is capacity, and a disconnected client cancels the work.
+    `body_first`: the request has shown no key, so `read` must find it in the body, which counts in the
+    account of strangers. Before that, the request must not wait for capacity among those of users.
     """
     service, started = service_of(request), request.state.started
     header = request.headers.get(PRIORITY_HEADER)
     priority = None if header is None else parse_priority(header)
-    await service.wait_for_capacity(started, priority)
     model = pin_model(request)
+    defaults = service.plan(DetectOptions(), started, model=model)
+    parsed = await read(defaults.seconds_left()) if body_first else None
     model.check_name(name, version)
-    parsed = await read(service.plan(DetectOptions(), started, model=model).seconds_left())
+    await service.wait_for_capacity(started, priority)
+    parsed = parsed or await read(defaults.seconds_left())
     options = with_priority(parsed.options, header)
     plan = service.plan(options, started, parsed.draw, model, parsed.upscale)
     return parsed, await cancel_on_disconnect(request, service.pipeline.detect_all(parsed.images, plan))

@@ -14,8 +14,8 @@ from app.schemas.options import DetectOptions, Fraction, OptionSet
 from app.serving.model import LoadedModel
 from app.serving.request import Outcome
 from app.settings.settings import Settings
-from app.transport.access import OfferedKeys, check_key
-from app.transport.body import MULTIPART, Form, media_type_of, read_form
+from app.transport.access import OfferedKeys, check_key_of, key_in_body, shows_key
+from app.transport.body import MULTIPART, Form, read_form
 from app.transport.context import pinned_model, service_of
 from app.transport.openapi import EVERYWHERE, FILE, OF_DETECTION, protocol
 from app.transport.query import read_options
@@ -108,9 +108,8 @@ async def detect(request: Request, keys: OfferedKeys) -> Response:
 async def list_models(request: Request, keys: OfferedKeys) -> dict[str, Any]:
     """The name of the loaded model; empty while it loads."""
     service = service_of(request)
-    if service.settings.api_keys and media_type_of(request)[0] == MULTIPART:
-        keys = _with(keys, await read_form(request, FORM_SECONDS, IMAGE))
-    check_key(service, keys, ALSO)
+    if not shows_key(request, keys):
+        await _read_form(request, keys, FORM_SECONDS)
     serving = service.models.serving
     return {"success": True, "models": [serving.name] if serving else [], "code": 200}
 
@@ -146,14 +145,14 @@ async def check_update() -> dict[str, Any]:
 
 async def _detect(request: Request, keys: tuple[str, ...], name: str | None = None) -> Response:
     service = service_of(request)
-    _, [outcome] = await run_detection(request, partial(_read, request, keys), name)
+    read = partial(_read, request, keys)
+    _, [outcome] = await run_detection(request, read, name, body_first=not shows_key(request, keys))
     return respond(to_json(_response(outcome, service.settings)), "application/json", outcome.timings)
 
 
 async def _read(request: Request, keys: tuple[str, ...], seconds: float) -> ParsedRequest:
     service = service_of(request)
-    form = await read_form(request, seconds, IMAGE)
-    check_key(service, _with(keys, form), ALSO)
+    form = await _read_form(request, keys, seconds)
     text = form.fields.get("min_confidence", "").strip()
     chosen = read_options({"min_confidence": text} if text else {}, FormOptions)
     options = (
@@ -168,9 +167,13 @@ async def _read(request: Request, keys: tuple[str, ...], seconds: float) -> Pars
     return ParsedRequest([form.image(*IMAGE)], options, upscale=service.settings.deepstack_upscale)
 
 
-def _with(keys: tuple[str, ...], form: Form) -> tuple[str, ...]:
+async def _read_form(request: Request, keys: tuple[str, ...], seconds: float) -> Form:
+    """The form, once it or the headers have shown a key."""
+    with key_in_body(request, keys, ALSO):
+        form = await read_form(request, seconds, IMAGE)
     key = form.fields.get("api_key")
-    return (*keys, key) if key else keys
+    check_key_of(request, (*keys, key) if key else keys, ALSO)
+    return form
 
 
 def _kept_classes(model: LoadedModel, settings: Settings) -> list[str]:

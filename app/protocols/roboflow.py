@@ -17,7 +17,7 @@ from app.errors import DeadlineExceeded, Dialect, InvalidParameter, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
 from app.schemas.options import Count, DetectOptions, Fraction
 from app.serving.request import MAX_IMAGES, DrawnFormat, Outcome
-from app.transport.access import OfferedKeys, check_key
+from app.transport.access import OfferedKeys, check_key_of, key_in_body, shows_key
 from app.transport.body import media_type_of, read_within
 from app.transport.context import pinned_model, service_of
 from app.transport.disconnect import cancel_on_disconnect
@@ -125,7 +125,8 @@ async def infer(
 ) -> Response:
     """One image, or a list of them answered by a list; pixels of the image, class ids as of /labels."""
     keys = _with(header_keys, api_key)
-    parsed, outcomes = await run_detection(request, partial(_read, request, keys))
+    read = partial(_read, request, keys)
+    parsed, outcomes = await run_detection(request, read, body_first=not shows_key(request, keys))
     results = [_result(outcome) for outcome in outcomes]
     return Response(to_json(results if parsed.as_list else results[0]), media_type="application/json")
 
@@ -135,8 +136,8 @@ async def list_models(
     request: Request, header_keys: OfferedKeys, api_key: Annotated[str | None, Query()] = None
 ) -> dict[str, Any]:
     """The name of the loaded model, empty while it loads; `inference_sdk` calls this first."""
+    check_key_of(request, _with(header_keys, api_key), ALSO)
     service = service_of(request)
-    check_key(service, _with(header_keys, api_key), ALSO)
     serving = service.models.serving
     models = [{"model_id": serving.name, "task_type": "object-detection"}] if serving else []
     return {"models": models}
@@ -147,11 +148,12 @@ def _with(keys: tuple[str, ...], api_key: str | None) -> tuple[str, ...]:
 
 
 async def _read(request: Request, keys: tuple[str, ...], seconds: float) -> ParsedInference:
-    media_type_of(request)  # refuses a compressed body
     deadline = asyncio.get_running_loop().time() + seconds
-    body = await read_within(seconds, request.body())
-    inference = await run_in_threadpool(parse_json, body, Inference, USAGE)
-    check_key(service_of(request), _with(keys, inference.api_key), ALSO)
+    with key_in_body(request, keys, ALSO):
+        media_type_of(request)  # refuses a compressed body
+        body = await read_within(seconds, request.body())
+        inference = await run_in_threadpool(parse_json, body, Inference, USAGE)
+    check_key_of(request, _with(keys, inference.api_key), ALSO)
     pinned_model(request).check_name(inference.model_id)
     as_list = isinstance(inference.image, list)
     images = inference.image if isinstance(inference.image, list) else [inference.image]

@@ -76,10 +76,11 @@ async def detect_batch(
 
 
 async def _plan(request: Request, options: DetectOptions, draw: DrawnFormat | None = None) -> Plan:
-    """Wait for capacity, then resolve the options for the model that serves; raises ServiceError."""
+    """Resolve the options for the model that serves, then wait for capacity; raises ServiceError."""
     service, started = service_of(request), request.state.started
-    await service.wait_for_capacity(started, options.priority)
-    return service.plan(options, started, draw, pin_model(request))
+    plan = service.plan(options, started, draw, pin_model(request))
+    await service.wait_for_capacity(started, plan.priority)
+    return plan
 
 
 def _result(

@@ -48,10 +48,9 @@ async def detect_stream(
     """One file as for /detect; a line of JSON for each frame, or the drawn frames, each when it is ready."""
     service, started = service_of(request), request.state.started
     options = complete_options(request, options, priority)
-    await service.wait_for_capacity(started, options.priority)
     format = options.format or preferred(request.headers.get("accept"), MEDIA_TYPES)
-    plan = service.plan(options, started)
-    spec = _spec(options, format)
+    plan, spec = service.plan(options, started), _spec(options, format)
+    await service.wait_for_capacity(started, plan.priority)
     with ExitStack() as stack:
         stack.enter_context(stream_slots_of(request).hold(ROUTE))
         data = await read_image(request, plan.seconds_left(), ("image/", "video/"))

@@ -5,8 +5,9 @@ cut into tiles takes a slot for each, and releases them one by one. A request th
 for bytes or time: nothing would correct the estimates, so it would be rejected for ever, and
 RCNN_MAX_BODY_BYTES and RCNN_MAX_PIXELS bound it already. Where no slot or time is left, a request waits a
 moment before it is rejected: under overload that paces clients that ask again at once. A higher priority is
-admitted first, and does not count the work of lower ones as its own wait. All of this is called on the event
-loop's thread.
+admitted first, and does not count the work of lower ones as its own wait. Where the queue is full but has
+items of a lower priority, a request is admitted without a slot, and `Permit.take_slot` removes one of these
+items once the request is decoded. All of this is called on the event loop's thread.
 """
 
 import asyncio
@@ -16,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from app.batching.item import HIGHEST, NORMAL
 from app.errors import Draining, Overloaded
@@ -35,6 +36,13 @@ def admission_wait_slots(max_queue: int) -> int:
     return max(ADMISSION_WAIT_SLOTS * max_queue, MIN_ADMISSION_WAIT_SLOTS)
 
 
+class Queue(Protocol):
+    """The queue behind admission, as it sees it; `app.batching.batcher.Batcher` implements it."""
+
+    def depth_below(self, priority: int) -> int: ...
+    def shed(self, priority: int) -> bool: ...
+
+
 class Permit:
     """The slots and bytes of an admitted request, held in a `with` block; only the first release counts."""
 
@@ -43,8 +51,18 @@ class Permit:
         self._priority = priority
         self._nbytes = nbytes
         self._deadline = deadline
-        self._slots = 1
+        self._slots = 0
         self._released = False
+
+    def take_slot(self) -> None:
+        """Take the request's slot, if it has none: a free one, or that of a queued item of a lower priority.
+
+        The item is removed in this step, so call it right before the request enters the queue. Raises
+        Overloaded where neither exists any more.
+        """
+        if not self._released and not self._slots:
+            self._admission._take_slot(self._priority)
+            self._slots = 1
 
     def grow(self, nbytes: int, slots: int = 0) -> None:
         """Hold more bytes (fewer, when negative) and slots; raises Overloaded and then changes nothing."""
@@ -97,6 +115,12 @@ class Admission:
         self._estimates_are_stale = False
         self._draining = False
         self._waiting: list[deque[asyncio.Future[None]]] = [deque() for _ in self._slots]  # by priority
+        self._without_slot = 0  # admitted requests that will remove an item of a lower priority
+        self._queue: Queue | None = None
+
+    def set_queue(self, queue: Queue) -> None:
+        """Set the queue whose items can be removed for a higher priority."""
+        self._queue = queue
 
     @property
     def depth(self) -> int:
@@ -147,8 +171,8 @@ class Admission:
         """Raise Draining or Overloaded before a body is read that `admit` would reject anyway."""
         if self._draining:
             raise Draining("the service is stopping; send the request to another instance, or later")
-        if self.full:
-            raise self.overloaded(f"the queue is full: {self.slots} of {self._max_queue} slots are taken")
+        if not self._has_slot(priority):
+            raise self._queue_is_full()
         if self._depth and self._bytes >= self._max_queue_bytes:
             raise self.overloaded(f"the waiting requests hold all {self._max_queue_bytes} bytes allowed")
         if self._would_miss(deadline, priority):
@@ -162,7 +186,7 @@ class Admission:
         the body is not read yet, and another request may take the slot.
         """
         pending = sum(map(len, self._waiting[priority:]))
-        must_wait = self.full or self._would_miss(deadline, priority)
+        must_wait = not self._has_slot(priority) or self._would_miss(deadline, priority)
         if must_wait and not self._draining and pending < admission_wait_slots(self._max_queue):
             notified: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting[priority].append(notified)
@@ -182,9 +206,12 @@ class Admission:
         if self._depth and self._bytes + nbytes > self._max_queue_bytes:
             raise self._too_many_bytes()
         self._depth += 1
-        self._slots[priority] += 1
         self._bytes += nbytes
-        return Permit(self, nbytes, deadline, priority)
+        self._without_slot += 1
+        permit = Permit(self, nbytes, deadline, priority)
+        if not self.full:
+            permit.take_slot()
+        return permit
 
     def observe(self, batch_size: int, seconds: float) -> None:
         """Update the estimates of seconds per batch and per image with a batch that has run."""
@@ -229,9 +256,22 @@ class Admission:
         self._bytes += nbytes
         self._slots[priority] += slots
 
+    def _has_slot(self, priority: int) -> bool:
+        """Whether a slot is free, or a queued item of a lower priority that no other request will remove."""
+        below = self._queue.depth_below(priority) if self._queue else 0
+        return not self.full or self._without_slot < below
+
+    def _take_slot(self, priority: int) -> None:
+        if self.full and not (self._queue and self._queue.shed(priority)):
+            raise self._queue_is_full()
+        self._without_slot -= 1
+        self._slots[priority] += 1
+
     def _release(self, nbytes: int, slots: int, priority: int) -> None:
         self._depth -= 1
         self._bytes -= nbytes
+        if not slots:
+            self._without_slot -= 1
         self._release_slots(slots, priority)
 
     def _release_slots(self, slots: int, priority: int) -> None:
@@ -245,6 +285,9 @@ class Admission:
             if queue:
                 queue.popleft().set_result(None)
                 return
+
+    def _queue_is_full(self) -> Overloaded:
+        return self.overloaded(f"the queue is full: {self.slots} of {self._max_queue} slots are taken")
 
     def _too_many_bytes(self) -> Overloaded:
         return self.overloaded(f"the waiting requests may hold {self._max_queue_bytes} bytes in total")

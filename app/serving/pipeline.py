@@ -58,6 +58,7 @@ class Pipeline:
             with tracing.span("decode"):
                 prepared = await self._preparation.prepare(source, plan, request)
             permit.grow(prepared.nbytes(self._tiles_at_once), len(prepared.tiles))
+            permit.take_slot()  # from here to the queue nothing is awaited
             if prepared.tiles:
                 completed = await self._infer_tiles(prepared, plan, request, permit.release_slot)
             else:

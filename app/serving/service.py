@@ -13,6 +13,7 @@ from app.batching.item import NORMAL, RequestHandle
 from app.errors import RETRY_SECONDS, Draining, Failing, Loading, ServiceError
 from app.schemas.options import DetectOptions
 from app.serving.admission import Admission
+from app.serving.byte_account import BodyAccounts
 from app.serving.model import InferenceResult, Job, LoadedModel
 from app.serving.model_registry import ModelRegistry
 from app.serving.model_swap import ModelSwapper, SwapResult
@@ -46,6 +47,7 @@ class DetectionService:
         self.models = models
         self._admission = admission
         self._batcher = batcher
+        self.bodies = BodyAccounts.of(settings)
         self._preparation = Preparation(settings, metrics)
         self.pipeline = Pipeline(metrics, admission, batcher, self._preparation, self._refusal)
         self.swapper = ModelSwapper(settings, metrics, models, admission, batcher)
@@ -171,14 +173,9 @@ class DetectionService:
         self._admission.check_capacity()
 
     async def wait_for_capacity(self, started: float, priority: int | None = None) -> None:
-        """As `check_capacity`, but waits a moment for capacity: nothing is read or reserved yet.
-
-        Where no slot is free, a higher priority removes the newest item of the lowest from the queue.
-        """
+        """As `check_capacity`, but waits a moment for capacity: nothing is read or reserved yet."""
         priority = NORMAL if priority is None else priority
         self._check_ready()
-        if self._admission.full:
-            self._batcher.shed(priority)
         with count_rejections(self.metrics, priority):
             await self._admission.wait_for_capacity(started + self.settings.timeout_ms / 1000, priority)
 

@@ -115,6 +115,11 @@ class Metrics:
             "priority",
         )
         self.queue_bytes = self._gauge("rcnn_queue_bytes", "Bytes held by accepted requests.")
+        self.body_bytes = self._gauge(
+            "rcnn_body_bytes",
+            "Bytes of request bodies in memory, by who sent them: `user`, `stranger` (no key shown yet).",
+            "sender",
+        )
         self.predicted_wait = self._gauge(
             "rcnn_predicted_wait_seconds", "Predicted seconds until all accepted requests have a response."
         )

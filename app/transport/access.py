@@ -3,6 +3,7 @@
 import binascii
 import hmac
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Annotated, Protocol
 from urllib.parse import urlsplit
 
@@ -10,8 +11,9 @@ from fastapi import Depends, Request, Security, WebSocket
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 
-from app.errors import Forbidden, ForeignOrigin, Unauthorized
+from app.errors import Forbidden, ForeignOrigin, InvalidParameter, Unauthorized, UnsupportedMediaType
 from app.serving.service import DetectionService
+from app.transport.body_limit import body_count
 from app.transport.context import service_of
 
 SUBPROTOCOL = "rcnn-live"
@@ -54,10 +56,39 @@ def check_key(service: DetectionService, offered: Iterable[str], also: str = "")
 
     `also` names a place for the key that the protocol has beside the headers.
     """
-    keys, offered = service.settings.api_keys, list(offered)
-    if keys and not _any_matches(keys, offered):
+    offered = list(offered)
+    if not has_key(service, offered):
         reason = "this key is not valid" if offered else "no key was sent"
         raise Unauthorized(f"{reason}; send one as `Authorization: Bearer KEY` or `X-API-Key: KEY`{also}")
+
+
+def has_key(service: DetectionService, offered: Iterable[str]) -> bool:
+    """Whether one is a key of the server, or the server has no keys."""
+    keys = service.settings.api_keys
+    return not keys or _any_matches(keys, list(offered))
+
+
+def shows_key(request: Request, offered: Iterable[str]) -> bool:
+    """As `has_key`; if so, the body counts in the account of users from then on."""
+    if shown := has_key(service_of(request), offered):
+        body_count(request).show_key()
+    return shown
+
+
+@contextmanager
+def key_in_body(request: Request, offered: Iterable[str], also: str) -> Iterator[None]:
+    """While a body that may hold a key is read: without a key, a body that cannot be read is Unauthorized."""
+    try:
+        yield
+    except (UnsupportedMediaType, InvalidParameter):
+        check_key(service_of(request), offered, also)
+        raise
+
+
+def check_key_of(request: Request, offered: Iterable[str], also: str = "") -> None:
+    """As `check_key`; from then on the body counts in the account of users."""
+    check_key(service_of(request), offered, also)
+    body_count(request).show_key()
 
 
 def check_admin(service: DetectionService, offered: Iterable[str]) -> None:
@@ -84,12 +115,13 @@ def _any_matches(keys: Sequence[Secret], offered: Sequence[str]) -> bool:
 
 async def require_key(request: Request, keys: OfferedKeys) -> None:
     """Refuse a request without a key of the server in its headers."""
-    check_key(service_of(request), keys)
+    check_key_of(request, keys)
 
 
 async def require_admin(request: Request, keys: OfferedKeys) -> None:
     """Refuse a request without a key in its headers that may load models."""
     check_admin(service_of(request), keys)
+    body_count(request).show_key()
 
 
 async def check_origin(socket: WebSocket) -> None:

@@ -2,21 +2,19 @@
 
 import gzip
 import zlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from app.errors import InvalidParameter, UnsupportedMediaType
+from app.transport.body_limit import body_count
 
 CODINGS = ("gzip", "deflate")
 
 _WINDOWS = {"gzip": 31, "deflate": 15}  # zlib's bits, which name the wrapper too
 _PIECE = 1 << 18  # bytes inflated at a time
 _SMALLEST = 1024  # bytes of a response; a smaller one is not compressed
-
-Count = Callable[[int], None]
-"""Adds bytes to the count of a request's body; raises BodyTooLarge or Overloaded."""
 
 
 async def read_body(request: Request) -> bytes:
@@ -30,7 +28,7 @@ async def read_body(request: Request) -> bytes:
 
 
 async def _inflated(request: Request, coding: str) -> AsyncIterator[bytes]:
-    count: Count = request.state.count_body
+    count = body_count(request).add
     inflater = zlib.decompressobj(_WINDOWS[coding])
     async for chunk in request.stream():
         count(-len(chunk))  # its inflated size is counted instead

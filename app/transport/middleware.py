@@ -18,13 +18,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import (
     PROBLEMS,
-    BodyTooLarge,
     Dialect,
     Internal,
     InvalidParameter,
     MethodNotAllowed,
     NotFound,
-    Overloaded,
     ServiceError,
 )
 from app.telemetry import tracing
@@ -147,67 +145,6 @@ class _Answer:
         await self._send(message)
 
 
-class BodyLimit:
-    """Limits body bytes as they arrive: `per_request` for one request, `in_total` for all at a time."""
-
-    def __init__(
-        self,
-        app: ASGIApp,
-        metrics: Metrics,
-        per_request: int,
-        in_total: int,
-        dialects: Dialects = only_problems,
-    ) -> None:
-        self._app = app
-        self._metrics = metrics
-        self._dialects = dialects
-        self._per_request = per_request
-        self._in_total = in_total
-        self._held = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """One ASGI connection; a declared length is used only to reject a body that is too large."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        if _declared_length(scope) > self._per_request:
-            response = error_response(self._too_large(), self._metrics, self._dialects(scope))
-            await response(scope, receive, send)
-            return
-        held = 0
-
-        def count(size: int) -> None:
-            nonlocal held
-            held += size
-            self._held += size
-            self._check(held)
-
-        async def counted() -> Message:
-            message = await receive()
-            count(len(message.get("body", b"")))
-            return message
-
-        # For app/transport/compression.py: the inflated size counts too.
-        scope.setdefault("state", {})["count_body"] = count
-
-        try:
-            await self._app(scope, counted, send)
-        finally:
-            self._held -= held
-
-    def _check(self, held: int) -> None:
-        if held > self._per_request:
-            raise self._too_large()
-        # A single request is never rejected for the total.
-        if self._held > self._in_total and self._held > held:
-            raise Overloaded("the request bodies together are too large now; send the request again later", 1)
-
-    def _too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(
-            f"the body has more than the {self._per_request} bytes allowed; send a smaller image"
-        )
-
-
 def error_response(
     error: ServiceError, metrics: Metrics, dialect: Dialect, extra: Mapping[str, str] | None = None
 ) -> Response:
@@ -264,8 +201,3 @@ def _methods(request: Request) -> list[str]:
         for method, scope in scopes.items()
         if any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
     ]
-
-
-def _declared_length(scope: Scope) -> int:
-    declared = Headers(scope=scope).get("content-length", "")
-    return int(declared[:20]) if declared.isascii() and declared.isdigit() else 0

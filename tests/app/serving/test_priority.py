@@ -123,6 +123,44 @@ async def test_a_full_queue_sheds_the_newest_of_the_lowest_for_a_higher_one(serv
         assert await served.metric("rcnn_in_flight") == 0
 
 
+KEY = {"x-api-key": "secret"}
+JSON_IMAGE = json.dumps({"image": {"type": "base64", "value": base64.b64encode(picture()).decode()}})
+REFUSED: dict[str, tuple[str, dict[str, Any], int]] = {
+    "no key (DeepStack)": ("/v1/vision/detection", {"files": {"image": picture()}}, 401),
+    "no key (Roboflow)": ("/infer/object_detection", {"content": JSON_IMAGE}, 401),
+    "another model": ("/predictions/other", {"content": picture(), "headers": KEY}, 404),
+    "unknown option": ("/detect?nonsense=1", {"content": picture(), "headers": KEY | PNG}, 422),
+    "unknown class": ("/detect?classes=nonsense", {"content": picture(), "headers": KEY | PNG}, 422),
+    "unknown class in the body": (
+        "/v1/models/fake:predict",
+        {"content": json.dumps({"instances": ["AA=="], "parameters": {"classes": ["none"]}}), "headers": KEY},
+        422,
+    ),
+    "unknown media type": ("/detect", {"content": b"x", "headers": KEY | {"content-type": "text/css"}}, 415),
+    "damaged image": ("/detect", {"content": picture()[:60], "headers": KEY | PNG}, 400),
+    "damaged image in a batch": ("/detect/batch", {"files": {"image": b"GIF89a"}, "headers": KEY}, 200),
+    "too many pixels": ("/detect", {"content": picture(2000, 2000), "headers": KEY | PNG}, 413),
+    "too short a time": ("/detect?timeout_ms=999999999", {"content": picture(), "headers": KEY | PNG}, 422),
+}
+
+
+@pytest.mark.parametrize(("url", "sent", "status"), REFUSED.values(), ids=REFUSED)
+async def test_a_refused_request_of_the_highest_priority_sheds_nothing(
+    serve: Serve, url: str, sent: dict[str, Any], status: int
+) -> None:
+    async with serve(held(), max_queue=3, api_keys="secret", max_pixels=1_000_000) as served:
+        first = detect(served, 100, **KEY)
+        await eventually(lambda: bool(served.detector.batches), "the device is busy")
+        lower = [detect(served, 200, "priority=0", **KEY) for _ in range(2)]
+        await waiting(served, 2)
+        headers = {"x-priority": "2"} | sent.get("headers", {})
+        refused = await served.client.post(url, **sent | {"headers": headers})
+        assert refused.status_code == status
+        assert served.app.state.service.queue_depth == 2
+        served.detector.free.set()
+        assert [(await task).status_code for task in (first, *lower)] == [200] * 3
+
+
 async def test_a_full_queue_of_equals_rejects_the_next_request(serve: Serve) -> None:
     async with serve(held(), max_queue=2) as served:
         served.app.state.service._admission.wait_seconds = 0

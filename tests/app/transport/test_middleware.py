@@ -11,9 +11,12 @@ from fastapi import FastAPI
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from app.serving.byte_account import BodyAccounts
+from app.settings.settings import Settings
 from app.telemetry.logs import JsonLines, configure_logging, request_id
 from app.telemetry.metrics import Metrics
-from app.transport.middleware import BodyLimit, RequestContext
+from app.transport.body_limit import BodyLimit
+from app.transport.middleware import RequestContext
 from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import picture
 from tests.support.served import Serve, Served, eventually
@@ -166,6 +169,34 @@ async def test_all_bodies_together_are_bounded(serve: Serve) -> None:
         assert third.status_code == 200
 
 
+@pytest.mark.parametrize("url", ["/v1/vision/detection", "/v1/vision/custom/list", "/infer/object_detection"])
+async def test_bodies_of_strangers_hold_nothing_of_the_users(serve: Serve, url: str) -> None:
+    """Where a key may come in the body, the body counts in an account of its own until then."""
+    form = {"Content-Type": "multipart/form-data; boundary=x"}
+    begun = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\n' + b" " * 60_000
+    async with serve(max_body_bytes=100_000, max_queue_bytes=1 << 20, api_keys="secret") as served:
+        first = AsgiRequest(served.app, url, form)
+        first.send(begun, more=True)
+        await eventually(lambda: first.read_all, "the first body is there but for its end")
+        assert await served.metric("rcnn_body_bytes", sender="stranger") == len(begun)
+        second = AsgiRequest(served.app, url, form)
+        second.send(begun, more=True)
+        await second.answered()
+        assert (second.status, int(second.headers["retry-after"]) >= 1) == (429, True)
+        key = {"X-API-Key": "secret"}
+        user = AsgiRequest(served.app, "/v1/vision/detection", form | key)
+        user.send(begun, more=True)
+        await eventually(lambda: user.read_all, "the user's body is there but for its end")
+        answer = await served.client.post("/detect", content=picture(), headers=AS_PNG | key)
+        assert answer.status_code == 200
+        assert await served.metric("rcnn_body_bytes", sender="user") == len(begun)
+        for request in (first, user):
+            request.leave()
+            await request.ended()
+        assert await served.metric("rcnn_body_bytes", sender="stranger") == 0
+        assert await served.metric("rcnn_body_bytes", sender="user") == 0
+
+
 # the last resort
 
 
@@ -220,7 +251,7 @@ async def test_what_is_not_http_passes_through() -> None:
         raise AssertionError("not to be called")
 
     metrics = Metrics()
-    stack = RequestContext(BodyLimit(app, metrics, 1, 1), metrics)
+    stack = RequestContext(BodyLimit(app, metrics, 1, BodyAccounts.of(Settings())), metrics)
     await stack({"type": "lifespan"}, nothing, nothing)
     assert seen == ["lifespan"]
 
