@@ -26,6 +26,7 @@ from app.serving.streams import StreamSlots
 from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.transport.middleware import BodyLimit, RequestContext, error_handlers
+from app.transport.query import QueryLimit
 from app.transport.router import DialectLookup, Router, openapi_tags
 from app.transport.url_images import Fetcher
 
@@ -74,6 +75,7 @@ def create_app(
     app.state.close_tracing = _connect_tracing(settings)
     app.state.fetcher = Fetcher(settings.max_body_bytes)
     app.state.stream_slots = StreamSlots(settings.max_streams, metrics)
+    app.add_middleware(QueryLimit, metrics=metrics, dialects=dialects)
     limits = {"per_request": settings.max_body_bytes, "in_total": settings.max_queue_bytes}
     app.add_middleware(BodyLimit, metrics=metrics, dialects=dialects, **limits)
     # the last one added is the outermost

@@ -19,7 +19,7 @@ from app.transport.body import MULTIPART, Form, media_type_of, read_form
 from app.transport.context import pinned_model, service_of
 from app.transport.openapi import EVERYWHERE, FILE, OF_DETECTION, protocol
 from app.transport.query import read_options
-from app.transport.responses import names, pixel_boxes, respond, scores
+from app.transport.responses import names, pixel_boxes, respond, scores, write_sized
 from app.transport.router import Router
 
 IMAGE = ("image",)
@@ -147,7 +147,8 @@ async def check_update() -> dict[str, Any]:
 async def _detect(request: Request, keys: tuple[str, ...], name: str | None = None) -> Response:
     service = service_of(request)
     _, [outcome] = await run_detection(request, partial(_read, request, keys), name)
-    return respond(to_json(_response(outcome, service.settings)), "application/json", outcome.timings)
+    body = await write_sized([outcome], lambda: to_json(_response(outcome, service.settings)))
+    return respond(body, "application/json", outcome.timings)
 
 
 async def _read(request: Request, keys: tuple[str, ...], seconds: float) -> ParsedRequest:
