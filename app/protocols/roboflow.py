@@ -171,9 +171,10 @@ async def _content(request: Request, image: Image, deadline: float) -> bytes:
             "image: this server does not fetch URLs; send the image in base64, or set RCNN_ROBOFLOW_URLS"
         )
     fetcher = cast(Fetcher, request.app.state.fetcher)
+    client = request.client.host if request.client else ""
     try:
         async with asyncio.timeout_at(deadline):
-            return await cancel_on_disconnect(request, fetcher.fetch(image.value))
+            return await cancel_on_disconnect(request, fetcher.fetch(image.value, client))
     except TimeoutError as error:
         raise DeadlineExceeded(
             "the image did not arrive from its URL within the request's time; send it in base64"
