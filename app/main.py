@@ -27,6 +27,7 @@ from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.transport.body_limit import BodyLimit
 from app.transport.middleware import RequestContext, error_handlers
+from app.transport.query import QueryLimit
 from app.transport.router import DialectLookup, Router, openapi_tags
 from app.transport.url_images import Fetcher
 
@@ -84,6 +85,7 @@ def create_app(
 def _add_middleware(app: FastAPI, service: DetectionService, dialects: DialectLookup) -> None:
     """Add what is around every request; the last one added is the outermost."""
     limit, metrics = service.settings.max_body_bytes, service.metrics
+    app.add_middleware(QueryLimit, metrics=metrics, dialects=dialects)
     app.add_middleware(
         BodyLimit, metrics=metrics, per_request=limit, accounts=service.bodies, dialects=dialects
     )

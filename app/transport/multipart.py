@@ -1,4 +1,7 @@
-"""multipart/form-data, parsed in memory as it arrives; BodyLimit bounds its bytes."""
+"""multipart/form-data, parsed in memory as it arrives; BodyLimit bounds its bytes.
+
+The library bounds the headers of a part: 8 of at most 4 KB each.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -8,6 +11,8 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
 from app.errors import InvalidParameter
+from app.schemas.limits import MAX_FORM_PARTS
+from app.transport.threads import run_sized
 
 
 @dataclass
@@ -18,6 +23,9 @@ class Part:
     filename: str | None
     data: bytearray = field(default_factory=bytearray)
 
+
+SPARE_DELIMITERS = 2
+"""Boundaries beside those between parts: the one at the end, and that of a part too many, which is named."""
 
 CheckPart = Callable[[str, int], None]
 """Called before the content of a part with its name and the number of parts before it; it may raise."""
@@ -31,9 +39,10 @@ async def read_parts(request: Request, options: dict[bytes, bytes], check_part: 
             "Content-Type has no boundary; let your HTTP client write the multipart header"
         )
     try:
-        form = _Form(boundary, check_part)
+        form, size = _Form(boundary, check_part), 0
         async for chunk in request.stream():
-            form.feed(chunk)
+            size += len(chunk)
+            await run_sized(size, form.feed, chunk)
     except FormParserError as error:
         raise InvalidParameter(f"the multipart body is malformed: {error}") from error
     return form.complete()
@@ -44,6 +53,7 @@ class _Form:
 
     def __init__(self, boundary: bytes, check_part: CheckPart) -> None:
         self._check_part = check_part
+        self._delimiter, self._delimiters_left = b"\r\n--" + boundary, MAX_FORM_PARTS + SPARE_DELIMITERS
         self._parts: list[Part] = []
         self._header = self._value = self._disposition = b""
         self._complete = False
@@ -59,7 +69,16 @@ class _Form:
                 "on_end": self._end,
             },
         )
-        self.feed: Callable[[bytes], int] = self._parser.write
+
+    def feed(self, chunk: bytes) -> None:
+        """Parse the next piece of the body; raises FormParserError, and what `check_part` raises."""
+        self._delimiters_left -= chunk.count(self._delimiter)
+        if self._delimiters_left < 0:
+            raise InvalidParameter(
+                f"the multipart body has more than {MAX_FORM_PARTS} boundaries; send fewer parts, and let "
+                "your HTTP client choose the boundary"
+            )
+        self._parser.write(chunk)
 
     def complete(self) -> list[Part]:
         """The parts, after the last boundary; raises InvalidParameter."""

@@ -1,8 +1,9 @@
 """Results as responses: rounded numbers, Server-Timing, and the format that the Accept header prefers."""
 
 import re
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +14,11 @@ from app.schemas.options import AnswerFormat, DetectOptions
 from app.schemas.responses import DetectResponse, ImageSize, TimingsMs
 from app.serving.request import Outcome, Timings
 from app.telemetry.logs import request_id
+from app.transport.threads import run_sized
 from models.detections import convert_boxes
+
+OBJECT_BYTES = 256
+"""Of a detection in a response, about: hundreds of them are written on a thread."""
 
 PIXEL_DECIMALS, FRACTION_DECIMALS, SCORE_DECIMALS, TIME_DECIMALS = 3, 7, 6, 3
 
@@ -22,6 +27,17 @@ def respond(body: bytes, media_type: str, timings: Timings) -> Response:
     """A response with Server-Timing; its length is known, so it has Content-Length."""
     stages = (f"{stage};dur={value}" for stage, value in milliseconds(timings).items())
     return Response(body, media_type=media_type, headers={"Server-Timing": ", ".join(stages)})
+
+
+P = ParamSpec("P")
+
+
+async def write_sized(
+    outcomes: Sequence[Outcome], write: Callable[P, bytes], *args: P.args, **kwargs: P.kwargs
+) -> bytes:
+    """What `write` makes of these outcomes; on a thread where they have many detections."""
+    size = OBJECT_BYTES * sum(len(outcome.detections) for outcome in outcomes)
+    return await run_sized(size, write, *args, **kwargs)
 
 
 def milliseconds(timings: Timings) -> dict[str, float]:
