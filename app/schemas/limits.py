@@ -15,5 +15,8 @@ MAX_TENSOR_OUTPUTS = 8
 MAX_TENSOR_PARAMETERS = 64
 """Of the Open Inference Protocol: more than there are options."""
 
+MAX_MESSAGE_FIELDS = 1000
+"""Of a gRPC message at every depth, packed numbers by their bytes: 64 parameters, 32 images, every output."""
+
 MAX_QUOTED_FAULTS = 3
 """The first faults of a request in its error message; the rest is left out."""

@@ -13,6 +13,7 @@ from app.batching.item import NORMAL, RequestHandle
 from app.errors import RETRY_SECONDS, Draining, Failing, Loading, ServiceError
 from app.schemas.options import DetectOptions
 from app.serving.admission import Admission
+from app.serving.byte_account import ByteAccount
 from app.serving.model import InferenceResult, Job, LoadedModel
 from app.serving.model_registry import ModelRegistry
 from app.serving.model_swap import ModelSwapper, SwapResult
@@ -44,6 +45,7 @@ class DetectionService:
         self.settings = settings
         self.metrics = metrics
         self.models = models
+        self.byte_account = ByteAccount(settings.max_queue_bytes)
         self._admission = admission
         self._batcher = batcher
         self._preparation = Preparation(settings, metrics)
