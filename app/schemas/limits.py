@@ -59,6 +59,9 @@ MAX_TENSOR_PARAMETERS = 64
 MAX_TENSOR_RANK = 8
 """Dimensions of a shape, and lists within each other in `data`."""
 
+MAX_MESSAGE_FIELDS = 1000
+"""Of a gRPC message at every depth, packed numbers by their bytes: 64 parameters, 32 images, every output."""
+
 # error messages
 
 MAX_QUOTED = 60

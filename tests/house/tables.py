@@ -20,6 +20,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "starlette": ("app/main.py", "app/routes/*", "app/protocols/*", "app/transport/*", "app/distributed/*"),
     "python_multipart": ("app/transport/*", "app/protocols/*"),
     "grpc": ("app/protocols/openinference/grpc/*",),
+    "google": ("app/protocols/openinference/grpc/*",),  # protobuf
     "ray": ("app/distributed/ray_serve.py",),
     "opentelemetry": ("app/telemetry/*",),
     "pythonjsonlogger": ("app/telemetry/*",),
