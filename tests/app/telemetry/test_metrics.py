@@ -14,6 +14,7 @@ CONTRACT = {
     "rcnn_stage_duration_seconds": ("histogram", ("stage",)),
     "rcnn_queue_depth": ("gauge", ()),
     "rcnn_queue_bytes": ("gauge", ()),
+    "rcnn_body_bytes": ("gauge", ("sender",)),
     "rcnn_predicted_wait_seconds": ("gauge", ()),
     "rcnn_in_flight": ("gauge", ()),
     "rcnn_batch_size": ("histogram", ()),
