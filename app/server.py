@@ -51,7 +51,7 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     except OSError as error:
         logger.error("%s", error)
         return 1
-    app = create_app(settings, detector)
+    app = create_app(settings, detector, allowed_hosts=settings.checked_hosts)
     service: DetectionService = app.state.service
     server = Server(_uvicorn(app, settings), service)
     server.reload_at_hangup()
