@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
@@ -28,6 +28,7 @@ from app.telemetry.metrics import Metrics
 from app.transport.body_limit import BodyLimit
 from app.transport.middleware import RequestContext, error_handlers
 from app.transport.query import QueryLimit
+from app.transport.allowed_hosts import AllowedHosts
 from app.transport.router import DialectLookup, Router, openapi_tags
 from app.transport.url_images import Fetcher
 
@@ -50,10 +51,12 @@ def create_app(
     settings: Settings | None = None,
     detector: Detector | None = None,
     loader: Callable[[str], Detector] | None = None,
+    allowed_hosts: Sequence[str] = (),
 ) -> FastAPI:
     """The service as an ASGI application.
 
     `detector` serves on each device instead of a loaded model; `loader` loads one by name.
+    `allowed_hosts`: the values of the header Host that are accepted; none: any.
     """
     settings = settings or Settings()
     for warning in settings.warnings:
@@ -76,20 +79,25 @@ def create_app(
     app.state.close_tracing = _connect_tracing(settings)
     app.state.fetcher = Fetcher(settings.max_body_bytes)
     app.state.stream_slots = StreamSlots(settings.max_streams, metrics)
-    _add_middleware(app, service, dialects)
+    _add_middleware(app, service, dialects, allowed_hosts)
     for router in ROUTERS:
         app.include_router(router)
     return app
 
 
-def _add_middleware(app: FastAPI, service: DetectionService, dialects: DialectLookup) -> None:
-    """Add what is around every request; the last one added is the outermost."""
-    limit, metrics = service.settings.max_body_bytes, service.metrics
+def _add_middleware(
+    app: FastAPI, service: DetectionService, dialects: DialectLookup, allowed_hosts: Sequence[str]
+) -> None:
+    """The last one added is the outermost."""
+    settings, metrics = service.settings, service.metrics
+    limit, accounts = settings.max_body_bytes, service.bodies
     app.add_middleware(QueryLimit, metrics=metrics, dialects=dialects)
     app.add_middleware(
-        BodyLimit, metrics=metrics, per_request=limit, accounts=service.bodies, dialects=dialects
+        BodyLimit, metrics=metrics, per_request=limit, accounts=accounts, dialects=dialects
     )
-    app.add_middleware(RequestContext, metrics=metrics, dialects=dialects)
+    if allowed_hosts:
+        app.add_middleware(AllowedHosts, metrics=metrics, hosts=allowed_hosts, dialects=dialects)
+    app.add_middleware(RequestContext, metrics, dialects, lambda: service.state == "draining")
 
 
 @asynccontextmanager
@@ -97,7 +105,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: DetectionService = app.state.service
     service.start()
     calls = await _listen_for_calls(service, app.state.stream_slots)
-    yield
+    try:
+        yield
+    except asyncio.CancelledError:
+        if service.state != "draining":
+            raise
+        return  # a second signal: nothing is finished any more
     await service.close()
     if calls is not None:
         await calls.stop(LAST_CALLS_SECONDS)

@@ -51,6 +51,7 @@ class Metrics:
         self.registry = registry if registry is not None else CollectorRegistry()
         self.series: list[Series] = []
         self._declare_requests()
+        self._declare_connections()
         self._declare_batches()
         self._declare_model()
         ProcessCollector(registry=self.registry)
@@ -98,6 +99,21 @@ class Metrics:
             "rcnn_stream_frames_total",
             "Frames of streams: `answered`, `failed`, or `dropped` for a newer frame.",
             *("route", "outcome"),
+        )
+
+    def _declare_connections(self) -> None:
+        self.connections = self._gauge(
+            "rcnn_connections",
+            "Open HTTP connections, by state: `head`, `body`, `response`, `discard` of a body that nobody "
+            "reads, `idle`, `handshake`, `websocket`, `closing`.",
+            "state",
+        )
+        self.connections_closed = self._counter(
+            "rcnn_connections_closed_total",
+            "HTTP connections that the server ended, by reason: the time of a state was over (its name), the "
+            "client did not read (`stalled`), too many were open (`limit`), or too many unfinished ones of "
+            "an address (`share`).",
+            "reason",
         )
 
     def _declare_batches(self) -> None:

@@ -23,6 +23,8 @@ CONTRACT = {
     "rcnn_rejected_total": ("counter", ("code",)),
     "rcnn_cancelled_total": ("counter", ()),
     "rcnn_deadline_exceeded_total": ("counter", ()),
+    "rcnn_connections": ("gauge", ("state",)),
+    "rcnn_connections_closed_total": ("counter", ("reason",)),
     "rcnn_streams": ("gauge", ("route",)),
     "rcnn_stream_frames_total": ("counter", ("route", "outcome")),
     "rcnn_batch_retries_total": ("counter", ("reason",)),

@@ -268,4 +268,37 @@ async def test_ids_do_not_mix_between_requests(served: Served) -> None:
 
 async def test_a_refused_method_names_all_methods_of_the_path(served: Served) -> None:
     response = await served.client.patch("/")
-    assert (response.status_code, response.headers["allow"]) == (405, "GET, POST")
+    assert (response.status_code, response.headers["allow"]) == (405, "GET, HEAD, POST")
+
+
+# what every response has, and HEAD
+
+
+async def test_every_response_forbids_sniffing(served: Served) -> None:
+    requests = [
+        ("GET", "/labels"),
+        ("GET", "/"),
+        ("POST", "/detect"),
+        ("GET", "/nowhere"),
+        ("PATCH", "/labels"),
+    ]
+    for method, path in requests:
+        response = await served.client.request(method, path)
+        assert response.headers.get_list("x-content-type-options") == ["nosniff"], path
+
+
+HEADS = ("/", "/health", "/health/live", "/health/ready", "/metrics", "/models", "/labels", "/docs")
+
+
+@pytest.mark.parametrize("path", [*HEADS, "/openapi.json", "/web/app.js", "/v2/health/ready", "/ping"])
+async def test_head_answers_as_get_without_a_body(served: Served, path: str) -> None:
+    get, head = await served.client.get(path), await served.client.head(path)
+    assert (head.status_code, head.content) == (get.status_code, b"")
+    for name in ("content-type", "cache-control", "content-security-policy"):
+        assert head.headers.get(name) == get.headers.get(name)
+    assert await served.metric("rcnn_requests_total", route="unmatched", status="405") == 0
+
+
+async def test_head_is_refused_where_there_is_no_get(served: Served) -> None:
+    head = await served.client.head("/detect")
+    assert (head.status_code, head.headers["allow"]) == (405, "POST")
