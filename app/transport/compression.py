@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from app.errors import InvalidParameter, UnsupportedMediaType
-from app.transport.body_limit import body_count
+from app.transport.middleware.body_limit import body_count
 
 CODINGS = ("gzip", "deflate")
 

@@ -14,7 +14,7 @@ from app.errors import InvalidParameter
 from app.schemas.limits import MAX_QUERY_PARAMETERS, MAX_QUOTED
 from app.schemas.options import DetectOptions, OptionSet
 from app.telemetry.metrics import Metrics
-from app.transport.middleware import Dialects, error_response
+from app.transport.middleware.request_context import Dialects, error_response
 
 S = TypeVar("S", bound=OptionSet)
 D = TypeVar("D", bound=DetectOptions)

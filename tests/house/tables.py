@@ -129,7 +129,7 @@ OLD_NAMES: dict[str, str] = dict(
 LAST_RESORTS = (
     "app/batching/batcher.py",
     "app/batching/worker.py",
-    "app/transport/middleware.py",
+    "app/transport/middleware/request_context.py",
     "app/protocols/openinference/grpc/server.py",
     "app/cli.py",
 )

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import HostNotAllowed
 from app.telemetry.metrics import Metrics
-from app.transport.middleware import PROBES, Dialects, error_response, only_problems
+from app.transport.middleware.request_context import PROBES, Dialects, error_response, only_problems
 
 QUOTED_CHARACTERS = 60
 
