@@ -19,7 +19,7 @@ from models.ops.scratch import ScratchBuffer
 from models.options import Options
 from models.pipeline.canvas import Canvas
 from models.pipeline.device_upload import DeviceUpload
-from models.pipeline.postprocess import Candidates, collect, select
+from models.pipeline.postprocess import Candidates, collect, dense_checksums, select
 from models.pipeline.proposals import ProposalConfig, Proposer, proposal_config
 from models.pipeline.stage_timer import Observe, StageTimer
 from models.pipeline.warm_up import useful_batch
@@ -31,6 +31,7 @@ from models.zoo.version import version_of
 WARM_UP_SECONDS = (
     4.0  # afterwards no larger batch is tried; a heavy model on a CPU gains nothing from batches
 )
+SMALLEST_SIZE = 64  # px; the lower bound of a card's min_size
 WARM_UP_RUNS, MAX_RUN_SECONDS = 6, 0.5  # limits of the timed runs of each batch size
 
 
@@ -108,7 +109,10 @@ class Detector:
         return self._upload.prepare(image, *self.card.canvas_limits(size))
 
     def detect(self, jobs: Sequence[Job], observe: Observe | None = None) -> list[Detections]:
-        """Detections per job, in order; all jobs have one canvas key. Raises MemoryError (device full)."""
+        """Detections per job, in order; all jobs have one canvas key.
+
+        Raises MemoryError (device full), NonFiniteOutputs.
+        """
         if not jobs:
             return []
         if len({job.canvas.key for job in jobs}) > 1:
@@ -126,6 +130,7 @@ class Detector:
         stages = StageTimer(torch.device(self.device), observe)
         with stages("dense"):
             dense = self._engine.dense(self._stack(jobs))
+            checksums = dense_checksums(dense)
         with stages("proposals"):
             proposals = self._propose(dense, canvas, [job.canvas.content for job in jobs])
         with stages("roi_align"):
@@ -133,7 +138,8 @@ class Detector:
         with stages("head"):
             logits, deltas = self._engine.head(pooled)
         with stages("postprocess"):
-            detections = self._postprocess(jobs, proposals, logits, deltas)
+            candidates = _by_image(proposals, logits, deltas)
+            detections = self._postprocess(jobs, candidates, checksums)
         stages.finish()
         return detections
 
@@ -150,22 +156,20 @@ class Detector:
         return self._upload.stack([job.canvas for job in jobs]).permute(0, 3, 1, 2)
 
     def _postprocess(
-        self, jobs: Sequence[Job], proposals: list[Tensor], logits: Tensor, deltas: Tensor
+        self, jobs: Sequence[Job], candidates: list[Candidates], checksums: Tensor
     ) -> list[Detections]:
-        sizes = [len(boxes) for boxes in proposals]
-        parts = zip(jobs, proposals, torch.split(logits, sizes), torch.split(deltas, sizes), strict=True)
         suppress = self._engine.suppress
-        return collect(
-            [
-                select(Candidates(*of_image), job.canvas, job.options, self._coder, suppress)
-                for job, *of_image in parts
-            ]
-        )
+        selected = [
+            select(of_image, job.canvas, job.options, self._coder, suppress)
+            for job, of_image in zip(jobs, candidates, strict=True)
+        ]
+        return collect(selected, checksums + torch.stack([of_image.checksum() for of_image in candidates]))
 
     def warm_up(self, cap: int) -> int:
         """Time growing batches; returns the largest, up to `cap`, that reduces the time per image by enough.
 
         Also prepares the engine for the other likely shapes: the sizes between, and portrait canvases.
+        Raises NonFiniteOutputs.
         """
         job = self._sample_job()
         useful = self._useful_batch(job, cap)
@@ -188,12 +192,16 @@ class Detector:
 
         return useful_batch(seconds_per_image, cap, lambda: time.perf_counter() < deadline)
 
-    def _sample_job(self) -> Job:
+    def check_outputs(self) -> None:
+        """Run a small image of noise; raises NonFiniteOutputs."""
+        self.detect([self._sample_job(SMALLEST_SIZE)])
+
+    def _sample_job(self, size: int | None = None) -> Job:
         """A 4:3 image of noise, which keeps every stage busy, unlike an empty one."""
-        side = self.card.min_size
+        side = size or self.card.min_size
         noise = np.random.default_rng(0).integers(0, 256, (side, side * 4 // 3, 3), np.uint8)
         options = Options(self.card.score_threshold, self.card.nms_threshold, self.card.max_detections)
-        return Job(self.prepare(Image(noise, "PNG")), options)
+        return Job(self.prepare(Image(noise, "PNG"), size), options)
 
     def _time(self, job: Job, size: int) -> float:
         """Seconds per image in a batch of that size: the best of a few runs, as noise only adds time."""
@@ -216,6 +224,12 @@ class Detector:
         }
 
 
+def _by_image(proposals: list[Tensor], logits: Tensor, deltas: Tensor) -> list[Candidates]:
+    sizes = [len(boxes) for boxes in proposals]
+    parts = zip(proposals, torch.split(logits, sizes), torch.split(deltas, sizes), strict=True)
+    return [Candidates(*of_image) for of_image in parts]
+
+
 def load_detector(spec: DetectorSpec) -> Detector:
     """Find the card, load its weights and put the network on the device; errors say what to do."""
     return load_detectors(spec, [spec.device])[0]
@@ -233,7 +247,7 @@ def load_detectors(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]
     except torch.OutOfMemoryError as error:
         where = ", ".join(devices)
         raise MemoryError(f"there is not enough memory on {where} for the weights") from error
-    return [
+    detectors = [
         Detector(
             loaded.network,
             loaded.card,
@@ -244,6 +258,9 @@ def load_detectors(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]
         )
         for engine in engines
     ]
+    for detector in detectors:
+        detector.check_outputs()
+    return detectors
 
 
 def _jpeg(name: str, device: torch.device) -> DecodeJpeg | None:

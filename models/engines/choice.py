@@ -99,7 +99,10 @@ def _openvino(network: FasterRCNN, choice: EngineChoice, precision: str) -> Serv
     try:
         return OpenVINOEngine(read_parts(choice.quantized), precision, choice.threads)
     except RuntimeError as error:
-        raise EngineUnavailable(f"{choice.quantized} is damaged; quantize the model again") from error
+        reason = str(error).strip().rpartition("\n")[2]  # OpenVINO's first lines name its source files
+        raise EngineUnavailable(
+            f"{choice.quantized} is damaged; quantize the model again ({reason[:200]})"
+        ) from error
 
 
 def choose_device(name: str) -> torch.device:
