@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = ("Makefile", "pyproject.toml", "client/pyproject.toml", "constraints.txt")
 TARGETS = (
     *("install", "serve", "check", "test", "test-fast", "coverage", "bench", "demo-model"),
-    *("test-gpu", "bench-gpu", "test-ray"),
+    *("test-gpu", "bench-gpu", "test-ray", "lock", "sbom", "audit", "fuzz"),
 )
 
 
