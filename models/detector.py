@@ -1,8 +1,9 @@
 """The detector: runs a batch of canvases through dense part, proposals, RoIAlign, head and postprocess."""
 
+import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,14 @@ from torchvision.models.detection import FasterRCNN
 
 from models.detections import Detections
 from models.engines import EngineChoice, EngineUnavailable, build_engines
-from models.engines.protocol import Engine
+from models.engines.protocol import Engine, PrecisionOverflow
 from models.images.decoder import DecodeJpeg, Image
 from models.ops.roi_align import roi_align, roi_align_config
 from models.ops.scratch import ScratchBuffer
 from models.options import Options
 from models.pipeline.canvas import Canvas
 from models.pipeline.device_upload import DeviceUpload
-from models.pipeline.postprocess import Candidates, collect, dense_checksums, select
+from models.pipeline.postprocess import Candidates, NonFiniteOutputs, collect, dense_checksums, select
 from models.pipeline.proposals import ProposalConfig, Proposer, proposal_config
 from models.pipeline.stage_timer import Observe, StageTimer
 from models.pipeline.warm_up import useful_batch
@@ -28,9 +29,10 @@ from models.zoo.loading import load_network
 from models.zoo.quantized import find_quantized
 from models.zoo.version import version_of
 
-WARM_UP_SECONDS = (
-    4.0  # afterwards no larger batch is tried; a heavy model on a CPU gains nothing from batches
-)
+log = logging.getLogger(__name__)
+
+WARM_UP_SECONDS = 4.0  # afterwards no larger batch is tried: a heavy model on a CPU gains nothing from it
+HALF = ("fp16", "bf16")
 SMALLEST_SIZE = 64  # px; the lower bound of a card's min_size
 WARM_UP_RUNS, MAX_RUN_SECONDS = 6, 0.5  # limits of the timed runs of each batch size
 
@@ -109,10 +111,7 @@ class Detector:
         return self._upload.prepare(image, *self.card.canvas_limits(size))
 
     def detect(self, jobs: Sequence[Job], observe: Observe | None = None) -> list[Detections]:
-        """Detections per job, in order; all jobs have one canvas key.
-
-        Raises MemoryError (device full), NonFiniteOutputs.
-        """
+        """Detections per job, in order; jobs share a canvas key. Raises MemoryError, NonFiniteOutputs."""
         if not jobs:
             return []
         if len({job.canvas.key for job in jobs}) > 1:
@@ -193,8 +192,14 @@ class Detector:
         return useful_batch(seconds_per_image, cap, lambda: time.perf_counter() < deadline)
 
     def check_outputs(self) -> None:
-        """Run a small image of noise; raises NonFiniteOutputs."""
-        self.detect([self._sample_job(SMALLEST_SIZE)])
+        """Run an image of noise, a small one in fp32; raises PrecisionOverflow, NonFiniteOutputs."""
+        half = self.precision in HALF
+        try:
+            self.detect([self._sample_job(None if half else SMALLEST_SIZE)])
+        except NonFiniteOutputs as error:
+            if not half:
+                raise
+            raise PrecisionOverflow(f"{self.precision}: {error}") from error
 
     def _sample_job(self, size: int | None = None) -> Job:
         """A 4:3 image of noise, which keeps every stage busy, unlike an empty one."""
@@ -236,7 +241,20 @@ def load_detector(spec: DetectorSpec) -> Detector:
 
 
 def load_detectors(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]:
-    """As `load_detector`, one for each device; detectors on the same device share their weights."""
+    """As `load_detector`, one for each device; detectors on the same device share their weights.
+
+    If the precision "auto" means overflows, fp32 takes its place. Raises PrecisionOverflow, NonFiniteOutputs.
+    """
+    try:
+        return _load_in_precision(spec, devices)
+    except PrecisionOverflow as error:
+        if spec.precision != "auto":
+            raise
+        log.warning("fp32 is used, as %s overflows in the automatic precision: %s", spec.model, error)
+    return _load_in_precision(replace(spec, precision="fp32"), devices)
+
+
+def _load_in_precision(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]:
     loaded = load_network(spec.model, spec.model_dir, spec.cache_dir)
     int8 = spec.precision == "int8"
     quantized = find_quantized(loaded.card, loaded.weights, spec.cache_dir) if int8 else None
