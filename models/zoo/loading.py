@@ -12,7 +12,7 @@ from torchvision.models.detection import FasterRCNN, FasterRCNN_ResNet50_FPN_Wei
 from models.networks import build_network
 from models.zoo.cards import AUTO, Card, CardError
 from models.zoo.catalogue import find_card
-from models.zoo.download import PublishedFile, WeightsError, fetch
+from models.zoo.download import PublishedFile, WeightsError, fetch, sha256_of
 from models.zoo.weights import load_state, published, published_file
 
 log = logging.getLogger(__name__)
@@ -69,6 +69,12 @@ def _obtain(card: Card, cache_dir: Path, resolve: Resolve) -> tuple[Path, str | 
         return fetch(source, cache_dir), None
     if card.weights_file is None:
         raise WeightsError(f"{card.name}: no address is known for {card.weights}")
+    if card.sha256 is None and card.weights_file.is_file():
+        log.warning(
+            '%s has no sha256, so a damaged or exchanged weights file is not noticed; add: sha256 = "%s"',
+            card.path or card.name,
+            sha256_of(card.weights_file),
+        )
     return card.weights_file, card.sha256
 
 

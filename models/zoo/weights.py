@@ -69,13 +69,15 @@ def load_state(path: Path, sha256: str | None) -> dict[str, Tensor]:
     """The state dict of a .safetensors, .pt or .pth file, on the CPU, floats as float32.
 
     Reads only tensors: a pickle that names anything else is rejected before any code runs. A state under
-    "model" or "state_dict" is unwrapped. Raises WeightsError.
+    "model" or "state_dict" is unwrapped. Raises WeightsError, also for values that are not finite.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file; put it there, or correct `weights` in the card")
     _check_hash(path, sha256)
     loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    return {name: _widened(tensor) for name, tensor in _unwrapped(loaded, path).items()}
+    state = {name: _widened(tensor) for name, tensor in _unwrapped(loaded, path).items()}
+    _check_finite(state, path)
+    return state
 
 
 def save_weights(network: nn.Module, path: Path, half: bool) -> str:
@@ -113,6 +115,26 @@ def _check_hash(path: Path, sha256: str | None) -> None:
             f"{path}: its SHA-256 is {digest}, the card says {sha256}; "
             "get the file again, or correct the card if the file is the right one"
         )
+
+
+def _check_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise WeightsError for NaN and infinite values: such a network detects nothing, and says nothing."""
+    faulty = {name: count for name, tensor in state.items() if (count := not_finite(tensor))}
+    if not faulty:
+        return
+    name, count = next(iter(faulty.items()))
+    others = f", and so do {len(faulty) - 1} other tensors" if len(faulty) > 1 else ""
+    raise WeightsError(
+        f"{path}: {name} holds {count} of {state[name].numel()} values that are not finite (NaN or "
+        f"infinite){others}; get the file again, or use an earlier checkpoint of a training that diverged"
+    )
+
+
+def not_finite(tensor: Tensor) -> int:
+    """The number of NaN and infinite values; one pass over a tensor without any, as its sum is finite."""
+    if not tensor.is_floating_point() or torch.isfinite(tensor.sum()):
+        return 0
+    return int((~torch.isfinite(tensor)).sum())
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
@@ -181,6 +203,6 @@ def _stored(tensor: Tensor, half: bool, name: str) -> Tensor:
     tensor = tensor.detach().cpu()
     if half and tensor.is_floating_point() and tensor.ndim > 1:
         tensor = tensor.half()
-    if not torch.isfinite(tensor).all():
+    if not_finite(tensor):
         raise WeightsError(f"{name} holds values that are not finite as {tensor.dtype}; not saved")
     return tensor.contiguous().clone()

@@ -12,10 +12,13 @@ import torch
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, Job, load_detector
 from models.engines import EngineChoice, EngineUnavailable, build_engine, build_engines
+from models.engines.protocol import DenseOutput, Engine
 from models.images.decoder import Image
 from models.ops.nms import torchvision_nms
 from models.options import Options
+from models.pipeline.postprocess import NonFiniteOutputs
 from models.shapes.scenes import draw_scene
+from models.zoo.weights import save_weights
 from tests.support.data.networks import LABELS, random_card, random_detector, random_network
 
 pytestmark = pytest.mark.network
@@ -229,3 +232,56 @@ def test_threads_are_set_when_asked() -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+class Overflowing:
+    """An engine whose outputs for bright images hold a value that is not finite, in one of them."""
+
+    def __init__(self, engine: Engine, output: str, value: float) -> None:
+        self._engine, self._output, self._value = engine, output, value
+        self.name, self.device, self.precision = engine.name, engine.device, engine.precision
+        self.suppress = engine.suppress
+        self._bright = torch.zeros(0)
+
+    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
+        pass
+
+    def dense(self, pixels: torch.Tensor) -> DenseOutput:
+        output = self._engine.dense(pixels)
+        self._bright = pixels.mean((1, 2, 3)) > 1
+        if self._output in ("objectness", "deltas"):
+            getattr(output, self._output)[-1][self._bright, 0, 0, 0] = self._value
+        return output
+
+    def head(self, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, deltas = self._engine.head(pooled)
+        if self._bright.any() and self._output in ("logits", "box deltas"):
+            (logits if self._output == "logits" else deltas)[-1, 1] = self._value
+        return logits, deltas
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("output", ["objectness", "deltas", "logits", "box deltas"])
+def test_an_overflow_is_an_error_and_not_an_empty_answer(output: str, value: float) -> None:
+    network = random_network()
+    engine = build_engine(network, EngineChoice(device="cpu", engine="torch"))
+    detector = Detector(network, random_card(), Overflowing(engine, output, value))
+    white = Image(np.full((96, 128, 3), 255, np.uint8), "PNG")
+    grey = Image(np.full((96, 128, 3), 90, np.uint8), "PNG")
+    jobs = [Job(detector.prepare(image), ALL) for image in (grey, white)]
+    with pytest.raises(NonFiniteOutputs, match=r"outputs for 1 of 2 images are not finite.*RCNN_PRECISION"):
+        detector.detect(jobs)
+    assert len(detector.detect(jobs[:1])) == 1
+
+
+def test_weights_that_are_finite_but_give_no_numbers_are_refused_at_load(tmp_path: Path) -> None:
+    network = random_network()
+    state = network.state_dict()
+    next(tensor for name, tensor in state.items() if name.endswith("running_var")).fill_(-1.0)
+    save_weights(network, tmp_path / "w.safetensors", half=False)
+    card = tmp_path / "mine.toml"
+    card.write_text(
+        f'name = "mine"\narchitecture = "small"\nweights = "file:w.safetensors"\nlabels = {list(LABELS)}\n'
+    )
+    with pytest.raises(NonFiniteOutputs, match="get the weights again or train again"):
+        load_detector(DetectorSpec(str(card), tmp_path, device="cpu", engine="torch"))

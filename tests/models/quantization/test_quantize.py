@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import shutil
 import sys
 from contextlib import redirect_stderr, redirect_stdout
@@ -125,6 +126,29 @@ def test_a_damaged_artefact_is_refused(quantized: tuple[Path, str, str], tmp_pat
     (folder / "int8.json").write_text(json.dumps({**values, "format": 2}))
     with pytest.raises(QuantizedError, match="not of format 1"):
         load(tmp_path / "mine.toml", tmp_path)
+
+
+def test_an_artefact_with_a_value_that_is_not_finite_is_refused(
+    quantized: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(quantized[0].parent, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "mine.int8-v1"
+    described = (folder / "head.xml").read_text()
+    last = re.findall(r'<data element_type="f32" [^>]*offset="(\d+)" size="\d\d+"', described)[-1]
+    content = bytearray((folder / "head.bin").read_bytes())
+    content[int(last) : int(last) + 4] = np.float32("nan").tobytes()
+    (folder / "head.bin").write_bytes(content)
+    with pytest.raises(ValueError, match=r"the model again \(.*holds 1 of \d+ values that are not finite"):
+        load(tmp_path / "mine.toml", tmp_path)
+
+
+def test_a_card_without_a_hash_gets_one(tmp_path: Path, pictures: Path) -> None:
+    card = write_model(tmp_path)
+    known = read_card(card)
+    card.write_text(re.sub(r"(?m)^sha256 = .*\n", "", card.read_text()))
+    run(QuantizeArguments(str(card), pictures, count=1, max_drop=1.0))
+    assert read_card(card).sha256 == known.sha256
+    assert read_card(card).training == known.training
 
 
 def test_without_an_artefact_the_error_says_what_to_run(tmp_path: Path) -> None:

@@ -9,6 +9,8 @@ import pytest
 from models.zoo.cards import CARD_KEYS, Card, CardError, read_card
 from models.zoo.catalogue import ZOO, catalogue, find_card
 from models.zoo.coco_labels import COCO_LABELS
+from models.zoo.download import sha256_of
+from models.zoo.weights import published_file
 
 PUBLISHED = ("coco-mobilenet-320-fpn", "coco-mobilenet-fpn", "coco-r50-fpn", "coco-r50-fpn-v2")
 
@@ -218,3 +220,12 @@ def test_reading_the_catalogue_needs_no_torch() -> None:
     )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.strip() == "False"
+
+
+def test_every_card_of_the_zoo_has_the_hash_of_its_weights() -> None:
+    for card in catalogue(None).values():
+        source = published_file(card)
+        if source is not None:
+            assert len(source.sha256) >= 8  # of torchvision's file name
+        elif card.weights_file is not None:
+            assert card.sha256 == sha256_of(card.weights_file)

@@ -1,6 +1,7 @@
 """From a name to a network: it answers as its weights were trained to, or says why it cannot."""
 
 import logging
+import re
 import socket
 from collections.abc import Callable
 from functools import cache
@@ -284,3 +285,16 @@ def test_an_untrained_model_is_the_same_each_time_and_says_so(
 def test_every_architecture_has_a_card() -> None:
     assert {card.architecture for card in catalogue(None).values()} == set(ARCHITECTURES)
     assert len(UNTRAINED) == 5
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+def test_a_card_without_a_hash_is_loaded_with_a_warning_that_names_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, hashed: bool
+) -> None:
+    path = write_model(tmp_path) if hashed else write_model(tmp_path, sha256="")
+    with caplog.at_level(logging.WARNING):
+        load_network(path, None, tmp_path / "cache")
+    digest = sha256_of(tmp_path / "mine.safetensors")
+    expected = [] if hashed else [f'{path} has no sha256, .*add: sha256 = "{digest}"']
+    assert len(caplog.messages) == len(expected)
+    assert all(re.match(*pair) for pair in zip(expected, caplog.messages, strict=True))
