@@ -10,7 +10,17 @@ from typing import Any
 import pytest
 
 from app.batching.item import Completed, Expired, RequestHandle
-from tests.support.batching import FAR, Clock, EventLog, StubDevice, occupied, outcomes, queued, running
+from tests.support.batching import (
+    FAR,
+    AnyBatcher,
+    Clock,
+    EventLog,
+    StubDevice,
+    occupied,
+    outcomes,
+    queued,
+    running,
+)
 from tests.support.served import eventually
 
 # which items make a batch
@@ -229,44 +239,40 @@ class StormDevice:
         return [number for number, _, _ in items]
 
 
+async def storm_request(batcher: AnyBatcher, number: int, dice: random.Random) -> str:
+    """Submit one item, perhaps poisoned or in a hurry; the name of its outcome, which is checked."""
+    item = (number, dice.randrange(5), dice.random() < 0.05)
+    hurry = dice.random() < 0.2
+    deadline = asyncio.get_running_loop().time() + (dice.random() * 0.01 if hurry else 30)
+    try:
+        completed = await batcher.submit(item, item[1], deadline, RequestHandle(dice.randrange(3)))
+    except Poison as error:
+        return "poison" if item[2] and error.args == ([number],) else "the poison of another"
+    except Expired:
+        assert hurry
+        return "expired"
+    assert (completed.result, item[2]) == (number, False)
+    assert min(completed.queued, completed.ran) >= 0
+    return "answered"
+
+
 @pytest.mark.parametrize(
     ("seed", "devices"), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (0, 2), (1, 2), (2, 3)]
 )
 async def test_through_a_storm_every_item_gets_exactly_one_outcome(seed: int, devices: int) -> None:
     dice, run, log, cap = random.Random(seed), StormDevice(seed), EventLog(), 8  # noqa: S311 - as above
-    seen: Counter[str] = Counter()
+    tasks: list[asyncio.Task[str]] = []
     async with running(*[run] * devices, max_batch=cap, log=log) as batcher:
-
-        async def request(number: int) -> str:
-            item = (number, dice.randrange(5), dice.random() < 0.05)
-            hurry = dice.random() < 0.2
-            deadline = asyncio.get_running_loop().time() + (dice.random() * 0.01 if hurry else 30)
-            try:
-                handle = RequestHandle(dice.randrange(3))
-                completed = await batcher.submit(item, item[1], deadline, handle)
-            except Poison as error:
-                return "poison" if item[2] and error.args == ([number],) else "the poison of another"
-            except Expired:
-                assert hurry
-                return "expired"
-            assert completed.result == number
-            assert not item[2]
-            assert completed.queued >= 0
-            assert completed.ran >= 0
-            return "answered"
-
-        tasks = []
         for number in range(500):
-            tasks.append(asyncio.create_task(request(number)))
+            tasks.append(asyncio.create_task(storm_request(batcher, number, dice)))
             if dice.random() < 0.1:
                 dice.choice(tasks[-20:]).cancel()
             if dice.random() < 0.3:
                 await asyncio.sleep(0)
-        for value in await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60):
-            seen[value if isinstance(value, str) else type(value).__name__] += 1
-        assert batcher.alive
-        assert batcher.depth == 0
+        values = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+        assert (batcher.alive, batcher.depth) == (True, 0)
         assert await batcher.close(10) is True
+    seen = Counter(value if isinstance(value, str) else type(value).__name__ for value in values)
     assert seen.total() == 500
     assert set(seen) == {"answered", "poison", "expired", "CancelledError"}
     assert log.counts["expired"] == seen["expired"]
