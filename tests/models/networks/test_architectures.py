@@ -20,7 +20,7 @@ from models.images.decoder import Image
 from models.networks import ARCHITECTURES, build_network
 from models.options import Options
 from models.zoo.loading import load_network
-from models.zoo.weights import save_weights
+from tests.support.data.cards import write_model
 from tests.support.data.networks import LABELS, matches, torchvision_detections
 
 pytestmark = pytest.mark.network
@@ -148,13 +148,8 @@ def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     fit_norms(network)
     spread_scores(network)
     folder = tmp_path_factory.mktemp(request.param)
-    digest = save_weights(network, folder / "weights.safetensors", half=False)
-    card = folder / "model.toml"
-    card.write_text(
-        f'name = "specimen"\narchitecture = "{request.param}"\nsha256 = "{digest}"\n'
-        f'weights = "file:weights.safetensors"\nlabels = {list(LABELS)}\n'
-        f"score_threshold = {OPTIONS.score_threshold}\nmin_size = {short}\nmax_size = {long}\n"
-    )
+    values = {"min_size": short, "max_size": long, "score_threshold": OPTIONS.score_threshold}
+    card = write_model(folder, network, architecture=request.param, **values)
     yield Specimen(request.param, network, before, after, card)
     shutil.rmtree(folder)  # pytest would keep three runs of it: VGG-16 alone is 550 MB
 

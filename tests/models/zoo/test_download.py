@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -15,14 +14,16 @@ from typing import Any
 import pytest
 
 from models.zoo.download import FetchLimits, PublishedFile, WeightsError, fetch, sha256_of
-from tests.support.servers.weights_server import BODY, DIGEST, NAME, Answer, WeightsServer, redirects, sends
+from tests.support.servers.http_server import Answer, http_server
+from tests.support.servers.weights_server import BODY, DIGEST, NAME, WeightsServer, redirects, sends
 
 QUICK = FetchLimits(connect_seconds=0.3, read_seconds=0.3)
 
 
 @pytest.fixture
 def server() -> Iterator[WeightsServer]:
-    with closing(WeightsServer()) as server:
+    server = WeightsServer()
+    with http_server(server.answer) as server.port:
         yield server
 
 
