@@ -2,12 +2,9 @@
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import FastAPI
-
-if TYPE_CHECKING:
-    pass
 
 
 class AsgiRequest:

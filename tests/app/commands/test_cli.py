@@ -3,7 +3,6 @@
 import logging
 import re
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,8 @@ from app import cli
 from app.settings.table import settings_markdown, settings_table
 from models.zoo.catalogue import catalogue
 from tests.support.data.cards import write_card
+from tests.support.process import python
 from tests.support.rcnn import rcnn
-from tests.support.served import ROOT
 
 # -- the program ---------------------------------------------------------------------------------------------
 
@@ -28,9 +27,7 @@ def test_help_comes_without_heavy_imports() -> None:
         "try:\n    runpy.run_module('app.cli', run_name='__main__')\n"
         f"finally:\n    print('loaded:', [name for name in {heavy} if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    done = python(program)
     assert done.returncode == 0
     assert "Usage: rcnn" in done.stdout
     assert "loaded: []" in done.stdout

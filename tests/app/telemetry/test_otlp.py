@@ -1,27 +1,18 @@
 """Where spans are sent: the collector of the settings, or none; and that neither delays the program."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.support.process import Program
+from tests.support.process import Program, python
 from tests.support.protocols import PNG
-from tests.support.served import ROOT
 from tests.support.servers.http_server import http_server
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 HEADERS = {"Content-Type": "image/png", "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
 SPANS = {"POST /detect", "decode", "queue", "batch", "dense", "postprocess"}
-
-
-def python(program: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
 
 
 def test_without_a_collector_the_sdk_is_not_imported() -> None:

@@ -1,7 +1,5 @@
 """Cards and the catalogue: what a card may say, and how a wrong one is refused."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -209,12 +207,3 @@ def test_a_broken_card_in_the_users_folder_is_named(tmp_path: Path) -> None:
 def test_a_model_folder_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CardError, match=r"RCNN_MODEL_DIR is .*absent, which is not a folder"):
         catalogue(tmp_path / "absent")
-
-
-def test_reading_the_catalogue_needs_no_torch() -> None:
-    code = (
-        "import sys; from models.zoo.catalogue import catalogue; "
-        "catalogue(None); print('torch' in sys.modules)"
-    )
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert answer.stdout.strip() == "False"

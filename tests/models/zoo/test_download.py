@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from models.zoo.download import FetchLimits, PublishedFile, WeightsError, fetch, sha256_of
+from tests.support.process import closed_port
 from tests.support.servers.http_server import Answer, http_server
 from tests.support.servers.weights_server import BODY, DIGEST, NAME, WeightsServer, redirects, sends
 
@@ -30,12 +31,6 @@ def server() -> Iterator[WeightsServer]:
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def test_a_published_file_is_fetched_once_and_progress_is_logged(
@@ -196,12 +191,10 @@ def test_unusable_proxy_settings_are_named(
         fetch(PublishedFile("http://weights.invalid/w", NAME, DIGEST[:8]), tmp_path, QUICK)
 
 
-def test_a_damaged_cached_file_is_fetched_again(
-    server: WeightsServer, closed_port: int, tmp_path: Path
-) -> None:
+def test_a_damaged_cached_file_is_fetched_again(server: WeightsServer, tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(BODY[:100])
     with pytest.raises(WeightsError, match="Connection refused"):
-        fetch(PublishedFile(f"http://127.0.0.1:{closed_port}/w", NAME, DIGEST[:8]), tmp_path)
+        fetch(PublishedFile(f"http://127.0.0.1:{closed_port()}/w", NAME, DIGEST[:8]), tmp_path)
     assert fetch(server.source("/w", sends(BODY)), tmp_path).read_bytes() == BODY
 
 

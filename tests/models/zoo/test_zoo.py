@@ -1,7 +1,6 @@
 """From a name to a network: it answers as its weights were trained to, or says why it cannot."""
 
 import logging
-import socket
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -19,6 +18,7 @@ from models.zoo.download import PublishedFile, WeightsError, sha256_of
 from models.zoo.loading import load_network
 from models.zoo.weights import published_file, save_weights
 from tests.support.data.cards import write_model
+from tests.support.process import closed_port
 
 pytestmark = pytest.mark.network
 LABELS = ("background", "cat", "dog")
@@ -206,9 +206,7 @@ def offline(card: Card) -> PublishedFile | None:
     source = published_file(card)
     if source is None:
         return None
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    return PublishedFile(f"http://127.0.0.1:{port}/{source.file_name}", source.file_name, source.sha256)
+    return PublishedFile(f"http://127.0.0.1:{closed_port()}/x", source.file_name, source.sha256)
 
 
 @pytest.fixture(autouse=True)
