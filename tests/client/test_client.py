@@ -172,14 +172,9 @@ def test_a_wrong_url_is_refused_at_once(url: str) -> None:
 
 
 def test_a_path_before_the_routes_is_kept() -> None:
-    sent: list[httpx.URL] = []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        sent.append(request.url)
-        return detected()
-
-    Client("http://host/detector", transport=httpx.MockTransport(answer)).detect(b"picture")
-    assert sent == [httpx.URL("http://host/detector/detect")]
+    client = Scripted(detected(), url="http://host/detector")
+    client.detect(b"picture")
+    assert [request.url for request in client.sent] == [httpx.URL("http://host/detector/detect")]
 
 
 def test_get_gives_json_or_an_error_at_once() -> None:

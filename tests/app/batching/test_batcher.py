@@ -17,6 +17,7 @@ from tests.support.batching import (
     EventLog,
     StubDevice,
     occupied,
+    occupying,
     outcomes,
     queued,
     running,
@@ -39,8 +40,7 @@ async def test_a_single_item_is_a_batch_of_one_on_a_thread_of_its_own() -> None:
 
 async def test_items_that_wait_become_batches_of_one_group_each() -> None:
     device = StubDevice(blocked=True)
-    async with running(device, max_batch=3) as batcher:
-        first = await occupied(batcher, device)
+    async with occupying(device, max_batch=3) as (batcher, first):
         names = ["x1", "y1", "x2", "y2", "x3", "x4", "x5"]
         tasks = await queued(batcher, *(batcher.submit(name, name[0], FAR) for name in names))
         device.unblock()
@@ -50,8 +50,7 @@ async def test_items_that_wait_become_batches_of_one_group_each() -> None:
 
 async def test_the_group_of_the_most_urgent_item_goes_first_and_within_it_the_most_urgent() -> None:
     device = StubDevice(blocked=True)
-    async with running(device, max_batch=2) as batcher:
-        first = await occupied(batcher, device)
+    async with occupying(device, max_batch=2) as (batcher, first):
         items = [("x", 50), ("x", 40), ("y", 45), ("x", 60), ("y", 30), ("z", 99)]
         tasks = await queued(batcher, *(batcher.submit(at, key, FAR + at) for key, at in items))
         device.unblock()
@@ -61,8 +60,7 @@ async def test_the_group_of_the_most_urgent_item_goes_first_and_within_it_the_mo
 
 async def test_the_cap_can_be_set_while_running() -> None:
     device = StubDevice(blocked=True)
-    async with running(device, max_batch=8) as batcher:
-        first = await occupied(batcher, device)
+    async with occupying(device, max_batch=8) as (batcher, first):
         tasks = await queued(batcher, *(batcher.submit(n, "k", FAR) for n in range(5)))
         batcher.set_max_batch(2)
         assert batcher.max_batch == 2
@@ -100,8 +98,7 @@ class Item:
 
 async def test_an_item_cancelled_in_the_queue_never_reaches_the_device_and_is_counted() -> None:
     device, log = StubDevice(blocked=True), EventLog()
-    async with running(device, log=log) as batcher:
-        first = await occupied(batcher, device)
+    async with occupying(device, log=log) as (batcher, first):
         item = Item()
         watch = weakref.ref(item)
         cancelled, stays = await queued(
@@ -120,8 +117,7 @@ async def test_an_item_cancelled_in_the_queue_never_reaches_the_device_and_is_co
 
 async def test_an_item_cancelled_as_the_batch_is_formed_is_left_out() -> None:
     device, log = StubDevice(blocked=True), EventLog()
-    async with running(device, log=log) as batcher:
-        [first] = await occupied(batcher, device)
+    async with occupying(device, log=log) as (batcher, [first]):
         cancelled, stays = await queued(
             batcher, batcher.submit("cancelled", "k", FAR), batcher.submit("stays", "k", FAR)
         )
@@ -136,8 +132,7 @@ async def test_an_item_cancelled_as_the_batch_is_formed_is_left_out() -> None:
 
 async def test_an_item_cancelled_on_the_device_harms_no_other_and_is_not_counted() -> None:
     device, log = StubDevice(blocked=True), EventLog()
-    async with running(device, log=log) as batcher:
-        [first] = await occupied(batcher, device)
+    async with occupying(device, log=log) as (batcher, [first]):
         first.cancel()
         await outcomes([first])
         tasks = await queued(batcher, batcher.submit("next", "k", FAR))
@@ -151,8 +146,7 @@ async def test_an_item_cancelled_on_the_device_harms_no_other_and_is_not_counted
 
 async def test_a_deadline_that_passes_in_the_queue_is_answered_at_once_and_never_reaches_the_device() -> None:
     device, log = StubDevice(blocked=True), EventLog()
-    async with running(device, log=log) as batcher:
-        [first] = await occupied(batcher, device)
+    async with occupying(device, log=log) as (batcher, [first]):
         now = asyncio.get_running_loop().time()
         with pytest.raises(Expired):
             await asyncio.wait_for(batcher.submit("late", "k", now + 0.02), 10)
@@ -163,8 +157,7 @@ async def test_a_deadline_that_passes_in_the_queue_is_answered_at_once_and_never
 
 async def test_a_request_of_several_items_is_counted_once_when_they_expire() -> None:
     device, log = StubDevice(blocked=True), EventLog()
-    async with running(device, log=log) as batcher:
-        await occupied(batcher, device)
+    async with occupying(device, log=log) as (batcher, _):
         deadline, request = asyncio.get_running_loop().time() + 0.02, RequestHandle()
         tasks = await queued(batcher, *(batcher.submit(n, "k", deadline, request) for n in range(3)))
         assert [type(error) for error in await outcomes(tasks)] == [Expired] * 3

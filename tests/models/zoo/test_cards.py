@@ -176,10 +176,6 @@ def test_a_users_folder_adds_to_the_zoo(tmp_path: Path) -> None:
     assert find_card("mine", tmp_path).labels[1] == "cat"
 
 
-def test_a_card_is_found_by_its_path_alone(tmp_path: Path) -> None:
-    assert find_card(str(write_card(tmp_path)), None).name == "mine"
-
-
 def test_an_unknown_model_is_refused_with_the_known_names(tmp_path: Path) -> None:
     write_card(tmp_path)
     with pytest.raises(CardError, match=r"unknown model 'yolo'.*coco-r50-fpn.*mine.*\.toml"):
