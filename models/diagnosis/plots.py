@@ -1,6 +1,7 @@
 """A plot for each check, by matplotlib."""
 
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -114,7 +115,7 @@ def draw_coordinates(coordinates: Coordinates, title: str) -> "Figure":
         name.replace("the annotations", "annotations").replace("the detections", "detections")
         for name, _ in shares
     ]
-    _rows(right, [_wrapped(name) for name in names])
+    _rows(right, [fill(name, 38) for name in names])
     right.set(xlim=(0, 1.03), xlabel="share of the objects")
     write_heading(right, "", "objects that match a detection, if this is undone")
     return figure
@@ -232,9 +233,3 @@ def _plain_logarithms(axes: "Axes") -> None:
 def _some(rows: Any) -> Any:
     """At most MOST_DOTS rows, evenly spaced."""
     return rows[:: max(1, -(-len(rows) // MOST_DOTS))]
-
-
-def _wrapped(name: str, width: int = 38) -> str:
-    from textwrap import fill
-
-    return fill(name, width)

@@ -136,8 +136,6 @@ def _name_ticks(axes: "Axes", columns: Sequence[str], rows: Sequence[str]) -> No
     axes.set_yticks(range(len(rows)), rows, fontsize=size)
     for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         text.set_parse_math(False)
-    for text in axes.get_xticklabels():
-        text.set(ha="right", rotation_mode="anchor")
     axes.set(xlabel="detected as", ylabel="object")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
