@@ -19,7 +19,7 @@ from app.routes import detect, docs, health, live, models, page, stream
 from app.serving.admission import Admission
 from app.serving.interfaces import Detector
 from app.serving.loading import free, load_all
-from app.serving.model import InferenceResult, Job
+from app.serving.model import InferenceJob, InferenceResult
 from app.serving.model_registry import ModelRegistry
 from app.serving.service import DetectionService
 from app.serving.streams import StreamSlots
@@ -154,7 +154,7 @@ def _service(settings: Settings, metrics: Metrics, model: ModelRegistry) -> Dete
     limits = BatchLimits(settings.max_batch)
     numbers = range(len(settings.devices))
     devices = [Device(partial(model.run, device=n), partial(model.check, n)) for n in numbers]
-    batcher: Batcher[Job, InferenceResult] = Batcher(devices, limits, _events(metrics, admission))
+    batcher: Batcher[InferenceJob, InferenceResult] = Batcher(devices, limits, _events(metrics, admission))
     admission.set_device_count(len(devices))
     admission.set_queue(batcher)
     service = DetectionService(settings, metrics, model, admission, batcher)

@@ -10,7 +10,7 @@ from app.batching.item import Closed, Completed, Expired, RequestHandle, Shed
 from app.errors import RETRY_SECONDS, Draining, Overloaded, ServiceError
 from app.serving.admission import Admission
 from app.serving.interfaces import Canvas
-from app.serving.model import InferenceResult, Job
+from app.serving.model import InferenceJob, InferenceResult
 from app.serving.preparation import Preparation, PreparedImage, canvas_too_large, deadline_exceeded
 from app.serving.request import Outcome, Plan, Source, Timings
 from app.serving.tiling import BATCHES, infer_tiles, merge_tiles
@@ -26,7 +26,7 @@ class Pipeline:
         self,
         metrics: Metrics,
         admission: Admission,
-        batcher: Batcher[Job, InferenceResult],
+        batcher: Batcher[InferenceJob, InferenceResult],
         preparation: Preparation,
         refusal: Callable[[], ServiceError | None],
     ) -> None:
@@ -72,7 +72,7 @@ class Pipeline:
         self, canvas: Canvas, options: Options, plan: Plan, request: RequestHandle
     ) -> Completed[InferenceResult]:
         """Run one canvas through the batcher."""
-        job = Job(canvas, options, plan.model, tracing.current())
+        job = InferenceJob(canvas, options, plan.model, tracing.current())
         try:
             with tracing.span("queue") as span:
                 completed = await self._batcher.submit(job, job.key, plan.deadline, request)

@@ -14,7 +14,7 @@ from app.errors import RETRY_SECONDS, Draining, Failing, Loading, ServiceError
 from app.schemas.options import DetectOptions
 from app.serving.admission import Admission
 from app.serving.byte_account import BodyAccounts
-from app.serving.model import InferenceResult, Job, LoadedModel
+from app.serving.model import InferenceJob, InferenceResult, LoadedModel
 from app.serving.model_registry import ModelRegistry
 from app.serving.model_swap import ModelSwapper, SwapResult
 from app.serving.pipeline import Pipeline, count_rejections
@@ -40,7 +40,7 @@ class DetectionService:
         metrics: Metrics,
         models: ModelRegistry,
         admission: Admission,
-        batcher: Batcher[Job, InferenceResult],
+        batcher: Batcher[InferenceJob, InferenceResult],
     ) -> None:
         self.settings = settings
         self.metrics = metrics

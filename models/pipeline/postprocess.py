@@ -15,7 +15,7 @@ from models.ops.nms import Suppress, torchvision_nms
 from models.options import Options
 from models.pipeline.canvas import Canvas
 
-SMALLEST_SIDE = 1e-2  # canvas px; torchvision's `RoIHeads.postprocess_detections`
+SMALLEST_DETECTION = 1e-2  # canvas px; torchvision's `RoIHeads.postprocess_detections`
 
 
 class NonFiniteOutputs(ValueError):
@@ -70,7 +70,7 @@ def select(
     rows, labels = torch.where(_mask(scores, options))
     boxes = _decode(candidates, rows, labels, coder)
     boxes = clip_boxes_to_image(boxes, canvas.content)
-    keep = remove_small_boxes(boxes, SMALLEST_SIDE)
+    keep = remove_small_boxes(boxes, SMALLEST_DETECTION)
     boxes, kept_scores, labels = boxes[keep], scores[rows[keep], labels[keep]], labels[keep]
     groups = torch.zeros_like(labels) if options.class_agnostic else labels
     best = suppress(boxes, kept_scores, groups, options.nms_threshold)

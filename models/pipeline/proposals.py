@@ -14,7 +14,7 @@ from torchvision.ops import clip_boxes_to_image
 from models.engines.protocol import DenseOutput
 from models.ops.nms import Suppress, torchvision_nms
 
-SMALLEST_SIDE = 1e-3  # px; torchvision's `RegionProposalNetwork.min_size`
+SMALLEST_PROPOSAL = 1e-3  # px; torchvision's `RegionProposalNetwork.min_size`
 CACHED_CANVASES = 64  # canvas keys whose anchors are cached; 64 keys cover every aspect ratio at one size
 
 
@@ -92,7 +92,7 @@ class Proposer:
         config = self._config
         boxes = clip_boxes_to_image(boxes, content)
         sides = boxes[:, 2:] - boxes[:, :2]
-        large = (sides >= SMALLEST_SIDE).all(dim=1)
+        large = (sides >= SMALLEST_PROPOSAL).all(dim=1)
         keep = torch.where(large & (scores >= config.score_threshold))[0]
         best = self._suppress(boxes[keep], scores[keep], level[keep], config.nms_threshold)[: config.post_nms]
         return boxes[keep[best]]

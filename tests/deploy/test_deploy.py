@@ -5,11 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 import tomllib
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
@@ -18,8 +15,8 @@ from packaging.requirements import Requirement
 
 from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
-
-ROOT = Path(__file__).parents[2]
+from tests.support.served import ROOT
+from tests.support.servers.http_server import http_server
 
 
 def read_yaml(name: str) -> Any:
@@ -136,33 +133,16 @@ def test_the_build_sees_the_package_and_nothing_else() -> None:
     assert all((ROOT / name).exists() for name in allowed)
 
 
-@pytest.fixture
-def server() -> Iterator[ThreadingHTTPServer]:
-    """A server that answers 200 to /health/ready while its `ready` is true, and 503 otherwise."""
+def test_the_image_is_healthy_when_the_service_is_ready() -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status if handler.path == "/health/ready" else 404)
+        handler.end_headers()
 
-    class Ready(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            ok = self.path == "/health/ready" and getattr(self.server, "ready", True)
-            self.send_response(200 if ok else 503)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Ready) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def test_the_image_is_healthy_when_the_service_is_ready(server: ThreadingHTTPServer) -> None:
-    environment = {"RCNN_PORT": str(server.server_port)}
-    for ready in (True, False):
-        server.ready = ready  # type: ignore[attr-defined]  # read by `Ready`
-        done = subprocess.run(health_command(), env=environment, capture_output=True, timeout=60)
-        assert (done.returncode == 0) is ready
+    with http_server(answer) as port:
+        for status in (200, 503):
+            environment = {"RCNN_PORT": str(port)}
+            done = subprocess.run(health_command(), env=environment, capture_output=True, timeout=60)
+            assert (done.returncode == 0) is (status == 200)
 
 
 # --- compose
