@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class AsgiRequest:
     """One request on the app's own ASGI interface: it may send slowly, and leave whenever it likes."""
 
-    def __init__(self, app: FastAPI, url: str, headers: dict[str, str]) -> None:
+    def __init__(self, app: FastAPI, url: str, headers: dict[str, str], method: str = "POST") -> None:
         path, _, query = url.partition("?")
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._body = b""
@@ -24,7 +24,7 @@ class AsgiRequest:
             "type": "http",
             "asgi": {"version": "3.0"},
             "http_version": "1.1",
-            "method": "POST",
+            "method": method,
             "scheme": "http",
             "path": path,
             "raw_path": path.encode(),
