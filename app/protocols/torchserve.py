@@ -10,6 +10,7 @@ from pydantic_core import to_json
 
 from app.errors import RETRY_SECONDS, Dialect, NotFound, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
+from app.schemas.limits import MAX_QUOTED
 from app.serving.request import Outcome
 from app.transport.body import MULTIPART, media_type_of, read_form, read_within
 from app.transport.context import service_of
@@ -116,7 +117,7 @@ async def predict(request: Request, name: str) -> Response:
 async def predict_version(request: Request, name: str, version: str) -> Response:
     """As without a version; the only version is 1.0."""
     if version not in VERSIONS:
-        raise NotFound(f"no version {version[:60]!r} of this model; use {VERSIONS[0]}, or no version")
+        raise NotFound(f"no version {version[:MAX_QUOTED]!r} of this model; use {VERSIONS[0]}, or no version")
     return await predict(request, name)
 
 

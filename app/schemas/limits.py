@@ -8,6 +8,12 @@ Bytes of a body, pixels, queued requests and streams are settings (RCNN_MAX_…)
 MAX_QUERY_PARAMETERS = 1100
 """`classes` may be repeated once a class, and the largest models have about a thousand."""
 
+MAX_MEDIA_TYPE = 1024
+"""Characters of a Content-Type: each semicolon begins an option."""
+
+MAX_ACCEPT = 4096
+"""Characters of Accept that are read; those of browsers have about 200."""
+
 # every body
 
 MAX_LOOP_BYTES = 64 * 1024

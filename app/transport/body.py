@@ -9,7 +9,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from app.errors import DeadlineExceeded, InvalidParameter, UnsupportedMediaType
-from app.schemas.limits import MAX_FIELD_BYTES, MAX_FORM_PARTS, MAX_QUOTED
+from app.schemas.limits import MAX_FIELD_BYTES, MAX_FORM_PARTS, MAX_MEDIA_TYPE, MAX_QUOTED
 from app.schemas.options import ImageBody
 from app.transport.json_body import decode_base64, parse_json
 from app.transport.multipart import Part, read_parts
@@ -105,7 +105,10 @@ def media_type_of(request: Request) -> tuple[str, dict[bytes, bytes]]:
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.strip().lower() != "identity":
         raise UnsupportedMediaType(f"Content-Encoding {encoding[:MAX_QUOTED]!r}; send the body uncompressed")
-    media_type, options = parse_options_header(request.headers.get("content-type"))
+    content_type = request.headers.get("content-type", "")
+    if len(content_type) > MAX_MEDIA_TYPE:
+        raise unsupported(content_type, f"one of at most {MAX_MEDIA_TYPE} characters")
+    media_type, options = parse_options_header(content_type)
     return media_type.decode("latin-1"), options
 
 

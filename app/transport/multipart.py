@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 from starlette.requests import Request
 
 from app.errors import InvalidParameter
@@ -26,6 +26,11 @@ class Part:
 
 SPARE_DELIMITERS = 2
 """Boundaries beside those between parts: the one at the end, and that of a part too many, which is named."""
+
+MAX_PADDING = 1024
+"""Bytes of blanks behind a boundary, which the library reads one by one; RFC 2046 allows any number."""
+
+STEP_BYTES = 64 * 1024  # parsed before the padding is looked at
 
 CheckPart = Callable[[str, int], None]
 """Called before the content of a part with its name and the number of parts before it; it may raise."""
@@ -57,6 +62,7 @@ class _Form:
         self._parts: list[Part] = []
         self._header = self._value = self._disposition = b""
         self._complete = False
+        self._padding = 0
         self._parser = MultipartParser(
             boundary,
             {
@@ -78,7 +84,18 @@ class _Form:
                 f"the multipart body has more than {MAX_FORM_PARTS} boundaries; send fewer parts, and let "
                 "your HTTP client choose the boundary"
             )
-        self._parser.write(chunk)
+        for start in range(0, len(chunk), STEP_BYTES):
+            self._step(chunk[start : start + STEP_BYTES])
+
+    def _step(self, piece: bytes) -> None:
+        padded = self._parser.state is MultipartState.BOUNDARY_PADDING
+        self._parser.write(piece)
+        padded = padded and self._parser.state is MultipartState.BOUNDARY_PADDING
+        self._padding = self._padding + len(piece) if padded else 0
+        if self._padding > MAX_PADDING:
+            raise InvalidParameter(
+                f"more than {MAX_PADDING} blanks follow a boundary of the multipart body; leave them out"
+            )
 
     def complete(self) -> list[Part]:
         """The parts, after the last boundary; raises InvalidParameter."""

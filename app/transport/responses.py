@@ -10,6 +10,7 @@ import numpy.typing as npt
 from fastapi import Response
 from python_multipart.multipart import parse_options_header
 
+from app.schemas.limits import MAX_ACCEPT
 from app.schemas.options import AnswerFormat, DetectOptions
 from app.schemas.responses import DetectResponse, ImageSize, TimingsMs
 from app.serving.request import Outcome, Timings
@@ -80,7 +81,7 @@ def preferred_format(accept: str | None) -> AnswerFormat:
 
 def preferred(accept: str | None, formats: dict[F, str]) -> F:
     """Of formats with their media types, the one that an Accept header prefers, else the first."""
-    ranges = dict(_weighted(media_range) for media_range in (accept or "*/*").split(",")[:64])
+    ranges = dict(_weighted(media_range) for media_range in (accept or "*/*")[:MAX_ACCEPT].split(",")[:64])
     weights = {name: _weight(media_type, ranges) for name, media_type in formats.items()}
     return max(weights, key=weights.__getitem__)
 

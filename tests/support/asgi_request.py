@@ -28,13 +28,13 @@ def asgi_scope(url: str, headers: Iterable[tuple[str, str]], **others: Any) -> d
 class AsgiRequest:
     """One request on the app's own ASGI interface: it may send slowly, and leave whenever it likes."""
 
-    def __init__(self, app: FastAPI, url: str, headers: dict[str, str]) -> None:
+    def __init__(self, app: FastAPI, url: str, headers: dict[str, str], method: str = "POST") -> None:
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._body = b""
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.read_all = False
-        scope = asgi_scope(url, headers.items(), type="http", scheme="http", method="POST")
+        scope = asgi_scope(url, headers.items(), type="http", scheme="http", method=method)
         self._task = asyncio.ensure_future(app(scope, self._receive, self._send))
 
     @property

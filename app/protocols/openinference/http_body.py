@@ -14,6 +14,7 @@ from app.protocols.openinference.listed_numbers import cut_numbers, read_numbers
 from app.protocols.openinference.tensors import DATATYPES, IMAGE, IMAGES, Array, Tensor, raw, read_images
 from app.schemas.limits import (
     MAX_NAME,
+    MAX_QUOTED,
     MAX_TENSOR_INPUTS,
     MAX_TENSOR_OUTPUTS,
     MAX_TENSOR_PARAMETERS,
@@ -127,7 +128,9 @@ def _tensors(inference: Inference, binary: bytes, numbers: bytes | None) -> list
     for tensor in inference.inputs:
         size = tensor.parameters.binary_data_size
         if (size is None) == (tensor.data is None):
-            raise InvalidParameter(f"inputs: {tensor.name[:60]!r} has either `data` or a `binary_data_size`")
+            raise InvalidParameter(
+                f"inputs: {tensor.name[:MAX_QUOTED]!r} has either `data` or a `binary_data_size`"
+            )
         content = _listed(tensor, numbers) if size is None else binary[offset : offset + size]
         offset += size or 0
         tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, content))
@@ -141,7 +144,7 @@ def _tensors(inference: Inference, binary: bytes, numbers: bytes | None) -> list
 def _listed(tensor: Input, numbers: bytes | None) -> Sequence[Any] | Array:
     if tensor.datatype != "BYTES":
         return _numbers(tensor, numbers) if numbers and not tensor.data else tensor.data or []
-    return [decode_base64(text, f"inputs: {tensor.name[:60]}") for text in _flat(tensor.data or [])]
+    return [decode_base64(text, f"inputs: {tensor.name[:MAX_QUOTED]}") for text in _flat(tensor.data or [])]
 
 
 def _numbers(tensor: Input, numbers: bytes) -> Array:
@@ -149,8 +152,8 @@ def _numbers(tensor: Input, numbers: bytes) -> Array:
         return read_numbers(numbers)
     except ValueError as error:
         raise InvalidParameter(
-            f"inputs: {tensor.name[:60]!r}: its data must be whole numbers from 0 to 255, flat or nested as "
-            "its shape"
+            f"inputs: {tensor.name[:MAX_QUOTED]!r}: its data must be whole numbers from 0 to 255, flat or "
+            "nested as its shape"
         ) from error
 
 

@@ -11,7 +11,7 @@ from app import version as app_version
 from app.batching.item import HIGHEST, LOWEST, NORMAL
 from app.errors import InvalidParameter
 from app.protocols.openinference.tensors import IMAGE, IMAGES, Array, check_count
-from app.schemas.limits import MAX_IMAGES, MAX_TENSOR_OUTPUTS, MAX_TENSOR_PARAMETERS
+from app.schemas.limits import MAX_IMAGES, MAX_QUOTED, MAX_TENSOR_OUTPUTS, MAX_TENSOR_PARAMETERS
 from app.schemas.options import DetectOptions
 from app.serving.model import ANY_VERSION
 from app.serving.request import Outcome
@@ -70,7 +70,9 @@ def output_names(requested: Sequence[str]) -> list[str]:
     check_count("outputs", len(requested), MAX_TENSOR_OUTPUTS)
     unknown = [name for name in requested if name not in OUTPUTS]
     if unknown:
-        raise InvalidParameter(f"outputs: no output {unknown[0][:60]!r}; allowed are {', '.join(OUTPUTS)}")
+        raise InvalidParameter(
+            f"outputs: no output {unknown[0][:MAX_QUOTED]!r}; allowed are {', '.join(OUTPUTS)}"
+        )
     return list(dict.fromkeys(requested)) or list(OUTPUTS)
 
 

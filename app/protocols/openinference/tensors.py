@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from app.errors import InvalidParameter
 from app.protocols.openinference.listed_numbers import whole_numbers
-from app.schemas.limits import MAX_IMAGES, MAX_TENSOR_INPUTS, MAX_TENSOR_RANK
+from app.schemas.limits import MAX_IMAGES, MAX_QUOTED, MAX_TENSOR_INPUTS, MAX_TENSOR_RANK
 from app.serving.request import Source
 from models.images.decoder import Pixels
 
@@ -46,7 +46,7 @@ def read_images(inputs: Sequence[Tensor]) -> list[Source]:
     """The images of a request's one input; raises InvalidParameter."""
     check_count("inputs", len(inputs), MAX_TENSOR_INPUTS)
     if len(inputs) != 1 or inputs[0].name not in (IMAGE, IMAGES):
-        names = ", ".join(repr(tensor.name[:60]) for tensor in inputs[:5]) or "none"
+        names = ", ".join(repr(tensor.name[:MAX_QUOTED]) for tensor in inputs[:5]) or "none"
         raise InvalidParameter(f"inputs: {names}; send exactly one: {USAGE}")
     tensor = inputs[0]
     check_count("shape", len(tensor.shape), MAX_TENSOR_RANK)
