@@ -68,6 +68,9 @@ MAX_TENSOR_RANK = 8
 MAX_MESSAGE_FIELDS = 1000
 """Of a gRPC message at every depth, packed numbers by their bytes: 64 parameters, 32 images, every output."""
 
+MAX_MESSAGE_TEXT = 128 * 1024
+"""Bytes of all texts of a gRPC message, which are names and options: twice the longest query."""
+
 # error messages
 
 MAX_QUOTED = 60

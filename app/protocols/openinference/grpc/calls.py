@@ -2,10 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
+
+import grpc
 
 from app.errors import DeadlineExceeded, InvalidParameter, Overloaded
 from app.serving.service import DetectionService
@@ -13,6 +15,9 @@ from app.settings.settings import Settings
 
 CALLS_PER_SLOT = 4  # open calls for each slot of the queue: the others wait for admission
 RETRY_SECONDS = 1.0  # after which a refused call may find one ended
+
+Read = Callable[[], Awaitable[Any]]
+"""Reads the next message of a call, or EOF. An iterator of messages would keep the last one."""
 
 
 @dataclass(frozen=True)
@@ -71,29 +76,30 @@ class OpenCalls:
         """Wait a moment for capacity, before the message is read; raises ServiceError."""
         await self._service.wait_for_capacity(call.started, call.priority)
 
-    async def receive(self, requests: AsyncIterator[bytes], call: CallContext) -> bytes:
+    async def receive(self, read: Read, call: CallContext) -> bytes:
         """The one message of a call; raises DeadlineExceeded if it does not arrive within the call's time."""
         try:
             async with asyncio.timeout(call.seconds_left(self._seconds)), self._receiving:
-                message = await anext(requests, None)
+                message = await read()
         except TimeoutError as error:
             raise DeadlineExceeded(
                 "the message did not arrive within the call's time; send it faster, or raise RCNN_TIMEOUT_MS"
             ) from error
-        if message is None:
+        if message is grpc.aio.EOF:
             raise InvalidParameter("the call has no message; send one")
-        return message
+        return cast(bytes, message)
 
-    async def receive_next(self, requests: AsyncIterator[bytes], idle_seconds: float) -> bytes | None:
+    async def receive_next(self, read: Read, idle_seconds: float) -> bytes | None:
         """The next message of a stream; None where the client sends no more, or none in time.
 
         gRPC does not show that a message has begun: one that stops in the middle ends as no message does.
         """
         try:
             async with asyncio.timeout(min(idle_seconds, self._seconds)):
-                return await anext(requests, None)
+                message = await read()
         except TimeoutError:
             return None
+        return None if message is grpc.aio.EOF else cast(bytes, message)
 
     @contextmanager
     def hold(self, nbytes: int) -> Iterator[None]:
@@ -111,3 +117,8 @@ class OpenCalls:
                 await sending
         except TimeoutError as error:
             raise asyncio.CancelledError from error  # gRPC can send no status behind a message that waits
+
+
+def forget_frames(error: BaseException) -> None:
+    """Forget where an error was raised: in a cycle its frames keep the message for minutes."""
+    error.__traceback__ = error.__context__ = error.__cause__ = None

@@ -21,6 +21,7 @@ OPTIONS = (
     ("grpc.max_concurrent_streams", STREAMS),
     ("grpc.keepalive_time_ms", KEEPALIVE_SECONDS * SECOND),
     ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * SECOND),
+    ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_SECONDS * SECOND),  # else a minute, whatever is above
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", PING_SECONDS * SECOND),
     ("grpc.max_connection_idle_ms", IDLE_SECONDS * SECOND),

@@ -4,6 +4,7 @@ protobuf holds the interpreter while it parses, and needs 80 bytes for a field o
 could stop the event loop for two seconds. Numbers of a tensor stay packed for the same reason, as bytes.
 """
 
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -16,7 +17,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from app.errors import InvalidParameter
 from app.protocols.openinference.grpc.proto import grpc_service_pb2 as pb
-from app.schemas.limits import MAX_MESSAGE_FIELDS
+from app.schemas.limits import MAX_MESSAGE_FIELDS, MAX_MESSAGE_TEXT
 from app.transport.threads import run_sized
 
 SERVICE = "inference.GRPCInferenceService"
@@ -24,7 +25,7 @@ VARINT, FIXED64, LENGTH_DELIMITED, FIXED32 = 0, 1, 2, 5  # wire types
 VARINT_BYTES = 10  # of the longest number
 NUMBER_BYTE, MORE = 0x7F, 0x80  # a byte of a varint: seven bits, and whether another one follows
 
-_TEXTS = (FieldDescriptor.TYPE_STRING, FieldDescriptor.TYPE_BYTES)
+_ONE_VALUE = (FieldDescriptor.TYPE_MESSAGE, FieldDescriptor.TYPE_BYTES)
 
 
 def request_class(method: str) -> type[Any]:
@@ -56,29 +57,48 @@ async def parse(data: bytes, message: type[Any]) -> Any:
 
 
 def check_fields(data: bytes, message: Descriptor) -> None:
-    """Raise InvalidParameter for more than MAX_MESSAGE_FIELDS fields, at every depth together."""
-    left = MAX_MESSAGE_FIELDS
+    """Raise InvalidParameter for more than MAX_MESSAGE_FIELDS fields or MAX_MESSAGE_TEXT bytes of texts.
+
+    Those of messages inside the message count too. Stops at the first field that is too many.
+    """
+    fields = text = 0
+    for number, nbytes in _fields(data, message):
+        fields, text = fields + number, text + nbytes
+        if fields > MAX_MESSAGE_FIELDS:
+            raise InvalidParameter(
+                f"the message has more than {MAX_MESSAGE_FIELDS} fields, parameters and list items; send one "
+                "input, its images and the options"
+            )
+        if text > MAX_MESSAGE_TEXT:
+            raise InvalidParameter(
+                f"the message has more than {MAX_MESSAGE_TEXT} bytes of names and texts; send images as bytes"
+            )
+
+
+def _fields(data: bytes, message: Descriptor) -> Iterator[tuple[int, int]]:
+    """Each field on the wire: how many values it has, and its bytes if it is a text."""
     spans = [(0, len(data), message)]
-    while spans and left >= 0:
+    while spans:
         at, end, kind = spans.pop()
-        while at < end and left >= 0:
+        while at < end:
             tag, at = _varint(data, at)
-            left -= 1
-            field = kind.fields_by_number.get(tag >> 3)
             if tag & 7 != LENGTH_DELIMITED:
                 at = _skip(data, at, tag & 7)
+                yield 1, 0
                 continue
             length, at = _varint(data, at)
+            field = kind.fields_by_number.get(tag >> 3)
             if field is not None and field.message_type is not None:
                 spans.append((at, min(at + length, end), field.message_type))
-            elif field is not None and field.type not in _TEXTS:
-                left -= length  # packed numbers
+            yield _values_and_text(field, length)
             at += length
-    if left < 0:
-        raise InvalidParameter(
-            f"the message has more than {MAX_MESSAGE_FIELDS} fields, parameters and list items; send one "
-            "input, its images and the options"
-        )
+
+
+def _values_and_text(field: FieldDescriptor | None, length: int) -> tuple[int, int]:
+    """How many values a field of a length has, at most, and how many bytes of text."""
+    if field is None or field.type in _ONE_VALUE:
+        return 1, 0
+    return (1, length) if field.type == FieldDescriptor.TYPE_STRING else (length, 0)  # else packed numbers
 
 
 def byte_values(packed: bytes) -> bytes:

@@ -2,15 +2,15 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing, asynccontextmanager, nullcontext
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing, nullcontext
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import grpc
 
 from app.errors import Internal, ServiceError
-from app.protocols.openinference.grpc.calls import CallContext, OpenCalls
+from app.protocols.openinference.grpc.calls import CallContext, OpenCalls, forget_frames
 from app.protocols.openinference.grpc.connections import OPTIONS
 from app.protocols.openinference.grpc.messages import SERVICE, parse, request_class
 from app.protocols.openinference.grpc.methods import ADMIN, ADMITTED, METHODS, OPEN, Method
@@ -22,6 +22,8 @@ from app.telemetry.logs import chosen_id, request_id
 from app.telemetry.request_log import RequestRecord, record
 from app.transport.access import check_admin, check_key, header_keys
 from app.transport.query import PRIORITY_HEADER, parse_priority
+
+R = TypeVar("R")
 
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -74,71 +76,80 @@ def _handlers(service: DetectionService, slots: StreamSlots) -> dict[str, Any]:
 
 def _unary(
     service: DetectionService, calls: OpenCalls, name: str, method: Method
-) -> Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext], Awaitable[bytes]]:
+) -> Callable[[object, grpc.aio.ServicerContext], Awaitable[bytes | None]]:
     message = request_class(name)
 
-    async def answer(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> Any:
-        async with _call(service, calls, name, context) as call:
-            if name in OPEN:  # its message is empty
-                return (await method(service, message(), call)).SerializeToString()
-            if name in ADMITTED:
-                await calls.admit(call)
-            data = await calls.receive(requests, call)
-            call = replace(call, nbytes=len(data))
-            with calls.hold(call.nbytes):
-                request = await parse(data, message)
-                del data  # its fields are in `request`
-                return (await method(service, request, call)).SerializeToString()
+    async def respond(context: grpc.aio.ServicerContext, call: CallContext) -> bytes:
+        if name in ADMITTED:
+            await calls.admit(call)
+        data = await calls.receive(context.read, call)
+        call = replace(call, nbytes=len(data))
+        with calls.hold(call.nbytes):
+            request = await parse(data, message)
+            del data  # its fields are in `request`
+            response = await method(service, request, call)
+        return cast(bytes, response.SerializeToString())
+
+    async def respond_unread(context: grpc.aio.ServicerContext, call: CallContext) -> bytes:
+        """To a message without fields."""
+        return cast(bytes, (await method(service, message(), call)).SerializeToString())
+
+    work = respond_unread if name in OPEN else respond
+
+    async def answer(requests: object, context: grpc.aio.ServicerContext) -> bytes | None:
+        return await _serve(service, calls, name, context, work)
 
     return answer
 
 
 def _stream(
     service: DetectionService, calls: OpenCalls, slots: StreamSlots
-) -> Callable[[AsyncIterator[bytes], grpc.aio.ServicerContext], Awaitable[None]]:
-    async def answer(requests: AsyncIterator[bytes], context: grpc.aio.ServicerContext) -> None:
-        async with _call(service, calls, STREAM, context) as call:
-            responses = answers(service, calls, requests, context.time_remaining, call.priority)
-            with slots.hold(ROUTE):
-                async with aclosing(responses):
-                    async for response in responses:
-                        await calls.sent(context.write(response.SerializeToString()))
+) -> Callable[[object, grpc.aio.ServicerContext], Awaitable[None]]:
+    async def respond(context: grpc.aio.ServicerContext, call: CallContext) -> None:
+        responses = answers(service, calls, context.read, context.time_remaining, call.priority)
+        with slots.hold(ROUTE):
+            async with aclosing(responses):
+                async for response in responses:
+                    await calls.sent(context.write(response.SerializeToString()))
+
+    async def answer(requests: object, context: grpc.aio.ServicerContext) -> None:
+        await _serve(service, calls, STREAM, context, respond)
 
     return answer
 
 
-@asynccontextmanager
-async def _call(
-    service: DetectionService, calls: OpenCalls, name: str, context: grpc.aio.ServicerContext
-) -> AsyncIterator[CallContext]:
-    """A call, from the check of its key to its record. An error becomes its status."""
+async def _serve(
+    service: DetectionService,
+    calls: OpenCalls,
+    name: str,
+    context: grpc.aio.ServicerContext,
+    respond: Callable[[grpc.aio.ServicerContext, CallContext], Awaitable[R]],
+) -> R | None:
+    """A call, from the check of its key to its record; its response. An error becomes its status."""
     started = time.monotonic()
     sent = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     token = request_id.set(chosen_id(sent.get("x-request-id", "")))
     # Neither probes nor streams, which may stay open for days, have a span.
     span = tracing.begin(name, sent) if name not in (*OPEN, STREAM) else None
-    status = tracing.GONE
+    status, response = tracing.GONE, None
     with tracing.as_current(span):
         try:
             context.set_trailing_metadata(tuple(_ids().items()))
             _check_access(service, name, header_keys(sent))
             with nullcontext() if name in OPEN else calls.count():
                 priority = None if name in OPEN else _priority(sent)
-                yield CallContext(started, context.time_remaining(), priority)
+                response = await respond(context, CallContext(started, context.time_remaining(), priority))
             status = 200
         except ServiceError as error:
-            status = error.status
-            await _refuse(service, context, error)
-            status = tracing.GONE
+            status = await _refuse(service, context, error)
         except Exception as error:  # the last resort of a call: its text is for the log only
             logging.getLogger(__name__).exception("unhandled error", exc_info=error)
-            status = Internal.status
             detail = f"an error of the service; its log has the reason under {request_id.get()}"
-            await _refuse(service, context, Internal(detail))
-            status = tracing.GONE
+            status = await _refuse(service, context, Internal(detail))
         finally:
             _record(service, name, status, time.monotonic() - started)
             request_id.reset(token)
+    return response
 
 
 def _check_access(service: DetectionService, name: str, keys: tuple[str, ...]) -> None:
@@ -154,22 +165,24 @@ def _priority(sent: Mapping[str, str]) -> int | None:
     return None if text is None else parse_priority(text)
 
 
-async def _refuse(service: DetectionService, context: grpc.aio.ServicerContext, error: ServiceError) -> None:
-    """End the call with the error's status; raises, but where gRPC has ended it already (a message too long).
+async def _refuse(service: DetectionService, context: grpc.aio.ServicerContext, error: ServiceError) -> int:
+    """End the call with the error's status; the status that its record gets.
 
     When to try again goes along as metadata: Retry-After in seconds, and gRPC's own for clients that retry.
     """
+    forget_frames(error)
     headers = {**_ids(), "rcnn-code": error.code, **error.headers()}
     if "Retry-After" in headers:
         headers["grpc-retry-pushback-ms"] = str(int(headers["Retry-After"]) * 1000)
     trailing = tuple((key.lower(), value) for key, value in headers.items())
     try:
         await context.abort(CODES[error.status], error.detail, trailing)
-    except grpc.aio.AbortError:
-        service.metrics.rejected.labels(code=error.code).inc()
-        raise
+    except grpc.aio.AbortError as ended:
+        forget_frames(ended)  # gRPC keeps it with the call
     except grpc.aio.InternalError:
-        return
+        return tracing.GONE  # gRPC has ended it already, as for a message that is too long
+    service.metrics.rejected.labels(code=error.code).inc()
+    return error.status
 
 
 def _ids() -> dict[str, str]:

@@ -1,11 +1,11 @@
 """ModelStreamInfer: many requests in one call, answered in order; a request that fails gets its error."""
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from app.errors import ServiceError
-from app.protocols.openinference.grpc.calls import CallContext, OpenCalls
+from app.protocols.openinference.grpc.calls import CallContext, OpenCalls, Read, forget_frames
 from app.protocols.openinference.grpc.messages import SERVICE, parse, request_class
 from app.protocols.openinference.grpc.methods import model_infer
 from app.protocols.openinference.grpc.proto.grpc_service_pb2 import (
@@ -23,7 +23,7 @@ IDLE_SECONDS = 60.0  # without a request: then the stream ends and its slot is f
 async def answers(
     service: DetectionService,
     calls: OpenCalls,
-    requests: AsyncIterator[bytes],
+    read: Read,
     time_remaining: Callable[[], float | None],
     priority: int | None = None,
 ) -> AsyncGenerator[ModelStreamInferResponse, None]:
@@ -31,7 +31,7 @@ async def answers(
 
     `time_remaining`: seconds until the call's deadline, None without one.
     """
-    while (data := await calls.receive_next(requests, IDLE_SECONDS)) is not None:
+    while (data := await calls.receive_next(read, IDLE_SECONDS)) is not None:
         call = CallContext(time.monotonic(), time_remaining(), priority, len(data))
         request = await outcome_of(parse(data, request_class(STREAM)))
         del data  # its fields are in `request`
@@ -61,6 +61,7 @@ async def _infer(
 def _refusal(service: DetectionService, request: Any, error: ServiceError) -> ModelStreamInferResponse:
     """The error's text, with the id of the request that it is about, if it could be read."""
     service.metrics.rejected.labels(code=error.code).inc()
+    forget_frames(error)
     about = ModelInferResponse()
     if not isinstance(request, ServiceError):
         about = ModelInferResponse(model_name=request.model_name, id=request.id)

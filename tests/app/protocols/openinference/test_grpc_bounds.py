@@ -1,5 +1,9 @@
 """What a gRPC call may hold: time, calls, fields and bytes; who is refused, and when."""
 
+import asyncio
+import gc
+import logging
+import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -17,6 +21,7 @@ from tests.support.http2 import MAX_CONCURRENT_STREAMS, raw_calls
 from tests.support.protocols import PNG
 from tests.support.served import Serve, Served, eventually
 
+SECONDS = 20.0  # in which a call must have ended, where the server has no bound
 LIVE, READY = pb.ServerLiveRequest(), pb.ServerReadyRequest()
 KEY = (("x-api-key", "alpha"),)
 PIXELS = {"name": "images", "datatype": "UINT8", "shape": [1, 8, 12, 3]}
@@ -38,7 +43,7 @@ async def channel(served: Served) -> AsyncIterator[tuple[Any, int]]:
 
 def headers_only(connected: Any, metadata: Any = ()) -> Any:
     """A ModelInfer that sends its headers and no message."""
-    return connected.stream_unary(ROUTE)(metadata=metadata)
+    return connected.stream_unary(ROUTE)(metadata=metadata, timeout=SECONDS)
 
 
 def value(served: Served, name: str, **labels: str) -> float:
@@ -64,13 +69,14 @@ async def test_a_message_that_stops_in_the_middle_ends_its_call(
     async with serve(timeout_ms=200) as served, channel(served) as (_, port), raw_calls(port) as raw:
         number = raw.begin(route)
         raw.message(number, 1000, b"x" * 10)
-        assert b"\x0bgrpc-status\x01" + status in await raw.ended(number)
+        async with asyncio.timeout(SECONDS):
+            assert b"\x0bgrpc-status\x01" + status in await raw.ended(number)
         assert value(served, "rcnn_streams", route=STREAM) == 0
 
 
 async def test_an_idle_stream_ends(serve: Serve) -> None:
     async with serve(timeout_ms=500) as served, channel(served) as (connected, _):
-        stream = GRPCInferenceServiceStub(connected).ModelStreamInfer()
+        stream = GRPCInferenceServiceStub(connected).ModelStreamInfer(timeout=SECONDS)
         await stream.write(request(PNG))
         assert (await stream.read()).infer_response.outputs
         assert await stream.read() is grpc.aio.EOF
@@ -95,11 +101,14 @@ async def test_a_stream_whose_client_does_not_read_ends(serve: Serve) -> None:
 # order
 
 
-async def test_a_call_without_a_key_is_refused_before_its_message(serve: Serve) -> None:
+async def test_a_call_without_a_key_is_refused_before_its_message(
+    serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
     async with serve(api_keys="alpha", admin_keys="chief") as served, channel(served) as (connected, _):
         assert (await refusal(headers_only(connected))).code() is grpc.StatusCode.UNAUTHENTICATED
         load = connected.stream_unary(f"/{SERVICE}/RepositoryModelLoad")(metadata=KEY)
         assert (await refusal(load)).code() is grpc.StatusCode.UNAUTHENTICATED
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_a_full_service_refuses_before_the_message(serve: Serve) -> None:
@@ -166,6 +175,8 @@ MANY: dict[str, dict[str, Any]] = {
     "raw contents": {"raw_input_contents": [b""] * 2000},
     "dimensions": {"inputs": [{"shape": [1] * 2000}]},
     "elements": {"inputs": [{"contents": {"bytes_contents": [b""] * 2000}}]},
+    "a long text": {"parameters": {"classes": {"string_param": "a," * 70_000}}},
+    "a long name": {"inputs": [{"name": "a" * 140_000}]},
     "parameters of an input": {"inputs": [{"parameters": {str(n): {} for n in range(2000)}}]},
     "parameters of an output": {"outputs": [{"parameters": {str(n): {} for n in range(2000)}}]},
 }
@@ -206,20 +217,41 @@ async def test_listed_numbers_are_one_byte_each(served: Served) -> None:
 # bytes
 
 
-async def test_the_bytes_of_messages_are_counted_as_long_as_their_calls_are_open(serve: Serve) -> None:
-    large = request(PNG + bytes(600_000))
+async def test_no_message_is_kept_after_its_call(served: Served) -> None:
+    """In a cycle of references it would stay until a garbage collection, which comes once in minutes."""
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1]}
+    wrong = pb.ModelInferRequest(model_name="fake", inputs=[tensor], raw_input_contents=[b"\xff" * 10**6])
+    async with channel(served) as (connected, _):
+        stub = GRPCInferenceServiceStub(connected)
+        await refusal(stub.ModelInfer(wrong))
+        gc.collect()
+        gc.disable()
+        tracemalloc.start()
+        try:
+            for _ in range(3):
+                await refusal(stub.ModelInfer(wrong))
+                await stub.ModelInfer(request(PNG + bytes(10**6)))
+            assert tracemalloc.get_traced_memory()[0] < 10**6
+        finally:
+            tracemalloc.stop()
+            gc.enable()
+
+
+async def test_messages_and_http_bodies_are_in_one_account(serve: Serve) -> None:
+    file = PNG + bytes(600_000)
     async with serve(max_queue_bytes=2**20) as served, channel(served) as (connected, _):
         stub = GRPCInferenceServiceStub(connected)
         served.detector.free.clear()
-        first = stub.ModelInfer(large)
-        await eventually(lambda: len(served.detector.batches) == 1, "the first call is on the device")
-        error = await refusal(stub.ModelInfer(large))
+        headers = {"Content-Type": "image/png"}
+        first = asyncio.create_task(served.client.post("/detect", content=file, headers=headers))
+        await eventually(lambda: len(served.detector.batches) == 1, "the first request is on the device")
+        error = await refusal(stub.ModelInfer(request(file)))
         assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert "bodies together" in error.details()
         served.detector.free.set()
-        await first
-        await stub.ModelInfer(large)
-        assert served.app.state.service.bodies.users.held == 0
+        assert (await first).status_code == 200
+        assert (await stub.ModelInfer(request(file))).outputs
+        assert value(served, "rcnn_body_bytes", sender="user") == 0
 
 
 async def test_messages_are_received_only_so_many_at_a_time(serve: Serve) -> None:
