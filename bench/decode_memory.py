@@ -1,8 +1,8 @@
 """Memory that decoding takes, by format and mode: `python -m bench.decode_memory`.
 
-Each file is decoded in a process of its own, which has decoded a small PNG before. The figure is the growth of
-its peak RSS (VmHWM, Linux) per pixel, the decoded image included and the file not. `reserved` is what the
-service reserves before it decodes (models/images/memory.py): it must not be smaller.
+Each file is decoded in a process of its own, which has decoded a small PNG before. The figure is the growth
+of its peak RSS (VmHWM, Linux) per pixel, the decoded image included and the file not. `reserved` is what the
+service reserves before it decodes (models/images/memory.py).
 """
 
 import subprocess
@@ -104,7 +104,7 @@ def _cases() -> Iterator[tuple[str, str, str, dict[str, object]]]:
 def measure(path: Path) -> tuple[float, float]:
     """Bytes a pixel that decoding the file takes, and that the service reserves for it."""
     command = [sys.executable, "-c", MEASURE, str(path)]
-    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603  # our own script
     measured, reserved = map(float, answer.stdout.split())
     return measured, reserved
 

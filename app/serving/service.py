@@ -168,6 +168,7 @@ class DetectionService:
     def check_capacity(self) -> None:
         """Raise ServiceError where a request would be rejected anyway: cheap, before its body is read."""
         self._check_ready()
+        self._preparation.threads.check()
         self._admission.check_capacity()
 
     async def wait_for_capacity(self, started: float, priority: int | None = None) -> None:
@@ -177,6 +178,7 @@ class DetectionService:
         """
         priority = NORMAL if priority is None else priority
         self._check_ready()
+        self._preparation.threads.check()
         if self._admission.full:
             self._batcher.shed(priority)
         with count_rejections(self.metrics, priority):

@@ -1,6 +1,10 @@
 """What a decoder asks of those who run it: memory before it takes it, and whether to go on."""
 
 
+class DecodeStopped(Exception):
+    """The result of a decode is wanted no more."""
+
+
 class DecodeControl:
     """Lets every decode take its memory and go on to its end; a service overrides both methods.
 

@@ -7,13 +7,10 @@ as in the data that detectors are trained on. A JPEG much larger than its canvas
 a half, a quarter or an eighth of its size.
 """
 
-import re
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +33,7 @@ from models.images.headers import Header, read_header
 from models.images.jpeg_draft import CanvasLimits, Draft, begin_draft, draft_of
 from models.images.memory import decoding_bytes, is_available, webp_bytes
 from models.images.orientation import DAMAGE, orientation_of, oriented
+from models.images.pillow_warnings import silence_pillow_warnings
 
 Pixels = npt.NDArray[np.uint8]
 DecodeJpeg = Callable[[bytes], Pixels | None]
@@ -58,8 +56,6 @@ FORMATS: tuple[str, ...] = tuple(_OPENERS)
 _BAND_PIXELS = 2**17  # converted at a time: a band fits into the cache, which is three times as fast
 _MAX_REPAINTS = 8  # a valid file paints each pixel at most six times: one pass for each plane
 _ADVICE = "send the whole file, or save it again as an ordinary JPEG or PNG"
-_PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-_filter_lock = Lock()
 
 
 class ImageError(ValueError):
@@ -137,7 +133,7 @@ def decode(
 
 def check_header(data: bytes, limits: Limits, frames: int = 1) -> Header:
     """The header of a file of which so many frames will be decoded. Raises as `decode` does."""
-    _silence_pillow_warnings()
+    silence_pillow_warnings()
     header = _read_header(data, frames)
     for size in header.sizes:
         check_size(size, limits)
@@ -246,7 +242,7 @@ def decoder_errors(format: str, needed: int = 0) -> Iterator[None]:
 
 
 def _out_of_memory(format: str) -> OutOfMemory:
-    return OutOfMemory(f"the server has too little memory for the {format} image now; send it again later")
+    return OutOfMemory(f"there is too little memory for the {format} image now")
 
 
 def check_size(size: Size, limits: Limits) -> None:
@@ -268,13 +264,6 @@ def _check_tiles(picture: ImageFile) -> None:
     painted = sum((box[2] - box[0]) * (box[3] - box[1]) for _, box, *_ in picture.tile if box)
     if painted > _MAX_REPAINTS * picture.width * picture.height:
         raise UnreadableImage(f"the image has strips or tiles that overlap; {_ADVICE}")
-
-
-def _silence_pillow_warnings() -> None:
-    """Ignore Pillow's warnings of odd metadata permanently: a temporary filter is not thread-safe."""
-    if _PILLOW_WARNINGS not in warnings.filters:
-        with _filter_lock:
-            warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def _is_ordinary_jpeg(picture: ImageFile) -> bool:

@@ -100,9 +100,7 @@ def _video_steps(
         with av.open(file, format=container, options={"protocol_whitelist": "none"}) as opened:
             yield from _video_frames(opened, limits, every, control)
     except MemoryError as error:  # av.MemoryError is both
-        raise OutOfMemory(
-            "the server has too little memory for the video now; send it again later"
-        ) from error
+        raise OutOfMemory("there is too little memory for the video now") from error
     except av.FFmpegError as error:
         raise UnreadableImage("the video is damaged or cut short; send the whole file") from error
 
