@@ -32,6 +32,10 @@ class HeaderError(ValueError):
     """An image whose structure is broken or excessive; the text completes "the image has …"."""
 
 
+class CutShort(HeaderError):
+    """A container whose boxes do not lie in it."""
+
+
 class Box(NamedTuple):
     """A box of the container: its type, and the start and end of its body in the file."""
 
@@ -49,7 +53,7 @@ class _Reader:
     def take(self, width: int) -> int:
         start, self.position = self.position, self.position + width
         if self.position > self._end:
-            raise HeaderError("a container that is cut short")
+            raise CutShort("a container that is cut short")
         return int.from_bytes(self._data[start : self.position], "big")
 
 
@@ -102,13 +106,21 @@ def _check_boxes(data: bytes) -> None:
     """Bound the boxes at every depth, and the tables of links between items."""
     pending, count = [(0, len(data))], 0
     while pending:
-        for kind, start, end in _boxes(data, *pending.pop()):
-            count += 1
-            if count > MAX_BOXES or (kind in _LINKS and end - start > MAX_LINKS):
-                raise HeaderError(f"more than {MAX_BOXES} boxes, or {MAX_LINKS} bytes of links")
-            if kind in _CONTAINERS:
-                version_1 = kind == b"iinf" and data[start : start + 1] > b"\0"
-                pending.append((start + _CONTAINERS[kind] + 2 * version_1, end))
+        try:
+            for box in _boxes(data, *pending.pop()):
+                count += 1
+                if count > MAX_BOXES or (box.kind in _LINKS and box.end - box.start > MAX_LINKS):
+                    raise HeaderError(f"more than {MAX_BOXES} boxes, or {MAX_LINKS} bytes of links")
+                if box.kind in _CONTAINERS:
+                    pending.append((box.start + _head_bytes(data, box), box.end))
+        except CutShort:  # a decoder stops there too, or never looks
+            continue
+
+
+def _head_bytes(data: bytes, box: Box) -> int:
+    """Bytes of a container in front of its first box."""
+    wide_count = box.kind == b"iinf" and data[box.start : box.start + 1] > b"\0"
+    return _CONTAINERS[box.kind] + 2 * wide_count
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[Box]:
@@ -117,7 +129,7 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[Box]:
         size, kind = reader.take(4), reader.take(4).to_bytes(4, "big")
         size = reader.take(8) if size == 1 else size or end - start
         if size < reader.position - start or start + size > end:
-            raise HeaderError("a container that is cut short")
+            raise CutShort("a container that is cut short")
         yield Box(kind, reader.position, start + size)
         start += size
 

@@ -12,6 +12,7 @@ from models.images.avif import HeaderError, Size
 MAX_SEGMENTS = 100_000  # in front of the first scan, 0.1 s; a depth map or a video takes a few hundred
 MAX_KEPT_SEGMENTS = 2_000  # of those that the decoder reads, 20 µs each; an encoder writes about ten
 MAX_FILL = 65_536  # bytes between segments, all together; cameras pad to a block of 4 or 32 KB
+USUAL_SEGMENTS, USUAL_FILL = 64, 4_096  # up to so many the file stays as it is: copying it costs more
 MAX_SCANS = 100  # a progressive encoder writes about 10; each scan visits the whole picture
 MIN_SCANS = 20  # … which any picture may have
 MAX_SCANNED_PIXELS = 1_500_000_000  # pixels times scans: about a second
@@ -23,6 +24,7 @@ _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _LONG_FILL = b"\xff" * MAX_FILL
 _NO_FILL = re.compile(rb"[^\xff]")
 _END, _SCAN = 0xD9, 0xDA
+_SCAN_HEADER = re.compile(rb"\xff\xda\0")  # marker and length, of at most 14
 # APP0 and APP14 say how colours are stored, APP1 the orientation; the others, and comments, are dropped.
 _DROPPED = frozenset(range(0xE2, 0xF0)) - {0xEE} | {0xFE}
 _APP1 = 0xE1
@@ -30,16 +32,20 @@ _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 
 def cleaned(data: bytes) -> tuple[bytes, tuple[Size, ...]]:
-    """The file without fill, comments and profiles in front of its first scan. Raises HeaderError."""
+    """The file, without what a decoder would skip slowly in front of its first scan. Raises HeaderError."""
     parts, metadata, walked, fill, position = [data[:2]], list[bytes](), 0, 0, 2
     frame = b""
     while match := _MARKER.search(data, position, position + MAX_FILL - fill + 2):
         start, marker = match.start(), data[match.start() + 1]
+        fill += start - position
         if marker == _SCAN:
             _check_scans(data, start, frame)
-            return b"".join((*parts, *_readable(metadata), *_without_long_fill(data, start))), ()
-        fill, walked = fill + start - position, walked + 1
-        position = _after(data, start)
+            readable = _readable(metadata)
+            usual = walked <= USUAL_SEGMENTS and fill <= USUAL_FILL and len(readable) == len(metadata)
+            if usual and not _has_long_fill(data, start):
+                return data, ()
+            return b"".join((*parts, *readable, *_without_long_fill(data, start))), ()
+        walked, position = walked + 1, _after(data, start)
         if walked > MAX_SEGMENTS or len(parts) > MAX_KEPT_SEGMENTS:
             raise HeaderError(f"more than {MAX_KEPT_SEGMENTS} segments, or {MAX_SEGMENTS} with its metadata")
         if marker == _APP1:
@@ -60,6 +66,11 @@ def _readable(metadata: list[bytes]) -> list[bytes]:
     return xmp if excessive else exif + xmp
 
 
+def _has_long_fill(data: bytes, start: int) -> bool:
+    """Whether the scans have a run of fill that is longer than a segment may be, in a file of a megabyte."""
+    return len(data) > 16 * MAX_FILL and data.find(_LONG_FILL, start) >= 0
+
+
 def _without_long_fill(data: bytes, start: int) -> list[bytes]:
     """The scans, without runs of fill that are longer than a segment may be.
 
@@ -75,7 +86,7 @@ def _without_long_fill(data: bytes, start: int) -> list[bytes]:
 
 def _check_scans(data: bytes, position: int, frame: bytes) -> None:
     """Bound the scans up to the end of the image: fewer in one of many pixels."""
-    if data.count(b"\xff\xda", position) <= MIN_SCANS:  # an upper bound, and faster
+    if sum(1 for _ in _SCAN_HEADER.finditer(data, position)) <= MIN_SCANS:  # an upper bound, and faster
         return
     height, width = (int.from_bytes(frame[at : at + 2], "big") for at in (5, 7))
     allowed = max(MIN_SCANS, min(MAX_SCANS, MAX_SCANNED_PIXELS // max(1, width * height)))
