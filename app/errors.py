@@ -169,7 +169,7 @@ class Retryable(ServiceError):
 
 
 class Overloaded(Retryable):
-    """The queue is full, too long for the request's deadline, or a higher priority came."""
+    """The queue is full or too long for the deadline, memory is short, or a higher priority came."""
 
     status, code, title = 429, "overloaded", "Too many requests"
 
@@ -220,6 +220,8 @@ def from_image_error(error: decoder.ImageError) -> ServiceError:
     """The service's error for a decoder's error, whose message is safe to show to a client."""
     if isinstance(error, decoder.OversizedImage):
         return ImageTooLarge(str(error))
+    if isinstance(error, decoder.OutOfMemory):
+        return Overloaded(str(error), RETRY_SECONDS)
     return InvalidImage(str(error))
 
 

@@ -170,12 +170,14 @@ class DetectionService:
     def check_capacity(self) -> None:
         """Raise ServiceError where a request would be rejected anyway: cheap, before its body is read."""
         self._check_ready()
+        self._preparation.threads.check()
         self._admission.check_capacity()
 
     async def wait_for_capacity(self, started: float, priority: int | None = None) -> None:
         """As `check_capacity`, but waits a moment for capacity: nothing is read or reserved yet."""
         priority = NORMAL if priority is None else priority
         self._check_ready()
+        self._preparation.threads.check()
         with count_rejections(self.metrics, priority):
             await self._admission.wait_for_capacity(started + self.settings.timeout_ms / 1000, priority)
 

@@ -59,8 +59,8 @@ class ServerSettings(BaseSettings):
         default=512 * MIB,
         ge=MIB,
         le=1024 * GIB,
-        description="Maximum number of bytes that all accepted requests hold, bodies and pixels; it bounds "
-        "the memory. A single request is never refused for it.",
+        description="Maximum number of bytes that all accepted requests hold: bodies, pixels, and the memory "
+        "of running decodes, which wait for one another. A single request is never refused for it.",
     )
     timeout_ms: int = Field(
         default=30_000,

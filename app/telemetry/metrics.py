@@ -139,6 +139,13 @@ class Metrics:
         self.predicted_wait = self._gauge(
             "rcnn_predicted_wait_seconds", "Predicted seconds until all accepted requests have a response."
         )
+        self.abandoned_decodes = self._gauge(
+            "rcnn_abandoned_decodes",
+            "Decode threads that still work on an image of a request that is over.",
+        )
+        self.memory_errors = self._counter(
+            "rcnn_memory_errors_total", "Images refused with 429 because the process had too little memory."
+        )
         self.batch_size = self._histogram("rcnn_batch_size", "Images in a batch.", _BATCH_SIZES)
         self.batch_duration = self._histogram(
             "rcnn_batch_duration_seconds", "Time of a batch on the device.", _REQUEST_SECONDS
