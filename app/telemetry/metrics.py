@@ -52,6 +52,7 @@ class Metrics:
         self.series: list[Series] = []
         self._declare_requests()
         self._declare_connections()
+        self._declare_decoding()
         self._declare_batches()
         self._declare_model()
         ProcessCollector(registry=self.registry)
@@ -116,6 +117,20 @@ class Metrics:
             "reason",
         )
 
+    def _declare_decoding(self) -> None:
+        self.body_bytes = self._gauge(
+            "rcnn_body_bytes",
+            "Bytes of request bodies in memory, by who sent them: `user`, `stranger` (no key shown yet).",
+            "sender",
+        )
+        self.abandoned_decodes = self._gauge(
+            "rcnn_abandoned_decodes",
+            "Decode threads that still work on an image of a request that is over.",
+        )
+        self.memory_errors = self._counter(
+            "rcnn_memory_errors_total", "Images refused with 429 because the process had too little memory."
+        )
+
     def _declare_batches(self) -> None:
         self.stage_duration = self._histogram(
             "rcnn_stage_duration_seconds",
@@ -131,20 +146,8 @@ class Metrics:
             "priority",
         )
         self.queue_bytes = self._gauge("rcnn_queue_bytes", "Bytes held by accepted requests.")
-        self.body_bytes = self._gauge(
-            "rcnn_body_bytes",
-            "Bytes of request bodies in memory, by who sent them: `user`, `stranger` (no key shown yet).",
-            "sender",
-        )
         self.predicted_wait = self._gauge(
             "rcnn_predicted_wait_seconds", "Predicted seconds until all accepted requests have a response."
-        )
-        self.abandoned_decodes = self._gauge(
-            "rcnn_abandoned_decodes",
-            "Decode threads that still work on an image of a request that is over.",
-        )
-        self.memory_errors = self._counter(
-            "rcnn_memory_errors_total", "Images refused with 429 because the process had too little memory."
         )
         self.batch_size = self._histogram("rcnn_batch_size", "Images in a batch.", _BATCH_SIZES)
         self.batch_duration = self._histogram(

@@ -15,6 +15,8 @@ CONTRACT = {
     "rcnn_queue_depth": ("gauge", ()),
     "rcnn_queue_bytes": ("gauge", ()),
     "rcnn_body_bytes": ("gauge", ("sender",)),
+    "rcnn_abandoned_decodes": ("gauge", ()),
+    "rcnn_memory_errors_total": ("counter", ()),
     "rcnn_predicted_wait_seconds": ("gauge", ()),
     "rcnn_in_flight": ("gauge", ()),
     "rcnn_batch_size": ("histogram", ()),
