@@ -1,9 +1,10 @@
 """The memory of running decodes, reserved from an image's header before its pixels are decoded.
 
-It counts in RCNN_MAX_QUEUE_BYTES. Where too little is left, a decode waits on its thread for another one to
-end: fewer then run at once, and none is rejected. One that no other one could make way for is let through, as
-is a small one, which a large one must not hold up: beside RCNN_MAX_QUEUE_BYTES, decoding takes at most the
-memory of one large image, and SMALL_BYTES a thread.
+It counts in RCNN_MAX_QUEUE_BYTES, up to half of it: a decode must not make admission reject everybody else. A
+large decode for which too little is left waits on its thread for another one to end, so that fewer run at
+once; none is rejected. One that no other could make way for is let through, as is a small one, which a large
+one must not hold up. So decoding takes at most half of RCNN_MAX_QUEUE_BYTES, one large image, and SMALL_BYTES
+for each thread.
 """
 
 import asyncio
@@ -21,9 +22,10 @@ Grow = Callable[[int], None]
 
 
 class DecodeMemory:
-    """Knows the large decodes that run, and those that wait for one to end."""
+    """The bytes that all running decodes hold, and the large ones that wait for another to end."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._left = limit
         self._large = 0
         self._waiting: deque[asyncio.Future[None]] = deque()
 
@@ -32,17 +34,25 @@ class DecodeMemory:
         """Number of decodes that wait for another one to end."""
         return len(self._waiting)
 
-    @property
-    def has_large(self) -> bool:
-        """Whether a large decode runs."""
-        return self._large > 0
+    def must_wait(self, nbytes: int) -> bool:
+        """Whether a decode of so many bytes waits for a large one."""
+        return nbytes > SMALL_BYTES and nbytes > self._left and self._large > 0
 
-    def begin(self, nbytes: int) -> None:
-        """A decode of so many bytes begins."""
+    def begin(self, nbytes: int, grow: Grow) -> int:
+        """A decode of so many bytes begins; the number of them that its account holds."""
         self._large += nbytes > SMALL_BYTES
+        held = min(nbytes, self._left)
+        try:
+            grow(held)
+        except Overloaded:  # bodies and canvases take the rest
+            return 0
+        self._left -= held
+        return held
 
-    def end(self, nbytes: int) -> None:
-        """It has ended: the waiting ones try again."""
+    def end(self, nbytes: int, held: int, grow: Grow) -> None:
+        """It has ended: its account gives the bytes back, and the waiting ones try again."""
+        grow(-held)
+        self._left += held
         self._large -= nbytes > SMALL_BYTES
         self.notify()
 
@@ -96,22 +106,13 @@ class Reservation(DecodeControl):
 
     async def _take(self, nbytes: int) -> None:
         self._give_back()  # none waits while it holds what another one waits for
-        while not self._stopped:
-            try:
-                self._grow(nbytes)
-                self._held = nbytes
-            except Overloaded:
-                if nbytes > SMALL_BYTES and self._memory.has_large:
-                    await self._memory.wait()
-                    continue
-            self._taken = nbytes
-            self._memory.begin(nbytes)
-            return
-        raise DecodeStopped
+        while self._memory.must_wait(nbytes) and not self._stopped:
+            await self._memory.wait()
+        if self._stopped:
+            raise DecodeStopped
+        self._taken, self._held = nbytes, self._memory.begin(nbytes, self._grow)
 
     def _give_back(self) -> None:
-        taken, held, self._taken, self._held = self._taken, self._held, 0, 0
-        if held:
-            self._grow(-held)
-        if taken:
-            self._memory.end(taken)
+        if self._taken:
+            self._memory.end(self._taken, self._held, self._grow)
+        self._taken = self._held = 0

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -29,11 +30,11 @@ logger = logging.getLogger(__name__)
 class DecodeThreads:
     """Runs work on a fixed number of threads, each piece within its request's time."""
 
-    def __init__(self, threads: int, metrics: Metrics) -> None:
+    def __init__(self, threads: int, memory: DecodeMemory, metrics: Metrics) -> None:
         self._metrics = metrics
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "decode", _lower_priority)
-        self._memory = DecodeMemory()
+        self._memory = memory
         self._abandoned = set[Future[Any]]()
         metrics.abandoned_decodes.set_function(lambda: len(self._abandoned))
 
@@ -54,6 +55,7 @@ class DecodeThreads:
         self, plan: Plan, request: RequestHandle, grow: Grow, work: Callable[[DecodeControl], R]
     ) -> R:
         """As `run`, for a decode: it reserves its memory by `grow`, and stops when the request is over."""
+        self.check()
         reservation = Reservation(self._memory, grow, plan.seconds_left())
         try:
             return await self.run(plan, request, work, reservation)
@@ -64,8 +66,7 @@ class DecodeThreads:
         self, plan: Plan, request: RequestHandle, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
         """Run work on a thread within the plan's time; raises DeadlineExceeded or Overloaded."""
-        self.check()
-        future = self._pool.submit(partial(work, *args, **kwargs))
+        future = self._pool.submit(_without_frames, partial(work, *args, **kwargs))
         try:
             async with asyncio.timeout(plan.seconds_left()):
                 return await asyncio.wrap_future(future)
@@ -81,6 +82,7 @@ class DecodeThreads:
             if not future.done() and not future.cancel():
                 self._abandoned.add(future)
                 future.add_done_callback(self._abandoned.discard)
+            del future  # its error refers to this frame: a cycle, which the collector would end much later
 
     def _out_of_memory(self, error: Exception) -> Overloaded:
         """The error of a request that the server has too little memory for; logged and counted."""
@@ -88,6 +90,17 @@ class DecodeThreads:
         logger.error("too little memory to prepare an image: %s", str(error) or type(error).__name__)
         detail = str(error) if isinstance(error, OutOfMemory) else "the server has too little memory now"
         return Overloaded(f"{detail}; try again in {RETRY_SECONDS:.0f} s", RETRY_SECONDS)
+
+
+def _without_frames(work: Callable[[], R]) -> R:
+    """Do the work; an error of it holds no local variables, such as the pixels, as long as it is kept."""
+    try:
+        return work()
+    finally:
+        error = sys.exception()
+        while error is not None:
+            traceback.clear_frames(error.__traceback__)
+            error = error.__cause__
 
 
 def _lower_priority() -> None:

@@ -10,7 +10,7 @@ from typing import ParamSpec, TypeVar
 
 from app.batching.item import RequestHandle
 from app.errors import ImageTooLarge, InvalidParameter, from_image_error
-from app.serving.decode_memory import Grow
+from app.serving.decode_memory import DecodeMemory, Grow
 from app.serving.decode_threads import DecodeThreads
 from app.serving.interfaces import Canvas
 from app.serving.request import Plan, Source
@@ -53,7 +53,8 @@ class Preparation:
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
         self._limits = decoder.Limits(max_pixels=settings.max_pixels)
-        self.threads = DecodeThreads(settings.decode_threads or os.cpu_count() or 1, metrics)
+        memory = DecodeMemory(settings.max_queue_bytes // 2)
+        self.threads = DecodeThreads(settings.decode_threads or os.cpu_count() or 1, memory, metrics)
 
     def close(self) -> None:
         """Start no new work; does not wait for running work."""

@@ -3,8 +3,10 @@
 import asyncio
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+from PIL import Image as pillow
 
 from app.serving.admission import Admission
 from app.serving.decode_memory import SMALL_BYTES, DecodeMemory, Reservation
@@ -34,7 +36,7 @@ async def test_memory_is_reserved_while_an_image_is_decoded(serve: Serve) -> Non
 
 
 async def test_a_large_decode_waits_for_another_one() -> None:
-    memory, admission = DecodeMemory(), Admission(8, LARGE)
+    memory, admission = DecodeMemory(LARGE), Admission(8, 2 * LARGE)
     first, second, small = (reservation(memory, admission) for _ in range(3))
     await asyncio.to_thread(first.reserve, LARGE)
     assert admission.bytes == LARGE
@@ -45,19 +47,25 @@ async def test_a_large_decode_waits_for_another_one() -> None:
     await waiting
     assert admission.bytes == LARGE
     second.stop()
+    small.stop()
     assert admission.bytes == 0
 
 
-async def test_a_decode_that_no_other_could_make_way_for_is_let_through() -> None:
-    memory, admission = DecodeMemory(), Admission(8, LARGE)
-    admission.admit(LARGE - 1, LATE)  # waits for the device
+@pytest.mark.parametrize("queued", [0, 2 * LARGE - 1])
+async def test_a_decode_that_no_other_could_make_way_for_is_let_through(queued: int) -> None:
+    """It leaves half of the bytes to other requests, and rejects none of them."""
+    memory, admission = DecodeMemory(LARGE), Admission(8, 2 * LARGE)
+    admission.admit(queued, LATE)  # waits for the device
     decode = reservation(memory, admission)
-    await asyncio.to_thread(decode.reserve, 3 * LARGE)
-    assert admission.bytes == LARGE - 1
+    await asyncio.to_thread(decode.reserve, 9 * LARGE)
+    assert admission.bytes == (queued or LARGE)
+    admission.check_capacity()
+    decode.stop()
+    assert admission.bytes == queued
 
 
 async def test_a_waiting_decode_whose_request_is_over_ends() -> None:
-    memory, admission = DecodeMemory(), Admission(8, LARGE)
+    memory, admission = DecodeMemory(LARGE), Admission(8, 2 * LARGE)
     first, second = (reservation(memory, admission) for _ in range(2))
     await asyncio.to_thread(first.reserve, LARGE)
     waiting = asyncio.create_task(asyncio.to_thread(second.reserve, LARGE))
@@ -72,47 +80,49 @@ async def test_a_waiting_decode_whose_request_is_over_ends() -> None:
 
 
 SHORT_OF_MEMORY = """
-import asyncio, io, resource
-from PIL import Image
+import asyncio, resource, sys
+from pathlib import Path
 from tests.support.fakes import picture
 from tests.support.served import serve_app
 
-BYTES = {"Content-Type": "application/octet-stream"}
-
-def encoded(format, side=4500, **options):
-    file = io.BytesIO()
-    Image.new("RGB", (side, side), (9, 99, 199)).save(file, format, **options)
-    return file.getvalue()
-
 async def main():
-    small, damaged = picture(64, 48), encoded("WEBP", 64)[:-20]
-    files = [
-        encoded("WEBP", lossless=True, method=0, quality=0),
-        encoded("AVIF", speed=10),
-        encoded("PNG", 7000, compress_level=1),
-        encoded("TIFF", 7000, compression="tiff_adobe_deflate"),
-        small,
-        damaged,
-    ]
     async with serve_app() as served:
-        assert (await served.client.post("/detect", content=small, headers=BYTES)).status_code == 200
+        async def post(data):
+            kind = {"Content-Type": "application/octet-stream"}
+            return await served.client.post("/detect", content=data, headers=kind)
+
+        assert (await post(picture())).status_code == 200
         used = int(next(line for line in open("/proc/self/status") if line.startswith("VmSize")).split()[1])
         resource.setrlimit(resource.RLIMIT_AS, (used * 1024 + 60 * 2**20,) * 2)
-        for data in files:
-            answer = await served.client.post("/detect", content=data, headers=BYTES)
-            print(answer.status_code, answer.json().get("code"), answer.headers.get("retry-after"))
+        for file in sorted(Path(sys.argv[1]).iterdir()):
+            answer = await post(file.read_bytes())
+            print(file.name, answer.status_code, answer.json().get("code"), answer.headers.get("retry-after"))
         print(await served.metric("rcnn_memory_errors_total"))
 
 asyncio.run(main())
 """
+FILES: dict[str, tuple[int, dict[str, object]]] = {
+    "avif": (6000, {"speed": 10}),
+    "png": (6000, {"compress_level": 1}),
+    "tiff": (6000, {"compression": "tiff_adobe_deflate"}),
+    "webp": (6000, {"lossless": True, "method": 0, "quality": 0}),
+}
 
 
 @pytest.mark.process
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux bounds a process' address space")
-def test_want_of_memory_is_the_servers_state() -> None:
-    command = [sys.executable, "-c", SHORT_OF_MEMORY]
+def test_want_of_memory_is_the_servers_state(tmp_path: Path) -> None:
+    """Four images that need 200 MB and more, a small one, and one that is really damaged; 60 MB are free."""
+    for name, (side, options) in FILES.items():
+        pillow.new("RGB", (side, side), (9, 99, 199)).save(tmp_path / f"1.{name}", **options)
+    (tmp_path / "2.small").write_bytes(picture())
+    (tmp_path / "3.damaged").write_bytes(picture(format="WEBP")[:-20])
+    command = [sys.executable, "-c", SHORT_OF_MEMORY, tmp_path]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    *answers, errors = result.stdout.splitlines()
-    assert answers == ["429 overloaded 2"] * 4 + ["200 None None", "400 invalid_image None"]
-    assert float(errors) == 4
+    assert result.stdout.splitlines() == [
+        *(f"1.{name} 429 overloaded 2" for name in FILES),
+        "2.small 200 None None",
+        "3.damaged 400 invalid_image None",
+        "4.0",
+    ]
     assert result.stderr.count("too little memory to prepare an image") == 4

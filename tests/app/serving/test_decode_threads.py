@@ -1,5 +1,9 @@
 """A decode thread that its request gave up is counted; while all are, new requests are refused."""
 
+import gc
+
+from PIL.PngImagePlugin import PngImageFile
+
 from tests.support.fakes import picture
 from tests.support.served import Serve, eventually
 
@@ -23,3 +27,18 @@ async def test_threads_given_up_at_a_deadline_are_counted_as_busy(serve: Serve) 
         gauge = served.app.state.service.metrics.abandoned_decodes
         await eventually(lambda: gauge.collect()[0].samples[0].value == 0, "the threads end")
         assert (await served.client.post("/detect", content=data, headers=PNG)).status_code == 200
+
+
+async def test_a_damaged_image_is_freed_with_its_answer(serve: Serve) -> None:
+    """Its error refers to the decoder's frames; a cycle of them would keep the pixels until a collection."""
+    damaged = picture(640, 480)[:-2000]
+    async with serve() as served:
+        gc.collect()
+        gc.disable()
+        try:
+            for route in ("/detect", "/detect/stream"):
+                answer = await served.client.post(route, content=damaged, headers=PNG)
+                assert answer.json()["code"] == "invalid_image"
+            assert not [one for one in gc.get_objects() if type(one) is PngImageFile and one.im]
+        finally:
+            gc.enable()
