@@ -110,3 +110,12 @@ def test_capacity(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert page.read_text().endswith("<!-- /highest -->\nrest\n")
     for name in ("capacity-load.png", "capacity-crowd.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_decode_memory(run: Run) -> None:
+    results, text = run("decode_memory", "--width 2000 --only WEBP")
+    modes = ["WEBP RGB", "WEBP RGB lossless", "WEBP RGBA", "WEBP RGBA lossless"]
+    assert [row["name"] for row in results["rows"]] == modes
+    for row in results["rows"]:
+        assert 10 < row["measured"] < 1.1 * row["reserved"]
+    assert "bytes a pixel" in text
