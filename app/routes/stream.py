@@ -57,7 +57,10 @@ async def detect_stream(
         results = detect_frames(service, data, spec)
         first = await cancel_on_disconnect(request, anext(results))
         if isinstance(first, FrameResult) and isinstance(first.outcome, ServiceError):
-            raise first.outcome  # nothing is sent yet: the error can still be the response itself
+            try:
+                raise first.outcome  # nothing is sent yet: the error can still be the response itself
+            finally:
+                del first, results  # the error refers to this frame: a cycle would keep the pixels
         writer = _LineWriter(service, options) if format == "ndjson" else _PartWriter(format)
         response = _StreamedResponse(request, writer, first, results, stack.pop_all())
     return response  # noqa: RET504  # inside the block, mypy assumes that an ExitStack may swallow errors

@@ -153,26 +153,36 @@ async def outcome_of(work: Awaitable[T]) -> T | ServiceError:
     return Internal("an error of the service; its log has the reason under this request's id")
 
 
-class _FrameReader(DecodeControl):
-    """The frames of a file, read a picture a step: each step is under a control of its own."""
+class _StepControl(DecodeControl):
+    """The control of the current step."""
+
+    def __init__(self) -> None:
+        self.current: DecodeControl = UNCONTROLLED
+
+    def reserve(self, nbytes: int) -> None:
+        self.current.reserve(nbytes)
+
+    def check(self) -> None:
+        self.current.check()
+
+
+class _FrameReader:
+    """The frames of a file, read a picture a step: each step is under a control of its own.
+
+    The steps do not refer to the reader: a cycle would keep the pixels of a stream that is over.
+    """
 
     def __init__(self, data: bytes, limits: Limits, every: int) -> None:
-        self._control: DecodeControl = UNCONTROLLED
-        self._steps = frame_steps(data, limits, every, self)
+        self._control = _StepControl()
+        self._steps = frame_steps(data, limits, every, self._control)
 
     def step(self, control: DecodeControl) -> Frame | Literal["skipped", "end"]:
         """Decode the next picture; called on a thread."""
-        self._control = control
+        self._control.current = control
         try:
             return next(self._steps) or "skipped"
         except StopIteration:
             return "end"
-
-    def reserve(self, nbytes: int) -> None:
-        self._control.reserve(nbytes)
-
-    def check(self) -> None:
-        self._control.check()
 
 
 async def _next(service: DetectionService, frames: _FrameReader, plan: Plan, every: int) -> Frame | None:

@@ -2,12 +2,15 @@
 
 import gc
 
+import pytest
+from PIL.GifImagePlugin import GifImageFile
 from PIL.PngImagePlugin import PngImageFile
 
+from tests.support.data.moving import animation
 from tests.support.fakes import picture
 from tests.support.served import Serve, eventually
 
-PNG = {"Content-Type": "image/png"}
+PNG, GIF = {"Content-Type": "image/png"}, {"Content-Type": "image/gif"}
 
 
 async def test_threads_given_up_at_a_deadline_are_counted_as_busy(serve: Serve) -> None:
@@ -42,3 +45,20 @@ async def test_a_damaged_image_is_freed_with_its_answer(serve: Serve) -> None:
             assert not [one for one in gc.get_objects() if type(one) is PngImageFile and one.im]
         finally:
             gc.enable()
+
+
+@pytest.mark.parametrize(("query", "status"), [("every=1000", 422), ("max_frames=1", 200)])
+async def test_the_pictures_of_a_stream_are_freed_with_its_end(serve: Serve, query: str, status: int) -> None:
+    async with serve(max_pixels=4096) as served:
+        gc.collect()
+        gc.disable()
+        try:
+            answer = await served.client.post(f"/detect/stream?{query}", content=animation(), headers=GIF)
+            assert answer.status_code == status
+            await eventually(lambda: not animations(), "the animation is freed")
+        finally:
+            gc.enable()
+
+
+def animations() -> list[GifImageFile]:
+    return [one for one in gc.get_objects() if type(one) is GifImageFile and one.im]
