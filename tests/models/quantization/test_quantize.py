@@ -131,7 +131,7 @@ def test_an_artefact_with_a_value_that_is_not_finite_is_refused(
 
 
 def test_a_card_without_a_hash_gets_one(tmp_path: Path, pictures: Path) -> None:
-    card = write_model(tmp_path)
+    card = write(tmp_path)
     known = read_card(card)
     card.write_text(re.sub(r"(?m)^sha256 = .*\n", "", card.read_text()))
     run(QuantizeArguments(str(card), pictures, count=1, max_drop=1.0))
