@@ -279,7 +279,10 @@ def test_every_architecture_has_a_card() -> None:
 def test_a_card_without_a_hash_is_loaded_with_a_warning_that_names_it(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, hashed: bool
 ) -> None:
-    path = write(tmp_path) if hashed else write(tmp_path, sha256="")
+    path = write(tmp_path)
+    if not hashed:
+        card = Path(path)
+        card.write_text(re.sub(r"(?m)^sha256 = .*\n", "", card.read_text()))
     with caplog.at_level(logging.WARNING):
         load_network(path, None, tmp_path / "cache")
     digest = sha256_of(tmp_path / "mine.safetensors")
