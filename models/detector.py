@@ -14,14 +14,16 @@ from models.detections import Detections
 from models.engines import EngineChoice, EngineUnavailable, build_engines
 from models.engines.protocol import Engine
 from models.images.decoder import DecodeJpeg, Image
-from models.ops.roi_align import roi_align, roi_align_config
-from models.ops.scratch import ScratchBuffer
 from models.options import Options
 from models.pipeline.canvas import Canvas
 from models.pipeline.device_upload import DeviceUpload
-from models.pipeline.postprocess import Candidates, collect, select
+from models.pipeline.postprocess import collect_all
 from models.pipeline.proposals import ProposalConfig, Proposer, proposal_config
-from models.pipeline.stage_timer import Observe, StageTimer
+from models.pipeline.request_table import request_table
+from models.pipeline.rows import Answers
+from models.pipeline.stage_timer import Observe, StageTimer, TimeStage
+from models.pipeline.tail import Run, Tail
+from models.pipeline.trimmed import Trimmed
 from models.pipeline.warm_up import useful_batch
 from models.zoo.cards import Card
 from models.zoo.loading import load_network
@@ -82,11 +84,8 @@ class Detector:
         self._engine = engine
         self.jpeg = jpeg
         self.proposal_config = proposal_config(network)
-        self._propose = Proposer(self.proposal_config, engine.suppress)
-        self._roi_align = roi_align_config(network)
-        self._scratch = ScratchBuffer()
+        self._tail = Tail(network, engine)
         self._upload = DeviceUpload(torch.device(engine.device))
-        self._coder = network.roi_heads.box_coder
 
     @property
     def engine_name(self) -> str:
@@ -114,53 +113,42 @@ class Detector:
         if len({job.canvas.key for job in jobs}) > 1:
             raise ValueError("the jobs of a batch must share one canvas size; group them by canvas.key")
         try:
-            return self._detect(jobs, observe or _ignore)
+            with torch.inference_mode():
+                return self._collect(jobs, observe or _ignore)
         except torch.OutOfMemoryError as error:
             raise MemoryError(
                 f"{len(jobs)} canvases of {jobs[0].canvas.key} do not fit on {self.device}"
             ) from error
 
-    @torch.inference_mode()
-    def _detect(self, jobs: Sequence[Job], observe: Observe) -> list[Detections]:
-        canvas = jobs[0].canvas.key
+    def _collect(self, jobs: Sequence[Job], observe: Observe) -> list[Detections]:
         stages = StageTimer(torch.device(self.device), observe)
+        run, answers = self._detect(jobs, stages)
+        images = answers.read()
+        if images is None:
+            images = self._tail.exact(run).read()
+        stages.finish()
+        return collect_all(images or [], [job.canvas for job in jobs], [job.options for job in jobs])
+
+    def _detect(self, jobs: Sequence[Job], stages: TimeStage) -> tuple[Run, Answers]:
+        """The batch's detections on the device. On a GPU nothing in here waits for it."""
+        contents, options = [job.canvas.content for job in jobs], [job.options for job in jobs]
+        table = request_table(contents, options, len(self.card.labels), self._upload.send)
         with stages("dense"):
             dense = self._engine.dense(self._stack(jobs))
-        with stages("proposals"):
-            proposals = self._propose(dense, canvas, [job.canvas.content for job in jobs])
-        with stages("roi_align"):
-            pooled = roi_align(dense.features, proposals, canvas, self._roi_align, self._scratch)
-        with stages("head"):
-            logits, deltas = self._engine.head(pooled)
-        with stages("postprocess"):
-            detections = self._postprocess(jobs, proposals, logits, deltas)
-        stages.finish()
-        return detections
+        run = Run(dense, jobs[0].canvas.key, table)
+        return run, self._tail(run, stages)
 
     @torch.inference_mode()
     def regions(self, job: Job, config: ProposalConfig) -> Regions:
         """The RPN's proposals and anchors, with the parameters of `config` instead of the network's own."""
         dense = self._engine.dense(self._stack([job]))
-        propose = Proposer(config, self._engine.suppress)
+        propose = Proposer(config, Trimmed(self._engine.suppress))
         [boxes] = propose(dense, job.canvas.key, [job.canvas.content])
         return Regions(job.canvas.to_image(boxes), propose.anchors(dense, job.canvas.key))
 
     def _stack(self, jobs: Sequence[Job]) -> Tensor:
         """The jobs' canvases on the device: (B, 3, H, W), channels last in memory."""
         return self._upload.stack([job.canvas for job in jobs]).permute(0, 3, 1, 2)
-
-    def _postprocess(
-        self, jobs: Sequence[Job], proposals: list[Tensor], logits: Tensor, deltas: Tensor
-    ) -> list[Detections]:
-        sizes = [len(boxes) for boxes in proposals]
-        parts = zip(jobs, proposals, torch.split(logits, sizes), torch.split(deltas, sizes), strict=True)
-        suppress = self._engine.suppress
-        return collect(
-            [
-                select(Candidates(*of_image), job.canvas, job.options, self._coder, suppress)
-                for job, *of_image in parts
-            ]
-        )
 
     def warm_up(self, cap: int) -> int:
         """Time growing batches; returns the largest, up to `cap`, that reduces the time per image by enough.

@@ -35,6 +35,10 @@ class DeviceUpload:
         except torch.OutOfMemoryError:  # queued canvases fill it; `stack` uploads this one
             return prepare(image, min_size, max_size)
 
+    def send(self, tensor: Tensor) -> Tensor:
+        """A copy on the device, for the current stream; the host does not wait for it."""
+        return tensor.to(self._device) if self._stream is None else self._send(tensor)
+
     def _send(self, tensor: Tensor) -> Tensor:
         return tensor.pin_memory().to(self._device, non_blocking=True)
 

@@ -7,14 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection._utils import BoxCoder
-from torchvision.ops import box_area, clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import box_area
 
 from models.detections import Detections
+from models.ops.box_coding import centres_and_sizes, clip, decode
 from models.ops.nms import Suppress, torchvision_nms
 from models.options import Options
 from models.pipeline.canvas import Canvas
-
-SMALLEST_SIDE = 1e-2  # canvas px; torchvision's `RoIHeads.postprocess_detections`
+from models.pipeline.request_table import RequestTable, request_table
+from models.pipeline.rows import Answers, Decoded, Proposals, Shapes
+from models.pipeline.trimmed import Trimmed
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +24,15 @@ class Candidates:
     """The head's output for one image: proposals (R, 4) canvas px, logits (R, K), deltas (R, 4K)."""
 
     proposals: Tensor
+    logits: Tensor
+    deltas: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class HeadOutput:
+    """The head's output for a batch: logits (R, K) and deltas (R, 4K) of the proposals."""
+
+    proposals: Proposals
     logits: Tensor
     deltas: Tensor
 
@@ -34,57 +45,49 @@ def postprocess(
     suppress: Suppress = torchvision_nms,
 ) -> Detections:
     """One image's detections: `select`, then `collect`."""
-    [detections] = collect([select(candidates, canvas, options, coder, suppress)])
-    return detections
+    boxes, logits = candidates.proposals, candidates.logits
+    table = request_table([canvas.content], [options], logits.shape[1], lambda rows: rows.to(logits.device))
+    images = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+    output = HeadOutput(Proposals(boxes, images), logits, candidates.deltas)
+    decoded = _decode(output, table, coder, trimmed := Trimmed(suppress))
+    [rows] = trimmed.suppress(decoded, output.proposals, table).read()
+    return collect(rows, canvas, options)
 
 
-def select(
-    candidates: Candidates, canvas: Canvas, options: Options, coder: BoxCoder, suppress: Suppress
-) -> Tensor:
-    """One image's detections on its device, (N, 6): box xyxy in image px, label, score; best first.
+def select(output: HeadOutput, table: RequestTable, coder: BoxCoder, shapes: Shapes) -> Answers:
+    """The batch's detections on its device, in torchvision's order: softmax, floor, decode, clip, NMS."""
+    return shapes.suppress(_decode(output, table, coder, shapes), output.proposals, table)
 
-    In torchvision's order: softmax, floor, classes, decode, clip, NMS, (minimum area,) top-k.
-    """
-    scores = F.softmax(candidates.logits, dim=-1)
-    rows, labels = torch.where(_mask(scores, options))
-    boxes = _decode(candidates, rows, labels, coder)
-    boxes = clip_boxes_to_image(boxes, canvas.content)
-    keep = remove_small_boxes(boxes, SMALLEST_SIDE)
-    boxes, kept_scores, labels = boxes[keep], scores[rows[keep], labels[keep]], labels[keep]
-    groups = torch.zeros_like(labels) if options.class_agnostic else labels
-    best = suppress(boxes, kept_scores, groups, options.nms_threshold)
+
+def _decode(output: HeadOutput, table: RequestTable, coder: BoxCoder, shapes: Shapes) -> Decoded:
+    proposals, classes = output.proposals, output.logits.shape[1]
+    candidates = shapes.choose(F.softmax(output.logits, dim=-1), proposals, table)
+    groups = len(candidates.index)
+    labels, rows = candidates.index % classes, candidates.index // classes
+    deltas, references = (
+        values.reshape(groups, -1, 4).gather(1, index[..., None].expand(-1, -1, 4))
+        for values, index in ((output.deltas, candidates.index), (proposals.boxes, rows))
+    )
+    boxes = clip(decode(deltas, *centres_and_sizes(references), coder), candidates.limits)
+    return Decoded(boxes, labels, rows, candidates.scores)
+
+
+def collect(rows: Tensor, canvas: Canvas, options: Options) -> Detections:
+    """An image's detections from those after NMS (N, 6) on the host: minimum area, top-k, image pixels."""
+    boxes = canvas.to_image(rows[:, :4])
     if options.min_area:
-        best = best[box_area(canvas.to_image(boxes[best])) >= options.min_area]
-    best = best[: options.max_detections]
-    answer = labels[best, None].to(boxes.dtype), kept_scores[best, None]  # a float holds every label exactly
-    return torch.cat([canvas.to_image(boxes[best]), *answer], dim=1)
+        large = box_area(boxes) >= options.min_area
+        boxes, rows = boxes[large], rows[large]
+    best = rows[: options.max_detections]
+    return Detections(
+        boxes=boxes[: options.max_detections].numpy(),
+        labels=best[:, 4].to(torch.int64).numpy(),
+        scores=best[:, 5].numpy(),
+    )
 
 
-def collect(answers: Sequence[Tensor]) -> list[Detections]:
-    """The results of `select` as Detections, with a single copy from the device."""
-    rows = torch.split(torch.cat(list(answers)).cpu(), [len(answer) for answer in answers])
-    return [
-        Detections(
-            boxes=row[:, :4].numpy(),
-            labels=row[:, 4].to(torch.int64).numpy(),
-            scores=row[:, 5].numpy(),
-        )
-        for row in rows
-    ]
-
-
-def _mask(scores: Tensor, options: Options) -> Tensor:
-    """Mask (R, K) of scores above the threshold in the requested classes, without the background."""
-    mask = scores > options.score_threshold
-    mask[:, 0] = False
-    if options.classes is not None:
-        others = [label for label in range(scores.shape[1]) if label not in options.classes]
-        mask[:, others] = False
-    return mask
-
-
-def _decode(candidates: Candidates, rows: Tensor, labels: Tensor, coder: BoxCoder) -> Tensor:
-    """Boxes (M, 4) canvas px of the selected (proposal, class) pairs."""
-    deltas = candidates.deltas.view(*candidates.logits.shape, 4)
-    boxes: Tensor = coder.decode_single(deltas[rows, labels], candidates.proposals[rows])
-    return boxes
+def collect_all(
+    images: Sequence[Tensor], canvases: Sequence[Canvas], options: Sequence[Options]
+) -> list[Detections]:
+    """`collect` for each image of a batch."""
+    return [collect(*image) for image in zip(images, canvases, options, strict=True)]
