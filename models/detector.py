@@ -113,7 +113,7 @@ class Detector:
         if len({job.canvas.key for job in jobs}) > 1:
             raise ValueError("the jobs of a batch must share one canvas size; group them by canvas.key")
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), self._upload.computing():
                 return self._collect(jobs, observe or _ignore)
         except torch.OutOfMemoryError as error:
             raise MemoryError(
@@ -141,10 +141,11 @@ class Detector:
     @torch.inference_mode()
     def regions(self, job: Job, config: ProposalConfig) -> Regions:
         """The RPN's proposals and anchors, with the parameters of `config` instead of the network's own."""
-        dense = self._engine.dense(self._stack([job]))
-        propose = Proposer(config, Trimmed(self._engine.suppress))
-        [boxes] = propose(dense, job.canvas.key, [job.canvas.content])
-        return Regions(job.canvas.to_image(boxes), propose.anchors(dense, job.canvas.key))
+        with self._upload.computing():
+            dense = self._engine.dense(self._stack([job]))
+            propose = Proposer(config, Trimmed(self._engine.suppress))
+            [boxes] = propose(dense, job.canvas.key, [job.canvas.content])
+            return Regions(job.canvas.to_image(boxes), propose.anchors(dense, job.canvas.key))
 
     def _stack(self, jobs: Sequence[Job]) -> Tensor:
         """The jobs' canvases on the device: (B, 3, H, W), channels last in memory."""
@@ -153,25 +154,29 @@ class Detector:
     def warm_up(self, cap: int) -> int:
         """Time growing batches; returns the largest, up to `cap`, that reduces the time per image by enough.
 
-        Also prepares the engine for the other likely shapes: the sizes between, and portrait canvases.
+        Also prepares the engine for the other likely shapes: portrait canvases.
         """
         job = self._sample_job()
         useful = self._useful_batch(job, cap)
         deadline = time.perf_counter() + WARM_UP_SECONDS
         height, width = job.canvas.key
-        for size in range(1, useful + 1):
+        for size in (2**k for k in range(useful.bit_length())):
             for canvas in ((height, width), (width, height)):
                 if time.perf_counter() < deadline:
-                    self._engine.get_ready(size, canvas)
+                    self._get_ready(size, canvas)
         return useful
 
+    def _get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
+        with self._upload.computing():
+            self._engine.get_ready(batch, canvas)
+
     def _useful_batch(self, job: Job, cap: int) -> int:
-        self._engine.get_ready(1, job.canvas.key)
+        self._get_ready(1, job.canvas.key)
         self.detect([job])
         deadline = time.perf_counter() + WARM_UP_SECONDS
 
         def seconds_per_image(size: int) -> float:
-            self._engine.get_ready(size, job.canvas.key)
+            self._get_ready(size, job.canvas.key)
             return self._time(job, size)
 
         return useful_batch(seconds_per_image, cap, lambda: time.perf_counter() < deadline)
