@@ -158,7 +158,8 @@ class Padded:
 @lru_cache(64)
 def _padding(lengths: tuple[int, ...], batch: int, device: torch.device) -> tuple[list[Tensor], Tensor]:
     """Logits (B, n) before each level that make it as long as the first; (L, 1) where its index starts."""
-    gaps = [torch.full((batch, lengths[0] - length), -math.inf, device=device) for length in lengths]
+    lowest = torch.full((batch, 1), -math.inf, device=device)
+    gaps = [lowest.expand(-1, lengths[0] - length) for length in lengths]  # takes no memory
     ends = torch.tensor(lengths).cumsum(0)
     return gaps, (ends - lengths[0])[:, None].to(device)
 

@@ -55,7 +55,6 @@ class Proposer:
         """`shapes` trims proposals to their number, as by default, or pads them."""
         self._config = config
         self._shapes = shapes or Trimmed()
-        self._anchors = lru_cache(CACHED_CANVASES)(self._make_anchors)
         self._references = lru_cache(CACHED_CANVASES)(self._make_references)
 
     def __call__(
@@ -81,7 +80,7 @@ class Proposer:
 
     def anchors(self, dense: DenseOutput, canvas: tuple[int, int]) -> list[Tensor]:
         """The anchors (A, 4) of each level, xyxy canvas px."""
-        return self._anchors(canvas, *_places(dense))
+        return self._make_anchors(canvas, *_places(dense))
 
     def _make_anchors(
         self, canvas: tuple[int, int], shapes: tuple[tuple[int, int], ...], device: torch.device
@@ -94,7 +93,7 @@ class Proposer:
         self, canvas: tuple[int, int], shapes: tuple[tuple[int, int], ...], device: torch.device
     ) -> Tensor:
         """Centres and sizes (A, 4) of all levels' anchors."""
-        anchors = torch.cat(self._anchors(canvas, shapes, device))
+        anchors = torch.cat(self._make_anchors(canvas, shapes, device))
         return torch.cat(centres_and_sizes(anchors), dim=1)
 
 

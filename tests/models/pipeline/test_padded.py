@@ -1,14 +1,17 @@
 """Padded rows, as on a GPU, give the detections of trimmed ones, and run again where they are not certain."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor, inference_mode
 
 from models.detections import Detections
 from models.detector import Detector, Job
 from models.engines import EngineChoice, build_engine
+from models.engines.protocol import Engine
 from models.images.decoder import Image
 from models.options import Options
 from models.pipeline import padded
@@ -109,3 +112,31 @@ def test_nms_that_is_not_settled_runs_again(
     expected, ours, again = both(detectors, REQUESTS)
     assert again == 1
     assert_equal(ours, expected)
+
+
+class RecordingEngine:
+    """An engine that notes how many rows its head computes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine, self.rows = engine, set[int]()
+        self.name, self.device, self.precision = engine.name, engine.device, engine.precision
+        self.suppress, self.dense, self.get_ready = engine.suppress, engine.dense, engine.get_ready
+
+    def head(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
+        self.rows.add(len(pooled))
+        return self._engine.head(pooled)
+
+
+def test_the_heads_rows_depend_on_the_batch_size_alone() -> None:
+    """A GPU plans its convolutions for each number of rows anew."""
+    network, card = random_network(SPREAD), random_card()
+    engine = RecordingEngine(build_engine(network, EngineChoice("cpu", "torch")))
+    detector = Detector(network, card, engine)
+    detector._tail = CountingTail(network, engine, Padded())
+    for image in scenes(4):
+        for batch in (1, 3):
+            jobs = [Job(detector.prepare(image), Options(0.9, 0.5, 1))] * batch
+            with inference_mode():
+                detector._detect(jobs, lambda _: nullcontext())
+    post_nms = detector.proposal_config.post_nms
+    assert engine.rows == {post_nms, 3 * post_nms}
