@@ -21,7 +21,7 @@ from models.pipeline.postprocess import collect_all
 from models.pipeline.proposals import ProposalConfig, Proposer, proposal_config
 from models.pipeline.request_table import request_table
 from models.pipeline.rows import Answers
-from models.pipeline.stage_timer import Observe, StageTimer, TimeStage
+from models.pipeline.stage_timer import Observe, StageTimer
 from models.pipeline.tail import Run, Tail
 from models.pipeline.trimmed import Trimmed
 from models.pipeline.warm_up import useful_batch
@@ -64,6 +64,15 @@ class Regions:
 
     proposals: Tensor
     anchors: list[Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class _Detected:
+    """A batch after its last stage: what ran, the detections on the device, and the stages' times."""
+
+    run: Run
+    answers: Answers
+    stages: StageTimer
 
 
 class Detector:
@@ -121,22 +130,22 @@ class Detector:
             ) from error
 
     def _collect(self, jobs: Sequence[Job], observe: Observe) -> list[Detections]:
-        stages = StageTimer(torch.device(self.device), observe)
-        run, answers = self._detect(jobs, stages)
-        images = answers.read()
+        detected = self._detect(jobs, observe)
+        images = detected.answers.read()
         if images is None:
-            images = self._tail.exact(run).read()
-        stages.finish()
+            images = self._tail.exact(detected.run).read()
+        detected.stages.finish()
         return collect_all(images or [], [job.canvas for job in jobs], [job.options for job in jobs])
 
-    def _detect(self, jobs: Sequence[Job], stages: TimeStage) -> tuple[Run, Answers]:
+    def _detect(self, jobs: Sequence[Job], observe: Observe) -> _Detected:
         """The batch's detections on the device. On a GPU nothing in here waits for it."""
+        stages = StageTimer(torch.device(self.device), observe)
         contents, options = [job.canvas.content for job in jobs], [job.options for job in jobs]
         table = request_table(contents, options, len(self.card.labels), self._upload.send)
         with stages("dense"):
             dense = self._engine.dense(self._stack(jobs))
         run = Run(dense, jobs[0].canvas.key, table)
-        return run, self._tail(run, stages)
+        return _Detected(run, self._tail(run, stages), stages)
 
     @torch.inference_mode()
     def regions(self, job: Job, config: ProposalConfig) -> Regions:

@@ -44,7 +44,7 @@ def postprocess(
     coder: BoxCoder,
     suppress: Suppress = torchvision_nms,
 ) -> Detections:
-    """One image's detections: `select`, then `collect`."""
+    """One image's detections, from as many candidates as there are."""
     boxes, logits = candidates.proposals, candidates.logits
     table = request_table([canvas.content], [options], logits.shape[1], lambda rows: rows.to(logits.device))
     images = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)

@@ -11,7 +11,7 @@ from models.detector import Detector
 from models.engines.protocol import DenseOutput
 from models.networks import build_network
 from models.options import Options
-from models.pipeline.stage_timer import StageTimer
+from models.pipeline.padded import PaddedAnswers
 from models.zoo.catalogue import find_card
 
 MOST = {1: 120, 8: 160}
@@ -27,7 +27,8 @@ def network() -> FasterRCNN:
 def test_a_batch_runs_to_its_end_without_a_value(network: FasterRCNN) -> None:
     detector = Detector(network, find_card(MODEL, None), MetaEngine(network, DispatchCounter()))
     options = Options(0.5, 0.5, 100, classes=frozenset({1, 3}), class_agnostic=True, min_area=9.0)
-    _, answers = detector._detect(meta_jobs(2, options), StageTimer(META, lambda *_: None))
+    answers = detector._detect(meta_jobs(2, options), lambda *_: None).answers
+    assert isinstance(answers, PaddedAnswers)
     assert answers.columns.device == META
 
 
