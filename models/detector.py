@@ -15,14 +15,17 @@ from models.detections import Detections
 from models.engines import EngineChoice, EngineUnavailable, build_engines
 from models.engines.protocol import Engine, PrecisionOverflow
 from models.images.decoder import DecodeJpeg, Image
-from models.ops.roi_align import roi_align, roi_align_config
-from models.ops.scratch import ScratchBuffer
 from models.options import Options
 from models.pipeline.canvas import Canvas
+from models.pipeline.checksums import NonFiniteOutputs
 from models.pipeline.device_upload import DeviceUpload
-from models.pipeline.postprocess import Candidates, NonFiniteOutputs, collect, dense_checksums, select
+from models.pipeline.postprocess import collect_all
 from models.pipeline.proposals import ProposalConfig, Proposer, proposal_config
+from models.pipeline.request_table import request_table
+from models.pipeline.rows import Answers
 from models.pipeline.stage_timer import Observe, StageTimer
+from models.pipeline.tail import Run, Tail
+from models.pipeline.trimmed import Trimmed
 from models.pipeline.warm_up import useful_batch
 from models.zoo.cards import Card
 from models.zoo.loading import load_network
@@ -67,6 +70,15 @@ class Regions:
     anchors: list[Tensor]
 
 
+@dataclass(frozen=True, eq=False)
+class _Detected:
+    """A batch after its last stage: what ran, the detections on the device, and the stages' times."""
+
+    run: Run
+    answers: Answers
+    stages: StageTimer
+
+
 class Detector:
     """A loaded model on its device. Not thread-safe: one batch at a time, from one thread."""
 
@@ -85,11 +97,8 @@ class Detector:
         self._engine = engine
         self.jpeg = jpeg
         self.proposal_config = proposal_config(network)
-        self._propose = Proposer(self.proposal_config, engine.suppress)
-        self._roi_align = roi_align_config(network)
-        self._scratch = ScratchBuffer()
+        self._tail = Tail(network, engine)
         self._upload = DeviceUpload(torch.device(engine.device))
-        self._coder = network.roi_heads.box_coder
 
     @property
     def engine_name(self) -> str:
@@ -117,76 +126,68 @@ class Detector:
         if len({job.canvas.key for job in jobs}) > 1:
             raise ValueError("the jobs of a batch must share one canvas size; group them by canvas.key")
         try:
-            return self._detect(jobs, observe or _ignore)
+            with torch.inference_mode(), self._upload.computing():
+                return self._collect(jobs, observe or _ignore)
         except torch.OutOfMemoryError as error:
             raise MemoryError(
                 f"{len(jobs)} canvases of {jobs[0].canvas.key} do not fit on {self.device}"
             ) from error
 
-    @torch.inference_mode()
-    def _detect(self, jobs: Sequence[Job], observe: Observe) -> list[Detections]:
-        canvas = jobs[0].canvas.key
+    def _collect(self, jobs: Sequence[Job], observe: Observe) -> list[Detections]:
+        detected = self._detect(jobs, observe)
+        images = detected.answers.read() or self._tail.exact(detected.run).read() or []
+        detected.stages.finish()
+        return collect_all(images, [job.canvas for job in jobs], [job.options for job in jobs])
+
+    def _detect(self, jobs: Sequence[Job], observe: Observe) -> _Detected:
+        """The batch's detections on the device. On a GPU nothing in here waits for it."""
         stages = StageTimer(torch.device(self.device), observe)
+        contents, options = [job.canvas.content for job in jobs], [job.options for job in jobs]
+        table = request_table(contents, options, len(self.card.labels), self._upload.send)
         with stages("dense"):
             dense = self._engine.dense(self._stack(jobs))
-            checksums = dense_checksums(dense)
-        with stages("proposals"):
-            proposals = self._propose(dense, canvas, [job.canvas.content for job in jobs])
-        with stages("roi_align"):
-            pooled = roi_align(dense.features, proposals, canvas, self._roi_align, self._scratch)
-        with stages("head"):
-            logits, deltas = self._engine.head(pooled)
-        with stages("postprocess"):
-            candidates = _by_image(proposals, logits, deltas)
-            detections = self._postprocess(jobs, candidates, checksums)
-        stages.finish()
-        return detections
+        run = Run(dense, jobs[0].canvas.key, table)
+        return _Detected(run, self._tail(run, stages), stages)
 
     @torch.inference_mode()
     def regions(self, job: Job, config: ProposalConfig) -> Regions:
         """The RPN's proposals and anchors, with the parameters of `config` instead of the network's own."""
-        dense = self._engine.dense(self._stack([job]))
-        propose = Proposer(config, self._engine.suppress)
-        [boxes] = propose(dense, job.canvas.key, [job.canvas.content])
-        return Regions(job.canvas.to_image(boxes), propose.anchors(dense, job.canvas.key))
+        with self._upload.computing():
+            dense = self._engine.dense(self._stack([job]))
+            propose = Proposer(config, Trimmed(self._engine.suppress))
+            [boxes] = propose(dense, job.canvas.key, [job.canvas.content])
+            return Regions(job.canvas.to_image(boxes), propose.anchors(dense, job.canvas.key))
 
     def _stack(self, jobs: Sequence[Job]) -> Tensor:
         """The jobs' canvases on the device: (B, 3, H, W), channels last in memory."""
         return self._upload.stack([job.canvas for job in jobs]).permute(0, 3, 1, 2)
 
-    def _postprocess(
-        self, jobs: Sequence[Job], candidates: list[Candidates], checksums: Tensor
-    ) -> list[Detections]:
-        suppress = self._engine.suppress
-        selected = [
-            select(of_image, job.canvas, job.options, self._coder, suppress)
-            for job, of_image in zip(jobs, candidates, strict=True)
-        ]
-        return collect(selected, checksums + torch.stack([of_image.checksum() for of_image in candidates]))
-
     def warm_up(self, cap: int) -> int:
         """Time growing batches; returns the largest, up to `cap`, that reduces the time per image by enough.
 
-        Also prepares the engine for the other likely shapes: the sizes between, and portrait canvases.
-        Raises NonFiniteOutputs.
+        Also prepares the engine for the other likely shapes: portrait canvases. Raises NonFiniteOutputs.
         """
         job = self._sample_job()
         useful = self._useful_batch(job, cap)
         deadline = time.perf_counter() + WARM_UP_SECONDS
         height, width = job.canvas.key
-        for size in range(1, useful + 1):
+        for size in (2**k for k in range(useful.bit_length())):
             for canvas in ((height, width), (width, height)):
                 if time.perf_counter() < deadline:
-                    self._engine.get_ready(size, canvas)
+                    self._get_ready(size, canvas)
         return useful
 
+    def _get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
+        with self._upload.computing():
+            self._engine.get_ready(batch, canvas)
+
     def _useful_batch(self, job: Job, cap: int) -> int:
-        self._engine.get_ready(1, job.canvas.key)
+        self._get_ready(1, job.canvas.key)
         self.detect([job])
         deadline = time.perf_counter() + WARM_UP_SECONDS
 
         def seconds_per_image(size: int) -> float:
-            self._engine.get_ready(size, job.canvas.key)
+            self._get_ready(size, job.canvas.key)
             return self._time(job, size)
 
         return useful_batch(seconds_per_image, cap, lambda: time.perf_counter() < deadline)
@@ -227,12 +228,6 @@ class Detector:
             "allocated": torch.cuda.memory_allocated(self.device),
             "reserved": torch.cuda.memory_reserved(self.device),
         }
-
-
-def _by_image(proposals: list[Tensor], logits: Tensor, deltas: Tensor) -> list[Candidates]:
-    sizes = [len(boxes) for boxes in proposals]
-    parts = zip(proposals, torch.split(logits, sizes), torch.split(deltas, sizes), strict=True)
-    return [Candidates(*of_image) for of_image in parts]
 
 
 def load_detector(spec: DetectorSpec) -> Detector:

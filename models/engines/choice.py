@@ -12,7 +12,7 @@ from torchvision.models.detection import FasterRCNN
 
 from models.engines.cuda_device import gpu_exists, why_unusable
 from models.engines.cuda_graphs import GraphRecorder
-from models.engines.graphed_engine import GraphedEngine
+from models.engines.graphed_engine import GraphedEngine, Recording
 from models.engines.protocol import ServingEngine
 from models.engines.torch_engine import TorchEngine
 
@@ -69,7 +69,11 @@ def build_engine(network: FasterRCNN, choice: EngineChoice) -> ServingEngine:
 
 def _cuda(network: FasterRCNN, device: torch.device, precision: str) -> ServingEngine:
     eager = TorchEngine(network, device, precision)
-    return GraphedEngine(eager, GraphRecorder(device), new_recorder=lambda: GraphRecorder(device))
+
+    def new() -> GraphRecorder:
+        return GraphRecorder(device)
+
+    return GraphedEngine(eager, Recording(new(), new, lambda: torch.cuda.mem_get_info(device)))
 
 
 def build_engines(network: FasterRCNN, choice: EngineChoice, devices: Sequence[str]) -> list[ServingEngine]:

@@ -4,7 +4,6 @@ Inputs and outputs of a part are NHWC, as the canvases and the feature maps that
 frontend is called directly, as `openvino.convert_model` does more and takes longer.
 """
 
-import copy
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection.faster_rcnn import TwoMLPHead
 
 from models.engines.openvino_import import (
     FrontEndManager,
@@ -23,7 +21,7 @@ from models.engines.openvino_import import (
     apply_moc_transformations,
     ov,
 )
-from models.engines.parts import DensePart, HeadPart
+from models.engines.parts import DensePart, HeadNHWC
 
 DENSE, HEAD = "dense.xml", "head.xml"
 TRACED = (64, 96)  # canvas of the trace, px; sides are multiples of 32
@@ -51,29 +49,6 @@ class _DenseNHWC(nn.Module):
         return tuple(level.permute(0, 2, 3, 1) for level in (*features, *objectness, *deltas))
 
 
-class _HeadNHWC(nn.Module):
-    def __init__(self, network: FasterRCNN) -> None:
-        super().__init__()
-        self.part = HeadPart(network)
-        side = network.roi_heads.box_roi_pool.output_size[0]
-        self._flattens = isinstance(self.part.box_head, TwoMLPHead)
-        if self._flattens:
-            self.part.box_head = _flattening_nhwc(self.part.box_head, network.backbone.out_channels, side)
-
-    def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        logits, deltas = self.part(pooled if self._flattens else pooled.permute(0, 3, 1, 2))
-        return logits, deltas
-
-
-def _flattening_nhwc(head: TwoMLPHead, channels: int, side: int) -> TwoMLPHead:
-    """The head with its first layer's weights reordered to read (side, side, C) without a transpose."""
-    head = copy.deepcopy(head)
-    outputs = len(head.fc6.weight)
-    weight = head.fc6.weight.view(outputs, channels, side, side).permute(0, 2, 3, 1)
-    head.fc6.weight = nn.Parameter(weight.reshape(outputs, -1), requires_grad=False)
-    return head
-
-
 def convert(network: FasterRCNN) -> Parts:
     """Convert both parts of a network in eval mode on the CPU; they share its weights' memory."""
     side = network.roi_heads.box_roi_pool.output_size[0]
@@ -82,7 +57,7 @@ def convert(network: FasterRCNN) -> Parts:
     pooled = torch.zeros(TRACED_ROIS, side, side, channels)
     return Parts(
         dense=_convert(_DenseNHWC(network), canvas, [-1, -1, -1, 3]),
-        head=_convert(_HeadNHWC(network), pooled, [-1, side, side, channels]),
+        head=_convert(HeadNHWC(network), pooled, [-1, side, side, channels]),
     )
 
 

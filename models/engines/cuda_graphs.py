@@ -26,17 +26,16 @@ class GraphRecorder:
         self._pool = torch.cuda.graph_pool_handle()
 
     def __call__(self, run: Callable[[Tensor], DenseOutput], example: Tensor) -> "Replay":
-        """A replay of `run` for tensors of the example's shape. Raises RuntimeError if the capture fails."""
-        inputs = example.clone()  # keeps the strides: channels last
+        """A replay of `run`, whose input is the example's memory. Raises RuntimeError if that fails."""
         graph = torch.cuda.CUDAGraph()
         self._stream.wait_stream(torch.cuda.current_stream(example.device))
         # torch.cuda.graph sets the stream too, but does not restore it if ending the capture fails.
         with torch.cuda.stream(self._stream), torch.inference_mode():
             for _ in range(WARM_UPS):
-                run(inputs)
-            outputs = self._capture(graph, run, inputs)
+                run(example)
+            outputs = self._capture(graph, run, example)
         torch.cuda.current_stream(example.device).wait_stream(self._stream)
-        return Replay(graph, inputs, outputs)
+        return Replay(graph, example, outputs)
 
     def _capture(
         self, graph: torch.cuda.CUDAGraph, run: Callable[[Tensor], DenseOutput], inputs: Tensor
@@ -54,7 +53,10 @@ class GraphRecorder:
 
 
 class Replay:
-    """A recorded run: copies its argument to the graph's input memory and returns its output memory."""
+    """A recorded run: copies its argument to the graph's input memory and returns its output memory.
+
+    A smaller batch takes the first places; the others keep what they had.
+    """
 
     def __init__(self, graph: torch.cuda.CUDAGraph, inputs: Tensor, outputs: DenseOutput) -> None:
         self._graph = graph
@@ -64,6 +66,8 @@ class Replay:
     @torch.inference_mode()
     def __call__(self, pixels: Tensor) -> DenseOutput:
         """Launch on the current stream; the output is valid until the next replay of a graph of the pool."""
-        self._inputs.copy_(pixels)
+        inputs = self._inputs[: len(pixels)]
+        if inputs.data_ptr() != pixels.data_ptr():
+            inputs.copy_(pixels)
         self._graph.replay()
         return self._outputs

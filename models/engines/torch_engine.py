@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 
 from models.engines.folding import FoldingError, folded
-from models.engines.parts import DensePart, HeadPart
+from models.engines.parts import DensePart, HeadNHWC, HeadPart
 from models.engines.protocol import DenseOutput, PrecisionOverflow
 from models.ops.nms import torchvision_nms
 
@@ -38,7 +38,8 @@ class TorchEngine:
         self.device = str(device)
         self.precision = precision
         self._autocast = AUTOCAST[precision]
-        dense, head = _folded_parts(network)
+        self._nhwc = device.type != "cpu"  # RoIAlign leaves the channels last
+        dense, head = _folded_parts(network, self._nhwc)
         for part in (dense, head):
             _halve(part, self._autocast)
             part.to(device)
@@ -61,7 +62,7 @@ class TorchEngine:
     def head(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled features (R, C, 7, 7) to class logits (R, K) and box deltas (R, 4K)."""
         with self._precision():
-            logits, deltas = self._head(pooled)
+            logits, deltas = self._head(pooled.permute(0, 2, 3, 1) if self._nhwc else pooled)
         return logits.float(), deltas.float()
 
     def _precision(self) -> AbstractContextManager[object]:
@@ -82,9 +83,9 @@ def _without_tf32() -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = before
 
 
-def _folded_parts(network: FasterRCNN) -> tuple[nn.Module, nn.Module]:
+def _folded_parts(network: FasterRCNN, nhwc: bool) -> tuple[nn.Module, nn.Module]:
     """Copies of both parts with folded norms; unfolded if that would change their outputs."""
-    dense, head = DensePart(network).eval(), HeadPart(network).eval()
+    dense, head = DensePart(network).eval(), (HeadNHWC(network) if nhwc else HeadPart(network)).eval()
     weight = next(network.parameters())
     pixels = torch.randn(1, 3, *EXAMPLE, generator=torch.Generator().manual_seed(0)).to(weight.device)
     side = network.roi_heads.box_roi_pool.output_size[0]
@@ -93,7 +94,7 @@ def _folded_parts(network: FasterRCNN) -> tuple[nn.Module, nn.Module]:
     ).to(weight.device)
     try:
         with _without_tf32():
-            return folded(dense, pixels), folded(head, pooled)
+            return folded(dense, pixels), folded(head, pooled.permute(0, 2, 3, 1) if nhwc else pooled)
     except FoldingError as error:
         log.warning("the norms are not folded: %s", error)
         return copy.deepcopy(dense), copy.deepcopy(head)

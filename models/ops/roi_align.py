@@ -3,24 +3,25 @@
 Also does RoIPool (Girshick 2015), which pools whole positions. torchvision's CPU kernel visits one channel at
 a time. Here the same sum is one `embedding_bag`: rows are the positions of an NHWC feature map, a bag is an
 output bin, and the bilinear weights are the bag's weights, so each visit reads all channels of a position
-from contiguous memory. On CUDA torchvision's kernel is faster and is used.
+from contiguous memory. `models.ops.pyramid_pool` does the same for all levels at once.
 """
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection import FasterRCNN
-from torchvision.ops import roi_align as torchvision_roi_align
 from torchvision.ops import roi_pool as torchvision_roi_pool
 from torchvision.ops.poolers import LevelMapper
 
 from models.ops.scratch import ScratchBuffer
 
 CHUNK_FLOATS = 2**21  # output of a CPU kernel call: 8 MB, small enough for the C library to reuse its memory
+NEAR = 256  # floats around a level's smallest area; rounding moves it by a few
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,23 @@ def roi_align(
     `features` holds every backbone level (B, C, h, w); `proposals` per image (N, 4) xyxy in canvas pixels.
     The result may lie in `buffer` and is then valid until the buffer is used again.
     """
-    levels = [features[k] for k in config.levels if k < len(features)]
-    scales = [2.0 ** round(math.log2(level.shape[-2] / canvas[0])) for level in levels]
     boxes = torch.cat(list(proposals))
     images = torch.cat([torch.full((len(p),), k, device=boxes.device) for k, p in enumerate(proposals)])
-    chosen = _level_of_each(list(proposals), scales, config)
-    pool = _kernel(boxes.device, config)
+    return pool_rows(features, boxes, images, canvas, config, buffer)
+
+
+def pool_rows(
+    features: Sequence[Tensor],
+    boxes: Tensor,
+    images: Tensor,
+    canvas: tuple[int, int],
+    config: RoIAlignConfig,
+    buffer: ScratchBuffer | None = None,
+) -> Tensor:
+    """As `roi_align`, for boxes (R, 4) of the images (R,)."""
+    levels, scales = pooled_levels(features, canvas, config)
+    chosen = level_of_each(boxes[:, 2:] - boxes[:, :2], scales, config)
+    pool = _kernel(config)
     used = torch.unique(chosen).tolist()
     channels = levels[0].shape[1]
     in_chunks = pool is _pool_bags  # torchvision's kernels convert the whole level's layout at each call
@@ -76,7 +88,8 @@ def roi_align(
     if len(used) == 1 and len(boxes) <= chunk:  # usual with a small canvas: nothing to gather
         return pool(levels[used[0]], images, boxes * scales[used[0]], config).permute(0, 3, 1, 2)
     shape = len(boxes), config.output_size, config.output_size, channels
-    pooled = buffer(*shape) if buffer and in_chunks else levels[0].new_empty(shape)
+    reused = buffer if boxes.device.type == "cpu" and in_chunks else None
+    pooled = reused(*shape) if reused else levels[0].new_empty(shape)
     for k in used:
         level = levels[k].contiguous(memory_format=torch.channels_last) if in_chunks else levels[k]
         for index in torch.split(torch.where(chosen == k)[0], chunk):
@@ -84,33 +97,47 @@ def roi_align(
     return pooled.permute(0, 3, 1, 2)
 
 
-def _level_of_each(proposals: list[Tensor], scales: list[float], config: RoIAlignConfig) -> Tensor:
+def pooled_levels(
+    features: Sequence[Tensor], canvas: tuple[int, int], config: RoIAlignConfig
+) -> tuple[list[Tensor], tuple[float, ...]]:
+    """The feature levels that are pooled from, and their positions per canvas pixel."""
+    levels = [features[k] for k in config.levels if k < len(features)]
+    return levels, tuple(2.0 ** round(math.log2(level.shape[-2] / canvas[0])) for level in levels)
+
+
+def level_of_each(sizes: Tensor, scales: Sequence[float], config: RoIAlignConfig) -> Tensor:
+    """Index of the level of each box, of sizes (R, 2), as torchvision's LevelMapper chooses it."""
     if len(scales) == 1:
-        return torch.zeros(sum(map(len, proposals)), dtype=torch.int64, device=proposals[0].device)
+        return torch.zeros(len(sizes), dtype=torch.int64, device=sizes.device)
+    areas = sizes.prod(dim=1)
+    return torch.bucketize(areas, _areas(tuple(scales), config, sizes.device), right=True)
+
+
+@lru_cache
+def _areas(scales: tuple[float, ...], config: RoIAlignConfig, device: torch.device) -> Tensor:
+    """The smallest area of each level but the first, found among the floats near it by LevelMapper itself."""
     finest, coarsest = (int(-math.log2(scale)) for scale in (scales[0], scales[-1]))
     mapper = LevelMapper(finest, coarsest, config.canonical_scale, config.canonical_level)
-    level: Tensor = mapper(proposals)
-    return level
+    smallest = []
+    for level in range(1, len(scales)):
+        side = config.canonical_scale * 2.0 ** (level + finest - config.canonical_level)
+        near = torch.tensor(side**2).view(torch.int32) + torch.arange(-NEAR, NEAR, dtype=torch.int32)
+        areas = near.view(torch.float32)
+        unit = torch.ones_like(areas)
+        mapped = mapper([torch.stack([0 * unit, 0 * unit, areas, unit], dim=1)])
+        reached = areas[mapped >= level]  # none if the mapper has fewer levels than the network
+        smallest.append(reached[0] if len(reached) else torch.tensor(math.inf))
+    return torch.stack(smallest).to(device)
 
 
-def _kernel(device: torch.device, config: RoIAlignConfig) -> Kernel:
+def _kernel(config: RoIAlignConfig) -> Kernel:
     """The function that pools boxes (R, 4), in a level's positions, of images (R,) to (R, side, side, C)."""
-    if config.quantised:
-        return _pool_maxima
-    return _pool_bags if device.type == "cpu" else _pool_samples
+    return _pool_maxima if config.quantised else _pool_bags
 
 
 def _pool_maxima(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
     rois = torch.cat([images[:, None].to(boxes), boxes], dim=1)
     pooled: Tensor = torchvision_roi_pool(level, rois, config.output_size, spatial_scale=1.0)
-    return pooled.permute(0, 2, 3, 1)
-
-
-def _pool_samples(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
-    rois = torch.cat([images[:, None].to(boxes), boxes], dim=1)
-    pooled: Tensor = torchvision_roi_align(
-        level, rois, config.output_size, spatial_scale=1.0, sampling_ratio=config.sampling_ratio
-    )
     return pooled.permute(0, 2, 3, 1)
 
 
@@ -147,8 +174,10 @@ def _samples(start: Tensor, end: Tensor, size: int, config: RoIAlignConfig) -> t
     """
     side, samples = config.output_size, config.sampling_ratio
     bin_size = ((end - start).clamp(min=1.0) / side)[:, None, None]
-    step = (torch.arange(samples) + 0.5) * bin_size / samples
-    position = start[:, None, None] + torch.arange(side)[:, None] * bin_size + step  # (R, side, samples)
+    step = (torch.arange(samples, device=start.device) + 0.5) * bin_size / samples
+    position = (
+        start[:, None, None] + torch.arange(side, device=start.device)[:, None] * bin_size + step
+    )  # (R, side, samples)
     inside = (position >= -1.0) & (position <= size)
     position = position.clamp(min=0.0)
     low = position.long().clamp(max=size - 1)

@@ -6,6 +6,7 @@ larger than its canvas.
 """
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -21,8 +22,17 @@ class DeviceUpload:
     def __init__(self, device: torch.device) -> None:
         self._device = device
         self._stream: torch.cuda.Stream | None = None
+        self._batches: torch.cuda.Stream | None = None
         if device.type == "cuda":
-            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types for it
+            self._stream, self._batches = (_new_stream(device) for _ in range(2))
+
+    def computing(self) -> AbstractContextManager[object]:
+        """Batches run inside this, on a stream of this device's own.
+
+        On the default stream two detectors of one GPU would wait for each other, and those of two GPUs too: a
+        canvas of another GPU is copied on that GPU's default stream.
+        """
+        return nullcontext() if self._batches is None else torch.cuda.stream(self._batches)
 
     def prepare(self, image: Image, min_size: int, max_size: int) -> Canvas:
         """The image's canvas: on the device, or in the host's memory if the device is full."""
@@ -34,6 +44,10 @@ class DeviceUpload:
                 return replace(canvas, ready=self._stream.record_event())
         except torch.OutOfMemoryError:  # queued canvases fill it; `stack` uploads this one
             return prepare(image, min_size, max_size)
+
+    def send(self, tensor: Tensor) -> Tensor:
+        """A copy on the device, for the current stream; the host does not wait for it."""
+        return tensor.to(self._device) if self._stream is None else self._send(tensor)
 
     def _send(self, tensor: Tensor) -> Tensor:
         return tensor.pin_memory().to(self._device, non_blocking=True)
@@ -51,3 +65,7 @@ class DeviceUpload:
         # make that stream wait for this copy. The jobs keep the canvases alive until then.
         self._stream.wait_event(current.record_event())
         return batch
+
+
+def _new_stream(device: torch.device) -> torch.cuda.Stream:
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types for it

@@ -7,25 +7,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection._utils import BoxCoder
-from torchvision.ops import box_area, clip_boxes_to_image, remove_small_boxes
+from torchvision.ops import box_area
 
 from models.detections import Detections
-from models.engines.protocol import DenseOutput
+from models.ops.box_coding import centres_and_sizes, clip, decode
 from models.ops.nms import Suppress, torchvision_nms
 from models.options import Options
 from models.pipeline.canvas import Canvas
-
-SMALLEST_DETECTION = 1e-2  # canvas px; torchvision's `RoIHeads.postprocess_detections`
-
-
-class NonFiniteOutputs(ValueError):
-    """The network's raw outputs for an image hold NaN or infinity: an overflow, not "nothing found"."""
-
-    def __init__(self, images: int, of: int) -> None:
-        super().__init__(
-            f"the network's outputs for {images} of {of} images are not finite (NaN or infinite); set "
-            "RCNN_PRECISION to fp32 if it is a half precision, else get the weights again or train again"
-        )
+from models.pipeline.request_table import RequestTable, request_table
+from models.pipeline.rows import Answers, Decoded, Proposals, Shapes
+from models.pipeline.trimmed import Trimmed
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,14 +27,14 @@ class Candidates:
     logits: Tensor
     deltas: Tensor
 
-    def checksum(self) -> Tensor:
-        """A scalar on the device: NaN or infinite if any of the logits and deltas is."""
-        return self.logits.sum() + self.deltas.sum()
 
+@dataclass(frozen=True, eq=False)
+class HeadOutput:
+    """The head's output for a batch: logits (R, K) and deltas (R, 4K) of the proposals."""
 
-def dense_checksums(dense: DenseOutput) -> Tensor:
-    """A number for each image, (B,): NaN or infinite if any of its RPN outputs is."""
-    return torch.stack([level.sum((1, 2, 3)) for level in (*dense.objectness, *dense.deltas)]).sum(0)
+    proposals: Proposals
+    logits: Tensor
+    deltas: Tensor
 
 
 def postprocess(
@@ -53,65 +44,55 @@ def postprocess(
     coder: BoxCoder,
     suppress: Suppress = torchvision_nms,
 ) -> Detections:
-    """One image's detections: `select`, then `collect`."""
-    selected = select(candidates, canvas, options, coder, suppress)
-    [detections] = collect([selected], candidates.checksum()[None])
-    return detections
+    """One image's detections, from as many candidates as there are. Raises NonFiniteOutputs."""
+    boxes, logits = candidates.proposals, candidates.logits
+    table = request_table([canvas.content], [options], logits.shape[1], lambda rows: rows.to(logits.device))
+    images = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+    output = HeadOutput(Proposals(boxes, images), logits, candidates.deltas)
+    [rows] = select(output, table, coder, Trimmed(suppress)).read() or []
+    return collect(rows, canvas, options)
 
 
-def select(
-    candidates: Candidates, canvas: Canvas, options: Options, coder: BoxCoder, suppress: Suppress
-) -> Tensor:
-    """One image's detections on its device, (N, 6): box xyxy in image px, label, score; best first.
+def select(output: HeadOutput, table: RequestTable, coder: BoxCoder, shapes: Shapes) -> Answers:
+    """The batch's detections on its device, in torchvision's order: softmax, floor, decode, clip, NMS."""
+    return shapes.suppress(_decode(output, table, coder, shapes), output.proposals, table)
 
-    In torchvision's order: softmax, floor, classes, decode, clip, NMS, (minimum area,) top-k.
-    """
-    scores = F.softmax(candidates.logits, dim=-1)
-    rows, labels = torch.where(_mask(scores, options))
-    boxes = _decode(candidates, rows, labels, coder)
-    boxes = clip_boxes_to_image(boxes, canvas.content)
-    keep = remove_small_boxes(boxes, SMALLEST_DETECTION)
-    boxes, kept_scores, labels = boxes[keep], scores[rows[keep], labels[keep]], labels[keep]
-    groups = torch.zeros_like(labels) if options.class_agnostic else labels
-    best = suppress(boxes, kept_scores, groups, options.nms_threshold)
+
+def _decode(output: HeadOutput, table: RequestTable, coder: BoxCoder, shapes: Shapes) -> Decoded:
+    proposals, classes = output.proposals, output.logits.shape[1]
+    candidates = shapes.choose(F.softmax(output.logits, dim=-1), proposals, table)
+    groups = len(candidates.index)
+    labels, rows = candidates.index % classes, candidates.index // classes
+    deltas, references = (
+        values.reshape(groups, -1, 4).gather(1, index[..., None].expand(-1, -1, 4))
+        for values, index in ((output.deltas, candidates.index), (proposals.boxes, rows))
+    )
+    boxes = clip(decode(deltas, *centres_and_sizes(references), coder), candidates.limits)
+    return Decoded(boxes, labels, rows, candidates.scores, _checksums(output, len(table.options), shapes))
+
+
+def _checksums(output: HeadOutput, images: int, shapes: Shapes) -> tuple[Tensor, ...]:
+    proposals = output.proposals
+    of_head = (shapes.checksum(values, proposals, images) for values in (output.logits, output.deltas))
+    return *proposals.checksums, *of_head
+
+
+def collect(rows: Tensor, canvas: Canvas, options: Options) -> Detections:
+    """An image's detections from those after NMS (N, 6) on the host: minimum area, top-k, image pixels."""
+    boxes = canvas.to_image(rows[:, :4])
     if options.min_area:
-        best = best[box_area(canvas.to_image(boxes[best])) >= options.min_area]
-    best = best[: options.max_detections]
-    answer = labels[best, None].to(boxes.dtype), kept_scores[best, None]  # a float holds every label exactly
-    return torch.cat([canvas.to_image(boxes[best]), *answer], dim=1)
+        large = box_area(boxes) >= options.min_area
+        boxes, rows = boxes[large], rows[large]
+    best = rows[: options.max_detections]
+    return Detections(
+        boxes=boxes[: options.max_detections].numpy(),
+        labels=best[:, 4].to(torch.int64).numpy(),
+        scores=best[:, 5].numpy(),
+    )
 
 
-def collect(answers: Sequence[Tensor], checksums: Tensor) -> list[Detections]:
-    """The results of `select` as Detections, with a single copy from the device.
-
-    `checksums` (B,): raises NonFiniteOutputs if that of an image is NaN or infinite.
-    """
-    parts = [*answers, checksums[:, None].expand(-1, 6)]
-    *rows, sums = torch.split(torch.cat(parts).cpu(), [len(part) for part in parts])
-    if (faulty := int((~torch.isfinite(sums[:, 0])).sum())) > 0:
-        raise NonFiniteOutputs(faulty, len(rows))
-    return [
-        Detections(
-            boxes=row[:, :4].numpy(),
-            labels=row[:, 4].to(torch.int64).numpy(),
-            scores=row[:, 5].numpy(),
-        )
-        for row in rows
-    ]
-
-
-def _mask(scores: Tensor, options: Options) -> Tensor:
-    """Mask (R, K) of scores above the threshold in the requested classes, without the background."""
-    mask = scores > options.score_threshold
-    mask[:, 0] = False
-    if options.classes is not None:
-        others = [label for label in range(scores.shape[1]) if label not in options.classes]
-        mask[:, others] = False
-    return mask
-
-
-def _decode(candidates: Candidates, rows: Tensor, labels: Tensor, coder: BoxCoder) -> Tensor:
-    """Boxes (M, 4) canvas px of the selected (proposal, class) pairs."""
-    deltas = candidates.deltas.view(*candidates.logits.shape, 4)
-    boxes: Tensor = coder.decode_single(deltas[rows, labels], candidates.proposals[rows])
-    return boxes
+def collect_all(
+    images: Sequence[Tensor], canvases: Sequence[Canvas], options: Sequence[Options]
+) -> list[Detections]:
+    """`collect` for each image of a batch."""
+    return [collect(*image) for image in zip(images, canvases, options, strict=True)]

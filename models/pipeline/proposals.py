@@ -1,7 +1,7 @@
 """RPN outputs to proposals: top-k per level, decode, clip, drop small, NMS (Ren et al. 2015, §3)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -9,12 +9,12 @@ from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
-from torchvision.ops import clip_boxes_to_image
 
 from models.engines.protocol import DenseOutput
-from models.ops.nms import Suppress, torchvision_nms
+from models.ops.box_coding import centres_and_sizes, clip, decode
+from models.pipeline.rows import Proposals, Ranking, RPNLimits, Shapes
+from models.pipeline.trimmed import Trimmed
 
-SMALLEST_PROPOSAL = 1e-3  # px; torchvision's `RegionProposalNetwork.min_size`
 CACHED_CANVASES = 64  # canvas keys whose anchors are cached; 64 keys cover every aspect ratio at one size
 
 
@@ -28,6 +28,11 @@ class ProposalConfig:
     post_nms: int
     nms_threshold: float
     score_threshold: float
+
+    @property
+    def limits(self) -> RPNLimits:
+        """What is kept of the ranked boxes."""
+        return RPNLimits(self.post_nms, self.nms_threshold, self.score_threshold)
 
 
 def proposal_config(network: FasterRCNN) -> ProposalConfig:
@@ -46,53 +51,63 @@ def proposal_config(network: FasterRCNN) -> ProposalConfig:
 class Proposer:
     """Turns RPN outputs into proposals; caches the anchors of canvas sizes."""
 
-    def __init__(self, config: ProposalConfig, suppress: Suppress = torchvision_nms) -> None:
+    def __init__(self, config: ProposalConfig, shapes: Shapes | None = None) -> None:
+        """`shapes` trims proposals to their number, as by default, or pads them."""
         self._config = config
-        self._suppress = suppress
-        self._anchors = lru_cache(CACHED_CANVASES)(self._make_anchors)
+        self._shapes = shapes or Trimmed()
+        self._references = lru_cache(CACHED_CANVASES)(self._make_references)
 
     def __call__(
         self, dense: DenseOutput, canvas: tuple[int, int], contents: Sequence[tuple[int, int]]
     ) -> list[Tensor]:
         """Proposals (N, 4) xyxy canvas px of each image, best first, clipped to its (height, width)."""
-        anchors = self.anchors(dense, canvas)
-        levels = [self._best(*level) for level in zip(dense.objectness, dense.deltas, anchors, strict=True)]
-        logits, deltas, picked = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
-        boxes = self._config.coder.decode_single(deltas.view(-1, 4), picked.view(-1, 4)).view_as(picked)
-        scores = logits.sigmoid()
-        level = torch.cat([part[0].new_full(part[0].shape, k) for k, (part, *_) in enumerate(levels)]).long()
-        return [self._filter(boxes[k], scores[k], level, content) for k, content in enumerate(contents)]
+        limits = [(width, height, width, height) for height, width in contents]
+        device = dense.objectness[0].device
+        proposals = self.propose(dense, canvas, torch.tensor(limits, dtype=torch.float32, device=device))
+        return [proposals.boxes[proposals.images == k] for k in range(len(contents))]
+
+    def propose(
+        self, dense: DenseOutput, canvas: tuple[int, int], limits: Tensor, shapes: Shapes | None = None
+    ) -> Proposals:
+        """Proposals of the batch, clipped to `limits` (B, 4), each image's best first."""
+        shapes = shapes or self._shapes
+        best = shapes.rank(dense, self._config.pre_nms)
+        references = self._references(canvas, *_places(dense))[best.index]
+        boxes = decode(best.deltas, references[..., :2], references[..., 2:], self._config.coder)
+        boxes = clip(boxes, limits[:, None])
+        ranking = Ranking(boxes, boxes[..., 2:] - boxes[..., :2], best.logits.sigmoid(), best.counts)
+        return replace(shapes.propose(ranking, self._config.limits), checksums=(best.checksum,))
 
     def anchors(self, dense: DenseOutput, canvas: tuple[int, int]) -> list[Tensor]:
         """The anchors (A, 4) of each level, xyxy canvas px."""
-        shapes = tuple((level.shape[-2], level.shape[-1]) for level in dense.objectness)
-        return self._anchors(canvas, shapes, dense.objectness[0].device)
+        return self._make_anchors(canvas, *_places(dense))
 
     def _make_anchors(
         self, canvas: tuple[int, int], shapes: tuple[tuple[int, int], ...], device: torch.device
     ) -> list[Tensor]:
-        generator = self._config.anchors
-        strides = [
-            [torch.tensor(canvas[0] // h, device=device), torch.tensor(canvas[1] // w, device=device)]
-            for h, w in shapes
-        ]
-        generator.set_cell_anchors(torch.float32, device)
-        return list(generator.grid_anchors([list(shape) for shape in shapes], strides))
+        """As the generator makes them; it would keep the device, and detectors of other devices share it."""
+        levels = zip(shapes, self._config.anchors.cell_anchors, strict=True)
+        return [_grid(canvas, shape, cells.to(device, torch.float32)) for shape, cells in levels]
 
-    def _best(self, objectness: Tensor, deltas: Tensor, anchors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The level's top logits (B, k), with their deltas and anchors (B, k, 4)."""
-        batch, per_place, height, width = objectness.shape
-        logits = objectness.permute(0, 2, 3, 1).reshape(batch, -1)
-        rows = deltas.view(batch, per_place, 4, height, width).permute(0, 3, 4, 1, 2).reshape(batch, -1, 4)
-        scores, index = logits.topk(min(self._config.pre_nms, logits.shape[1]), dim=1)
-        return scores, rows.gather(1, index[..., None].expand(-1, -1, 4)), anchors[index]
+    def _make_references(
+        self, canvas: tuple[int, int], shapes: tuple[tuple[int, int], ...], device: torch.device
+    ) -> Tensor:
+        """Centres and sizes (A, 4) of all levels' anchors."""
+        anchors = torch.cat(self._make_anchors(canvas, shapes, device))
+        return torch.cat(centres_and_sizes(anchors), dim=1)
 
-    def _filter(self, boxes: Tensor, scores: Tensor, level: Tensor, content: tuple[int, int]) -> Tensor:
-        """One image's proposals from its decoded boxes (k, 4), scores (k,) and levels (k,)."""
-        config = self._config
-        boxes = clip_boxes_to_image(boxes, content)
-        sides = boxes[:, 2:] - boxes[:, :2]
-        large = (sides >= SMALLEST_PROPOSAL).all(dim=1)
-        keep = torch.where(large & (scores >= config.score_threshold))[0]
-        best = self._suppress(boxes[keep], scores[keep], level[keep], config.nms_threshold)[: config.post_nms]
-        return boxes[keep[best]]
+
+def _places(dense: DenseOutput) -> tuple[tuple[tuple[int, int], ...], torch.device]:
+    shapes = tuple((level.shape[-2], level.shape[-1]) for level in dense.objectness)
+    return shapes, dense.objectness[0].device
+
+
+def _grid(canvas: tuple[int, int], shape: tuple[int, int], cells: Tensor) -> Tensor:
+    """Each cell anchor (C, 4) at each position: (h * w * C, 4)."""
+    rows, columns = (
+        torch.arange(count, dtype=torch.int32, device=cells.device) * (side // count)
+        for side, count in zip(canvas, shape, strict=True)
+    )
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    corners = torch.stack([x, y, x, y], dim=-1).view(-1, 1, 4)
+    return (corners + cells).view(-1, 4)

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import torch
 
 Observe = Callable[[str, float], None]
+TimeStage = Callable[[str], AbstractContextManager[None]]
 
 
 class StageTimer:

@@ -17,7 +17,11 @@ from models.evaluation.curves import overlaps
 from models.images.decoder import Image
 from models.ops.nms import torchvision_nms
 from models.options import Options
-from models.pipeline.postprocess import NonFiniteOutputs
+from models.pipeline.checksums import NonFiniteOutputs
+from models.pipeline.padded import Padded
+from models.pipeline.rows import Shapes
+from models.pipeline.tail import Tail
+from models.pipeline.trimmed import Trimmed
 from models.shapes.scenes import draw_scene
 from models.zoo.weights import save_weights
 from tests.support.data.networks import (
@@ -256,10 +260,12 @@ class Overflowing:
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("output", ["objectness", "deltas", "logits", "box deltas"])
-def test_an_overflow_is_an_error_and_not_an_empty_answer(output: str, value: float) -> None:
+@pytest.mark.parametrize("shapes", [Trimmed(), Padded()], ids=["trimmed", "padded"])
+def test_an_overflow_is_an_error_and_not_an_empty_answer(output: str, value: float, shapes: Shapes) -> None:
     network = random_network()
-    engine = build_engine(network, EngineChoice(device="cpu", engine="torch"))
-    detector = Detector(network, random_card(), Overflowing(engine, output, value))
+    engine = Overflowing(build_engine(network, EngineChoice("cpu", "torch")), output, value)
+    detector = Detector(network, random_card(), engine)
+    detector._tail = Tail(network, engine, shapes)
     white = Image(np.full((96, 128, 3), 255, np.uint8), "PNG")
     grey = Image(np.full((96, 128, 3), 90, np.uint8), "PNG")
     jobs = [Job(detector.prepare(image), USUAL) for image in (grey, white)]

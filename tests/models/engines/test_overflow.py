@@ -9,7 +9,7 @@ import torch
 from models.detector import DetectorSpec, load_detector
 from models.engines import EngineUnavailable, choice, choose_device, cuda_device
 from models.engines.protocol import PrecisionOverflow
-from models.pipeline.postprocess import NonFiniteOutputs
+from models.pipeline.checksums import NonFiniteOutputs
 from models.zoo.weights import save_weights
 from tests.support.data.networks import LABELS, random_network
 

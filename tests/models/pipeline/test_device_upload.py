@@ -3,6 +3,7 @@
 from contextlib import ExitStack
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -66,3 +67,29 @@ def test_everything_after_the_upload_runs_on_the_device() -> None:
         canvas = prepare(image(60, 90), 128, 224, send)
     assert canvas.pixels.device == device
     assert canvas.key == (128, 192)
+
+
+def test_each_detector_computes_on_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the default stream, nor that of its uploads, nor that of another detector of the device."""
+    made: list[object] = []
+    entered: list[object] = []
+
+    def stream(device: torch.device) -> object:
+        made.append(object())
+        return made[-1]
+
+    def enter(stream: object) -> ExitStack:
+        entered.append(stream)
+        return ExitStack()
+
+    monkeypatch.setattr(torch.cuda, "Stream", stream)
+    monkeypatch.setattr(torch.cuda, "stream", enter)
+    uploads = [DeviceUpload(torch.device("cuda:0")) for _ in range(2)]
+    assert len(made) == 4
+    for upload in uploads:
+        with upload.computing():
+            pass
+    assert len(set(map(id, entered))) == 2
+    assert {id(upload._stream) for upload in uploads}.isdisjoint(map(id, entered))
+    with DeviceUpload(torch.device("cpu")).computing():
+        assert len(entered) == 2

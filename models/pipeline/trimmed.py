@@ -1,0 +1,126 @@
+"""Rows trimmed to the number that an image has: for the CPU, where each row costs time.
+
+On a GPU each step here waits for the device, so this runs only if the padded result is not certain.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from models.engines.protocol import DenseOutput
+from models.ops.nms import Suppress, torchvision_nms
+from models.ops.roi_align import RoIAlignConfig, pool_rows
+from models.ops.scratch import ScratchBuffer
+from models.options import Options
+from models.pipeline.checksums import check_finite, dense_checksums
+from models.pipeline.request_table import RequestTable
+from models.pipeline.rows import (
+    SMALLEST_DETECTION,
+    SMALLEST_PROPOSAL,
+    Best,
+    Chosen,
+    Decoded,
+    Proposals,
+    Ranking,
+    RPNLimits,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class TrimmedAnswers:
+    """Detections (N, 6) and checksum (B,) of each image, on their device."""
+
+    images: list[Tensor]
+    checksums: Tensor
+
+    def read(self) -> list[Tensor]:
+        """See `Answers`; always exact. A single copy from the device."""
+        parts = [*self.images, self.checksums[:, None].expand(-1, 6)]
+        *images, checksums = torch.split(torch.cat(parts).cpu(), [len(part) for part in parts])
+        check_finite(checksums)
+        return images
+
+
+class Trimmed:
+    """`models.pipeline.rows.Shapes` with as many rows as there are."""
+
+    def __init__(self, suppress: Suppress = torchvision_nms) -> None:
+        self._suppress = suppress
+
+    def rank(self, dense: DenseOutput, pre_nms: int) -> Best:
+        """The best `pre_nms` anchors of each level."""
+        parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        start = 0
+        for objectness, deltas in zip(dense.objectness, dense.deltas, strict=True):
+            logits, rows = flat_level(objectness, deltas)
+            scores, index = logits.topk(min(pre_nms, logits.shape[1]), dim=1)
+            parts.append((scores, rows.gather(1, index[..., None].expand(-1, -1, 4)), index + start))
+            start += logits.shape[1]
+        counts = tuple(scores.shape[1] for scores, *_ in parts)
+        logits, picked, index = (torch.cat(columns, dim=1) for columns in zip(*parts, strict=True))
+        return Best(logits, picked, index, counts, dense_checksums(dense))
+
+    def propose(self, ranking: Ranking, limits: RPNLimits) -> Proposals:
+        """The proposals that are large enough and survive NMS within their level."""
+        large = (ranking.sizes >= SMALLEST_PROPOSAL).all(dim=2) & (ranking.scores >= limits.score_threshold)
+        device = ranking.boxes.device
+        level = torch.cat([torch.full((n,), k, device=device) for k, n in enumerate(ranking.counts)])
+        kept = [
+            self._keep(*image, level, limits)
+            for image in zip(ranking.boxes, ranking.scores, large, strict=True)
+        ]
+        images = [torch.full((len(boxes),), k, device=device) for k, boxes in enumerate(kept)]
+        return Proposals(torch.cat(kept), torch.cat(images))
+
+    def _keep(self, boxes: Tensor, scores: Tensor, large: Tensor, level: Tensor, limits: RPNLimits) -> Tensor:
+        keep = torch.where(large)[0]
+        best = self._suppress(boxes[keep], scores[keep], level[keep], limits.nms_threshold)
+        return boxes[keep[best[: limits.post_nms]]]
+
+    def pool(
+        self,
+        features: Sequence[Tensor],
+        proposals: Proposals,
+        canvas: tuple[int, int],
+        config: RoIAlignConfig,
+        buffer: ScratchBuffer,
+    ) -> Tensor:
+        """Pooled features (R, C, side, side); they may lie in `buffer`."""
+        return pool_rows(features, proposals.boxes, proposals.images, canvas, config, buffer)
+
+    def checksum(self, values: Tensor, proposals: Proposals, images: int) -> Tensor:
+        """(B,): NaN or infinite if any of the values (R, n) of an image's proposals is."""
+        return values.new_zeros(images).index_add_(0, proposals.images, values.sum(dim=1))
+
+    def choose(self, scores: Tensor, proposals: Proposals, table: RequestTable) -> Chosen:
+        """The pairs whose score (R, K) exceeds their request's threshold; all images are one group."""
+        index = torch.where((scores > table.thresholds[proposals.images]).view(-1))[0]
+        images = proposals.images[index // scores.shape[1]]
+        return Chosen(index[None], scores.view(-1)[index][None], table.limits[images][None])
+
+    def suppress(self, decoded: Decoded, proposals: Proposals, table: RequestTable) -> TrimmedAnswers:
+        """Drop small boxes, then NMS within each image and class."""
+        boxes, labels, scores = decoded.boxes[0], decoded.labels[0], decoded.scores[0]
+        sizes = boxes[:, 2:] - boxes[:, :2]
+        keep = torch.where((sizes >= SMALLEST_DETECTION).all(dim=1))[0]
+        counts = proposals.images[decoded.rows[0, keep]].bincount(minlength=len(table.options)).tolist()
+        columns = (torch.split(column[keep], counts) for column in (boxes, labels, scores))
+        images = zip(*columns, table.options, strict=True)
+        checksums = torch.stack(decoded.checksums).sum(dim=0)
+        return TrimmedAnswers([self._best(*image) for image in images], checksums)
+
+    def _best(self, boxes: Tensor, labels: Tensor, scores: Tensor, options: Options) -> Tensor:
+        groups = torch.zeros_like(labels) if options.class_agnostic else labels
+        best = self._suppress(boxes, scores, groups, options.nms_threshold)
+        columns = labels[best, None].to(boxes.dtype), scores[best, None]  # a float holds every label exactly
+        return torch.cat([boxes[best], *columns], dim=1)
+
+
+def flat_level(objectness: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:
+    """A level's logits (B, A) and deltas (B, A, 4) in the order of its anchors."""
+    batch, per_place, height, width = objectness.shape
+    logits = objectness.permute(0, 2, 3, 1).reshape(batch, -1)
+    rows = deltas.view(batch, per_place, 4, height, width).permute(0, 3, 4, 1, 2)
+    return logits, rows.reshape(batch, -1, 4)
