@@ -57,8 +57,9 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     server.run(sockets=[listener])
     logger.info("stopped")
     if service.lost_devices or not service.closed_cleanly:
-        # A library's clean-up may hang or crash on a dead device. Or a thread is still inside the model: waiting
-        # for it may take forever, and ending the interpreter under it may crash. There is nothing left to save.
+        # A library's clean-up may hang or crash on a dead device. Or a thread is still inside the model:
+        # waiting for it may take forever, and ending the interpreter under it may crash. There is nothing
+        # left to save.
         logging.shutdown()
         os._exit(server.exit_code)
     return server.exit_code

@@ -97,6 +97,17 @@ def test_engine(run: Run) -> None:
     assert "Measured peaks: fp32" in text
 
 
+def test_the_hosts_limit(run: Run) -> None:
+    results, text = run("gpu.host", "--model shapes --rounds 1 --images 2 --seconds 0.3")
+    rows = {(row["image"], row["way"]): row for row in results["rows"]}
+    ways = ("1 thread", "threads", "processes")
+    http = [("640x480", f"HTTP, {count} connections") for count in (1, 16, 64)]
+    assert list(rows) == [*((image, way) for image in ("640x480", "12 MP") for way in ways), *http]
+    assert all(row["images_per_second"] > 0 for row in rows.values())
+    assert {rows[key]["errors"] for key in http} == {0}
+    assert "no device computes" in text
+
+
 def test_capacity(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables in a page and plots; ten minutes of traces."""
     monkeypatch.setattr("bench.capacity.scenarios.TRACE_SECONDS", 600.0)
