@@ -21,7 +21,7 @@ WORKDIR /src
 # and only their versions are pinned. An edit of the code does not install any of it again.
 COPY docker/requirements.txt docker/sbom-requirements.txt constraints.txt ./
 RUN pip install --quiet --require-hashes --no-deps -r requirements.txt \
-    && pip install --quiet ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"} -c constraints.txt torch torchvision \
+    && pip install --quiet ${TORCH_INDEX_URL:+-i "$TORCH_INDEX_URL"} -c constraints.txt torch torchvision \
     && /opt/sbom/bin/pip install --quiet --require-hashes --no-deps -r sbom-requirements.txt
 # The product apart from its dependencies: a new version is a layer of megabytes, not of gigabytes.
 COPY . .

@@ -97,6 +97,25 @@ def test_engine(run: Run) -> None:
     assert "Measured peaks: fp32" in text
 
 
+def test_gpu(run: Run) -> None:
+    """On the CPU: it says nothing of a GPU but that the benchmark runs."""
+    results, text = run("gpu.report", "--quick")
+    ours = [f"ours, openvino fp32, {way}" for way in ("engine alone", "with upload")]
+    theirs = ["eager", "eager, fp16", "compiled by eager, fp16"]
+    names = [*ours, *(f"torchvision {name}" for name in theirs)]
+    assert [(row["batch"], row["variant"]) for row in results["rows"]] == [
+        (batch, name) for batch in (1, 2) for name in names
+    ]
+    for row in results["rows"]:
+        assert row["images_per_second"] == pytest.approx(row["batch"] / row["ms"] * 1000)
+        assert row["operations"] > 0
+        assert row["share_of_peak"] > 0 < row["share_of_bandwidth"]
+    assert set(results["rows"][0]["stages_ms"]) == {"dense", "proposals", "roi_align", "head", "postprocess"}
+    assert [load["connections"] for load in results["http"]] == [1, 16]
+    assert all(load["answered"] > 0 and load["errors"] == {} for load in results["http"])
+    assert "with upload" in text
+
+
 def test_the_hosts_limit(run: Run) -> None:
     results, text = run("gpu.host", "--model shapes --rounds 1 --images 2 --seconds 0.3")
     rows = {(row["image"], row["way"]): row for row in results["rows"]}

@@ -77,7 +77,7 @@ def test_an_edit_of_the_code_does_not_install_torch_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("index", "options"), [("", []), ("file:///cu126", ["--index-url", "file:///cu126"])], ids=["none", "one"]
+    ("index", "options"), [("", []), ("file:///cu126", ["-i", "file:///cu126"])], ids=["none", "one"]
 )
 def test_torch_can_come_from_an_index_of_an_older_cuda(index: str, options: list[str]) -> None:
     """The step of the build, with a pip that prints its arguments."""
