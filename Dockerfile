@@ -2,7 +2,8 @@
 #   docker build -t rcnn-serve .
 #   docker run --rm -p 127.0.0.1:8000:8000 rcnn-serve              # add `--gpus all` for the GPU
 #   docker run --rm --read-only --tmpfs /tmp --cap-drop ALL …      # works too: only /tmp and the cache are written
-# A smaller image for the CPU alone: --build-arg PIP_EXTRA_INDEX_URL=<torch's index of CPU wheels>.
+# A smaller image for the CPU alone: --build-arg TORCH_INDEX_URL=<torch's index of CPU wheels>.
+# For a driver or a GPU that is too old for the default wheel: the same with torch's index of an older CUDA (cu126, …).
 
 # A release passes the digest of a base that was looked at, as no tag stays the same:
 #   --build-arg BASE=python:3.11-slim@sha256:…                     # not verified: here it was built on the tag alone
@@ -11,6 +12,8 @@ ARG BASE=python:3.11-slim
 FROM ${BASE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 ARG PIP_EXTRA_INDEX_URL
+# Takes torch, torchvision and CUDA's libraries from that index alone, in the pinned versions.
+ARG TORCH_INDEX_URL
 RUN python -m venv /opt/venv && python -m venv /opt/sbom
 ENV PATH=/opt/venv/bin:$PATH
 WORKDIR /src
@@ -18,7 +21,7 @@ WORKDIR /src
 # and only their versions are pinned. An edit of the code does not install any of it again.
 COPY docker/requirements.txt docker/sbom-requirements.txt constraints.txt ./
 RUN pip install --quiet --require-hashes --no-deps -r requirements.txt \
-    && pip install --quiet -c constraints.txt torch torchvision \
+    && pip install --quiet ${TORCH_INDEX_URL:+-i "$TORCH_INDEX_URL"} -c constraints.txt torch torchvision \
     && /opt/sbom/bin/pip install --quiet --require-hashes --no-deps -r sbom-requirements.txt
 # The product apart from its dependencies: a new version is a layer of megabytes, not of gigabytes.
 COPY . .

@@ -95,9 +95,9 @@ bench-servers: install ## this service beside the installed other servers, mixed
 	@$(BIN)/python -m bench.overload
 	@$(BIN)/python -m bench.server --venvs $(VENV)/peers
 
-bench-gpu: cuda ## the same on a CUDA device, one image at a time and eight
-	@$(BIN)/python -m bench.engine --device cuda --rounds 50
-	@$(BIN)/python -m bench.engine --device cuda --rounds 20 --batch 8
+bench-gpu: cuda ## a CUDA device: engine, upload, HTTP, shares of its peaks, torchvision's fp16 beside it; the host's limit
+	@$(BIN)/python -m bench.gpu.report
+	@$(BIN)/python -m bench.gpu.host
 
 cuda: install
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "this target needs a CUDA device, and torch sees none here")'

@@ -1,7 +1,9 @@
 """The process around the app: one socket, one event loop, and a graceful shutdown.
 
 A first SIGTERM or SIGINT drains: new work gets 503 while the port still answers, accepted work is finished
-within RCNN_DRAIN_SECONDS, then the server stops. A second one stops at once.
+within RCNN_DRAIN_SECONDS, then the server stops. A second one stops at once. When all devices are dead it
+drains by itself and exits with 1, so that the orchestrator starts a new process: after a CUDA error every
+further call of a process fails.
 """
 
 import logging
@@ -36,7 +38,7 @@ logger = logging.getLogger(__name__)
 
 
 def serve(settings: Settings, detector: Detector | None = None) -> int:
-    """Serve until a signal; returns the exit code, 0 after a signal, 1 if the service could not start.
+    """Serve until a signal; returns the exit code, 0 after a signal, 1 if it could not start or go on.
 
     `detector` takes the place of the model that the settings name.
     """
@@ -54,9 +56,10 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     server.reload_at_hangup()
     server.run(sockets=[listener])
     logger.info("stopped")
-    if not service.closed_cleanly:
-        # A thread is still inside the model: waiting for it may take forever, and ending the interpreter
-        # under it may crash. There is nothing left to save.
+    if service.lost_devices or not service.closed_cleanly:
+        # A library's clean-up may hang or crash on a dead device. Or a thread is still inside the model:
+        # waiting for it may take forever, and ending the interpreter under it may crash. There is nothing
+        # left to save.
         logging.shutdown()
         os._exit(server.exit_code)
     return server.exit_code
@@ -117,6 +120,8 @@ class Server(uvicorn.Server):
             return True
         if counter % TICKS_PER_SECOND == 0:
             self.connections.sweep(time.monotonic())
+        if self._service.lost_devices:
+            self._give_up()
         if self._service.state == "draining":
             return await self._drained()
         if self._hung_up:
@@ -132,6 +137,13 @@ class Server(uvicorn.Server):
                 "ready %.1f s after the start of the process: %s", age, self._service.ready_model().summary()
             )
         return False
+
+    def _give_up(self) -> None:
+        """Drain, and exit with 1."""
+        if self.exit_code == 0:
+            logger.critical("no device works any more, and none will in this process: it exits with 1")
+        self.exit_code = 1
+        self._service.drain()
 
     async def _drained(self) -> bool:
         left = self._service.drain_seconds_left

@@ -12,9 +12,10 @@ from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
 from models.detections import Detections
-from models.engines import EngineChoice, EngineUnavailable, build_engines
+from models.engines import EngineChoice, EngineUnavailable, build_engines, fallback_reason
 from models.engines.protocol import Engine, PrecisionOverflow
 from models.images.decoder import DecodeJpeg, Image
+from models.ops.memory import out_of_memory_as
 from models.options import Options
 from models.pipeline.canvas import Canvas
 from models.pipeline.checksums import NonFiniteOutputs
@@ -60,6 +61,7 @@ class DetectorSpec:
     precision: str = "auto"
     threads: int = 0  # 0 = one per core
     jpeg: str = "pillow"  # or nvjpeg
+    memory: float = 1.0  # share of a GPU's memory that this process may use
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,13 +127,9 @@ class Detector:
             return []
         if len({job.canvas.key for job in jobs}) > 1:
             raise ValueError("the jobs of a batch must share one canvas size; group them by canvas.key")
-        try:
-            with torch.inference_mode(), self._upload.computing():
-                return self._collect(jobs, observe or _ignore)
-        except torch.OutOfMemoryError as error:
-            raise MemoryError(
-                f"{len(jobs)} canvases of {jobs[0].canvas.key} do not fit on {self.device}"
-            ) from error
+        reason = f"{len(jobs)} canvases of {jobs[0].canvas.key} do not fit on {self.device}"
+        with out_of_memory_as(reason), torch.inference_mode(), self._upload.computing():
+            return self._collect(jobs, observe or _ignore)
 
     def _collect(self, jobs: Sequence[Job], observe: Observe) -> list[Detections]:
         detected = self._detect(jobs, observe)
@@ -253,19 +251,18 @@ def _load_in_precision(spec: DetectorSpec, devices: Sequence[str]) -> list[Detec
     loaded = load_network(spec.model, spec.model_dir, spec.cache_dir)
     int8 = spec.precision == "int8"
     quantized = find_quantized(loaded.card, loaded.weights, spec.cache_dir) if int8 else None
-    choice = EngineChoice("", spec.engine, spec.precision, spec.threads, spec.cache_dir, quantized)
+    choice = EngineChoice(
+        "", spec.engine, spec.precision, spec.threads, spec.cache_dir, quantized, spec.memory
+    )
     version = version_of(loaded.network, loaded.card)  # before an engine changes the weights' layout
-    try:
+    with out_of_memory_as(f"there is not enough memory on {', '.join(devices)} for the weights"):
         engines = build_engines(loaded.network, choice, devices)
-    except torch.OutOfMemoryError as error:
-        where = ", ".join(devices)
-        raise MemoryError(f"there is not enough memory on {where} for the weights") from error
     detectors = [
         Detector(
             loaded.network,
             loaded.card,
             engine,
-            loaded.fallback_reason,
+            fallback_reason(devices, loaded.fallback_reason),
             _jpeg(spec.jpeg, torch.device(engine.device)),
             version,
         )
@@ -287,7 +284,7 @@ def _jpeg(name: str, device: torch.device) -> DecodeJpeg | None:
     try:
         return NvJpeg(device)
     except RuntimeError as error:
-        raise EngineUnavailable("this torchvision has no nvJPEG; set RCNN_JPEG to pillow") from error
+        raise EngineUnavailable(f"nvJPEG cannot be used; set RCNN_JPEG to pillow ({error})") from error
 
 
 def _ignore(stage: str, seconds: float) -> None:

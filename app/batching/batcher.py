@@ -80,6 +80,11 @@ class Batcher(Generic[T, R]):
         return any(device.is_working and not task.done() for task, device in pairs)
 
     @property
+    def dead(self) -> bool:
+        """Whether all devices are dead: none of them works again in this process."""
+        return all(device.status.state == "dead" for device in self._devices)
+
+    @property
     def max_batch(self) -> int:
         """Most items in a batch now; a batch that does not fit into memory lowers it."""
         return self._scheduler.max_batch

@@ -30,7 +30,8 @@ class Health(Wire):
     queue_depth: int = Field(description="number of images that wait for a device")
     uptime_seconds: float
     fallback_reason: str | None = Field(
-        description="why the automatic choice did not load its first model; null if it did"
+        description="why the automatic choice did not load its first model, or why the CPU serves although "
+        "the machine has a GPU or its driver; null if neither"
     )
 
 

@@ -35,6 +35,7 @@ def _load(settings: Settings, devices: tuple[str, ...], model: str | None = None
         precision=settings.precision,
         threads=settings.inference_threads,
         jpeg=settings.jpeg,
+        memory=settings.device_memory,
     )
     return load_detectors(spec, devices)
 

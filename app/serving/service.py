@@ -125,6 +125,11 @@ class DetectionService:
         return self._startup is not None and self._startup.done() and self.models.serving is None
 
     @property
+    def lost_devices(self) -> bool:
+        """Whether every device is dead, so that only a new process can serve again."""
+        return self._batcher.dead
+
+    @property
     def drain_seconds_left(self) -> float:
         """Seconds left to finish accepted work; counted from the first `drain`."""
         return max(0.0, self._drain_deadline - time.monotonic())

@@ -47,6 +47,14 @@ class ModelSettings(BaseSettings):
         default="pillow",
         description="Decoder of JPEG images; nvjpeg uses the GPU, and its pixels differ slightly.",
     )
+    device_memory: float = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        json_schema_extra={"allowed": "a share above 0, up to 1"},
+        description="Share of each GPU's memory that this process may allocate, for a GPU that others use "
+        "too; not on the CPU.",
+    )
 
     @property
     def devices(self) -> tuple[str, ...]:

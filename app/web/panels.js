@@ -31,7 +31,7 @@ export function showServing(health) {
   const words = status === "ok" ? swap : STATUS_WORDS[status] ?? "The server does not respond";
   $("serving-text").textContent = [words, serves].filter(Boolean).join(" · ");
   $("fallback").hidden = !health?.fallback_reason;
-  $("fallback").textContent = health?.fallback_reason ? `Fallback model: ${health.fallback_reason}` : "";
+  $("fallback").textContent = health?.fallback_reason ? `Fallback: ${health.fallback_reason}` : "";
 }
 
 /** How many images wait and how many were done a second (`perSecond` null: not known yet); `now` null: no answer. */

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torchvision.models.detection import FasterRCNN
 
-from models.engines.cuda_device import gpu_exists, why_unusable
+from models.engines.cuda_device import cpu_reason, set_memory_share, why_unusable
 from models.engines.cuda_graphs import GraphRecorder
 from models.engines.graphed_engine import GraphedEngine, Recording
 from models.engines.protocol import ServingEngine
@@ -39,7 +39,8 @@ class EngineUnavailable(ValueError):
 class EngineChoice:
     """Names as in the settings: `auto` or a specific one; threads 0 means one per core.
 
-    `cache_dir` caches converted networks for the next start; `quantized` is the int8 artefact.
+    `cache_dir` caches converted networks for the next start; `quantized` is the int8 artefact; `memory` is
+    the share of a GPU's memory that this process may use.
     """
 
     device: str = "auto"
@@ -48,6 +49,7 @@ class EngineChoice:
     threads: int = 0
     cache_dir: Path | None = None
     quantized: Path | None = None
+    memory: float = 1.0
 
 
 def build_engine(network: FasterRCNN, choice: EngineChoice) -> ServingEngine:
@@ -56,6 +58,7 @@ def build_engine(network: FasterRCNN, choice: EngineChoice) -> ServingEngine:
     Also sets the process's number of torch threads: one beside OpenVINO, otherwise `choice.threads`.
     """
     device = choose_device(choice.device)
+    set_memory_share(device, choice.memory)
     engine = _engine(choice.engine, device)
     precision = _precision(choice.precision, engine, device)
     if engine == "torch":
@@ -130,13 +133,21 @@ def choose_device(name: str) -> torch.device:
 
 def _first_device() -> torch.device:
     """The first GPU if torch can use it, else the CPU; logs why a GPU of the machine is not used."""
-    gpu = torch.device("cuda:0")
-    if not torch.cuda.is_available() and not gpu_exists():
+    if (reason := cpu_reason()) is not None:
+        log.warning("%s", _cpu_instead(reason))
         return torch.device("cpu")
-    if (reason := why_unusable(gpu)) is None:
-        return gpu
-    log.warning("the CPU is used, as this machine's GPU cannot be: %s", reason)
-    return torch.device("cpu")
+    return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+
+
+def fallback_reason(devices: Sequence[str], of_model: str | None) -> str | None:
+    """Why `auto` chose less than it could: the model's own reason, and why the CPU serves and not the GPU."""
+    of_device = cpu_reason() if "auto" in devices else None
+    reasons = [of_model, _cpu_instead(of_device) if of_device else None]
+    return "; ".join(filter(None, reasons)) or None
+
+
+def _cpu_instead(reason: str) -> str:
+    return f"the CPU is used, as this machine's GPU cannot be: {reason}"
 
 
 def _engine(name: str, device: torch.device) -> str:

@@ -6,11 +6,24 @@ import torch
 
 DRIVERS = {"13": 580, "12": 525}  # the oldest NVIDIA driver of each major version of CUDA
 DEVICE_FILE = Path("/dev/nvidia0")
+DRIVER_FILE = Path("/proc/driver/nvidia/version")  # a container without a GPU sees its host's
 
 
-def gpu_exists() -> bool:
-    """Whether the machine has an NVIDIA GPU, usable or not: NVML counts those that CUDA cannot start too."""
-    return torch.cuda.device_count() > 0 or DEVICE_FILE.exists()
+def cpu_reason() -> str | None:
+    """Why the CPU has to serve although there is a GPU or a driver; None if the GPU can, or none is there."""
+    usable = torch.cuda.is_available()
+    exists = torch.cuda.device_count() > 0 or DEVICE_FILE.exists()  # NVML counts unusable ones too
+    if not (usable or exists or DRIVER_FILE.exists()):
+        return None
+    if not (usable or exists):
+        return "there is an NVIDIA driver, but this process sees no GPU; give it one (docker run --gpus all)"
+    return why_unusable(torch.device("cuda:0"))
+
+
+def set_memory_share(device: torch.device, share: float) -> None:
+    """Limit what this process may allocate to a share of the GPU's memory, (0, 1]; no limit on the CPU."""
+    if device.type == "cuda" and share < 1:
+        torch.cuda.set_per_process_memory_fraction(share, device)
 
 
 def why_unusable(device: torch.device) -> str | None:

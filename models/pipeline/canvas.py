@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +18,7 @@ MEAN = torch.tensor([0.485, 0.456, 0.406])  # ImageNet, RGB: torchvision's detec
 STD = torch.tensor([0.229, 0.224, 0.225])
 
 ToDevice = Callable[[Tensor], Tensor]
+UNLIMITED = nullcontext()
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,18 +57,31 @@ def _keep_on_host(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def prepare(image: Image, min_size: int, max_size: int, send: ToDevice = _keep_on_host) -> Canvas:
+def prepare(
+    image: Image,
+    min_size: int,
+    max_size: int,
+    send: ToDevice = _keep_on_host,
+    limit: AbstractContextManager[object] = UNLIMITED,
+) -> Canvas:
     """Normalise, resize and pad as torchvision's `GeneralizedRCNNTransform` does for one image.
 
-    `send` copies the needed rows to the device, on which everything after that is computed.
+    `send` copies the needed rows to the device, on which everything after that is computed, inside `limit`:
+    before it nothing is on the device, after it the canvas alone.
     """
     height, width = resized(image.height, image.width, min_size, max_size)
-    content = _resize(image, height, width, send)
+    rows = _gather(image, height, width)
+    with limit:
+        return _compute(rows, height, width, (image.height, image.width), send)
+
+
+def _compute(rows: "_Rows", height: int, width: int, image_size: tuple[int, int], send: ToDevice) -> Canvas:
+    content = _resize(rows, height, send)
     mean, spread = _normalisation(content.device)
     pixels = torch.zeros(_padded(height), _padded(width), 3, device=content.device)
     shown = pixels.view(len(pixels), -1)[:height, : 3 * width]
     torch.addcmul(mean.repeat(width), content, spread.repeat(width), out=shown)
-    return Canvas(pixels, (height, width), (image.height, image.width))
+    return Canvas(pixels, (height, width), image_size)
 
 
 @lru_cache
@@ -79,17 +94,34 @@ def _padded(side: int) -> int:
     return math.ceil(side / DIVISOR) * DIVISOR
 
 
-def _resize(image: Image, height: int, width: int, send: ToDevice) -> Tensor:
+@dataclass(frozen=True, eq=False)
+class _Rows:
+    """The source pixels of a canvas in touched rows: those left and right of each new pixel, uint8."""
+
+    left: Tensor
+    right: Tensor
+    down: "_Taps"
+    across: "_Taps"
+
+
+def _gather(image: Image, height: int, width: int) -> _Rows:
+    """Gathers bytes instead of 3-byte pixels, for which numpy has no fast path."""
+    down, across = _taps_of(image, 0, height), _taps_of(image, 1, width)
+    rows = image.pixels.reshape(len(image.pixels), -1)[down.touched]
+    columns = ((3 * column[:, None] + np.arange(3)).reshape(-1) for column in across.ends)
+    left, right = (torch.from_numpy(rows.take(column, 1)) for column in columns)
+    return _Rows(left, right, down, across)
+
+
+def _resize(rows: _Rows, height: int, send: ToDevice) -> Tensor:
     """Bilinear resize without antialiasing: float32 (height, width * 3) in 0..255, channels interleaved.
 
     Only the source pixels that contribute are converted to float: a half to a third of the time of torch's
     kernel, and little memory for a large image. Interpolates within rows first, as output rows share them,
-    then between rows. Gathers bytes instead of 3-byte pixels, for which numpy has no fast path.
+    then between rows.
     """
-    down, across = _taps_of(image, 0, height), _taps_of(image, 1, width)
-    rows = image.pixels.reshape(len(image.pixels), -1)[down.touched]
-    columns = ((3 * column[:, None] + np.arange(3)).reshape(-1) for column in across.ends)
-    left, right = (send(torch.from_numpy(rows.take(column, 1))) for column in columns)
+    down, across = rows.down, rows.across
+    left, right = send(rows.left), send(rows.right)
     order = [] if down.disjoint else [send(torch.from_numpy(row)) for row in (down.before, down.after)]
     rightness, belowness = send(across.weight.repeat_interleave(3)), send(down.weight[:, None])
     lines = left.float().lerp_(right.float(), rightness)

@@ -2,9 +2,10 @@
 
 Each decoding thread copies the source bytes of its canvas from pinned memory, and resizes and normalises them
 on a second stream. So a batch's canvases are on the device before the batch is formed. An upload is never
-larger than its canvas.
+larger than its canvas; at most PREPARATIONS threads use temporary memory of the device at once.
 """
 
+import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -13,7 +14,12 @@ import torch
 from torch import Tensor
 
 from models.images.decoder import Image
+from models.ops.memory import is_out_of_memory
 from models.pipeline.canvas import Canvas, prepare
+
+# A canvas of 800x1333 needs some 80 MB of temporary device memory: uploads, and rows as floats. Without a
+# limit each decoding thread, one for each core, could hold that; the kernels of all share one stream anyway.
+PREPARATIONS = 4
 
 
 class DeviceUpload:
@@ -21,6 +27,7 @@ class DeviceUpload:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._preparations = threading.BoundedSemaphore(PREPARATIONS)
         self._stream: torch.cuda.Stream | None = None
         self._batches: torch.cuda.Stream | None = None
         if device.type == "cuda":
@@ -40,10 +47,12 @@ class DeviceUpload:
             return prepare(image, min_size, max_size)
         try:
             with torch.cuda.stream(self._stream):
-                canvas = prepare(image, min_size, max_size, self._send)
+                canvas = prepare(image, min_size, max_size, self._send, self._preparations)
                 return replace(canvas, ready=self._stream.record_event())
-        except torch.OutOfMemoryError:  # queued canvases fill it; `stack` uploads this one
-            return prepare(image, min_size, max_size)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            return prepare(image, min_size, max_size)  # queued canvases fill it; `stack` uploads this one
 
     def send(self, tensor: Tensor) -> Tensor:
         """A copy on the device, for the current stream; the host does not wait for it."""

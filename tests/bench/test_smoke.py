@@ -97,6 +97,36 @@ def test_engine(run: Run) -> None:
     assert "Measured peaks: fp32" in text
 
 
+def test_gpu(run: Run) -> None:
+    """On the CPU: it says nothing of a GPU but that the benchmark runs."""
+    results, text = run("gpu.report", "--quick")
+    ours = [f"ours, openvino fp32, {way}" for way in ("engine alone", "with upload")]
+    theirs = ["eager", "eager, fp16", "compiled by eager, fp16"]
+    names = [*ours, *(f"torchvision {name}" for name in theirs)]
+    assert [(row["batch"], row["variant"]) for row in results["rows"]] == [
+        (batch, name) for batch in (1, 2) for name in names
+    ]
+    for row in results["rows"]:
+        assert row["images_per_second"] == pytest.approx(row["batch"] / row["ms"] * 1000)
+        assert row["operations"] > 0
+        assert row["share_of_peak"] > 0 < row["share_of_bandwidth"]
+    assert set(results["rows"][0]["stages_ms"]) == {"dense", "proposals", "roi_align", "head", "postprocess"}
+    assert [load["connections"] for load in results["http"]] == [1, 16]
+    assert all(load["answered"] > 0 and load["errors"] == {} for load in results["http"])
+    assert "with upload" in text
+
+
+def test_the_hosts_limit(run: Run) -> None:
+    results, text = run("gpu.host", "--model shapes --rounds 1 --images 2 --seconds 0.3")
+    rows = {(row["image"], row["way"]): row for row in results["rows"]}
+    ways = ("1 thread", "threads", "processes")
+    http = [("640x480", f"HTTP, {count} connections") for count in (1, 16, 64)]
+    assert list(rows) == [*((image, way) for image in ("640x480", "12 MP") for way in ways), *http]
+    assert all(row["images_per_second"] > 0 for row in rows.values())
+    assert {rows[key]["errors"] for key in http} == {0}
+    assert "no device computes" in text
+
+
 def test_capacity(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables in a page and plots; ten minutes of traces."""
     monkeypatch.setattr("bench.capacity.scenarios.TRACE_SECONDS", 600.0)

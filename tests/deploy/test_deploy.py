@@ -76,6 +76,22 @@ def test_an_edit_of_the_code_does_not_install_torch_again() -> None:
     assert instructions.index(install) < instructions.index("COPY . .")
 
 
+@pytest.mark.parametrize(
+    ("index", "options"), [("", []), ("file:///cu126", ["-i", "file:///cu126"])], ids=["none", "one"]
+)
+def test_torch_can_come_from_an_index_of_an_older_cuda(index: str, options: list[str]) -> None:
+    """The step of the build, with a pip that prints its arguments."""
+    [install] = [rest for word, rest in dockerfile() if word == "RUN" and "requirements.txt" in rest]
+    [step] = [part for part in install.split("&&") if "torch torchvision" in part]
+    script = f'pip() {{ printf "%s\\n" "$@"; }}; {step}'
+    done = subprocess.run(
+        ["/bin/sh", "-c", script], env={"TORCH_INDEX_URL": index}, capture_output=True, text=True, check=True
+    )
+    pinned = ["-c", "constraints.txt", "torch", "torchvision"]
+    assert done.stdout.split() == ["install", "--quiet", *options, *pinned]
+    assert ("ARG", "TORCH_INDEX_URL") in dockerfile()
+
+
 def test_every_file_of_the_build_but_torchs_has_a_checked_hash() -> None:
     [install] = [rest for word, rest in dockerfile() if word == "RUN" and "requirements.txt" in rest]
     [product] = [rest for word, rest in dockerfile() if word == "RUN" and "--target" in rest]
@@ -188,6 +204,7 @@ def test_the_gpu_file_reserves_one_gpu_and_insists_on_it() -> None:
     services = read_yaml("docker-compose.gpu.yml")["services"]
     assert set(services) == {"app"}
     assert services["app"]["environment"] == {"RCNN_DEVICE": "cuda"}
+    assert services["app"]["build"]["args"] == {"TORCH_INDEX_URL": "${TORCH_INDEX_URL:-}"}
     (device,) = services["app"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
 

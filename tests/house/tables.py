@@ -96,6 +96,7 @@ ROWS: dict[str, str] = {
     "bench": "app models rcnn_client",
     "bench.harness": "app models bench.peers",
     "bench.capacity": "bench.harness app.serving app.errors models",
+    "bench.gpu": "bench.harness bench.peers app.server app.settings models",
     "bench.peers": "models app.settings",
 }
 ARROWS = {room: allowed for rooms, allowed in ROWS.items() for room in rooms.split()}

@@ -42,7 +42,7 @@ def test_the_page_shows_what_serves_and_how_long_it_took(show: Show) -> None:
     page, serving = shown.page, shown.page.locator("#serving-text")
     expect(serving).to_have_text(SERVING)
     expect(page.locator("#fallback")).to_be_visible()
-    expect(page.locator("#fallback")).to_have_text("Fallback model: <b>coco-r50-fpn</b> could not be fetched")
+    expect(page.locator("#fallback")).to_have_text("Fallback: <b>coco-r50-fpn</b> could not be fetched")
     detector.version, detector.engine_name = "2", "other"
     post(shown, "models/fake/load", **{"X-API-Key": "chief"})
     shown.choose(picture(640, 480))

@@ -167,6 +167,20 @@ def test_a_model_that_cannot_be_loaded_ends_the_program(start: Start) -> None:
     assert "Traceback" not in program.log
 
 
+@pytest.mark.parametrize("devices", ["cpu", "cpu,cpu"])
+def test_a_program_whose_devices_are_all_dead_answers_what_it_has_and_exits_with_1(
+    start: Start, devices: str
+) -> None:
+    """An orchestrator starts a new process, whose CUDA context is a new one too."""
+    program = start("--dying", "--seconds", "0.1", device=devices, max_batch="2")
+    program.logged("ready")
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda index: detect(program, picture(50 + index, 40)), range(6)))
+    assert {answer.status_code for answer in answers} <= {500, 503}
+    assert program.ended() == 1
+    program.logged("no device works any more, and none will in this process: it exits with 1")
+
+
 def test_a_port_in_use_ends_the_program_with_advice(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         program = start(port=str(listener.getsockname()[1]))

@@ -132,6 +132,32 @@ class FakeDetector:
         )
 
 
+@dataclass
+class Dying(FakeDetector):
+    """Fails on the thread of one device from its first batch on, or on those of all devices."""
+
+    all_die: bool = False
+    dead: set[int] = field(default_factory=set)
+    fault: str = "CUDA error: unspecified launch failure"
+    _first: threading.Lock = field(default_factory=threading.Lock)
+
+    def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> list[Detections]:
+        with self._first:
+            if self.all_die or not self.dead:
+                self.dead.add(threading.get_ident())
+        found = super().detect(jobs, observe)
+        if threading.get_ident() in self.dead:
+            self.load_error = RuntimeError(self.fault)  # what its check raises
+            raise RuntimeError(self.fault)
+        return found
+
+    def warm_up(self, cap: int) -> int:
+        try:
+            return super().warm_up(cap)
+        finally:
+            self.load_error = None
+
+
 def picture(width: int = 64, height: int = 48, format: str = "PNG") -> bytes:
     """An image file with a gradient, so that no format can store it in a few bytes."""
     across, down = np.meshgrid(np.arange(width), np.arange(height))

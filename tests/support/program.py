@@ -6,7 +6,7 @@ import sys
 
 from app.server import serve
 from app.settings.settings import Settings
-from tests.support.fakes import FakeDetector
+from tests.support.fakes import Dying, FakeDetector
 
 
 def main() -> int:
@@ -16,11 +16,15 @@ def main() -> int:
     parser.add_argument("--decode-seconds", type=float, default=0.0, help="that decoding an image takes")
     parser.add_argument("--unloadable", action="store_true", help="the model cannot be loaded")
     parser.add_argument("--real", action="store_true", help="the model of the settings, with torch")
+    parser.add_argument("--dying", action="store_true", help="every device fails from its first batch on")
     parser.add_argument("--loading", action="store_true", help="the model is not loaded before SIGUSR1")
     arguments = parser.parse_args()
     if arguments.real:
         return serve(Settings())
-    detector = FakeDetector(seconds=arguments.seconds, decode_seconds=arguments.decode_seconds)
+    seconds, decode_seconds = arguments.seconds, arguments.decode_seconds
+    detector = FakeDetector(seconds=seconds, decode_seconds=decode_seconds)
+    if arguments.dying:
+        detector = Dying(seconds=seconds, decode_seconds=decode_seconds, all_die=True)
     if arguments.unloadable:
         detector.load_error = ValueError("no such card")
     if arguments.loading:

@@ -1,40 +1,9 @@
 """RCNN_DEVICE=cpu,cpu over HTTP: one queue, a device that dies, what /health and the metrics say."""
 
 import asyncio
-import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
-from models.detections import Detections
-from tests.support.fakes import FakeDetector, picture
+from tests.support.fakes import Dying, FakeDetector, picture
 from tests.support.served import Serve, Served, eventually
-
-
-@dataclass
-class Dying(FakeDetector):
-    """Fails on the thread of one device from its first batch on, or on those of all devices."""
-
-    all_die: bool = False
-    dead: set[int] = field(default_factory=set)
-    fault: str = "CUDA error: unspecified launch failure"
-    _first: threading.Lock = field(default_factory=threading.Lock)
-
-    def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> list[Detections]:
-        with self._first:
-            if self.all_die or not self.dead:
-                self.dead.add(threading.get_ident())
-        found = super().detect(jobs, observe)
-        if threading.get_ident() in self.dead:
-            self.load_error = RuntimeError(self.fault)  # what its check raises
-            raise RuntimeError(self.fault)
-        return found
-
-    def warm_up(self, cap: int) -> int:
-        try:
-            return super().warm_up(cap)
-        finally:
-            self.load_error = None
 
 
 async def statuses(served: Served, count: int) -> list[int]:

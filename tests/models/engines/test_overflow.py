@@ -1,4 +1,4 @@
-"""Half precision that overflows is replaced or refused, and a GPU that torch cannot use is explained."""
+"""Half precision that overflows is replaced or refused."""
 
 import logging
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.detector import DetectorSpec, load_detector
-from models.engines import EngineUnavailable, choice, choose_device, cuda_device
+from models.engines import choice
 from models.engines.protocol import PrecisionOverflow
 from models.pipeline.checksums import NonFiniteOutputs
 from models.zoo.weights import save_weights
@@ -64,64 +64,3 @@ def test_an_overflow_of_fp32_itself_is_refused(tmp_path: Path) -> None:
     spec = DetectorSpec(write_model(tmp_path, 1e38), tmp_path, device="cpu", engine="torch")
     with pytest.raises(NonFiniteOutputs):
         load_detector(spec)
-
-
-OLD_DRIVER = RuntimeError("The NVIDIA driver on your system is too old (found version 12040).\nPlease update")
-
-
-def machine_with_a_gpu(monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int] | Exception) -> None:
-    """What torch says where NVML counts a GPU: its capability, or why CUDA does not start."""
-
-    def get_device_capability(device: object) -> tuple[int, int]:
-        if isinstance(capability, Exception):
-            raise capability
-        return capability
-
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: not isinstance(capability, Exception))
-    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_90", "sm_100", "compute_120"])
-    monkeypatch.setattr(torch.cuda, "get_device_capability", get_device_capability)
-    monkeypatch.setattr(torch.version, "cuda", "13.0")
-
-
-UNUSABLE = [
-    (
-        OLD_DRIVER,
-        r"driver on your system is too old \(found version 12040\)\.\); .* NVIDIA driver of 580 or newer",
-    ),
-    ((7, 0), r"its compute capability is 7\.0; .* needs a GPU of capability 7\.5 or newer"),
-]
-
-
-@pytest.mark.parametrize(("capability", "reason"), UNUSABLE, ids=["driver", "capability"])
-def test_a_gpu_that_torch_cannot_use_is_an_error_with_what_it_needs(
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
-    capability: tuple[int, int] | Exception,
-    reason: str,
-) -> None:
-    machine_with_a_gpu(monkeypatch, capability)
-    with pytest.raises(EngineUnavailable, match=f"'cuda' cannot be used: .*{reason}.*RCNN_DEVICE to cpu"):
-        choose_device("cuda")
-    with caplog.at_level(logging.WARNING):
-        assert choose_device("auto") == torch.device("cpu")
-    [warning] = caplog.messages
-    assert warning.startswith("the CPU is used, as this machine's GPU cannot be")
-
-
-@pytest.mark.parametrize("capability", [(7, 5), (8, 9), (10, 3), (12, 0)])
-def test_a_gpu_of_a_compiled_or_newer_capability_is_used(
-    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int]
-) -> None:
-    machine_with_a_gpu(monkeypatch, capability)
-    assert [choose_device(name).type for name in ("auto", "cuda:0")] == ["cuda", "cuda"]
-
-
-def test_without_a_gpu_nothing_is_said(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
-) -> None:
-    monkeypatch.setattr(cuda_device, "DEVICE_FILE", tmp_path / "none")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    with caplog.at_level(logging.WARNING):
-        assert choose_device("auto") == torch.device("cpu")
-    assert caplog.messages == []

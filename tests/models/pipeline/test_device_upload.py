@@ -1,6 +1,7 @@
 """Canvases for a device: the same arithmetic wherever it happens, and nothing of it left on the host."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from models.images.decoder import Image
 from models.pipeline.canvas import prepare
-from models.pipeline.device_upload import DeviceUpload
+from models.pipeline.device_upload import PREPARATIONS, DeviceUpload
 
 
 def image(height: int, width: int) -> Image:
@@ -93,3 +94,64 @@ def test_each_detector_computes_on_a_stream_of_its_own(monkeypatch: pytest.Monke
     assert {id(upload._stream) for upload in uploads}.isdisjoint(map(id, entered))
     with DeviceUpload(torch.device("cpu")).computing():
         assert len(entered) == 2
+
+
+def test_nothing_is_sent_outside_of_the_limit() -> None:
+    steps: list[str] = []
+
+    @contextmanager
+    def limit() -> Iterator[None]:
+        steps.append("enter")
+        yield
+        steps.append("leave")
+
+    def send(tensor: Tensor) -> Tensor:
+        steps.append("send")
+        return tensor
+
+    prepare(image(60, 90), 128, 224, send, limit())
+    assert (steps[0], steps[-1], set(steps[1:-1])) == ("enter", "leave", {"send"})
+
+
+class NoStream:
+    """In place of a CUDA stream."""
+
+    def __init__(self, device: torch.device) -> None:
+        pass
+
+
+@pytest.fixture
+def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> DeviceUpload:
+    monkeypatch.setattr(torch.cuda, "Stream", NoStream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    return DeviceUpload(torch.device("cuda"))
+
+
+def fail_to_pin(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def pin_memory(tensor: Tensor) -> Tensor:
+        raise error
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin_memory)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError("CUDA error: out of memory")],
+    ids=["device", "pinned"],
+)
+def test_without_memory_a_canvas_is_made_on_the_host(
+    on_a_gpu: DeviceUpload, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    fail_to_pin(monkeypatch, error)
+    for _ in range(PREPARATIONS + 1):  # one more than fit: a failure gives its share back
+        canvas = on_a_gpu.prepare(image(60, 90), 128, 224)
+        assert torch.equal(canvas.pixels, prepare(image(60, 90), 128, 224).pixels)
+        assert canvas.ready is None
+
+
+def test_another_error_of_the_device_is_not_hidden(
+    on_a_gpu: DeviceUpload, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail_to_pin(monkeypatch, torch.AcceleratorError("CUDA error: unspecified launch failure"))
+    with pytest.raises(torch.AcceleratorError, match="unspecified"):
+        on_a_gpu.prepare(image(60, 90), 128, 224)
