@@ -16,6 +16,11 @@ _IMAGE = re.compile(
     re.DOTALL,
 )
 _BINARY = (
+    (
+        rb"(?is)--.{0,900}content-disposition:",
+        "a multipart body",
+        "send it with Content-Type: multipart/form-data; boundary=…, as your HTTP client writes it",
+    ),
     (rb"%PDF-", "a PDF document", "export its page as an image"),
     (rb"PK\x03\x04", "a ZIP archive", "send a file of it"),
     (rb"\x1f\x8b", "compressed with gzip", "inflate it, or send it with Content-Encoding: gzip"),
@@ -36,11 +41,6 @@ _TEXT = (
     (rb"<!doctype html|<html|.{0,900}<(head|body)[ >]", "an HTML page", "look at what the address has"),
     (rb"<svg|.{0,900}<svg[ >]", "an SVG drawing", "convert it to PNG"),
     (rb"<\?xml|<[a-z]", "XML", "send the image that it names"),
-    (
-        rb"--.{0,900}content-disposition:",
-        "a multipart body",
-        "send it with Content-Type: multipart/form-data; boundary=…, as your HTTP client writes it",
-    ),
     (rb"version https://git-lfs", "a pointer of Git LFS", "run `git lfs pull` and send the file"),
     (rb"https?://\S+\s*$", "an address", 'send its content, or {"url": "…"} as JSON if the server fetches'),
     (

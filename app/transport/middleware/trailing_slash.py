@@ -15,7 +15,7 @@ class TrailingSlash:
         if scope["type"] in ("http", "websocket") and scope["path"].endswith("/"):
             path = scope["path"][:-1]
             shorter = {**scope, "path": path}
-            if path and not _has_route(scope) and _has_route(shorter):
+            if path.rstrip("/") and not _has_route(scope) and _has_route(shorter):
                 scope["path"] = path
                 scope["raw_path"] = scope.get("raw_path", b"").removesuffix(b"/")
         await self._app(scope, receive, send)
