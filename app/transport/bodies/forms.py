@@ -73,10 +73,7 @@ def _of_part(part: Part) -> Image:
     if text is None:
         return data
     if part.filename is None:
-        text = (
-            f"the part {part.name!r} is a field without a file: {text}; with curl, write @ before the file's "
-            "name, in JavaScript append a File or Blob"
-        )
+        text = f"the part {part.name!r} is a field without a file: {text}; in JavaScript, append a Blob"
     return InvalidImage(text)
 
 

@@ -34,9 +34,11 @@ _BINARY = (
 _VIDEO = re.compile(
     rb".{4}ftyp(isom|iso[2-9]|mp4[12]|avc1|M4V |qt  |3gp.)|\x1aE\xdf\xa3|RIFF.{4}AVI ", re.DOTALL
 )
-_JSON = (rb"[\[{]", "JSON", "send it with Content-Type: application/json")
 _TEXT = (
-    _JSON,
+    (rb"\[object \w+\]", "a JavaScript object that was made a text", "send the File, Blob or bytes"),
+    (rb"b['\"]\\x", "the text of Python bytes", "send the bytes themselves"),
+    (rb"(0x|\\x)?(ffd8ff|89504e47|47494638|52494646)", "hexadecimal text", "decode it and send the bytes"),
+    (rb"[\[{]", "JSON", "send it with Content-Type: application/json"),
     (rb"data:", "a data URL", 'send it as JSON, {"image": "data:…"}, or decode it'),
     (rb"<!doctype html|<html|.{0,900}<(head|body)[ >]", "an HTML page", "look at what the address has"),
     (rb"<svg|.{0,900}<svg[ >]", "an SVG drawing", "convert it to PNG"),
@@ -44,7 +46,7 @@ _TEXT = (
     (rb"version https://git-lfs", "a pointer of Git LFS", "run `git lfs pull` and send the file"),
     (rb"https?://\S+\s*$", "an address", 'send its content, or {"url": "…"} as JSON if the server fetches'),
     (
-        rb"\w{1,40}(=|%3d)",
+        rb"\w{1,40}(=|%3d)[^=]",
         "a form without a file",
         "send the file with curl -F image=@photo.jpg or --data-binary @photo.jpg",
     ),
@@ -118,18 +120,19 @@ def is_text(data: bytes) -> bool:
 
 
 def _of_text(head: bytes) -> str:
+    for pattern, what, advice in _TEXT_KINDS:
+        if pattern.match(head):
+            return _message(what, advice)
     if _is_base64(head):
         return _message(
             "base64 text",
             'send it as JSON, {"image": "<base64>"} with Content-Type: application/json, or decode it',
         )
-    for pattern, what, advice in _TEXT_KINDS:
-        if pattern.match(head):
-            return _message(what, advice)
     shown = head[: MAX_QUOTED * 4].decode("utf-8", "ignore")[:MAX_QUOTED]
     return _message(
         f"the text {shown!r}",
-        "send the content of an image file, with curl: @ before its name, as in -F image=@photo.jpg",
+        "send the content of an image file; with curl, write @ before its name: -F image=@photo.jpg or "
+        "--data-binary @photo.jpg",
     )
 
 

@@ -1,7 +1,6 @@
 """Hostile requests to the real program: each gets its documented problem, and the program stays ready."""
 
 import base64
-import gzip
 import json
 import socket
 import struct
@@ -43,14 +42,9 @@ def document(content: bytes, status: int = 422, code: str = "invalid_parameter")
     return Case(status, code, content, headers={"Content-Type": "application/json"})
 
 
-def typed(
-    media_type: str,
-    status: int = 415,
-    code: str = "unsupported_media_type",
-    content: bytes = PNG,
-    coding: str = "identity",
-) -> Case:
-    return Case(status, code, content, headers={"Content-Type": media_type, "Content-Encoding": coding})
+def typed(media_type: str, content: bytes = PNG, coding: str = "identity") -> Case:
+    headers = {"Content-Type": media_type, "Content-Encoding": coding}
+    return Case(415, "unsupported_media_type", content, headers=headers)
 
 
 def part(name: str = 'name="image"; filename="a.png"', content: bytes = PNG) -> bytes:
@@ -139,9 +133,6 @@ MEDIA_TYPES = {
     "a form": typed("application/x-www-form-urlencoded", content=b"image=photo.jpg"),
     "an endless type": typed("x" * 5000),
     "brotli": typed("image/png", coding="br"),
-    "two codings": typed("image/png", coding="gzip, gzip"),
-    "no gzip": typed("image/png", 422, "invalid_parameter", coding="gzip"),
-    "no zstd": typed("image/png", 422, "invalid_parameter", coding="zstd"),
     "batch: a raw body": Case(415, "unsupported_media_type", path="/detect/batch"),
 }
 PATHS = {
@@ -162,12 +153,6 @@ SIZES = {
         "body_too_large",
         [part(content=b"\0" * 1000)[:-2], *[b"\0" * 1000] * (LIMIT // 1000)],
         headers={"Content-Type": "multipart/form-data; boundary=B"},
-    ),
-    "a bomb": Case(
-        413,
-        "body_too_large",
-        gzip.compress(bytes(40 * LIMIT)),
-        headers={"Content-Type": "image/png", "Content-Encoding": "gzip"},
     ),
     "a long document": document(encoded(b"\0" * LIMIT), 413, "body_too_large"),
 }
