@@ -27,7 +27,9 @@ from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.transport.middleware.allowed_hosts import AllowedHosts
 from app.transport.middleware.body_limit import BodyLimit
+from app.transport.middleware.inflate import Inflate
 from app.transport.middleware.request_context import RequestContext, error_handlers
+from app.transport.middleware.trailing_slash import TrailingSlash
 from app.transport.query import QueryLimit
 from app.transport.router import DialectLookup, Router, openapi_tags
 from app.transport.url_images import Fetcher
@@ -91,10 +93,12 @@ def _add_middleware(
     """The last one added is the outermost."""
     settings, metrics = service.settings, service.metrics
     limit, accounts = settings.max_body_bytes, service.bodies
+    app.add_middleware(Inflate)
     app.add_middleware(QueryLimit, metrics=metrics, dialects=dialects)
     app.add_middleware(BodyLimit, metrics=metrics, per_request=limit, accounts=accounts, dialects=dialects)
     if allowed_hosts:
         app.add_middleware(AllowedHosts, metrics=metrics, hosts=allowed_hosts, dialects=dialects)
+    app.add_middleware(TrailingSlash)
     app.add_middleware(RequestContext, metrics, dialects, lambda: service.state == "draining")
 
 

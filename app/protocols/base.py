@@ -8,6 +8,7 @@ from fastapi import Request
 
 from app.schemas.options import DetectOptions
 from app.serving.request import DrawnFormat, Outcome, Source
+from app.transport.bodies.mistakes import check_image
 from app.transport.context import pin_model, service_of
 from app.transport.disconnect import cancel_on_disconnect
 from app.transport.query import PRIORITY_HEADER, parse_priority, with_priority
@@ -47,6 +48,9 @@ async def run_detection(
     model.check_name(name, version)
     await service.wait_for_capacity(started, priority)
     parsed = parsed or await read(defaults.seconds_left())
+    for image in parsed.images:
+        if isinstance(image, bytes):
+            check_image(image)
     options = with_priority(parsed.options, header)
     plan = service.plan(options, started, parsed.draw, model, parsed.upscale)
     return parsed, await cancel_on_disconnect(request, service.pipeline.detect_all(parsed.images, plan))

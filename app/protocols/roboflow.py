@@ -1,32 +1,31 @@
 """Roboflow's inference API: boxes as centre and size, as `Detections.from_inference` reads them."""
 
-import asyncio
 import base64
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 
-from app.errors import DeadlineExceeded, Dialect, InvalidParameter, ServiceError
+from app.errors import Dialect, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
 from app.schemas.limits import MAX_CLASSES, MAX_IMAGES, MAX_NAME
 from app.schemas.options import Count, DetectOptions, Fraction
 from app.serving.request import DrawnFormat, Outcome
 from app.transport.access import OfferedKeys, check_key_of, key_in_body, shows_key
-from app.transport.body import media_type_of, read_within
+from app.transport.body import read_within
 from app.transport.context import pinned_model, service_of
-from app.transport.disconnect import cancel_on_disconnect
 from app.transport.json_body import decode_base64, read_json
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, json_body, protocol
 from app.transport.responses import PIXEL_DECIMALS, names, rounded, scores, write_sized
 from app.transport.router import Router
 from app.transport.threads import run_sized
-from app.transport.url_images import Fetcher
+from app.transport.url_images import fetch_image
 from models.detections import convert_boxes
 
 CONFIDENCE = 0.4
@@ -62,7 +61,7 @@ class Inference(BaseModel):
 class InferenceOptions(DetectOptions):
     """The options of a request, whose class names are not split at commas."""
 
-    def class_tokens(self) -> Iterator[str]:
+    def class_tokens(self, names: Container[str]) -> Iterator[str]:
         """The names and ids as sent."""
         return iter(self.classes)
 
@@ -151,9 +150,8 @@ def _with(keys: tuple[str, ...], api_key: str | None) -> tuple[str, ...]:
 
 
 async def _read(request: Request, keys: tuple[str, ...], seconds: float) -> ParsedInference:
-    deadline = asyncio.get_running_loop().time() + seconds
+    deadline = time.monotonic() + seconds
     with key_in_body(request, keys, ALSO):
-        media_type_of(request)  # refuses a compressed body
         body = await read_within(seconds, request.body())
         inference = await read_json(body, Inference, USAGE)
     check_key_of(request, _with(keys, inference.api_key), ALSO)
@@ -168,19 +166,7 @@ async def _read(request: Request, keys: tuple[str, ...], seconds: float) -> Pars
 async def _content(request: Request, image: Image, deadline: float) -> bytes:
     if image.type == "base64":
         return await run_sized(len(image.value), decode_base64, image.value, "image")
-    if not service_of(request).settings.roboflow_urls:
-        raise InvalidParameter(
-            "image: this server does not fetch URLs; send the image in base64, or set RCNN_ROBOFLOW_URLS"
-        )
-    fetcher = cast(Fetcher, request.app.state.fetcher)
-    client = request.client.host if request.client else ""
-    try:
-        async with asyncio.timeout_at(deadline):
-            return await cancel_on_disconnect(request, fetcher.fetch(image.value, client))
-    except TimeoutError as error:
-        raise DeadlineExceeded(
-            "the image did not arrive from its URL within the request's time; send it in base64"
-        ) from error
+    return await fetch_image(request, image.value, deadline)
 
 
 def _options(inference: Inference) -> DetectOptions:

@@ -2,12 +2,14 @@
 
 import asyncio
 import logging
-from typing import Annotated
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Any
 
 from fastapi import Query, Request, Response
 from pydantic_core import to_json
 
-from app.errors import Internal, ServiceError, problem
+from app.errors import Internal, InvalidParameter, ServiceError, problem
 from app.schemas.exports import EXPORTS, Subject
 from app.schemas.limits import MAX_IMAGES
 from app.schemas.options import DetectOptions, DetectQuery
@@ -16,36 +18,60 @@ from app.serving.request import DrawnFormat, Outcome, Plan
 from app.serving.service import DetectionService
 from app.telemetry.logs import request_id
 from app.transport import openapi_examples
-from app.transport.body import read_image, read_images
+from app.transport.bodies.image_request import Accepted, Image
+from app.transport.bodies.images import read_image_request
 from app.transport.context import pin_model, service_of
 from app.transport.disconnect import cancel_on_disconnect
 from app.transport.openapi import DETECTIONS, EVERYWHERE, IMAGE_BODY, IMAGES_BODY, OF_DETECTION, problems
-from app.transport.query import PriorityHeader, complete_options
+from app.transport.query import PriorityHeader, complete_options, with_body_options, with_priority
 from app.transport.responses import preferred_format, respond, to_wire, write_sized
 from app.transport.router import Router
 
 router = Router("detection", "Detect objects in images, videos and animations.")
+_DRAWN: dict[str, DrawnFormat] = {"png": "png", "jpeg": "jpeg"}
 logger = logging.getLogger(__name__)
 
 
-@router.post(
-    "/detect",
-    summary="Detect objects in one image",
-    response_class=Response,
-    responses={200: DETECTIONS, **problems(*OF_DETECTION, *EVERYWHERE)},
-    openapi_extra={"requestBody": IMAGE_BODY},
-)
+DETECT: dict[str, Any] = {
+    "summary": "Detect objects in one image",
+    "response_class": Response,
+    "responses": {200: DETECTIONS, **problems(*OF_DETECTION, *EVERYWHERE)},
+    "openapi_extra": {"requestBody": IMAGE_BODY},
+}
+
+
+@router.put("/detect", name="put_detect", **DETECT)  # what `curl -T` does
+@router.post("/detect", **DETECT)
 async def detect(
     request: Request, options: Annotated[DetectQuery, Query()], priority: PriorityHeader = None
 ) -> Response:
     """The image as multipart part `image`, as raw body or as base64 in JSON; responds in JSON, or drawn."""
-    format = options.format or preferred_format(request.headers.get("accept"))
-    draw = format if format == "png" or format == "jpeg" else None
-    plan = await _plan(request, complete_options(request, options, priority), draw)
-    data = await read_image(request, plan.seconds_left())
-    outcome = await cancel_on_disconnect(request, service_of(request).pipeline.detect(data, plan))
-    if draw is not None:
-        return respond(outcome.drawn or b"", f"image/{draw}", outcome.timings)
+    given = complete_options(request, options, None)
+    plan = await _plan(request, with_priority(given, priority), _drawn(_format(request, given)))
+    sent = await read_image_request(request, plan.seconds_left(), Accepted(DetectQuery))
+    if sent.options:
+        given = with_body_options(given, sent.options)
+        plan = _replanned(plan, request, with_priority(given, priority), _drawn(_format(request, given)))
+    if sent.many:
+        if given.format not in (None, "json"):
+            raise InvalidParameter(f"format={given.format}: several images are answered in JSON")
+        return await _detect_all(request, sent.images, given, replace(plan, draw=None))
+    outcome = await cancel_on_disconnect(request, service_of(request).pipeline.detect(sent.one(), plan))
+    return await _respond(outcome, given, _format(request, given))
+
+
+def _format(request: Request, options: DetectQuery) -> str:
+    return options.format or preferred_format(request.headers.get("accept"))
+
+
+def _drawn(format: str) -> DrawnFormat | None:
+    return _DRAWN.get(format)
+
+
+async def _respond(outcome: Outcome, options: DetectQuery, format: str) -> Response:
+    """The response for one image in its format."""
+    if _drawn(format) is not None:
+        return respond(outcome.drawn or b"", f"image/{format}", outcome.timings)
     if format in EXPORTS:
         media_type, write = EXPORTS[format]
         subject = Subject(options.file_name, outcome.size, outcome.model.name, outcome.model.labels)
@@ -69,15 +95,33 @@ async def detect(
 async def detect_batch(
     request: Request, options: Annotated[DetectOptions, Query()], priority: PriorityHeader = None
 ) -> Response:
-    """1 to 32 parts `image` with the same options; an image that fails fails alone, as `{"error": …}`."""
+    """1 to 32 images with the same options, as parts `image` or in JSON; one that fails fails alone."""
+    given = complete_options(request, options, None)
+    plan = await _plan(request, with_priority(given, priority))
+    accepted = Accepted(DetectOptions, at_most=MAX_IMAGES, raw=False)
+    sent = await read_image_request(request, plan.seconds_left(), accepted)
+    if sent.options:
+        given = with_body_options(given, sent.options)
+        plan = _replanned(plan, request, with_priority(given, priority))
+    return await _detect_all(request, sent.images, given, plan)
+
+
+async def _detect_all(
+    request: Request, images: Sequence[Image], options: DetectOptions, plan: Plan
+) -> Response:
+    """The response for several images, each with its own result."""
     service = service_of(request)
-    plan = await _plan(request, complete_options(request, options, priority))
-    files = await read_images(request, plan.seconds_left(), MAX_IMAGES)
-    work = asyncio.gather(*(service.pipeline.detect(data, plan) for data in files), return_exceptions=True)
+    work = asyncio.gather(*(_detect(service, image, plan) for image in images), return_exceptions=True)
     outcomes = await cancel_on_disconnect(request, work)
     found = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
     body = await write_sized(found, _written, outcomes, options, service)
     return Response(body, media_type="application/json")
+
+
+async def _detect(service: DetectionService, image: Image, plan: Plan) -> Outcome:
+    if isinstance(image, ServiceError):
+        raise image
+    return await service.pipeline.detect(image, plan)
 
 
 async def _plan(request: Request, options: DetectOptions, draw: DrawnFormat | None = None) -> Plan:
@@ -86,6 +130,11 @@ async def _plan(request: Request, options: DetectOptions, draw: DrawnFormat | No
     plan = service.plan(options, started, draw, pin_model(request))
     await service.wait_for_capacity(started, plan.priority)
     return plan
+
+
+def _replanned(plan: Plan, request: Request, options: DetectOptions, draw: DrawnFormat | None = None) -> Plan:
+    """The plan with the options of the body, for the same model."""
+    return service_of(request).plan(options, plan.started, draw, plan.model)
 
 
 def _written(

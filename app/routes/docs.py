@@ -1,12 +1,13 @@
 """GET /openapi.json and GET /docs: the OpenAPI document and its page, without a CDN."""
 
 from functools import cache
+from http import HTTPStatus
 from importlib import resources
 from pathlib import Path
 
 from fastapi import Request, Response
 from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 
 from app.errors import NotFound
 from app.transport.openapi import complete
@@ -41,6 +42,12 @@ async def docs(request: Request) -> HTMLResponse:
     )
     page.headers["Content-Security-Policy"] = CONTENT_SECURITY_POLICY
     return page
+
+
+@router.get("/docs/", include_in_schema=False)
+async def docs_with_slash() -> RedirectResponse:
+    """To the page, whose addresses are relative."""
+    return RedirectResponse("../docs", HTTPStatus.PERMANENT_REDIRECT)
 
 
 @router.get("/docs/{name}", include_in_schema=False)

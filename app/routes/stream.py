@@ -17,11 +17,12 @@ from app.serving.request import Outcome
 from app.serving.service import DetectionService
 from app.serving.streams import MAX_FRAMES, EndOfStream, FrameResult, StreamSpec, detect_frames
 from app.telemetry.logs import request_id
-from app.transport.body import read_image
+from app.transport.bodies.image_request import Accepted
+from app.transport.bodies.images import read_image_request
 from app.transport.context import service_of, stream_slots_of
 from app.transport.disconnect import cancel_on_disconnect
 from app.transport.openapi import EVERYWHERE, FRAMES, OF_DETECTION, VIDEO_BODY, problems
-from app.transport.query import PriorityHeader, complete_options
+from app.transport.query import PriorityHeader, complete_options, with_body_options, with_priority
 from app.transport.responses import preferred, to_wire
 from app.transport.router import Router
 
@@ -47,14 +48,17 @@ async def detect_stream(
 ) -> Response:
     """One file as for /detect; a line of JSON for each frame, or the drawn frames, each when it is ready."""
     service, started = service_of(request), request.state.started
-    options = complete_options(request, options, priority)
-    format = options.format or preferred(request.headers.get("accept"), MEDIA_TYPES)
-    plan, spec = service.plan(options, started), _spec(options, format)
+    given = complete_options(request, options, None)
+    options = with_priority(given, priority)
+    plan, _ = service.plan(options, started), _spec(request, options)
     await service.wait_for_capacity(started, plan.priority)
     with ExitStack() as stack:
         stack.enter_context(stream_slots_of(request).hold(ROUTE))
-        data = await read_image(request, plan.seconds_left(), ("image/", "video/"))
-        results = detect_frames(service, data, spec)
+        sent = await read_image_request(request, plan.seconds_left(), Accepted(StreamQuery, video=True))
+        options = with_priority(with_body_options(given, sent.options), priority)
+        service.plan(options, started)  # raises for options that do not fit the model or the settings
+        format, spec = _spec(request, options)
+        results = detect_frames(service, sent.one(), spec)
         first = await cancel_on_disconnect(request, anext(results))
         if isinstance(first, FrameResult) and isinstance(first.outcome, ServiceError):
             try:
@@ -66,13 +70,15 @@ async def detect_stream(
     return response  # noqa: RET504  # inside the block, mypy assumes that an ExitStack may swallow errors
 
 
-def _spec(options: StreamQuery, format: StreamFormat) -> StreamSpec:
+def _spec(request: Request, options: StreamQuery) -> tuple[StreamFormat, StreamSpec]:
+    """The format of the response and what of the frames it needs; raises InvalidParameter."""
+    format = options.format or preferred(request.headers.get("accept"), MEDIA_TYPES)
     if options.max_frames is not None and options.max_frames > MAX_FRAMES:
         raise InvalidParameter(
             f"max_frames={options.max_frames}: this server answers at most {MAX_FRAMES} frames"
         )
     draw = None if format == "ndjson" else format
-    return StreamSpec(options, options.every, options.max_frames or MAX_FRAMES, draw)
+    return format, StreamSpec(options, options.every, options.max_frames or MAX_FRAMES, draw)
 
 
 class _LineWriter:

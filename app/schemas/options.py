@@ -4,7 +4,9 @@ Query, form, JSON, Open Inference parameters, gRPC, web socket, OpenAPI and comm
 the detector also has a field of that name in models/options.py, and takes effect where the detector uses it.
 """
 
-from collections.abc import Iterator, Mapping
+import csv
+from collections.abc import Container, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import islice
 from reprlib import repr as short_repr
 from typing import Annotated, Any, Literal, Self
@@ -12,6 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -21,7 +24,7 @@ from pydantic import (
 from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from app.schemas.limits import MAX_CLASSES, MAX_CLASSES_TEXT, MAX_QUOTED, MAX_QUOTED_FAULTS
+from app.schemas.limits import MAX_CLASSES, MAX_CLASSES_TEXT, MAX_IMAGES, MAX_QUOTED, MAX_QUOTED_FAULTS
 from models.tiling.tiles import LARGEST_OVERLAP, LARGEST_SIDE, OVERLAP, SMALLEST_SIDE, Tiling
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
@@ -50,6 +53,31 @@ Tile = Annotated[
     Literal["auto"] | Annotated[int, Field(ge=SMALLEST_SIDE, le=LARGEST_SIDE)] | None,
     WrapValidator(_one_message),
 ]
+
+
+def _listed(classes: object) -> object:
+    """One name as a list of it, and ids as texts."""
+    if isinstance(classes, str):
+        return [classes]
+    if isinstance(classes, list):
+        return [str(one) if type(one) is int else one for one in classes]
+    return classes
+
+
+def unknown_option(name: str, allowed: Sequence[str], kind: str = "parameter") -> str:
+    """The text for an option that does not exist: similar names, and all that do."""
+    near = get_close_matches(name[:MAX_QUOTED].lower(), allowed, 1, 0.8) or get_close_matches(
+        name[:MAX_QUOTED].lower(), allowed, 2
+    )
+    hint = f", did you mean {' or '.join(near)}?" if near else ";"
+    return f"unknown {kind} {name[:MAX_QUOTED]!r}{hint} allowed are {', '.join(allowed)}"
+
+
+def _split(text: str) -> list[str]:
+    try:
+        return [token for row in csv.reader([text], skipinitialspace=True) for token in row]
+    except csv.Error:  # a line break
+        return text.split(",")
 
 
 def _check_length(classes: list[str]) -> list[str]:
@@ -89,7 +117,7 @@ class OptionSet(Wire):
             name = ".".join(map(str, fault["loc"][:1]))[:MAX_QUOTED]
             message = fault["msg"][:1].lower() + fault["msg"][1:]
             if fault["type"] == "extra_forbidden":
-                yield f"unknown parameter {name!r}; allowed are {', '.join(cls.model_fields)}"
+                yield unknown_option(name, tuple(cls.model_fields))
             elif name in cls.model_fields:
                 value = fault["input"] if isinstance(fault["input"], str) else short_repr(fault["input"])
                 yield f"{name}={value[:MAX_QUOTED]!r}: {message}. {cls.model_fields[name].description}"
@@ -110,10 +138,11 @@ class DetectOptions(OptionSet):
     max_detections: Count | None = Field(
         default=None, description="Maximum number of detections: a whole number from 1 to 1000."
     )
-    classes: Annotated[list[str], AfterValidator(_check_length)] = Field(
+    classes: Annotated[list[str], BeforeValidator(_listed), AfterValidator(_check_length)] = Field(
         default=[],
         max_length=MAX_CLASSES,
-        description="Keep only these classes: names or ids of /labels, repeated or separated by commas.",
+        description="Keep only these classes: names or ids of /labels, repeated or separated by commas; a "
+        "name with a comma alone, or in double quotes.",
     )
     class_agnostic: bool = Field(
         default=False, description="Apply NMS across classes instead of within each class: true or false."
@@ -159,10 +188,11 @@ class DetectOptions(OptionSet):
             return None
         return Tiling(None if self.tile == "auto" else self.tile, self.tile_overlap)
 
-    def class_tokens(self) -> Iterator[str]:
-        """The names and ids in `classes`, split at commas."""
+    def class_tokens(self, names: Container[str]) -> Iterator[str]:
+        """The names and ids in `classes`: `names` (casefolded) as they are, others split at commas as CSV."""
         for value in self.classes:
-            yield from (token.strip() for token in value.split(",") if token.strip())
+            tokens = [value] if value.strip().casefold() in names else _split(value)
+            yield from (token.strip() for token in tokens if token.strip())
 
 
 class DetectQuery(DetectOptions):
@@ -196,9 +226,31 @@ class StreamQuery(DetectOptions):
     )
 
 
-class ImageBody(Wire):
-    """JSON body of POST /detect."""
+class ImageItem(Wire):
+    """One of several images in JSON."""
 
-    image: str = Field(
-        description="The image file in base64; a data:image/…;base64, prefix and line breaks are allowed."
+    image: str | None = Field(default=None, description="The image file in base64, or a data URL.")
+    url: str | None = Field(
+        default=None, description="Its http(s) address, if the server allows it (RCNN_FETCH_URLS)."
+    )
+
+
+class ImageBody(Wire):
+    """The image or images in a JSON body: one of these."""
+
+    image: str | None = Field(
+        default=None,
+        description="The image file in base64; a data URL, line breaks, no padding and the alphabet for URLs "
+        "are allowed.",
+    )
+    url: str | None = Field(
+        default=None,
+        description="The http(s) address of the image, if the server allows it (RCNN_FETCH_URLS).",
+    )
+    images: list[str | ImageItem] | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_IMAGES,
+        description='Several images, each in base64, or as {"image": …} or {"url": …}; answered as by POST '
+        "/detect/batch.",
     )

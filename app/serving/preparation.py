@@ -97,7 +97,12 @@ class Preparation:
         return decoder.read(source, self._limits, enough, jpeg, control), ()
 
     def _full_image(self, image: Image, source: Source, plan: Plan, control: DecodeControl) -> Image:
-        """The image with all of its pixels, for drawing or tiles."""
+        """The image with all of its pixels, for drawing or tiles; raises InvalidParameter."""
+        if plan.draw == "jpeg" and max(image.width, image.height) > drawing.MAX_JPEG_SIDE:
+            raise InvalidParameter(
+                f"format=jpeg: the image has {image.width} x {image.height} pixels; a side of a JPEG may "
+                f"have at most {drawing.MAX_JPEG_SIDE}; use format=png"
+            )
         return decoder.read(source, self._limits, control=control) if image.draft and plan.draw else image
 
     async def tile(self, prepared: PreparedImage, tile: Tile, plan: Plan, request: RequestHandle) -> Canvas:

@@ -86,7 +86,7 @@ def plan_of(
     limit = settings.timeout_ms
     if options.timeout_ms is not None and options.timeout_ms > limit:
         raise InvalidParameter(f"timeout_ms={options.timeout_ms}: this server allows at most {limit} ms")
-    classes = model.class_ids(tuple(options.class_tokens()))
+    classes = model.class_ids(tuple(options.class_tokens(model.classes.by_name)))
     return Plan(
         model=model,
         options=Options.resolve(dict(options) | {"classes": classes}, model.card),

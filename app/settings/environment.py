@@ -15,6 +15,9 @@ REMOVED = {
 }
 """Settings of the release before that are ignored with a warning, and what holds in their place."""
 
+RENAMED = {"roboflow_urls": "fetch_urls"}
+"""Settings of the release before that are taken with a warning, and their names now."""
+
 OTEL_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 OTEL_EXPORTER = "OTEL_TRACES_EXPORTER"
 ADDRESS = r"^https?://[^/\s]+(/\S*)?$"
@@ -61,6 +64,19 @@ def drop_removed(values: dict[str, Any]) -> list[str]:
     names = [name for name in REMOVED if values.pop(name, None) is not None]
     return [
         f"{PREFIX}{name.upper()} is no setting any more and is ignored: {REMOVED[name]}" for name in names
+    ]
+
+
+def take_renamed(values: dict[str, Any]) -> list[str]:
+    """Use the settings that have another name now; a warning for each."""
+    names = [name for name in RENAMED if name in values]
+    for name in names:
+        value = values.pop(name)
+        values.setdefault(RENAMED[name], value)
+    return [
+        f"{PREFIX}{name.upper()} is now {PREFIX}{RENAMED[name].upper()}, which means the same; set that: the "
+        "next release does not read the old name"
+        for name in names
     ]
 
 

@@ -1,4 +1,4 @@
-"""The settings of other servers' protocols. A part of `app.settings.settings.Settings`."""
+"""The settings of other servers' protocols and of images by URL. A part of `Settings`."""
 
 from typing import Annotated
 
@@ -7,7 +7,7 @@ from pydantic_settings import BaseSettings, NoDecode
 
 
 class ProtocolSettings(BaseSettings):
-    """How the DeepStack and Roboflow routes answer; `Settings` reads and checks them."""
+    """How the DeepStack routes answer, and whether URLs are fetched; `Settings` reads and checks them."""
 
     deepstack_max_predictions: int = Field(
         default=0,
@@ -34,11 +34,12 @@ class ProtocolSettings(BaseSettings):
         description="Whether the DeepStack routes enlarge small images to the model's size, as /detect does; "
         "false is faster, for Frigate's 320 pixels and 100 ms.",
     )
-    roboflow_urls: bool = Field(
+    fetch_urls: bool = Field(
         default=False,
         json_schema_extra={"allowed": "true, false"},
-        description="Whether the Roboflow route fetches images from URLs, from public hosts only; "
-        "off by default, because it lets clients reach into the server's network.",
+        description="Whether images are fetched from the URLs in JSON bodies of /detect, /detect/batch, "
+        "/detect/stream and the Roboflow route, from public hosts only; off by default, because it lets "
+        "clients reach into the server's network.",
     )
 
     @field_validator("deepstack_drop_labels", mode="before")

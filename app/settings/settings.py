@@ -19,7 +19,14 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.settings.access import LOOPBACK_NAMES, KeySettings, is_host, is_loopback
-from app.settings.environment import ADDRESS, PREFIX, Environment, drop_removed, take_otel_endpoint
+from app.settings.environment import (
+    ADDRESS,
+    PREFIX,
+    Environment,
+    drop_removed,
+    take_otel_endpoint,
+    take_renamed,
+)
 from app.settings.model import ModelSettings
 from app.settings.protocols import ProtocolSettings
 
@@ -177,7 +184,7 @@ class Settings(ProtocolSettings, ServerSettings, KeySettings, ModelSettings):
     @classmethod
     def _check_names(cls, values: dict[str, Any], check: ModelWrapValidatorHandler[Self]) -> Self:
         values = dict(values)
-        warnings = (*take_otel_endpoint(values), *drop_removed(values))
+        warnings = (*take_otel_endpoint(values), *drop_removed(values), *take_renamed(values))
         if unknown := sorted(set(values) - set(cls.model_fields)):
             raise ValueError(_unknown(unknown))
         settings = check(values)

@@ -1,4 +1,4 @@
-"""The images of a request: in a raw, JSON or multipart body."""
+"""Request bodies within their time, their media types, and forms of any fields."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -10,37 +10,12 @@ from starlette.requests import Request
 
 from app.errors import DeadlineExceeded, InvalidParameter, UnsupportedMediaType
 from app.schemas.limits import MAX_FIELD_BYTES, MAX_FORM_PARTS, MAX_MEDIA_TYPE, MAX_QUOTED
-from app.schemas.options import ImageBody
-from app.transport.json_body import decode_base64, parse_json
 from app.transport.multipart import Part, read_parts
-from app.transport.threads import run_sized
 
 R = TypeVar("R")
 
-IMAGE_PARTS = ("image", "file")
 MULTIPART = "multipart/form-data"
 MEDIA_TYPES = f"{MULTIPART} with a part `image`, image/*, application/octet-stream or application/json"
-
-
-async def read_image(request: Request, seconds: float, kinds: tuple[str, ...] = ("image/",)) -> bytes:
-    """The request's one file, sent as its Content-Type says; waits at most `seconds` for the body."""
-    media_type, options = media_type_of(request)
-    if media_type == MULTIPART:
-        return (await read_within(seconds, _image_parts(request, options, at_most=1)))[0]
-    if media_type == "application/json":
-        body = await read_within(seconds, request.body())
-        return await run_sized(len(body), _image_of_json, body)
-    if media_type.startswith(kinds) or media_type == "application/octet-stream":
-        return await read_within(seconds, request.body())
-    raise unsupported(media_type, MEDIA_TYPES)
-
-
-async def read_images(request: Request, seconds: float, at_most: int) -> list[bytes]:
-    """The images of a multipart request, in order; waits at most `seconds` for the body."""
-    media_type, options = media_type_of(request)
-    if media_type != MULTIPART:
-        raise unsupported(media_type, f"{MULTIPART} with 1 to {at_most} parts `image`")
-    return await read_within(seconds, _image_parts(request, options, at_most))
 
 
 @dataclass(frozen=True)
@@ -69,11 +44,12 @@ async def read_form(request: Request, seconds: float, image_names: tuple[str, ..
         if part.filename is not None or part.name in image_names:
             form.files.append((part.name, bytes(part.data)))
         else:
-            form.fields[part.name] = _text(part)
+            form.fields[part.name] = text_of(part)
     return form
 
 
-def _text(part: Part) -> str:
+def text_of(part: Part) -> str:
+    """The text of a field of a form; raises InvalidParameter for a long one."""
     if len(part.data) > MAX_FIELD_BYTES:
         raise InvalidParameter(
             f"the field {part.name[:MAX_QUOTED]!r} has more than {MAX_FIELD_BYTES} bytes; send an image as a "
@@ -101,10 +77,7 @@ async def read_within(seconds: float, body: Awaitable[R]) -> R:
 
 
 def media_type_of(request: Request) -> tuple[str, dict[bytes, bytes]]:
-    """The body's Content-Type and its options; raises UnsupportedMediaType for a compressed body."""
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.strip().lower() != "identity":
-        raise UnsupportedMediaType(f"Content-Encoding {encoding[:MAX_QUOTED]!r}; send the body uncompressed")
+    """The body's Content-Type and its options; raises UnsupportedMediaType for a very long one."""
     content_type = request.headers.get("content-type", "")
     if len(content_type) > MAX_MEDIA_TYPE:
         raise unsupported(content_type, f"one of at most {MAX_MEDIA_TYPE} characters")
@@ -116,29 +89,3 @@ def unsupported(media_type: str, allowed: str) -> UnsupportedMediaType:
     """The error for a Content-Type, or for its absence, that says what to send."""
     sent = f"Content-Type {media_type[:MAX_QUOTED]!r}" if media_type else "no Content-Type"
     return UnsupportedMediaType(f"{sent}; send {allowed}")
-
-
-def _image_of_json(body: bytes) -> bytes:
-    return decode_base64(parse_json(body, ImageBody, '{"image": "<base64>"}').image, "image")
-
-
-async def _image_parts(request: Request, options: dict[bytes, bytes], at_most: int) -> list[bytes]:
-    def check_part(name: str, already: int) -> None:
-        if name not in IMAGE_PARTS:
-            raise InvalidParameter(
-                f"unknown part {name[:MAX_QUOTED]!r}; send the image as `image` or `file`, options in the "
-                "query"
-            )
-        if already == at_most:
-            raise _too_many(at_most)
-
-    parts = await read_parts(request, options, check_part)
-    if not parts:
-        raise InvalidParameter("the multipart body has no part `image`; send the image file as that part")
-    return [bytes(part.data) for part in parts]
-
-
-def _too_many(at_most: int) -> InvalidParameter:
-    if at_most == 1:
-        return InvalidParameter("more than one image part; send one, or many to POST /detect/batch")
-    return InvalidParameter(f"more than {at_most} image parts; send at most {at_most} in one request")

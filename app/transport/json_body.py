@@ -7,12 +7,16 @@ from typing import TypeVar
 from pydantic import BaseModel, ValidationError
 
 from app.errors import InvalidParameter
-from app.schemas.limits import MAX_JSON_VALUES, MAX_QUOTED
+from app.schemas.limits import MAX_JSON_VALUES, MAX_MEDIA_TYPE, MAX_QUOTED
 from app.transport.threads import run_sized
 
 M = TypeVar("M", bound=BaseModel)
 
-_DATA_URL = re.compile(r"data:image/[\w.+-]{1,64};base64,")
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+"""From the alphabet for URLs and file names (RFC 4648 §5)."""
+
+_ESCAPES = (("%2B", "+"), ("%2F", "/"), ("%3D", "="), ("%2D", "-"), ("%5F", "_"), ("%0A", ""), ("%0D", ""))
+"""What of base64 a URL may escape."""
 
 
 async def read_json(body: bytes, model: type[M], example: str) -> M:
@@ -26,9 +30,14 @@ def parse_json(body: bytes, model: type[M], example: str) -> M:
     try:
         return model.model_validate_json(body)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part)[:MAX_QUOTED] for part in first["loc"])[:MAX_QUOTED] or "body"
-        raise InvalidParameter(f"{where}: {first['msg']}; send {example}") from error
+        raise InvalidParameter(f"{explain_first(error)}; send {example}") from error
+
+
+def explain_first(error: ValidationError) -> str:
+    """Where the first fault is and what it is."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    where = ".".join(str(part)[:MAX_QUOTED] for part in first["loc"])[:MAX_QUOTED] or "body"
+    return f"{where}: {first['msg']}"
 
 
 def check_values(body: bytes, example: str) -> None:
@@ -44,13 +53,35 @@ def check_values(body: bytes, example: str) -> None:
 
 
 def decode_base64(text: str, where: str) -> bytes:
-    """The bytes of a text in base64 or of a data URL; raises InvalidParameter."""
-    prefix = _DATA_URL.match(text)
+    """The bytes of a text in base64, with or without padding, or of a data URL; raises InvalidParameter."""
     try:
-        # The base64 command adds line breaks; any other character outside the alphabet is an error.
-        encoded = text[prefix.end() if prefix else 0 :].encode("ascii").translate(None, b" \t\r\n")
-        return binascii.a2b_base64(encoded, strict_mode=True)
+        # The base64 command adds line breaks; any other character outside the alphabets is an error.
+        encoded = _without_prefix(text, where).encode("ascii").translate(_STANDARD, b" \t\r\n").rstrip(b"=")
+        return binascii.a2b_base64(encoded + b"=" * (-len(encoded) % 4), strict_mode=True)
     except (UnicodeEncodeError, binascii.Error) as error:
         raise InvalidParameter(
-            f"{where}: not valid base64 ({error}); encode the bytes of the image file"
+            f"{where}: not valid base64 ({error}); encode the bytes of the image file{_advice(text)}"
         ) from error
+
+
+def _without_prefix(text: str, where: str) -> str:
+    """The base64 of a data URL (RFC 2397), whatever its media type; another text as it is."""
+    start = text[:MAX_MEDIA_TYPE].lstrip()
+    if start[:5].lower() != "data:":
+        return text
+    head, comma, _ = start.partition(",")
+    if not comma or not re.search(r";\s*base64\s*$", head, re.IGNORECASE):
+        raise InvalidParameter(
+            f"{where}: a data URL without `;base64,`; encode the bytes of the image file in base64"
+        )
+    encoded = text[text.index(",") + 1 :]
+    for escape, character in _ESCAPES if "%" in encoded else ():
+        encoded = encoded.replace(escape, character).replace(escape.lower(), character)
+    return encoded
+
+
+def _advice(text: str) -> str:
+    """What else to do with an address in place of base64."""
+    return (
+        '; send an address as {"url": "…"}' if text[:16].lstrip().startswith(("http://", "https://")) else ""
+    )

@@ -3,6 +3,7 @@
 The library bounds the headers of a part: 8 of at most 4 KB each.
 """
 
+import binascii
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -11,17 +12,47 @@ from python_multipart.multipart import MultipartParser, MultipartState, parse_op
 from starlette.requests import Request
 
 from app.errors import InvalidParameter
-from app.schemas.limits import MAX_FORM_PARTS
+from app.schemas.limits import MAX_FORM_PARTS, MAX_QUOTED
 from app.transport.threads import run_sized
 
 
 @dataclass
 class Part:
-    """One part of a form: the name of its field, the name of its file if it is one, its content."""
+    """One part of a form: the name of its field, the name of its file if it is one, its content.
+
+    `encoding`: its Content-Transfer-Encoding, which `decode` undoes.
+    """
 
     name: str
     filename: str | None
+    encoding: str = ""
     data: bytearray = field(default_factory=bytearray)
+
+    def decode(self) -> None:
+        """Undo the encoding of the content; raises InvalidParameter."""
+        if self.encoding == "base64":
+            self.data = bytearray(self._from_base64())
+        elif self.encoding == "quoted-printable":
+            self.data = bytearray(binascii.a2b_qp(self.data))
+        elif self.encoding not in _AS_IT_IS:
+            allowed = ", ".join((*_AS_IT_IS[1:], "base64", "quoted-printable"))
+            raise InvalidParameter(
+                f"the part {self.name[:MAX_QUOTED]!r} has the Content-Transfer-Encoding "
+                f"{self.encoding[:MAX_QUOTED]!r}; allowed are {allowed}"
+            )
+
+    def _from_base64(self) -> bytes:
+        text = self.data.translate(None, b" \t\r\n").rstrip(b"=")
+        try:
+            return binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
+        except binascii.Error as error:
+            raise InvalidParameter(
+                f"the part {self.name[:MAX_QUOTED]!r} is not the base64 that its Content-Transfer-Encoding "
+                f"promises ({error}); send the bytes of the file without that header"
+            ) from error
+
+
+_AS_IT_IS = ("", "7bit", "8bit", "binary")
 
 
 SPARE_DELIMITERS = 2
@@ -50,7 +81,7 @@ async def read_parts(request: Request, options: dict[bytes, bytes], check_part: 
             await run_sized(size, form.feed, chunk)
     except FormParserError as error:
         raise InvalidParameter(f"the multipart body is malformed: {error}") from error
-    return form.complete()
+    return await run_sized(size, form.complete)
 
 
 class _Form:
@@ -60,7 +91,7 @@ class _Form:
         self._check_part = check_part
         self._delimiter, self._delimiters_left = b"\r\n--" + boundary, MAX_FORM_PARTS + SPARE_DELIMITERS
         self._parts: list[Part] = []
-        self._header = self._value = self._disposition = b""
+        self._header = self._value = self._disposition = self._encoding = b""
         self._complete = False
         self._padding = 0
         self._parser = MultipartParser(
@@ -101,10 +132,12 @@ class _Form:
         """The parts, after the last boundary; raises InvalidParameter."""
         if not self._complete:
             raise InvalidParameter("the multipart body ends before its last boundary; send it whole")
+        for part in self._parts:
+            part.decode()
         return self._parts
 
     def _begin(self) -> None:
-        self._header = self._value = self._disposition = b""
+        self._header = self._value = self._disposition = self._encoding = b""
 
     def _header_field(self, data: bytes, start: int, end: int) -> None:
         self._header += data[start:end]
@@ -115,6 +148,8 @@ class _Form:
     def _header_end(self) -> None:
         if self._header.lower() == b"content-disposition":
             self._disposition = self._value
+        elif self._header.lower() == b"content-transfer-encoding":
+            self._encoding = self._value
         self._header = self._value = b""
 
     def _headers_finished(self) -> None:
@@ -122,7 +157,8 @@ class _Form:
         name = options.get(b"name", b"").decode("utf-8", "replace")
         filename = options.get(b"filename")
         self._check_part(name, len(self._parts))
-        self._parts.append(Part(name, None if filename is None else filename.decode("utf-8", "replace")))
+        text = None if filename is None else filename.decode("utf-8", "replace")
+        self._parts.append(Part(name, text, self._encoding.decode("latin-1").strip().lower()))
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         self._parts[-1].data += memoryview(data)[start:end]

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.errors import PROBLEMS, Dialect, ServiceError, error_classes
-from app.schemas.options import ImageBody
+from app.schemas.options import DetectOptions, DetectQuery, ImageBody, OptionSet, StreamQuery
 from app.schemas.responses import DetectResponse, Problem
 from app.transport import openapi_examples
 
@@ -18,13 +18,13 @@ EXAMPLE_IMAGE = (
 """A PNG of 8 x 8 pixels in base64."""
 
 
-def _part_image(schema: dict[str, Any]) -> dict[str, Any]:
-    """A multipart body with the one part `image`."""
+def _part_image(schema: dict[str, Any], options: type[OptionSet]) -> dict[str, Any]:
+    """A multipart body with the part `image`, and options as fields beside it."""
     return {
         "multipart/form-data": {
             "schema": {
                 "type": "object",
-                "properties": {"image": schema},
+                "properties": {"image": schema, **_properties(options)},
                 "required": ["image"],
                 "additionalProperties": False,
             }
@@ -32,26 +32,65 @@ def _part_image(schema: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _images_json(options: type[OptionSet], *names: str) -> dict[str, Any]:
+    """A JSON body with one of these fields of ImageBody, and options beside it."""
+    images = _properties(ImageBody)
+    schema = {
+        "type": "object",
+        "properties": {name: images[name] for name in names} | _properties(options),
+        "oneOf": [{"required": [name]} for name in names],
+        "additionalProperties": False,
+    }
+    example = {"images": [EXAMPLE_IMAGE]} if names == ("images",) else {"image": EXAMPLE_IMAGE}
+    return {"application/json": {"schema": schema, "example": example}}
+
+
+def _properties(model: type[BaseModel]) -> dict[str, Any]:
+    """The fields of a model, with its references resolved."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+    properties: dict[str, Any] = _inlined(schema["properties"], schema.pop("$defs", {}))
+    return properties
+
+
+def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
+    """A schema with its references resolved: a body in `openapi_extra` adds nothing to the components."""
+    if isinstance(schema, list):
+        return [_inlined(one, definitions) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    if "$ref" in schema:
+        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
+    return {key: _inlined(value, definitions) for key, value in schema.items()}
+
+
 IMAGE_BODY: dict[str, Any] = {
     "required": True,
     "description": "The image file: JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF.",
     "content": {
-        **_part_image(FILE),
+        **_part_image(FILE, DetectQuery),
         "image/*": {"schema": FILE},
         "application/octet-stream": {"schema": FILE},
-        "application/json": {"schema": ImageBody.model_json_schema(), "example": {"image": EXAMPLE_IMAGE}},
+        **_images_json(DetectQuery, *ImageBody.model_fields),
     },
 }
 IMAGES_BODY = {
     "required": True,
-    "description": "The image files, each as a part `image`.",
-    "content": _part_image({"type": "array", "items": FILE, "minItems": 1}),
+    "description": "The image files, each as a part `image`, or in JSON.",
+    "content": {
+        **_part_image({"type": "array", "items": FILE, "minItems": 1}, DetectOptions),
+        **_images_json(DetectOptions, "images"),
+    },
 }
 VIDEO_BODY = {
     **IMAGE_BODY,
     "description": "A video (MP4, QuickTime, WebM, Matroska, AVI, MPEG; needs the extra `video`), "
     "an animated GIF, WebP or PNG, a TIFF of several pages, or a single image.",
-    "content": {**IMAGE_BODY["content"], "video/*": {"schema": FILE}},
+    "content": {
+        **IMAGE_BODY["content"],
+        **_part_image(FILE, StreamQuery),
+        **_images_json(StreamQuery, "image", "url"),
+        "video/*": {"schema": FILE},
+    },
 }
 DETECTIONS = {
     "description": "Detections as JSON, or the image with its detections drawn (`format`, or `Accept`)",
@@ -137,17 +176,6 @@ def json_body(model: type[BaseModel], example: object, **others: object) -> dict
     definitions = schema.pop("$defs", {})
     content = {"application/json": {"schema": _inlined(schema, definitions), "example": example}}
     return {"required": True, "content": content | {name: {"schema": one} for name, one in others.items()}}
-
-
-def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """A schema with its references resolved: a body in `openapi_extra` adds nothing to the components."""
-    if isinstance(schema, list):
-        return [_inlined(one, definitions) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    if "$ref" in schema:
-        return _inlined(definitions[schema["$ref"].rpartition("/")[2]], definitions)
-    return {key: _inlined(value, definitions) for key, value in schema.items()}
 
 
 def _statuses(kinds: list[type[ServiceError]]) -> list[int]:

@@ -71,6 +71,17 @@ def complete_options(connection: HTTPConnection, options: D, priority_header: st
     return with_priority(options, priority_header)
 
 
+def with_body_options(options: D, values: Mapping[str, object]) -> D:
+    """The options of the query and of the body; raises InvalidParameter for one given in both."""
+    given = {name: value for name, value in values.items() if value is not None}
+    if not given:
+        return options
+    others = read_options(given, type(options))
+    if twice := [name for name in given if name in options.model_fields_set]:
+        raise InvalidParameter(f"{twice[0]} was given in the query and in the body; give it once")
+    return options.model_copy(update={name: getattr(others, name) for name in given})
+
+
 def with_priority(options: D, priority_header: str | None) -> D:
     """The options, with the priority of the header if they have none; raises InvalidParameter."""
     if options.priority is not None or priority_header is None:

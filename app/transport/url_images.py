@@ -1,4 +1,4 @@
-"""Images by URL: for protocols whose clients send one, if the settings allow it.
+"""Images by URL, if the settings allow it.
 
 Guards against server-side request forgery: http and https only; the host name is resolved once, all of its
 addresses must be public, and the connection goes to the address that was checked (against DNS rebinding);
@@ -11,15 +11,21 @@ only a part of the concurrent fetches.
 import asyncio
 import ipaddress
 import socket
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import cast
 from weakref import WeakValueDictionary
 
 import httpx
+from starlette.requests import Request
 
-from app.errors import BodyTooLarge, InvalidImage, InvalidParameter
+from app.errors import BodyTooLarge, DeadlineExceeded, InvalidImage, InvalidParameter
 from app.schemas.limits import MAX_URL
+from app.transport.context import service_of
+from app.transport.disconnect import cancel_on_disconnect
+from app.transport.middleware.body_limit import body_count
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Host and port to the addresses of the host; raises OSError."""
@@ -144,6 +150,28 @@ class Fetcher:
             if len(body) > self._max_bytes:
                 raise BodyTooLarge(f"the image at this URL has more than {self._max_bytes} bytes")
         return bytes(body)
+
+
+async def fetch_image(request: Request, address: str, deadline: float) -> bytes:
+    """The image at an address, for a request, until the deadline (monotonic); raises ServiceError.
+
+    Its bytes count as those of the request's body.
+    """
+    if not service_of(request).settings.fetch_urls:
+        raise InvalidParameter(
+            "image: this server does not fetch URLs; send the image in base64, or set RCNN_FETCH_URLS"
+        )
+    fetcher = cast(Fetcher, request.app.state.fetcher)
+    client = request.client.host if request.client else ""
+    try:
+        async with asyncio.timeout(deadline - time.monotonic()):
+            data = await cancel_on_disconnect(request, fetcher.fetch(address, client))
+    except TimeoutError as error:
+        raise DeadlineExceeded(
+            "the image did not arrive from its URL within the request's time; send it in base64"
+        ) from error
+    body_count(request).add(len(data))
+    return data
 
 
 def _host(url: httpx.URL) -> str:

@@ -2,12 +2,13 @@
 
 import { Problem, apiKey, detect } from "./api.js";
 import { say, showNotice, showTime } from "./panels.js";
-import { hasPicture, showChooser, showPicture, showSize } from "./picture.js";
+import { hasPicture, mayDiffer, showChooser, showPicture, showSize } from "./picture.js";
 import { render, take } from "./render.js";
 import { askedOptions, events, state, summary } from "./state.js";
 
 const $ = (id) => document.getElementById(id);
 let running = null; // AbortController of the request in flight
+let replaced = null; // the image whose picture is the server's own
 
 /** Calls off what is asked now. */
 export const callOff = () => running?.abort();
@@ -66,16 +67,17 @@ export function ask() {
     showTime(answer.timings_ms, elapsed);
     showSize(image.name, answer.image);
     $("actions").hidden = false;
-    if (!hasPicture()) await showServersPicture(signal);
+    if (image !== replaced && (!hasPicture() || await mayDiffer(image, answer.image))) await showServersPicture(image, signal);
     say(summary());
   });
 }
 
-/** A picture the browser cannot read (TIFF): the server's own drawing of it, without boxes. */
-async function showServersPicture(signal) {
+/** A picture that the browser cannot read (TIFF) or may turn otherwise: the server's own, without boxes. */
+async function showServersPicture(image, signal) {
   const bare = { format: "png", score_threshold: 1, max_detections: 1 };
-  const { response } = await detect(state.image, bare, { signal, onWait });
+  const { response } = await detect(image, bare, { signal, onWait });
   await showPicture(await response.blob());
+  replaced = image;
 }
 
 // The key -------------------------------------------------------------------------------------------------------

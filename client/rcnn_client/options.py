@@ -14,7 +14,8 @@ class Options(TypedDict, total=False):
     max_detections: int | None
     """Maximum number of detections: a whole number from 1 to 1000."""
     classes: Sequence[str | int] | None
-    """Keep only these classes: names or ids of /labels, repeated or separated by commas."""
+    """Keep only these classes: names or ids of /labels, repeated or separated by commas; a name with a comma
+    alone, or in double quotes."""
     class_agnostic: bool | None
     """Apply NMS across classes instead of within each class: true or false."""
     min_area: float | None

@@ -44,6 +44,7 @@ _TEXT_SHARE = 1 / 38  # of the side of a square with the image's area
 _MIN_TEXT = 13
 _MAX_NAME = 48
 _JPEG_QUALITY = 90
+MAX_JPEG_SIDE = 65_500  # px: libjpeg writes no larger ones
 
 
 class Rect(NamedTuple):

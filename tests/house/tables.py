@@ -18,6 +18,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "tenacity": ("client/*",),
     "fastapi": ("app/main.py", "app/routes/*", "app/protocols/*", "app/transport/*", "app/distributed/*"),
     "starlette": ("app/main.py", "app/routes/*", "app/protocols/*", "app/transport/*", "app/distributed/*"),
+    "backports": ("app/transport/middleware/inflate.py",),  # zstd of Python 3.14 for older ones
+    "compression": ("app/transport/middleware/inflate.py",),  # of Python 3.14
     "python_multipart": ("app/transport/*", "app/protocols/*"),
     "grpc": ("app/protocols/openinference/grpc/*",),
     "google": ("app/protocols/openinference/grpc/*",),  # protobuf

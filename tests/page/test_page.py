@@ -23,6 +23,17 @@ from tests.support.chromium import (
 )
 from tests.support.fakes import picture
 
+CORNER = """() => {
+    const photo = document.getElementById("photo");
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [photo.naturalWidth, photo.naturalHeight];
+    const context = canvas.getContext("2d");
+    context.drawImage(photo, 0, 0);
+    const { data } = context.getImageData(8, canvas.height - 8, 1, 1);
+    return [canvas.width, canvas.height, ...data.slice(0, 3)];
+}"""
+"""The size of the picture shown, and its colour at the lower left corner."""
+
 # -- from an image to boxes ----------------------------------------------------------------------------------
 
 
@@ -49,11 +60,14 @@ def test_boxes_lie_at_the_right_pixels(show: Show, width: int, ratio: int) -> No
     check_box(shown.canvas(), DISC, DISC_BOX, ratio)
 
 
-def turned_photo() -> bytes:
+def turned_photo(orientation: int = 6, size: tuple[int, int] = (640, 480)) -> bytes:
+    """A photo that its EXIF turns, by default by a quarter clockwise; black but for its first row's side."""
     file = io.BytesIO()
     exif = pillow.Exif()
-    exif[0x0112] = 6  # a quarter turn clockwise
-    pillow.new("RGB", (640, 480), "grey").save(file, "JPEG", exif=exif)
+    exif[0x0112] = orientation
+    photo = pillow.new("RGB", size, "black")
+    photo.paste("white", (0, 0, size[0], 64))
+    photo.save(file, "JPEG", exif=exif)
     return file.getvalue()
 
 
@@ -106,6 +120,28 @@ def test_an_image_may_be_chosen_dropped_pasted_or_a_sample(show: Show) -> None:
     expect(caption).to_contain_text(samples[0]["name"])
     for image in page.locator(".sample img").all():
         expect(image).not_to_have_js_property("naturalWidth", 0)
+
+
+TURNED = {
+    (3, (640, 480)): ([640, 480], "white"),
+    (6, (640, 480)): ([480, 640], "black"),
+    (8, (480, 480)): ([480, 480], "white"),
+}
+
+
+def test_the_picture_is_as_the_server_saw_it(show: Show) -> None:
+    """In a browser that does not turn pictures as their EXIF says."""
+    shown = show()
+    shown.page.evaluate("document.getElementById('photo').style.imageOrientation = 'none'")
+    for (orientation, stored), (size, colour) in TURNED.items():
+        shown.choose(turned_photo(orientation, stored), f"{orientation}.jpg", "image/jpeg")
+        text = f"{orientation}.jpg \u00b7 {size[0]} \u00d7 {size[1]}"
+        expect(shown.page.locator("#caption-text")).to_have_text(text)
+        expect(shown.page.locator("#busy")).to_be_hidden()
+        corner = shown.page.evaluate(CORNER)
+        assert corner[:2] == size, orientation
+        assert (min(corner[2:]) > 200) is (colour == "white"), (orientation, corner)
+    assert len(shown.queries) == 5  # each image, and the pictures of those whose size does not tell
 
 
 # -- zoom and pan --------------------------------------------------------------------------------------------

@@ -67,7 +67,6 @@ class Protocol:
     objects: Callable[[Any], list[Object]]
     whole_pixels: bool
     error: Callable[[dict[str, Any], int], str]  # checks the error's shape; its text
-    inflates: bool = False  # whether bodies may be compressed
 
     async def post(self, served: Served, image: bytes = PNG, **headers: str) -> httpx.Response:
         content, media_type = self.body(image)
@@ -225,7 +224,6 @@ PROTOCOLS = {
         openinference_objects,
         False,
         kserve_error,
-        inflates=True,
     ),
     "openinference with a version": Protocol(
         "/v2/models/fake/versions/1/infer",
@@ -234,7 +232,6 @@ PROTOCOLS = {
         openinference_objects,
         False,
         kserve_error,
-        inflates=True,
     ),
     "roboflow": Protocol(
         "/infer/object_detection",

@@ -18,7 +18,8 @@ class RequestOptions:
     max_detections: Annotated[int | None, Option(min=1, max=1000, help=
         "Maximum number of detections: a whole number from 1 to 1000.")] = None
     classes: Annotated[list[str] | None, Option(metavar="NAME,...", help=
-        "Keep only these classes: names or ids of /labels, repeated or separated by commas.")] = None
+        "Keep only these classes: names or ids of /labels, repeated or separated by commas; a name "
+        "with a comma alone, or in double quotes.")] = None
     min_area: Annotated[float | None, Option(min=0, help=
         "Minimum box area in square pixels of the image: a number from 0.")] = None
     size: Annotated[int | None, Option(min=64, max=1333, help=

@@ -20,7 +20,7 @@ from app.protocols.openinference.http_body import (
 from app.serving.request import Outcome
 from app.serving.service import DetectionService
 from app.transport.body import read_within
-from app.transport.compression import compressed, read_body
+from app.transport.compression import compressed
 from app.transport.context import service_of
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, json_body, protocol
 from app.transport.openapi_examples import VERSION
@@ -196,6 +196,6 @@ def _readiness(service: DetectionService, document: dict[str, Any]) -> Response:
 
 
 async def _read(request: Request, json_bytes: str | None, seconds: float) -> ParsedInference:
-    body = await read_within(seconds, read_body(request))
+    body = await read_within(seconds, request.body())
     limit_ms = service_of(request).settings.timeout_ms
     return await run_in_threadpool(read_inference, body, json_bytes, limit_ms)

@@ -1,6 +1,7 @@
 """What all drop-in protocols share with /detect: the same detections, limits, keys, deadlines and metrics."""
 
 import asyncio
+import gzip
 import json
 import logging
 from typing import Any
@@ -92,10 +93,21 @@ async def test_a_body_that_declares_too_many_bytes_is_refused_unread(
         assert await served.metric("rcnn_rejected_total", code="body_too_large") == 1
 
 
-@pytest.mark.parametrize("name", [name for name, one in PROTOCOLS.items() if not one.inflates])
-async def test_a_compressed_body_is_refused(served: Served, name: str) -> None:
-    response = await PROTOCOLS[name].post(served, **{"Content-Encoding": "gzip"})
-    assert "uncompressed" in PROTOCOLS[name].refused(response, 415)
+@every_protocol
+async def test_a_compressed_body_behind_a_slash_is_taken(served: Served, protocol: Protocol) -> None:
+    content, media_type = protocol.body(PNG)
+    headers = {"Content-Type": media_type, "Content-Encoding": "gzip"}
+    path = protocol.path.rstrip("/") + "/"
+    response = await served.client.post(path, content=gzip.compress(content), headers=headers)
+    assert len(protocol.objects(response.json())) == 2
+    brotli = await protocol.post(served, **{"Content-Encoding": "br"})
+    assert "gzip, deflate, zstd" in protocol.refused(brotli, 415)
+
+
+@every_protocol
+async def test_what_is_no_image_is_named(served: Served, protocol: Protocol) -> None:
+    response = await protocol.post(served, b"<!DOCTYPE html><title>Sign in</title>")
+    assert "an HTML page" in protocol.refused(response, 400)
 
 
 @pytest.mark.parametrize("name", [name for name, one in PROTOCOLS.items() if one.path != "/"])  # the page's

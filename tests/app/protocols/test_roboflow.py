@@ -132,7 +132,7 @@ async def test_a_wrong_request_is_refused_with_its_reason(served: Served) -> Non
     for name, body in WRONG.items():
         assert refused(await infer(served, **body), 422), name
     assert "'fake'" in refused(await infer(served, model_id="coco/3"), 404)
-    assert "RCNN_ROBOFLOW_URLS" in refused(await by_address(served, "https://example.com/a.png"), 422)
+    assert "RCNN_FETCH_URLS" in refused(await by_address(served, "https://example.com/a.png"), 422)
     assert served.detector.prepared == []
 
 
@@ -174,7 +174,7 @@ async def test_an_allowed_address_is_fetched(serve: Serve) -> None:
     def answer(request: httpx.Request) -> httpx.Response:
         return httpx.Response(200, content=in_pieces(PNG))
 
-    async with serve(roboflow_urls=True) as served:
+    async with serve(fetch_urls=True) as served:
         served.app.state.fetcher = Fetcher(10_000, resolve_public, httpx.MockTransport(answer))
         response = await by_address(served, "https://example.com:8443/a.png?b=c")
         assert names(response) == ["Square", "disc"]
@@ -184,7 +184,7 @@ async def test_no_connection_is_made_to_this_machine(serve: Serve) -> None:
     listening = socket.create_server(("127.0.0.1", 0))
     listening.setblocking(False)
     port = listening.getsockname()[1]
-    async with serve(roboflow_urls=True) as served:
+    async with serve(fetch_urls=True) as served:
         for host in ("127.0.0.1", "localhost", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "0.0.0.0"):  # noqa: S104  # to be refused
             response = await by_address(served, f"http://{host}:{port}/metadata")
             assert "not public" in refused(response, 422), host
@@ -197,7 +197,7 @@ async def test_a_host_that_does_not_answer_ends_in_504(serve: Serve) -> None:
         await asyncio.Event().wait()
         return []
 
-    async with serve(roboflow_urls=True, timeout_ms=50) as served:
+    async with serve(fetch_urls=True, timeout_ms=50) as served:
         served.app.state.fetcher = Fetcher(10_000, resolve)
         refused(await by_address(served, "http://example.com/"), 504)
 
@@ -213,7 +213,7 @@ async def test_a_client_who_leaves_ends_the_fetch(serve: Serve) -> None:
             ended.set()
         return []
 
-    async with serve(roboflow_urls=True) as served:
+    async with serve(fetch_urls=True) as served:
         served.app.state.fetcher = Fetcher(10_000, resolve)
         content, media_type = as_json({"image": {"type": "url", "value": "http://example.com/"}})
         request = AsgiRequest(served.app, INFER, {"Content-Type": media_type})

@@ -221,6 +221,18 @@ async def test_detections_are_drawn_when_asked_for(
     assert drawn.convert("RGB").tobytes() != original.tobytes()
 
 
+async def test_an_image_that_no_jpeg_can_have_is_refused_before_it_is_detected(served: Served) -> None:
+    for size in ((65_501, 8), (8, 65_501)):
+        wide = picture(*size)
+        refused = await detect(served, "format=jpeg", wide)
+        assert (refused.status_code, refused.json()["code"]) == (422, "invalid_parameter")
+        assert "use format=png" in refused.json()["detail"]
+        assert served.detector.batches == []
+    assert pillow.open(io.BytesIO((await detect(served, "format=png", wide)).content)).size == size
+    largest = await detect(served, "format=jpeg", picture(65_500, 8))
+    assert pillow.open(io.BytesIO(largest.content)).size == (65_500, 8)
+
+
 @pytest.mark.parametrize(
     "accept",
     [

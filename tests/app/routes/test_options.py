@@ -125,10 +125,39 @@ async def test_an_unknown_option_lists_the_allowed_ones_and_a_wrong_one_its_help
     assert wrong.startswith("score_threshold='2': input should be less than or equal to 1. ")
     assert str(help_text) in wrong
     assert "unknown parameter 'colour'; allowed are score_threshold, nms_threshold, " in wrong
+    near = (await post(served, "/detect?Score_treshold=1", PNG)).json()["detail"]
+    assert near.startswith("unknown parameter 'Score_treshold', did you mean score_threshold? allowed are ")
     assert all(name in wrong for name in DetectOptions.model_fields)
     tensors = {"inputs": [], "parameters": {"score_threshold": 2}}
     same = (await post(served, "/v2/models/fake/infer", tensors)).json()["error"]
     assert same == wrong.partition("; ")[0]
+
+
+COMMAS = {
+    "salt, pepper": [1],
+    "Salt, Pepper,R&B/50%+": [],
+    '"salt, pepper","R&B/50%+"': [1, 4],
+    ' "SALT, PEPPER" , 2': [1, 2],
+    'quote"d': [8],
+    '"quote""d"': [8],
+    "2,4": [2, 4],
+    "a,b\nc": [],
+}
+
+
+@pytest.mark.parametrize(("classes", "labels"), COMMAS.items())
+async def test_a_class_name_may_have_commas(serve: Serve, classes: str, labels: list[int]) -> None:
+    names = ("background", "salt, pepper", "disc", "N/A", "R&B/50%+", "5", "6", "7", 'quote"d')
+    async with serve(FakeDetector(card=CARD.model_copy(update={"labels": names}))) as served:
+        responses = [
+            await post(served, "/detect", PNG, classes=classes),
+            await post(served, "/detect", {"image": TEXT, "classes": classes}),
+            await post(served, "/detect", {"image": TEXT, "classes": [classes]}),
+            await served.client.post("/detect", files={"image": PNG}, data={"classes": classes}),
+        ]
+    assert {response.status_code for response in responses} == {200 if labels else 422}
+    reached = [job.options.classes for batch in served.detector.batches for job in batch]
+    assert reached == [frozenset(labels)] * 4 if labels else reached == []
 
 
 async def test_options_are_checked_after_the_key_and_before_capacity(serve: Serve) -> None:

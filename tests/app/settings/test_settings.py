@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from app import version
-from app.settings.environment import REMOVED
+from app.settings.environment import REMOVED, RENAMED
 from app.settings.settings import Settings, explain
 from app.settings.table import settings_markdown, settings_table
 
@@ -50,7 +50,7 @@ DEFAULTS = {
     "DEEPSTACK_LABEL_MAP": (),
     "DEEPSTACK_DROP_LABELS": (),
     "DEEPSTACK_UPSCALE": True,
-    "ROBOFLOW_URLS": False,
+    "FETCH_URLS": False,
 }
 """Every setting of the contract in its order, and its default."""
 
@@ -130,8 +130,8 @@ def test_settings_are_frozen() -> None:
         ("RCNN_DEEPSTACK_DROP_LABELS", "kite, disc", ""),
         ("RCNN_DEEPSTACK_UPSCALE", "false", ""),
         ("RCNN_DEEPSTACK_UPSCALE", "maybe", "true, false"),
-        ("RCNN_ROBOFLOW_URLS", "true", ""),
-        ("RCNN_ROBOFLOW_URLS", "2", "true, false"),
+        ("RCNN_FETCH_URLS", "true", ""),
+        ("RCNN_FETCH_URLS", "2", "true, false"),
         ("RCNN_API_KEYS", "one,two", ""),
         ("RCNN_API_KEYS", "", KEYS),
         ("RCNN_API_KEYS", "one,,two", KEYS),
@@ -194,6 +194,16 @@ def test_a_removed_setting_is_ignored_with_a_warning_that_says_what_holds_now(
     assert not REMOVED.keys() & Settings.model_fields.keys()
     monkeypatch.setenv("RCNN_MAX_TILES", "")
     assert Settings().warnings == ()
+
+
+def test_a_renamed_setting_means_the_same_and_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RCNN_ROBOFLOW_URLS", "true")
+    assert Settings().fetch_urls is True
+    assert (
+        Settings().warnings[0].startswith("RCNN_ROBOFLOW_URLS is now RCNN_FETCH_URLS, which means the same")
+    )
+    assert Settings(fetch_urls=False).fetch_urls is False
+    assert not RENAMED.keys() & Settings.model_fields.keys()
 
 
 def test_opentelemetrys_own_variable_counts_where_ours_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -235,4 +235,4 @@ async def test_head_answers_as_get_without_a_body(served: Served, path: str) -> 
 
 async def test_head_is_refused_where_there_is_no_get(served: Served) -> None:
     head = await served.client.head("/detect")
-    assert (head.status_code, head.headers["allow"]) == (405, "POST")
+    assert (head.status_code, head.headers["allow"]) == (405, "POST, PUT")

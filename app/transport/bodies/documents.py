@@ -1,0 +1,98 @@
+"""Images and options in JSON: base64, data URLs and addresses."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import from_json
+from starlette.requests import Request
+
+from app.errors import InvalidImage, InvalidParameter, ServiceError
+from app.schemas.limits import MAX_QUOTED
+from app.schemas.options import ImageBody, OptionSet, unknown_option
+from app.transport.bodies.image_request import Image, ImageRequest
+from app.transport.bodies.mistakes import mistake
+from app.transport.json_body import check_values, decode_base64, explain_first
+from app.transport.threads import run_sized
+from app.transport.url_images import fetch_image
+
+USAGE = '{"image": "<base64>"} or {"images": ["<base64>"]}, with options beside it'
+
+
+@dataclass(frozen=True)
+class _Address:
+    """Where an image is."""
+
+    url: str
+
+
+async def read_document(
+    request: Request, body: bytes, options: type[OptionSet], deadline: float
+) -> ImageRequest:
+    """The images and options of a JSON body; fetches images until the deadline (monotonic)."""
+    found, values, many = await run_sized(len(body), _parse, body, options)
+    images = [await _content(request, image, deadline) for image in found]
+    return ImageRequest(images, values, many)
+
+
+def _parse(body: bytes, options: type[OptionSet]) -> tuple[list[Image | _Address], dict[str, Any], bool]:
+    values = _object(body)
+    keys = tuple(ImageBody.model_fields)
+    sources = {name: values.pop(name) for name in keys if values.get(name) is not None}
+    for name in values:
+        if name not in options.model_fields and name not in keys:
+            raise InvalidParameter(unknown_option(name, (*keys, *options.model_fields)))
+    if len(sources) != 1:
+        raise InvalidParameter(f"the JSON has {len(sources)} of {', '.join(keys)}; send {USAGE}")
+    try:
+        images = ImageBody.model_validate(sources)
+    except ValidationError as error:
+        raise InvalidParameter(f"{explain_first(error)}; send {USAGE}") from error
+    return list(_sources(images)), values, images.images is not None
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    check_values(body, USAGE)
+    try:
+        values = from_json(body)
+    except ValueError as error:
+        raise InvalidParameter(
+            f"the body is not valid JSON ({str(error)[:MAX_QUOTED]}); send {USAGE}"
+        ) from error
+    if not isinstance(values, dict):
+        raise InvalidParameter(f"the JSON is no object; send {USAGE}")
+    return values
+
+
+def _sources(images: ImageBody) -> Iterator[Image | _Address]:
+    """Each image, or where it is; one that is not valid base64 is its error."""
+    for index, item in enumerate(images.images or ()):
+        where = f"images.{index}"
+        yield _source(item, None, where) if isinstance(item, str) else _source(item.image, item.url, where)
+    if images.images is None:
+        yield _source(images.image, images.url, "image" if images.url is None else "url")
+
+
+def _source(text: str | None, url: str | None, where: str) -> Image | _Address:
+    if (text is None) == (url is None):
+        return InvalidParameter(f"{where}: either `image` or `url`; send {USAGE}")
+    if url is not None and url[:16].lstrip()[:5].lower() != "data:":
+        return _Address(url)
+    try:
+        data = decode_base64(text or url or "", where)
+    except InvalidParameter as error:
+        return error
+    wrong = mistake(data)
+    return data if wrong is None else InvalidImage(f"{where}: {wrong}")
+
+
+async def _content(request: Request, image: Image | _Address, deadline: float) -> Image:
+    if not isinstance(image, _Address):
+        return image
+    try:
+        data = await fetch_image(request, image.url, deadline)
+    except ServiceError as error:
+        return error
+    wrong = mistake(data)
+    return data if wrong is None else InvalidImage(f"the content of the address: {wrong}")
