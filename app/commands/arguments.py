@@ -56,11 +56,22 @@ class EvaluateArguments:
         str | None,
         Option(help="Cut large images into tiles of N of their pixels a side, or auto.", metavar="auto|N"),
     ] = None
+    flip: Annotated[
+        bool, Option("--flip", help="Detect in the mirror image too, and merge: better, in twice the time.")
+    ] = False
+    measure: Annotated[
+        Literal["coco", "voc"],
+        Option(help="coco; or voc: also VOC's mAP at IoU 0.5, over all points and over 11."),
+    ] = "coco"
+    csv: Annotated[
+        Path | None,
+        Option(help="Write AP, AR and counts of each class and size.", metavar="FILE.csv", dir_okay=False),
+    ] = None
     results: Annotated[
         Path | None,
         Option(
             help="Save the detections as COCO results JSON, and beside it, as NAME.truth.json, the ground "
-            "truth whose ids they use.",
+            "truth; with the image and category ids of the data's own COCO file.",
             metavar="NAME.json",
             dir_okay=False,
         ),
