@@ -22,8 +22,8 @@ PIXEL_DECIMALS, SCORE_DECIMALS = 3, 6  # those of the service's responses
 # Axes of the arrays that accumulate() leaves: IoU threshold, recall, class, size, number of detections.
 _AT_50, _AT_75, _ALL_SIZES, _SIZES, _MOST = 0, 5, 0, (1, 2, 3), -1
 
-# pycocotools replaces an annotation's `ignore` by its `iscrowd`, which changes the IoU. An object with a larger
-# area than it counts (1e10) is ignored too, with the ordinary IoU.
+# pycocotools replaces an annotation's `ignore` by its `iscrowd`, which changes the IoU. It ignores an object
+# with a larger area than 1e10 too, with the ordinary IoU.
 IGNORED_AREA = 1e11
 
 Document = dict[str, Any]

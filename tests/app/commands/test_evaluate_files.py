@@ -61,7 +61,7 @@ def test_pycocotools_scores_the_results_against_the_users_own_file(
     assert list(ran.json["numbers"].values()) == pytest.approx(run.stats.tolist(), abs=1e-6)
     truth = json.loads((tmp_path / "results.truth.json").read_text())
     assert {entry["id"] for entry in truth["images"]} == {entry["id"] for entry in document["images"]}
-    rows = {row["class"]: row for row in csv.DictReader(table.open(encoding="utf-8"))}
+    rows = {row["class"]: row for row in csv.DictReader(table.read_text("utf-8").splitlines())}
     assert set(rows) == {"(all)"} | {each["name"] for each in ran.json["classes"]}
     for each in ran.json["classes"]:
         row = rows[each["name"]]
