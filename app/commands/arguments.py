@@ -138,16 +138,21 @@ class TrainArguments:
     val_split: Annotated[
         str, Option(help="Split to select weights and thresholds by; none: the training images.")
     ] = "val"
-    architecture: Annotated[str, Option(help="Architecture, as in a model card.")] = "small"
+    architecture: Annotated[
+        str | None,
+        Option(help="Architecture, as in a model card; default: that of the --from model, else small."),
+    ] = None
     start: Annotated[
         str,
         Option(
             "--from",
-            help="First weights: scratch, imagenet, or a model of the architecture.",
+            help="First weights: scratch, imagenet, or any model: its name or card.",
             metavar="START",
         ),
     ] = "scratch"
-    epochs: Annotated[int, Option(help="Passes over the data.", min=1)] = 40
+    epochs: Annotated[
+        int, Option(help="Passes over the data; the command repeated with more extends its run.", min=1)
+    ] = 40
     batch_size: Annotated[int, Option(help="Images a step.", min=1, max=256)] = 8
     schedule: Annotated[
         Literal["joint", "alternating"],
@@ -196,6 +201,13 @@ class TrainArguments:
     seed: Annotated[int, Option(help="Random seed.", min=0)] = 1
     device: Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")] = "auto"
     threads: Annotated[int, Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    log: Annotated[
+        list[str] | None,
+        Option(
+            help="Log each step as metrics.csv or for TensorBoard too; repeat it for both.",
+            metavar="csv|tensorboard",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
