@@ -113,7 +113,7 @@ def _train(recipe: "Recipe", console: Console) -> "Trained":
 
     data = read_data(recipe)
     for split, report in data.reports.items():
-        console.print(f"[bold]{split}[/bold]\n{escape(report.summary())}", highlight=False)
+        console.print(f"[bold]{split}[/bold]\n{escape(report.summary())}", highlight=False, soft_wrap=True)
     command = shlex.join(["rcnn", *sys.argv[1:]])
     with show_progress(console) as progress:
         return train(recipe, data, command, progress.show)

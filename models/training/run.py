@@ -222,8 +222,9 @@ def _finish(network: FasterRCNN, recipe: Recipe, data: Data, command: str) -> Tr
     card = make_card(recipe, validated.labels).model_copy(update={"sha256": sha256})
     card, assessment, images = choose_thresholds(network, card, validated.images)
     evaluated_on = recipe.val_split if data.val else "the training images themselves"
-    if damaged := validated.report.counts.get("unreadable_image", 0) + len(validated.images) - len(images):
-        evaluated_on = f"{evaluated_on}, without {damaged} images that cannot be read"
+    total = len(validated.images) + validated.report.counts.get("unreadable_image", 0)
+    if total > len(images):
+        evaluated_on = f"{evaluated_on}: {len(images)} of {total} images, as the others cannot be read"
     training = {
         "command": command,
         "seed": recipe.seed,

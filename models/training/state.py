@@ -135,7 +135,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _damaged(path: Path, error: Exception) -> str:
-    reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+    reason = (str(error).split(". ")[0].splitlines() or [type(error).__name__])[0][:200]
     return (
         f"{path} is damaged and was left as it is ({reason}); put a copy back, or delete it to start the "
         "run anew. A model.toml beside it is whole, and can be the start of another run: --from"
@@ -143,10 +143,11 @@ def _damaged(path: Path, error: Exception) -> str:
 
 
 def _cannot_write(path: Path, step: int, error: Exception) -> str:
-    reason = getattr(error, "strerror", None) or (str(error).splitlines() or [type(error).__name__])[0]
-    kept = "the one before it is kept" if path.exists() else "there is none before it"
+    cause = error.__context__ if isinstance(error.__context__, OSError) else error  # torch's own hides it
+    reason = getattr(cause, "strerror", None) or (str(cause).splitlines() or [type(cause).__name__])[0]
+    then = "continues from the checkpoint before it" if path.exists() else "starts anew"
     free = shutil.disk_usage(path.parent).free
     return (
         f"{path}: the checkpoint of step {step} cannot be written: {reason}; {free / 1e6:.0f} MB are free. "
-        f"{kept[0].upper()}{kept[1:]}: free space and repeat the command, which continues from there"
+        f"Free space and repeat the command, which {then}"
     )

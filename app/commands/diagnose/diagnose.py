@@ -91,8 +91,9 @@ def _diagnose(detector: "Detector", chosen: _Chosen, limits: Limits, log: Path) 
             f"none of the {len(images)} images can be read; see rcnn evaluate for each one's reason"
         )
     try:
+        dataset, card = chosen.dataset, detector.card
         diagnosis = diagnose(
-            observations, chosen.dataset.labels, detector.card, detector.proposal_config, log
+            observations, dataset.labels, card, detector.proposal_config, log, dataset.report
         )
     except (OSError, ValueError) as error:
         raise CommandFailed(error) from error
