@@ -96,7 +96,8 @@ def detect(arguments: DetectArguments) -> int:
 def train(arguments: TrainArguments) -> int:
     """Train a network on your own classes; the output is a model. Repeat the command to continue a run.
 
-    Exit codes: 0 trained, 1 it failed, 2 wrong usage, 130 stopped by Ctrl-C.
+    Exit codes: 0 trained, 1 the data or files have a fault, 2 wrong usage, 130 or 143 stopped by Ctrl-C or
+    SIGTERM; then the folder has the best model so far.
     """
     from app.commands.train import run
 

@@ -9,7 +9,7 @@ import argparse
 import io
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from statistics import mean, median
@@ -82,7 +82,7 @@ def enlarged(
     file = io.BytesIO()
     large.save(file, "JPEG", quality=QUALITY)
     ratio = np.array([width / truth.width, height / truth.height] * 2, np.float32)
-    moved = GroundTruth(width, height, truth.boxes * ratio, truth.labels, truth.crowd)
+    moved = replace(truth, width=width, height=height, boxes=truth.boxes * ratio, areas=None)
     return Photograph(file.getvalue(), moved)
 
 

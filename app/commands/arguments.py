@@ -56,11 +56,22 @@ class EvaluateArguments:
         str | None,
         Option(help="Cut large images into tiles of N of their pixels a side, or auto.", metavar="auto|N"),
     ] = None
+    flip: Annotated[
+        bool, Option("--flip", help="Detect in the mirror image too, and merge: better, in twice the time.")
+    ] = False
+    measure: Annotated[
+        Literal["coco", "voc"],
+        Option(help="coco; or voc: also VOC's mAP at IoU 0.5, over all points and over 11."),
+    ] = "coco"
+    csv: Annotated[
+        Path | None,
+        Option(help="Write AP, AR and counts of each class and size.", metavar="FILE.csv", dir_okay=False),
+    ] = None
     results: Annotated[
         Path | None,
         Option(
             help="Save the detections as COCO results JSON, and beside it, as NAME.truth.json, the ground "
-            "truth whose ids they use.",
+            "truth; with the image and category ids of the data's own COCO file.",
             metavar="NAME.json",
             dir_okay=False,
         ),
@@ -127,16 +138,21 @@ class TrainArguments:
     val_split: Annotated[
         str, Option(help="Split to select weights and thresholds by; none: the training images.")
     ] = "val"
-    architecture: Annotated[str, Option(help="Architecture, as in a model card.")] = "small"
+    architecture: Annotated[
+        str | None,
+        Option(help="Architecture, as in a model card; default: that of the --from model, else small."),
+    ] = None
     start: Annotated[
         str,
         Option(
             "--from",
-            help="First weights: scratch, imagenet, or a model of the architecture.",
+            help="First weights: scratch, imagenet, or any model: its name or card.",
             metavar="START",
         ),
     ] = "scratch"
-    epochs: Annotated[int, Option(help="Passes over the data.", min=1)] = 40
+    epochs: Annotated[
+        int, Option(help="Passes over the data; the command repeated with more extends its run.", min=1)
+    ] = 40
     batch_size: Annotated[int, Option(help="Images a step.", min=1, max=256)] = 8
     schedule: Annotated[
         Literal["joint", "alternating"],
@@ -185,6 +201,13 @@ class TrainArguments:
     seed: Annotated[int, Option(help="Random seed.", min=0)] = 1
     device: Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")] = "auto"
     threads: Annotated[int, Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    log: Annotated[
+        list[str] | None,
+        Option(
+            help="Log each step as metrics.csv or for TensorBoard too; repeat it for both.",
+            metavar="csv|tensorboard",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)

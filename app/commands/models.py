@@ -7,17 +7,19 @@ from rich.text import Text
 
 from app.commands import CommandFailed
 from app.commands.arguments import ModelsArguments
-from app.commands.shared.console import open_console, plain_table, read_settings
+from app.commands.shared.console import open_console, plain_table, print_warnings, read_settings
 from models.zoo.cards import UNUSED_LABEL, Card, CardError
-from models.zoo.catalogue import catalogue
+from models.zoo.catalogue import read_cards
 
 
 def run(arguments: ModelsArguments) -> int:
     """List the cards; the exit code."""
     try:
-        cards = catalogue(read_settings().model_dir)
+        found = read_cards(read_settings().model_dir)
     except CardError as error:
         raise CommandFailed(error) from error
+    print_warnings(f"a card is left out: {fault}" for fault in found.faults.values())
+    cards = found.by_name
     if arguments.json:
         print(json.dumps([card.model_dump(mode="json") for card in cards.values()], indent=2))
     else:

@@ -9,7 +9,7 @@ from app.commands.arguments import QuantizeArguments
 from app.commands.detect.inputs import find_images
 from app.commands.shared.checks import require_extra
 from app.commands.shared.console import read_settings
-from app.commands.shared.dataset import read_data
+from app.commands.shared.dataset import data_title, read_data, require_objects
 
 if TYPE_CHECKING:
     from models.quantization.run import Artefact, QuantizationConfig
@@ -52,13 +52,16 @@ def _config(arguments: QuantizeArguments) -> "QuantizationConfig":
     files = find_images([arguments.images])
     if not files:
         raise CommandFailed(f"no image in {arguments.images}; name a folder of 100 to 300 images")
+    data = read_data(arguments.data, arguments.split) if arguments.data else None
+    if data is not None and arguments.data is not None:
+        require_objects(data, data_title(arguments.data, arguments.split))
     return QuantizationConfig(
         model=settings.model,
         cache_dir=settings.cache_dir,
         files=files,
         model_dir=settings.model_dir,
         count=arguments.count,
-        data=read_data(arguments.data, arguments.split) if arguments.data else None,
+        data=data,
         max_drop=arguments.max_drop,
         out=arguments.out,
         threads=settings.inference_threads,

@@ -1,65 +1,127 @@
 """`rcnn train`: from a folder of annotated images to a folder with a model that `rcnn serve` takes."""
 
+import errno
 import shlex
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.markup import escape
 
 from app.commands import USAGE, CommandFailed
 from app.commands.arguments import TrainArguments
 from app.commands.shared.checks import require_extra
 from app.commands.shared.console import read_settings
+from app.commands.shared.training_progress import show_progress
+from app.settings.settings import Settings
 
 if TYPE_CHECKING:
-    from models.training.run import Recipe
+    from models.training.run import Recipe, Trained
 
+TENSORBOARD = "tensorboard"
+LOGS = {"csv", TENSORBOARD}
 WHOLE = "none"  # --val-split none: train on every image
 
 
 def run(arguments: TrainArguments) -> int:
     """Train; print the model's card and how to serve it."""
     require_extra("train")
+    if TENSORBOARD in (arguments.log or ()):
+        require_extra(TENSORBOARD)
     from models.training.distributed import process_group
-    from models.training.train import TrainingDiverged
 
     recipe = _recipe(arguments)
-    try:
-        with process_group() as process:
-            console = Console(stderr=True, quiet=not process.is_first)
-            card = _train(recipe, console)
-    except KeyboardInterrupt as stop:
-        text = f"stopped; the same command continues from the last checkpoint in {recipe.out}"
-        raise CommandFailed(text, 130) from stop
-    except (ValueError, OSError, TrainingDiverged) as error:  # data, card, weights, options: the text says it
-        raise CommandFailed(error) from error
+    with process_group() as process, _stop_on_sigterm(), _faults_as_text(recipe):
+        console = Console(stderr=True, quiet=not process.is_first)
+        trained = _train(recipe, console)
     if process.is_first:
-        print(card)
-    console.print(
-        f"report: {card.parent / 'report.md'}\nserve:  RCNN_MODEL={card} rcnn serve", highlight=False
-    )
+        print(trained.card)
+    console.print(_summary(trained), highlight=False, soft_wrap=True)
     return 0
 
 
-def _train(recipe: "Recipe", console: Console) -> Path:
-    """Read the data, report its faults, train; the path of the card."""
+@contextmanager
+def _faults_as_text(recipe: "Recipe") -> Iterator[None]:
+    """Raises CommandFailed for what ends a run: 2 for wrong options, 1 for data, files and divergence."""
+    from models.training.resume import OptionError
+    from models.training.train import TrainingDiverged
+
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise CommandFailed(_stopped(recipe), 143 if isinstance(stop, _Terminated) else 130) from stop
+    except OptionError as error:
+        raise CommandFailed(error, USAGE) from error
+    except OSError as error:
+        raise CommandFailed(_file_fault(recipe, error)) from error
+    except (ValueError, TrainingDiverged) as error:  # data, weights, checkpoint: the text says it
+        raise CommandFailed(error) from error
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM: it ends a run as Ctrl-C does."""
+
+
+@contextmanager
+def _stop_on_sigterm() -> Iterator[None]:
+    def stop(*_: object) -> None:
+        raise _Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _stopped(recipe: "Recipe") -> str:
+    model = recipe.out / "model.toml"
+    if any(recipe.out.rglob("checkpoint.pt")):
+        text = f"stopped; the same command continues from the last checkpoint in {recipe.out}"
+    else:
+        text = "stopped before the first checkpoint; the same command starts anew"
+    return f"{text}\nthe best model so far: {model}" if model.exists() else text
+
+
+def _file_fault(recipe: "Recipe", error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return (
+            f"no space is left on the disk of {recipe.out}; free some and repeat the command: it continues "
+            "from the last checkpoint"
+        )
+    return f"{error.filename or recipe.out}: {error.strerror or error}"
+
+
+def _summary(trained: "Trained") -> str:
+    card, numbers = trained.card, trained.numbers
+    ap = ", ".join(f"{name} {numbers[name]:.3f}" for name in ("AP", "AP50", "AP75") if name in numbers)
+    return (
+        f"{ap} on {trained.evaluated_on}\nreport: {card.parent / 'report.md'}\n"
+        f"serve:  RCNN_MODEL={card} rcnn serve"
+    )
+
+
+def _train(recipe: "Recipe", console: Console) -> "Trained":
+    """Read the data, report its faults, train."""
     from models.training.run import read_data
     from models.training.run import run as train
 
     data = read_data(recipe)
     for split, report in data.reports.items():
-        console.print(f"[bold]{split}[/bold]\n{report.summary()}", highlight=False)
+        console.print(f"[bold]{split}[/bold]\n{escape(report.summary())}", highlight=False, soft_wrap=True)
     command = shlex.join(["rcnn", *sys.argv[1:]])
-    with _Bar(console) as bar:
-        return train(recipe, data, command, bar.show)
+    with show_progress(console) as progress:
+        return train(recipe, data, command, progress.show)
 
 
 def _recipe(arguments: TrainArguments) -> "Recipe":
     from models.training.augment import Augmentation
-    from models.training.run import Recipe
+    from models.training.run import Recipe, model_name
 
     _check(arguments)
     sizes = arguments.min_size, arguments.max_size or round(arguments.min_size * 16 / 9)
@@ -72,16 +134,35 @@ def _recipe(arguments: TrainArguments) -> "Recipe":
         colour=arguments.colour,
         mosaic=arguments.mosaic,
     )
+    settings = read_settings()
+    architecture = arguments.architecture or _architecture(arguments.start, settings)
     same: dict[str, Any] = {field.name: getattr(arguments, field.name, None) for field in fields(Recipe)}
     different = {
         "data": _data(arguments),
-        "cache_dir": read_settings().cache_dir,
+        "cache_dir": settings.cache_dir,
+        "model_dir": settings.model_dir,
+        "architecture": architecture,
+        "log": tuple(sorted(set(arguments.log or ()))),
         "train_split": _split(arguments.train_split),
         "val_split": _split(arguments.val_split),
         "max_size": sizes[1],
         "augmentation": change,
     }
-    return Recipe(**(same | different))
+    recipe = Recipe(**(same | different))
+    with _faults_as_text(recipe):
+        model_name(recipe.out)
+    return recipe
+
+
+def _architecture(start: str, settings: Settings) -> str:
+    """That of the model to start from; raises CommandFailed."""
+    from models.training.resume import OptionError
+    from models.training.start import StartPoint
+
+    try:
+        return StartPoint(start, settings.model_dir, settings.cache_dir).architecture
+    except OptionError as error:
+        raise CommandFailed(error, USAGE) from error
 
 
 def _data(arguments: TrainArguments) -> Path:
@@ -94,6 +175,8 @@ def _check(arguments: TrainArguments) -> None:
     """Raise CommandFailed for options that exclude one another."""
     if arguments.float16 and (arguments.bfloat16 or arguments.device == "cpu"):
         raise CommandFailed("--float16 is for a GPU, and without --bfloat16; leave one of them out", USAGE)
+    if unknown := set(arguments.log or ()) - LOGS:
+        raise CommandFailed(f"--log {min(unknown)}: must be one of: {', '.join(sorted(LOGS))}", USAGE)
     if arguments.resume and not any(arguments.out.rglob("checkpoint.pt")):
         raise CommandFailed(
             f"--resume: {arguments.out} holds no checkpoint to continue from; name the folder of a "
@@ -104,29 +187,3 @@ def _check(arguments: TrainArguments) -> None:
 
 def _split(name: str) -> str | None:
     return None if name == WHOLE else name
-
-
-class _Bar:
-    """A progress bar with the losses, on a terminal only."""
-
-    def __init__(self, console: Console) -> None:
-        columns = (
-            SpinnerColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
-        )
-        self._bar = Progress(*columns, console=console, disable=console.quiet or not console.is_terminal)
-        self._task = self._bar.add_task("steps", total=None, text="")
-
-    def __enter__(self) -> "_Bar":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def show(self, step: int, steps: int, entry: dict[str, float]) -> None:
-        """Show a finished step."""
-        text = " ".join(f"{name.removeprefix('loss_')} {value:.3g}" for name, value in entry.items())
-        self._bar.update(self._task, completed=step, total=steps, text=text)

@@ -57,7 +57,7 @@ def read_dataset(
     images, report = clean(raw, names)
     if not images:
         raise DatasetError(f"{root}: no usable image in {_describe(split)} ({format})\n{report.summary()}")
-    return Dataset((BACKGROUND, *names), images, report, format)
+    return Dataset((BACKGROUND, *names), images, report, format, raw.category_ids)
 
 
 def _read(root: Path, split: str | None, format: Format, labels: tuple[str, ...] | None) -> RawDataset:

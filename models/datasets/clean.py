@@ -58,7 +58,7 @@ def _size(raw: RawImage, seen: set[Path], faults: list[Fault]) -> Size | None:
 
 def _image(raw: RawImage, size: Size, labels: dict[str, int], faults: list[Fault]) -> AnnotatedImage:
     """The usable objects of an image; of several with the same box and class the first is kept."""
-    kept: dict[tuple[Box, int], bool] = {}
+    kept: dict[tuple[Box, int], RawObject] = {}
     for raw_object in raw.objects:
         label = _label(raw_object, labels, faults)
         box = _box(raw_object, raw.normalised, size, faults) if label else None
@@ -69,13 +69,17 @@ def _image(raw: RawImage, size: Size, labels: dict[str, int], faults: list[Fault
                 Fault("duplicate", raw_object.where, f"{raw_object.name} at {_format_box(box)} again")
             )
         else:
-            kept[box, label] = raw_object.crowd
+            kept[box, label] = raw_object
     return AnnotatedImage(
         raw.path,
         *size,
         np.array([box for box, _ in kept], np.float32).reshape(-1, 4),
         np.array([label for _, label in kept], np.int64),
-        np.array(list(kept.values()), np.bool_),
+        np.array([found.crowd for found in kept.values()], np.bool_),
+        np.array([found.difficult for found in kept.values()], np.bool_),
+        np.array([math.nan if found.area is None else found.area for found in kept.values()], np.float64),
+        raw.id,
+        raw.counts_from_one,
     )
 
 

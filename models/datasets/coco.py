@@ -23,6 +23,7 @@ from models.datasets.paths import (
 )
 from models.datasets.raw import Box, RawDataset, RawImage, RawObject
 
+MAX_AREA = 1e10  # px²; the largest that COCO's evaluation counts
 _PREFIX = "instances_"
 _PARTS = ("images", "annotations", "categories")
 _IMAGE_FOLDERS = ("images", "data", "JPEGImages")
@@ -96,7 +97,8 @@ def read_coco(root: Path, split: str | None) -> RawDataset:
     images = [
         image for file, document in documents for image in _images(file, document, categories[file], faults)
     ]
-    return RawDataset(_names(categories), images, faults)
+    ids = {name: key for names in reversed(categories.values()) for key, name in reversed(names.items())}
+    return RawDataset(_names(categories), images, faults, ids)
 
 
 def _load(file: _File, faults: list[Fault]) -> dict[str, list[Any]] | None:
@@ -153,7 +155,7 @@ def _images(
             case {"id": int() | str() as key, "file_name": str(name)} if _is_file_name(name):
                 found = objects.pop(key, [])
                 yield RawImage(
-                    f"{file.name} {name}", _locate(name, folders), tuple(found), _stated_size(entry)
+                    f"{file.name} {name}", _locate(name, folders), tuple(found), _stated_size(entry), id=key
                 )
             case _:
                 detail = "it needs an id (a number or text) and a file_name (a text)"
@@ -187,11 +189,19 @@ def _objects(
                 if box is not None:
                     crowd = entry.get("iscrowd") in (1, True)
                     name = categories.get(category, category)
-                    objects.setdefault(key, []).append(RawObject(where, box, name, crowd))
+                    found = RawObject(where, box, name, crowd, area=_area(entry))
+                    objects.setdefault(key, []).append(found)
                     continue
         detail = "it needs an image_id, a category_id (a whole number) and a bbox (x, y, width, height)"
         faults.append(Fault("unreadable_annotation", where, detail))
     return objects
+
+
+def _area(entry: dict[str, Any]) -> float | None:
+    match entry.get("area"):
+        case (int() | float()) as area if not isinstance(area, bool) and 0 <= area <= MAX_AREA:
+            return float(area)
+    return None
 
 
 def _corners(values: list[Any]) -> Box | None:

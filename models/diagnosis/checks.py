@@ -5,7 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.datasets import AnnotationReport
 from models.diagnosis.anchors import Anchors, judge_anchors, measure_anchors
+from models.diagnosis.annotations import judge_annotations
 from models.diagnosis.balance import Balance, judge_balance, read_balance
 from models.diagnosis.coordinates import Coordinates, judge_coordinates, measure_coordinates
 from models.diagnosis.finding import Finding, summarise
@@ -50,8 +52,11 @@ def diagnose(
     card: Card,
     config: ProposalConfig,
     log: Path,
+    report: AnnotationReport,
 ) -> Diagnosis:
-    """Run every check; `labels` are the data's, `config` the network's, `log` a metrics.jsonl or none.
+    """Run every check; `labels` and the `report` of faults are the data's, `config` the network's.
+
+    `log` is a metrics.jsonl or none.
 
     Raises OSError, ValueError for a log that exists and cannot be read.
     """
@@ -63,6 +68,7 @@ def diagnose(
     balance = read_balance(log) if log.is_file() else None
     localisation = measure_localisation(images, labels, nms, score)
     findings = (
+        judge_annotations(report),
         judge_recall(recall),
         judge_sweep(sweep),
         judge_coordinates(coordinates),

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 Verdict = Literal["ok", "suspicious", "fault", "not measured"]
 
-# Causes before effects: wrong coordinates affect every other check, unfit anchors affect the RPN.
-CAUSES = ("coordinates", "anchors", "recall", "suppression", "localisation", "balance")
+# Causes before effects: wrong data and coordinates affect every other check, unfit anchors affect the RPN.
+CAUSES = ("annotations", "coordinates", "anchors", "recall", "suppression", "localisation", "balance")
 
 
 @dataclass(frozen=True)

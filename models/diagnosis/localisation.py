@@ -12,7 +12,7 @@ import numpy as np
 from models.diagnosis.finding import Finding, Sheet, Verdict, share
 from models.diagnosis.inspection import InspectedImage
 from models.evaluation.coco import evaluate
-from models.evaluation.curves import MATCHING_IOU, Bools, Floats, match, on_crowd, overlaps
+from models.evaluation.curves import MATCHING_IOU, Bools, Floats, match, on_ignored, overlaps
 
 NEAR = 0.1  # lowest IoU at which a detection is assigned to an object
 LOW_AP50, FAIR_AP50 = 0.5, 0.7
@@ -93,7 +93,7 @@ def _count_errors(image: InspectedImage, nms_threshold: float, score_threshold: 
     matched = match(np.where(same, ious, 0.0))
     met = set(matched[matched >= 0].tolist())
     kinds: Counter[str] = Counter(right=len(met))
-    ignored = on_crowd(found.boxes, image.truth.boxes[image.truth.ignored])
+    ignored = on_ignored(found.boxes, image.truth, image.truth.ignored)
     for row in np.flatnonzero((matched < 0) & ~ignored):
         kind, column = _kind(ious[row], same[row])
         kinds[kind] += 1

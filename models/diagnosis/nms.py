@@ -9,7 +9,7 @@ from models.detections import Detections
 from models.diagnosis.finding import Finding, Sheet, Verdict
 from models.diagnosis.inspection import InspectedImage, from_score
 from models.evaluation.coco import evaluate
-from models.evaluation.curves import MATCHING_IOU, match, on_crowd, overlaps
+from models.evaluation.curves import MATCHING_IOU, match, on_ignored, overlaps
 
 THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 # By AP50: AP at stricter IoU rises with duplicates, as one of several boxes may fit better.
@@ -81,7 +81,7 @@ def _count(image: InspectedImage, detections: Detections, label: int) -> tuple[i
     boxes = detections.boxes[detections.labels == label]
     ious = overlaps(boxes, image.objects[image.labels == label])
     correct = match(ious) >= 0
-    ignored = on_crowd(boxes, image.truth.boxes[image.truth.ignored & (image.truth.labels == label)])
+    ignored = on_ignored(boxes, image.truth, image.truth.labels == label)
     repeated = ~correct & ~ignored & (ious.max(axis=1) >= MATCHING_IOU)
     return int(np.count_nonzero(repeated)), int(np.count_nonzero(correct))
 

@@ -11,7 +11,11 @@ from models.detections import Detections
 from models.evaluation.coco import Document, GroundTruth, Scores, result_rows, score, truth_document
 from models.evaluation.curves import MATCHING_IOU, Curve, confuse, trace_curve
 
-SIZES = {"small": (0, 32**2), "medium": (32**2, 96**2), "large": (96**2, float("inf"))}  # box area, px
+SIZES = {
+    "small": (0, 32**2),
+    "medium": (32**2, 96**2),
+    "large": (96**2, float("inf")),
+}  # px²: of the annotation, else of the box
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,10 +27,12 @@ class ClassReport:
 
     name: str
     objects: int
+    objects_by_size: dict[str, int]
     detections: int
     AP: float
     AP50: float
     AR_100: float
+    numbers: dict[str, float]  # the 12 COCO numbers of the class
     precision: float
     recall: float
     f1: float
@@ -43,7 +49,7 @@ class ClassReport:
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts; `objects` is without the ignored ones (crowd, difficult), sizes are by box area."""
+    """Counts; `objects` is without the ignored ones (crowd, difficult), sizes are by annotated area."""
 
     images: int
     empty_images: int
@@ -103,7 +109,7 @@ def assess(
         threshold=threshold,
         numbers=scores.numbers,
         counts=_count(truths, predictions),
-        classes=_classes(labels, scores, curves, threshold),
+        classes=_classes(labels, scores, curves, truths, threshold),
         confusion=confuse(truths, predictions, len(labels), threshold),
         truth=truth,
         results=results,
@@ -111,19 +117,25 @@ def assess(
 
 
 def _classes(
-    labels: Sequence[str], scores: Scores, curves: Sequence[Curve], threshold: float
+    labels: Sequence[str],
+    scores: Scores,
+    curves: Sequence[Curve],
+    truths: Sequence[GroundTruth],
+    threshold: float,
 ) -> tuple[ClassReport, ...]:
     reports = []
-    for name, coco, curve in zip(labels[1:], scores.classes, curves, strict=True):
+    for label, (coco, curve) in enumerate(zip(scores.classes, curves, strict=True), start=1):
         precision, recall = curve.at(threshold)
         best_threshold, best_f1 = curve.best()
         report = ClassReport(
-            name=name,
+            name=labels[label],
             objects=curve.objects,
+            objects_by_size=_by_size(_areas(truths, label)),
             detections=len(curve.scores),
             AP=coco.AP,
             AP50=coco.AP50,
             AR_100=coco.AR_100,
+            numbers=coco.numbers,
             precision=precision,
             recall=recall,
             f1=2 * precision * recall / (precision + recall) if recall else 0.0,
@@ -137,17 +149,27 @@ def _classes(
 
 
 def _count(truths: Sequence[GroundTruth], predictions: Sequence[Detections]) -> Counts:
-    boxes = np.concatenate([np.zeros((0, 4)), *(truth.boxes[~truth.ignored] for truth in truths)])
-    areas = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
-    sizes = {
-        name: int(np.count_nonzero((areas >= least) & (areas < most)))
-        for name, (least, most) in SIZES.items()
-    }
+    areas = _areas(truths)
     return Counts(
         images=len(truths),
         empty_images=sum(len(truth.labels) == 0 for truth in truths),
-        objects=len(boxes),
+        objects=len(areas),
         ignored=sum(int(np.count_nonzero(truth.ignored)) for truth in truths),
         detections=sum(map(len, predictions)),
-        objects_by_size=sizes,
+        objects_by_size=_by_size(areas),
     )
+
+
+def _areas(truths: Sequence[GroundTruth], label: int | None = None) -> npt.NDArray[np.float64]:
+    """The areas of the objects that count; `label`: only of this class."""
+    chosen = (
+        truth.sizes[~truth.ignored & ((truth.labels == label) if label else np.True_)] for truth in truths
+    )
+    return np.concatenate([np.zeros(0), *chosen])
+
+
+def _by_size(areas: npt.NDArray[np.float64]) -> dict[str, int]:
+    return {
+        name: int(np.count_nonzero((areas >= least) & (areas < most)))
+        for name, (least, most) in SIZES.items()
+    }

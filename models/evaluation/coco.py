@@ -20,7 +20,11 @@ RECALLS = ("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large")
 PIXEL_DECIMALS, SCORE_DECIMALS = 3, 6  # those of the service's responses
 
 # Axes of the arrays that accumulate() leaves: IoU threshold, recall, class, size, number of detections.
-_AT_50, _ALL_SIZES, _MOST = 0, 0, -1
+_AT_50, _AT_75, _ALL_SIZES, _SIZES, _MOST = 0, 5, 0, (1, 2, 3), -1
+
+# pycocotools replaces an annotation's `ignore` by its `iscrowd`, which changes the IoU. It ignores an object
+# with a larger area than 1e10 too, with the ordinary IoU.
+IGNORED_AREA = 1e11
 
 Document = dict[str, Any]
 
@@ -29,37 +33,77 @@ Document = dict[str, Any]
 class GroundTruth:
     """The objects of one image: its size in px, boxes (N, 4) xyxy px, labels (N,) from 1.
 
-    `crowd` (N,) marks objects that count neither if detected nor if missed: crowds, difficult objects.
+    `difficult` and `crowd` (N,) mark objects that count neither if detected nor if missed. A detection is on
+    a difficult object by its IoU, on a crowd by the share of its own area. `areas` (N,) px², NaN: the box's.
+    `counts_from_one`: the boxes come from files that count pixels as VOC's own do.
     """
 
     width: int
     height: int
     boxes: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
+    difficult: npt.NDArray[np.bool_] | None = None
     crowd: npt.NDArray[np.bool_] | None = None
+    areas: npt.NDArray[np.float64] | None = None
+    counts_from_one: bool = False
 
     @classmethod
     def of(cls, image: AnnotatedImage) -> "GroundTruth":
         """The objects of an image of a data set."""
-        return cls(image.width, image.height, image.boxes, image.labels, image.crowd)
+        difficult = np.zeros(len(image.labels), np.bool_) if image.difficult is None else image.difficult
+        crowd, areas = image.crowd & ~difficult, image.areas
+        return cls(
+            *(image.width, image.height, image.boxes, image.labels),
+            *(difficult, crowd, areas, image.counts_from_one),
+        )
 
     @property
     def ignored(self) -> npt.NDArray[np.bool_]:
+        """The objects that do not count: `difficult` and `crowd`."""
+        return self.is_difficult | self.is_crowd
+
+    @property
+    def is_difficult(self) -> npt.NDArray[np.bool_]:
+        """`difficult`, all False if there is none."""
+        return np.zeros(len(self.labels), np.bool_) if self.difficult is None else self.difficult
+
+    @property
+    def is_crowd(self) -> npt.NDArray[np.bool_]:
         """`crowd`, all False if there is none."""
         return np.zeros(len(self.labels), np.bool_) if self.crowd is None else self.crowd
+
+    @property
+    def sizes(self) -> npt.NDArray[np.float64]:
+        """The area (N,) of each object: as annotated, else that of its box."""
+        boxes = self.boxes.astype(np.float64)
+        of_boxes: npt.NDArray[np.float64] = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1)
+        return of_boxes if self.areas is None else np.where(np.isnan(self.areas), of_boxes, self.areas)
 
 
 @dataclass(frozen=True)
 class ClassScore:
-    """One class: AP over IoU .50:.95, AP50, AR_100; -1 where there are no objects.
+    """The 12 COCO numbers of one class; -1 where there are no objects.
 
     `precision` is COCO's interpolated one at IoU 0.5, for recall 0, 0.01 … 1; AP50 is its mean.
     """
 
-    AP: float
-    AP50: float
-    AR_100: float
+    numbers: dict[str, float]
     precision: tuple[float, ...]
+
+    @property
+    def AP(self) -> float:
+        """AP over IoU .50:.95."""
+        return self.numbers["AP"]
+
+    @property
+    def AP50(self) -> float:
+        """AP at IoU 0.5."""
+        return self.numbers["AP50"]
+
+    @property
+    def AR_100(self) -> float:
+        """Recall over IoU .50:.95 with at most 100 detections an image."""
+        return self.numbers["AR_100"]
 
 
 @dataclass(frozen=True)
@@ -99,12 +143,18 @@ def _loaded(reference: Any, results: list[Document]) -> Any:
 
 
 def _class_score(run: Any, index: int) -> ClassScore:
-    precision = run.eval["precision"][:, :, index, _ALL_SIZES, _MOST]
-    recall = run.eval["recall"][:, index, _ALL_SIZES, _MOST]
-    at_50 = precision[_AT_50]
-    return ClassScore(
-        float(precision.mean()), float(at_50.mean()), float(recall.mean()), tuple(at_50.tolist())
+    precision, recall = run.eval["precision"][:, :, index], run.eval["recall"][:, index]
+    at_50 = precision[_AT_50, :, _ALL_SIZES, _MOST]
+    values = (
+        precision[..., _ALL_SIZES, _MOST],
+        at_50,
+        precision[_AT_75, :, _ALL_SIZES, _MOST],
+        *(precision[..., size, _MOST] for size in _SIZES),
+        *(recall[..., _ALL_SIZES, most] for most in range(recall.shape[-1])),
+        *(recall[..., size, _MOST] for size in _SIZES),
     )
+    means = (float(value.mean()) for value in values)
+    return ClassScore(dict(zip(NUMBERS + RECALLS, means, strict=True)), tuple(at_50.tolist()))
 
 
 def truth_document(
@@ -128,14 +178,14 @@ def truth_document(
 
 
 def _annotations(truth: GroundTruth) -> Iterable[Document]:
-    rows = zip(truth.boxes.tolist(), truth.labels.tolist(), truth.ignored.tolist(), strict=True)
-    for (x1, y1, x2, y2), label, ignored in rows:
-        size = [x2 - x1, y2 - y1]
+    objects = zip(truth.boxes.tolist(), truth.labels.tolist(), truth.sizes.tolist(), strict=True)
+    flags = zip(truth.is_difficult.tolist(), truth.is_crowd.tolist(), strict=True)
+    for ((x1, y1, x2, y2), label, area), (difficult, crowd) in zip(objects, flags, strict=True):
         yield {
             "category_id": label,
-            "bbox": [x1, y1, *size],
-            "area": size[0] * size[1],
-            "iscrowd": int(ignored),
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "area": IGNORED_AREA if difficult else area,
+            "iscrowd": int(crowd),
         }
 
 

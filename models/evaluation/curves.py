@@ -1,7 +1,7 @@
 """Precision-recall curves and the confusion matrix, which AP does not show.
 
-Matching is greedy at IoU 0.5, best score first; each object is matched once. Crowd objects are ignored as in
-COCO: a detection with at least half of its area on one of them does not count.
+Matching is greedy at IoU 0.5, best score first; each object is matched once. Ignored as in COCO and VOC: a
+detection with at least half of its area on a crowd, or an IoU of 0.5 with a difficult object.
 """
 
 from collections.abc import Sequence
@@ -69,7 +69,7 @@ def _match_class(truth: GroundTruth, detections: Detections, label: int) -> _Out
     return _Outcomes(
         scores=detections.scores[detected].astype(np.float64),
         correct=correct,
-        counts=correct | ~on_crowd(boxes, truth.boxes[annotated & truth.ignored]),
+        counts=correct | ~on_ignored(boxes, truth, annotated),
     )
 
 
@@ -96,7 +96,7 @@ def _count(
     matched = match(overlaps(boxes, objects))
     found = matched >= 0
     np.add.at(matrix, (classes[matched[found]], labels[found]), 1)
-    unmatched = ~found & ~on_crowd(boxes, truth.boxes[truth.ignored])
+    unmatched = ~found & ~on_ignored(boxes, truth, truth.ignored)
     np.add.at(matrix[0], labels[unmatched], 1)
     missed = np.setdiff1d(np.arange(len(classes)), matched)
     np.add.at(matrix[:, 0], classes[missed], 1)
@@ -114,6 +114,13 @@ def match(ious: Floats) -> npt.NDArray[np.int64]:
             matched[row] = best
             free[:, best] = -1.0
     return matched
+
+
+def on_ignored(boxes: npt.NDArray[np.float32], truth: GroundTruth, chosen: Bools) -> Bools:
+    """Which boxes (D,) lie on a crowd or a difficult object among the `chosen` objects of `truth`."""
+    difficult = overlaps(boxes, truth.boxes[chosen & truth.is_difficult])
+    inside: Bools = difficult.max(axis=1, initial=0.0) >= MATCHING_IOU
+    return inside | on_crowd(boxes, truth.boxes[chosen & truth.is_crowd])
 
 
 def on_crowd(boxes: npt.NDArray[np.float32], crowds: npt.NDArray[np.float32]) -> Bools:

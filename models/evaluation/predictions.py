@@ -19,7 +19,13 @@ R = TypeVar("R")
 
 
 class DetectionFailed(Exception):
-    """An image has no detections because of a fault of its own; the text is the reason."""
+    """A readable image has no detections because of a limit that it exceeds; the text is the reason."""
+
+
+class Refused(str):
+    """The fault of an image that can be read: its objects count as missed, those of a damaged one do not."""
+
+    __slots__ = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +35,11 @@ class ImageDetections:
     index: int
     detections: Detections
     fault: str | None = None
+
+    @property
+    def unreadable(self) -> bool:
+        """Whether the file cannot be read: then it says nothing about the model."""
+        return self.fault is not None and not isinstance(self.fault, Refused)
 
 
 def map_ahead(work: Callable[[T], R], items: Iterable[T], threads: int) -> Iterator[R]:
@@ -57,7 +68,9 @@ def result_or_fault(work: Callable[[Path], R], file: Path) -> R | str:
         return work(file)
     except OSError as error:
         return error.strerror or str(error)
-    except (ImageError, DetectionFailed) as error:
+    except DetectionFailed as error:
+        return Refused(error)
+    except ImageError as error:
         return str(error)
 
 

@@ -50,9 +50,15 @@ class PrecisionMeasure:
         if not match.known:
             raise ValueError(f"{detector.card.name} has no class of the data; name data with its classes")
         options = Options(FLOOR, detector.card.nms_threshold, MOST_DETECTIONS, match.known)
-        found = detect_all(detector, [image.path for image in self.data.images], options)
-        truths = [GroundTruth.of(image) for image in self.data.images]
-        return evaluate(truths, [match.translate(detections) for detections in found], self.data.labels)["AP"]
+        images = self.data.images
+        results = list(detect_files(detector, [each.path for each in images], options, LIMITS, batch=1))
+        readable = [result for result in results if not result.unreadable]
+        truths = [GroundTruth.of(images[result.index]) for result in readable]
+        found = [match.translate(result.detections) for result in readable]
+        value = evaluate(truths, found, self.data.labels)["AP"]
+        if value < 0:
+            raise ValueError("no AP: no image that can be read has an object; name other data")
+        return value
 
 
 class AgreementMeasure:

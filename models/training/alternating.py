@@ -10,6 +10,7 @@ from torchvision.models.detection import FasterRCNN
 
 from models.training.optimizer import TrainingConfig
 from models.training.phases import Phase, head_losses, rpn_losses
+from models.training.resume import write_whole
 from models.training.train import Batches, Callbacks, train
 
 STEPS = 4
@@ -40,7 +41,7 @@ def train_alternating(
     shared.rpn.load_state_dict(proposer.rpn.state_dict())
     proposer = _step(run, 3, shared, Phase(rpn_losses, ("rpn",)))
     trained = _step(run, 4, copy.deepcopy(proposer), Phase(head_losses(proposer), ("roi_heads",)))
-    (folder / "metrics.jsonl").write_text("".join(_joined_log(run)))
+    write_whole(folder / "metrics.jsonl", "".join(_joined_log(run)))
     return trained
 
 
@@ -49,7 +50,10 @@ def _step(run: _Run, number: int, network: FasterRCNN, phase: Phase) -> FasterRC
     offset = (number - 1) * run.config.steps
     show = _counted_from(offset, run.callbacks.progress)
     callbacks = replace(
-        run.callbacks, progress=show, validate=run.callbacks.validate if number == STEPS else None
+        run.callbacks,
+        progress=show,
+        validate=run.callbacks.validate if number == STEPS else None,
+        keep=run.callbacks.keep if number == STEPS else None,
     )
     return train(network, run.batches, run.config, _folder(run, number), callbacks, phase)
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -23,10 +23,13 @@ class Batch:
 
     images: list[Tensor]
     targets: list[dict[str, Tensor]]
+    damaged: dict[str, str] = field(default_factory=dict)  # files in whose place others were taken, and why
+    error: str | None = None  # why there are no images, and no further batches
 
 
 logger = logging.getLogger(__name__)
 
+SHOWN = 3  # reasons in an error
 LIMITS = Limits(max_pixels=100_000_000)  # the images are the user's own
 
 
@@ -59,6 +62,7 @@ class FolderBatches(IterableDataset[Batch]):
         self._images = images
         self._plan = plan
         self._first = first
+        self._damaged: dict[str, str] = {}  # since the last batch
 
     def __iter__(self) -> Iterator[Batch]:
         """Yield batches without end."""
@@ -67,7 +71,11 @@ class FolderBatches(IterableDataset[Batch]):
         while True:
             epoch, within = divmod(number, per_epoch)
             for chosen in self._epoch(epoch)[within:]:
-                yield self._batch(number, chosen)
+                try:
+                    yield self._batch(number, chosen)
+                except DatasetError as error:  # raised from here, its text would be a worker's traceback
+                    yield Batch([], [], error=str(error))
+                    return
                 number += 1
 
     def _epoch(self, epoch: int) -> list[npt.NDArray[np.int64]]:
@@ -89,7 +97,8 @@ class FolderBatches(IterableDataset[Batch]):
             samples = [self._sample(index, change) for index in chosen.tolist()]
             if change.turn and torch.rand(()) < 0.5:  # all of them, so that a batch keeps one orientation
                 samples = [transposed(sample) for sample in samples]
-        return Batch([_image(sample) for sample in samples], [_target(sample) for sample in samples])
+        damaged, self._damaged = self._damaged, {}
+        return Batch([_image(sample) for sample in samples], [_target(sample) for sample in samples], damaged)
 
     def _sample(self, index: int, change: Augmentation) -> Sample:
         if torch.rand(()) >= change.mosaic:
@@ -103,15 +112,31 @@ class FolderBatches(IterableDataset[Batch]):
             try:
                 pixels = decode(image.path.read_bytes(), LIMITS).pixels
             except (ImageError, OSError) as error:
-                logger.warning("%s is skipped: %s", image.path, error)
+                self._damaged[str(image.path)] = str(error)
                 continue
             return to_sample(pixels, image.boxes[~image.crowd], image.labels[~image.crowd])
-        raise DatasetError("none of the images can be read; see the log for each one's reason")
+        reasons = "".join(f"\n  {file}: {why}" for file, why in list(self._damaged.items())[:SHOWN])
+        raise DatasetError(f"none of the {len(self._images)} images can be read any more{reasons}")
 
 
 def folder_loader(images: tuple[AnnotatedImage, ...], plan: BatchPlan, first: int) -> DataLoader[Batch]:
     """Read and augment images in another process during training."""
     return series_loader(FolderBatches(images, plan, first))
+
+
+def read_batches(images: tuple[AnnotatedImage, ...], plan: BatchPlan, first: int) -> Iterator[Batch]:
+    """The batches of a data set from `first` on; each damaged image is logged once.
+
+    Raises DatasetError if no image can be read.
+    """
+    logged: set[str] = set()
+    for batch in folder_loader(images, plan, first):
+        for file in batch.damaged.keys() - logged:
+            logger.warning("%s is left out, as it cannot be read: %s", file, batch.damaged[file])
+        logged |= batch.damaged.keys()
+        if batch.error is not None:
+            raise DatasetError(batch.error)
+        yield batch
 
 
 def series_loader(series: IterableDataset[Batch]) -> DataLoader[Batch]:

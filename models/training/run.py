@@ -1,7 +1,8 @@
 """A training run: from a folder of annotated images to a folder with a model, its card and a report."""
 
-import json
 import platform
+import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
@@ -11,19 +12,22 @@ from typing import Literal
 import torch
 from torchvision.models.detection import FasterRCNN
 
-from models.datasets import AnnotationReport, Dataset, DatasetError, Format, read_dataset
+from models.datasets import AnnotationReport, Dataset, Format, read_dataset
 from models.engines import choose_device
 from models.networks import build_network
 from models.training.alternating import STEPS, train_alternating
 from models.training.augment import Augmentation
-from models.training.batches import BatchPlan, batches_per_epoch, folder_loader
+from models.training.batches import BatchPlan, batches_per_epoch, read_batches
+from models.training.data_checks import require_learnable, require_measurable
 from models.training.distributed import process_device, process_rank
 from models.training.optimizer import OptimizerName, RateName, TrainingConfig
 from models.training.report import write_report
-from models.training.start import start_from, trained_norms
+from models.training.resume import OptionError, content_of, save_recipe, write_whole
+from models.training.run_log import LogKind
+from models.training.start import StartPoint, start_from
 from models.training.train import Callbacks, train
-from models.training.validation import assess_network, choose_thresholds
-from models.zoo.cards import Card
+from models.training.validation import MODEL, WEIGHTS, NewestModel, card_text, choose_thresholds
+from models.zoo.cards import AUTO, Card
 from models.zoo.weights import save_weights
 
 ScheduleName = Literal["joint", "alternating"]
@@ -31,6 +35,7 @@ Progress = Callable[[int, int, dict[str, float]], None]  # step, steps, what was
 
 PHASES: dict[ScheduleName, int] = {"joint": 1, "alternating": STEPS}  # each as long as `epochs` says
 WARMUP_SHARE = 0.1
+LONGEST_NAME = 64  # of a card
 SCALES = 3  # sizes below the recipe's own, and as many above
 AVERAGED_STEPS = 0.1  # of the run: the length of the moving average
 
@@ -42,6 +47,7 @@ class Recipe:
     data: Path
     out: Path
     cache_dir: Path
+    model_dir: Path | None = None  # of cards beside the zoo's, for `start`
     architecture: str = "small"
     start: str = "scratch"
     format: Format | None = None
@@ -68,6 +74,12 @@ class Recipe:
     validate_every: int = 1  # epochs
     patience: int = 10
     augmentation: Augmentation = field(default_factory=Augmentation)
+    log: tuple[LogKind, ...] = ()  # beside metrics.jsonl
+
+    @property
+    def start_point(self) -> StartPoint:
+        """The initial weights."""
+        return StartPoint(self.start, self.model_dir, self.cache_dir)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,29 +96,56 @@ class Data:
 
 
 def read_data(recipe: Recipe) -> Data:
-    """Read the splits that the recipe names; raises DatasetError."""
-    train_set = read_dataset(recipe.data, recipe.train_split, recipe.format)
+    """Read the splits that the recipe names, without damaged images.
+
+    Raises DatasetError, also where there is nothing to learn from or to validate on.
+    """
+    train_set = require_learnable(
+        read_dataset(recipe.data, recipe.train_split, recipe.format), recipe.train_split
+    )
     if recipe.val_split is None:
         return Data(train_set, None)
-    return Data(train_set, read_dataset(recipe.data, recipe.val_split, recipe.format, train_set.labels))
+    val_set = read_dataset(recipe.data, recipe.val_split, recipe.format, train_set.labels)
+    return Data(train_set, require_measurable(val_set, recipe.val_split))
 
 
-def run(recipe: Recipe, data: Data, command: str, progress: Progress) -> Path:
-    """Train, or continue an interrupted run of the same recipe; returns the path of the written card.
+@dataclass(frozen=True)
+class Trained:
+    """The card of a finished run, the 12 COCO numbers of its model, and what these are over."""
+
+    card: Path
+    numbers: Mapping[str, float]
+    evaluated_on: str
+
+
+def run(recipe: Recipe, data: Data, command: str, progress: Progress) -> Trained:
+    """Train, or continue a run of the same recipe, which may have fewer epochs.
 
     Of several processes (models/training/distributed.py) only the first writes files.
     """
-    if process_rank().is_first:
-        _save_recipe(recipe, data.train.labels)
     if recipe.threads:
         torch.set_num_threads(recipe.threads)
     torch.manual_seed(recipe.seed)
-    network = build_network(recipe.architecture, len(data.train.labels))
-    start_from(recipe.start, network, recipe.architecture, recipe.cache_dir)
+    network = _build(recipe, len(data.train.labels))
+    if process_rank().is_first:  # from here on there are files
+        content = {"train": content_of(data.train), "val": content_of(data.val)}
+        save_recipe(recipe.out, {**asdict(recipe), "labels": data.train.labels, "content": content})
+    trained = _train(network, recipe, data, command, progress)
+    if not process_rank().is_first:
+        return Trained(recipe.out / MODEL, {}, "")
+    return _finish(trained, recipe, data, command)
+
+
+def _build(recipe: Recipe, classes: int) -> FasterRCNN:
+    """The network with its initial weights on its device; raises OptionError, or WeightsError for a file."""
+    try:
+        network = build_network(recipe.architecture, classes)
+        device = choose_device(process_device(recipe.device))
+    except ValueError as error:
+        raise OptionError(error) from error
+    start_from(recipe.start_point, network, recipe.architecture)
     network.transform.min_size, network.transform.max_size = sizes(recipe)
-    network = network.to(choose_device(process_device(recipe.device)), memory_format=torch.channels_last)
-    trained = _train(network, recipe, data, progress)
-    return _finish(trained, recipe, data, command) if process_rank().is_first else recipe.out / "model.toml"
+    return network.to(device, memory_format=torch.channels_last)
 
 
 def sizes(recipe: Recipe) -> tuple[tuple[int, ...], int]:
@@ -117,39 +156,24 @@ def sizes(recipe: Recipe) -> tuple[tuple[int, ...], int]:
     return tuple(round(recipe.min_size * factor) for factor in factors), round(recipe.max_size * recipe.scale)
 
 
-def _save_recipe(recipe: Recipe, labels: tuple[str, ...]) -> None:
-    """Save the recipe in `out`; raises DatasetError if the folder has a run of another recipe."""
-    recipe.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps({**asdict(recipe), "labels": labels}, indent=2, default=str) + "\n"
-    saved = recipe.out / "recipe.json"
-    if any(recipe.out.rglob("checkpoint.pt")) and saved.exists() and saved.read_text() != text:
-        raise DatasetError(
-            f"{recipe.out} holds a run with other options (see {saved.name}); continue it with those, "
-            "or give another --out"
-        )
-    saved.write_text(text)
-
-
-def _train(network: FasterRCNN, recipe: Recipe, data: Data, progress: Progress) -> FasterRCNN:
+def _train(network: FasterRCNN, recipe: Recipe, data: Data, command: str, progress: Progress) -> FasterRCNN:
     per_epoch = batches_per_epoch(data.train.images, recipe.batch_size)
     config = _config(recipe, per_epoch)
     whole_from = round((1 - recipe.whole) * recipe.epochs) * per_epoch
     plan = BatchPlan(recipe.batch_size, recipe.seed, recipe.augmentation, whole_from, process_rank())
-    card = make_card(recipe, data.train.labels)
-    val = data.val
-
-    def validate(average: FasterRCNN) -> float:
-        return assess_network(average, card, val.images).numbers["AP"] if val else 0.0
-
+    steps = config.steps * PHASES[recipe.schedule]
+    newest = NewestModel(recipe.out, make_card(recipe, data.train.labels), data.val, command, steps)
     callbacks = Callbacks(
-        progress=lambda step, entry: progress(step, config.steps * PHASES[recipe.schedule], entry),
-        validate=validate if val else None,
+        progress=lambda step, entry: progress(step, steps, entry),
+        validate=newest.validate if data.val else None,
         validate_every=recipe.validate_every * per_epoch,
         patience=recipe.patience,
+        keep=newest.keep,
+        log=recipe.log,
     )
     train_network = train if recipe.schedule == "joint" else train_alternating
     return train_network(
-        network, lambda first: folder_loader(data.train.images, plan, first), config, recipe.out, callbacks
+        network, lambda first: read_batches(data.train.images, plan, first), config, recipe.out, callbacks
     )
 
 
@@ -161,35 +185,51 @@ def _config(recipe: Recipe, per_epoch: int) -> TrainingConfig:
         steps=steps,
         warmup_steps=max(1, round(WARMUP_SHARE * steps)),
         ema_decay=max(0.0, 1 - 1 / max(1.0, AVERAGED_STEPS * steps)),
-        frozen_norms=None if recipe.free_norms else trained_norms(recipe.start),
+        frozen_norms=None if recipe.free_norms else recipe.start_point.trained_norms,
         checkpoint_every=per_epoch,
     )
+
+
+def model_name(out: Path) -> str:
+    """The name of the model in a folder: the folder's, in the letters of names; raises OptionError."""
+    plain = unicodedata.normalize("NFKD", out.resolve().name).encode("ascii", "ignore").decode().lower()
+    name = re.sub(r"[^a-z0-9_.-]+", "-", plain).strip("-_.")[:LONGEST_NAME]
+    if not name or name == AUTO:
+        raise OptionError(
+            f"--out {out}: the model gets the folder's name, which needs letters of a to z or digits, and "
+            f"is not {AUTO!r}; name another folder"
+        )
+    return name
 
 
 def make_card(recipe: Recipe, labels: tuple[str, ...]) -> Card:
     """The card of the run's model with default thresholds; the weights will lie beside it."""
     return Card(
-        name=recipe.out.name.lower().replace(" ", "-"),
+        name=model_name(recipe.out),
         architecture=recipe.architecture,
-        weights="file:weights.safetensors",
+        weights=f"file:{WEIGHTS}",
         labels=labels,
         min_size=recipe.min_size,
         max_size=recipe.max_size,
     )
 
 
-def _finish(network: FasterRCNN, recipe: Recipe, data: Data, command: str) -> Path:
-    """Write weights, card and report; returns the path of the card."""
+def _finish(network: FasterRCNN, recipe: Recipe, data: Data, command: str) -> Trained:
+    """Write weights, card and report."""
     network = network.cpu()
-    sha256 = save_weights(network, recipe.out / "weights.safetensors", half=True)
+    sha256 = save_weights(network, recipe.out / WEIGHTS, half=True)
     validated = data.val or data.train
     card = make_card(recipe, validated.labels).model_copy(update={"sha256": sha256})
-    card, assessment = choose_thresholds(network, card, validated.images)
+    card, assessment, images = choose_thresholds(network, card, validated.images)
+    evaluated_on = recipe.val_split if data.val else "the training images themselves"
+    total = len(validated.images) + validated.report.counts.get("unreadable_image", 0)
+    if total > len(images):
+        evaluated_on = f"{evaluated_on}: {len(images)} of {total} images, as the others cannot be read"
     training = {
         "command": command,
         "seed": recipe.seed,
         "data": f"{len(data.train.images)} images, {data.train.report.objects} objects",
-        "evaluated_on": recipe.val_split if data.val else "the training images themselves",
+        "evaluated_on": evaluated_on,
         "ap": round(assessment.numbers["AP"], 4),
         "ap50": round(assessment.numbers["AP50"], 4),
         "ap75": round(assessment.numbers["AP75"], 4),
@@ -197,16 +237,7 @@ def _finish(network: FasterRCNN, recipe: Recipe, data: Data, command: str) -> Pa
         "torch": version("torch"),
         "torchvision": version("torchvision"),
     }
-    path = recipe.out / "model.toml"
-    path.write_text(card_text(card, training))
-    write_report(recipe.out, card, training, assessment, data.reports, validated.images)
-    return path
-
-
-def card_text(card: Card, training: Mapping[str, object]) -> str:
-    """The card as TOML."""
-    values = card.model_dump(mode="json", exclude_none=True)
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-    lines += ["", "[training]"]
-    lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in training.items()]
-    return "\n".join(lines) + "\n"
+    path = recipe.out / MODEL
+    write_whole(path, card_text(card, training))
+    write_report(recipe.out, card, training, assessment, data.reports, images)
+    return Trained(path, assessment.numbers, str(evaluated_on))

@@ -1,6 +1,7 @@
 """The initial weights of a training run: random, ImageNet's, or those of a model with other classes."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -8,27 +9,57 @@ from torchvision.models import get_weight
 from torchvision.models.detection import FasterRCNN
 
 from models.networks.imagenet import BACKBONE_WEIGHTS, pretrained_state
+from models.training.resume import OptionError
+from models.zoo.cards import Card, CardError
 from models.zoo.catalogue import find_card
 from models.zoo.download import PublishedFile, WeightsError, fetch
 from models.zoo.loading import load_network
 from models.zoo.weights import load_state
 
 SCRATCH, IMAGENET = "scratch", "imagenet"
+DEFAULT = "small"  # architecture
 PREDICTOR = "roi_heads.box_predictor."  # its layers depend on the classes
 
 logger = logging.getLogger(__name__)
 
 
-def start_from(start: str, network: FasterRCNN, architecture: str, cache_dir: Path) -> None:
-    """Load initial weights: "scratch", "imagenet", or a model's name or card of the same architecture.
+@dataclass(frozen=True)
+class StartPoint:
+    """Initial weights: "scratch", "imagenet", or a model's name or card; and where models are looked for."""
 
-    The predictor of a model is kept only if it has as many classes. Raises CardError or WeightsError.
+    start: str
+    model_dir: Path | None
+    cache_dir: Path
+
+    @property
+    def architecture(self) -> str:
+        """The architecture of the model; of "scratch" and "imagenet" the smallest. Raises OptionError."""
+        return DEFAULT if self.start in (SCRATCH, IMAGENET) else self.card().architecture
+
+    @property
+    def trained_norms(self) -> str | None:
+        """The prefix of the modules with trained norms in these weights; None: there are none."""
+        if self.start in (SCRATCH, IMAGENET):
+            return {SCRATCH: None, IMAGENET: "backbone.body."}[self.start]
+        return "" if self.card().random_seed is None else None
+
+    def card(self) -> Card:
+        """The model's card; raises OptionError."""
+        try:
+            return find_card(self.start, self.model_dir)
+        except CardError as error:
+            raise OptionError(f"--from {self.start}: {error}; or {SCRATCH}, or {IMAGENET}") from error
+
+
+def start_from(point: StartPoint, network: FasterRCNN, architecture: str) -> None:
+    """Load initial weights; the predictor of a model is kept only if it has as many classes.
+
+    Raises OptionError, or WeightsError for a file.
     """
+    start = point.start
     if start == SCRATCH:
         return
-    state = (
-        _imagenet(architecture, cache_dir) if start == IMAGENET else _model(start, architecture, cache_dir)
-    )
+    state = _imagenet(architecture, point.cache_dir) if start == IMAGENET else _model(point, architecture)
     own = network.state_dict()
     fits = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
     unused = [name for name in state if name not in fits and not name.startswith(PREDICTOR)]
@@ -40,15 +71,10 @@ def start_from(start: str, network: FasterRCNN, architecture: str, cache_dir: Pa
     logger.info("%d of %d tensors come from %s", len(fits), len(own), start)
 
 
-def trained_norms(start: str) -> str | None:
-    """The prefix of the modules with trained norms in these initial weights; None: there are none."""
-    return {SCRATCH: None, IMAGENET: "backbone.body."}.get(start, "")
-
-
 def _imagenet(architecture: str, cache_dir: Path) -> dict[str, Tensor]:
     if architecture not in BACKBONE_WEIGHTS:
         known = ", ".join(sorted(BACKBONE_WEIGHTS))
-        raise WeightsError(f"{architecture} has no ImageNet weights; --from {SCRATCH}, or one of: {known}")
+        raise OptionError(f"{architecture} has no ImageNet weights; --from {SCRATCH}, or one of: {known}")
     url = str(get_weight(BACKBONE_WEIGHTS[architecture][0]).url)
     name = url.rpartition("/")[2]
     prefix = name.removesuffix(".pth").rpartition("-")[2]
@@ -57,11 +83,13 @@ def _imagenet(architecture: str, cache_dir: Path) -> dict[str, Tensor]:
     )
 
 
-def _model(start: str, architecture: str, cache_dir: Path) -> dict[str, Tensor]:
-    card = find_card(start, None)
+def _model(point: StartPoint, architecture: str) -> dict[str, Tensor]:
+    card = point.card()
     if card.architecture != architecture:
-        raise WeightsError(
-            f"{start} is a {card.architecture}, not a {architecture}; give --architecture {card.architecture}"
+        raise OptionError(
+            f"{point.start} is a {card.architecture}, not a {architecture}; "
+            f"give --architecture {card.architecture}, or leave it out"
         )
-    state: dict[str, Tensor] = load_network(start, None, cache_dir).network.state_dict()
+    loaded = load_network(point.start, point.model_dir, point.cache_dir)
+    state: dict[str, Tensor] = loaded.network.state_dict()
     return state

@@ -2,38 +2,32 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, TextIO
 
 import torch
 from torch import Tensor, nn
-from torch.optim.lr_scheduler import LRScheduler
-from torch.optim.swa_utils import AveragedModel
 from torchvision.models.detection import FasterRCNN
 
 from models.training.batches import Batch
-from models.training.distributed import broadcast, data_parallel, process_rank
-from models.training.optimizer import TrainingConfig, average_weights, build_optimizer, build_schedule
-from models.training.phases import JOINT, Objective, Phase, freeze_norms, set_trainable
-
-FORMAT = 2  # of a checkpoint; 1 had no schedule and a moving average of its own
-STATEFUL = ("network", "average", "optimizer", "schedule", "scaler")
-VALUES = ("step", "best", "best_score", "stale")
+from models.training.distributed import broadcast, process_rank
+from models.training.optimizer import TrainingConfig
+from models.training.phases import JOINT, Phase
+from models.training.resume import write_whole
+from models.training.run_log import LogKind, RunLog
+from models.training.state import CheckpointError as CheckpointError
+from models.training.state import State, device_of, start
 
 Batches = Callable[[int], Iterable[Batch]]  # first batch number -> batches from there on
 Progress = Callable[[int, dict[str, float]], None]
 Validate = Callable[[FasterRCNN], float]  # averaged network in eval mode -> score, higher is better
+Keep = Callable[[FasterRCNN, int], None]  # averaged network in eval mode, its step
 
 
 class TrainingDiverged(RuntimeError):
-    """The loss is no longer a finite number; the message says which part and what to change."""
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that this release cannot read; the message says what to do."""
+    """A loss or gradient is no longer a finite number; the text says which, and what to change."""
 
 
 @dataclass(frozen=True)
@@ -41,58 +35,15 @@ class Callbacks:
     """What is called during a run: `progress` after each step, `validate` after every `validate_every` steps.
 
     The weights with the best score are kept; after `patience` validations without a better one the run ends.
+    `keep` gets them whenever they are better; without validation the newest, with each checkpoint.
     """
 
     progress: Progress
     validate: Validate | None = None
     validate_every: int = 1
     patience: int = 1_000_000
-
-
-@dataclass
-class _State:
-    """Everything that changes from step to step, which is what a checkpoint holds."""
-
-    network: FasterRCNN
-    average: AveragedModel
-    objective: nn.Module  # the network with its losses, perhaps data-parallel
-    optimizer: torch.optim.Optimizer
-    schedule: LRScheduler
-    scaler: torch.amp.GradScaler
-    step: int = 0
-    best: dict[str, Tensor] | None = None
-    best_score: float = -math.inf
-    stale: int = 0  # validations since the best one
-
-    @property
-    def averaged(self) -> FasterRCNN:
-        """The network with the averaged weights, in eval mode."""
-        network: FasterRCNN = self.average.module.eval()
-        return network
-
-    def save(self, path: Path) -> None:
-        partial = path.with_suffix(".partial")
-        parts = {name: getattr(self, name).state_dict() for name in STATEFUL}
-        values = {name: getattr(self, name) for name in VALUES}
-        torch.save({"format": FORMAT, **parts, **values, "random": torch.get_rng_state()}, partial)
-        partial.replace(path)
-
-    def restore(self, path: Path) -> None:
-        """Raises CheckpointError for a checkpoint of another release."""
-        saved: dict[str, Any] = torch.load(path, weights_only=True)
-        if saved.get("format") != FORMAT:
-            raise CheckpointError(
-                f"{path} was written by another release (format {saved.get('format', 1)}, this one reads "
-                f"{FORMAT}); start the run anew with another --out, or delete the file"
-            )
-        for name in STATEFUL:
-            getattr(self, name).load_state_dict(saved[name])
-        for name in VALUES:
-            setattr(self, name, saved[name])
-        torch.set_rng_state(saved["random"])
-        process = process_rank()
-        if not process.is_first:  # the saved state is the first process's; the others draw other samples
-            torch.manual_seed(torch.initial_seed() + self.step * process.count)
+    keep: Keep | None = None
+    log: tuple[LogKind, ...] = ()
 
 
 def train(
@@ -106,74 +57,67 @@ def train(
     """Train `network`; returns the averaged network in eval mode, with its best weights if it was validated.
 
     Continues from `run`/checkpoint.pt if there is one. One process then ends with the same weights as without
-    the interruption; several processes draw other samples. Raises CheckpointError, TrainingDiverged.
+    the interruption; several processes draw other samples. A longer `config.steps` than the checkpoint's
+    extends the run. Raises CheckpointError, TrainingDiverged.
     """
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed + process_rank().rank)
-    state = _start(network, config, phase)
+    state = start(network, config, phase)
     checkpoint = run / "checkpoint.pt"
     if checkpoint.exists():
         state.restore(checkpoint)
-    with _log(run / "metrics.jsonl", state.step) as log:
-        for batch in batches(state.step):
-            if state.step >= config.steps or state.stale >= callbacks.patience:
-                break
-            entry = _step(state, batch, config)
-            state.step += 1
-            callbacks.progress(state.step, entry)
-            if callbacks.validate is not None and state.step % callbacks.validate_every == 0:
-                entry |= {"score": _validate(state, callbacks.validate)}
-            log.write(json.dumps({"step": state.step, **entry}) + "\n")
-            if state.step % config.checkpoint_every == 0 and process_rank().is_first:
-                state.save(checkpoint)
+    try:
+        _run_steps(state, batches, config, run, callbacks)
+    except KeyboardInterrupt:
+        if state.step and state.best is None:
+            _keep(state, callbacks)
+        raise
     if process_rank().is_first:
-        (run / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
+        write_whole(run / "config.json", json.dumps(asdict(config), indent=2) + "\n")
     if state.best is not None:
         state.average.load_state_dict(state.best)
     return state.averaged
 
 
-def _validate(state: _State, validate: Validate) -> float:
+def _run_steps(
+    state: State, batches: Batches, config: TrainingConfig, run: Path, callbacks: Callbacks
+) -> None:
+    is_first = process_rank().is_first
+    with RunLog(run, state.step, callbacks.log) if is_first else nullcontext() as log:
+        for batch in batches(state.step):
+            if state.step >= config.steps or state.stale >= callbacks.patience:
+                break
+            entry = _step(state, batch, config)
+            state.step += 1
+            if callbacks.validate is not None and state.step % callbacks.validate_every == 0:
+                entry |= {"score": _validate(state, callbacks)}
+            if log is not None:
+                log.write(state.step, entry)
+            callbacks.progress(state.step, entry)
+            if state.step % config.checkpoint_every == 0 and is_first:
+                if callbacks.validate is None:
+                    _keep(state, callbacks)
+                state.save(run / "checkpoint.pt")
+
+
+def _validate(state: State, callbacks: Callbacks) -> float:
     """The score of the averaged weights; the best weights are kept."""
-    score = broadcast(validate(state.averaged) if process_rank().is_first else 0.0)
+    validate = callbacks.validate
+    score = broadcast(validate(state.averaged) if validate and process_rank().is_first else 0.0)
     state.stale += 1
     if score > state.best_score:
         state.best_score, state.stale = score, 0
         state.best = {name: value.clone() for name, value in state.average.state_dict().items()}
+        _keep(state, callbacks)
     return score
 
 
-def _log(path: Path, step: int) -> TextIO:
-    """The log, cut after `step` and opened to append: later steps of an interrupted run are repeated."""
-    if not process_rank().is_first:
-        return Path(os.devnull).open("w")
-    lines = path.read_text().splitlines(keepends=True) if path.exists() else []
-    path.write_text("".join(lines[:step]))
-    return path.open("a", buffering=1)
+def _keep(state: State, callbacks: Callbacks) -> None:
+    if callbacks.keep is not None and process_rank().is_first:
+        callbacks.keep(state.averaged, state.step)
 
 
-def _start(network: FasterRCNN, config: TrainingConfig, phase: Phase) -> _State:
-    average = average_weights(network, config.ema_decay)
-    set_trainable(network, phase.parts)
-    if config.frozen_norms is not None:
-        freeze_norms(network, config.frozen_norms)
-    optimizer = build_optimizer(network, config)
-    return _State(
-        network=network,
-        average=average,
-        objective=data_parallel(Objective(network, phase)),
-        optimizer=optimizer,
-        schedule=build_schedule(optimizer, config),
-        scaler=torch.amp.GradScaler(_device(network).type, enabled=config.float16),
-    )
-
-
-def _device(network: FasterRCNN) -> torch.device:
-    device: torch.device = next(network.parameters()).device
-    return device
-
-
-def _step(state: _State, batch: Batch, config: TrainingConfig) -> dict[str, float]:
+def _step(state: State, batch: Batch, config: TrainingConfig) -> dict[str, float]:
     """One step; returns the rate, the gradient's norm and the phase's loss parts (Ren et al. 2015, eq. 1)."""
     rate = state.schedule.get_last_lr()[0]
     parts = _losses(state, batch, config)
@@ -183,16 +127,18 @@ def _step(state: _State, batch: Batch, config: TrainingConfig) -> dict[str, floa
     total = state.scaler.scale(torch.stack(list(parts.values())).sum())
     total.backward()  # type: ignore[no-untyped-call]  # torch has no types here
     state.scaler.unscale_(state.optimizer)
-    norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm)
+    norm = nn.utils.clip_grad_norm_(state.network.parameters(), config.clip_norm).item()
+    if not config.float16:  # there the scaler leaves such a step out
+        _check_finite({"the gradient": norm}, state.step)
     state.scaler.step(state.optimizer)
     state.scaler.update()
     state.schedule.step()
     state.average.update_parameters(state.network)
-    return {"lr": float(rate), "norm": norm.item(), **losses}
+    return {"lr": float(rate), "norm": norm, **losses}
 
 
-def _losses(state: _State, batch: Batch, config: TrainingConfig) -> dict[str, Tensor]:
-    device = _device(state.network)
+def _losses(state: State, batch: Batch, config: TrainingConfig) -> dict[str, Tensor]:
+    device = device_of(state.network)
     images = [image.to(device) for image in batch.images]
     targets = [{name: value.to(device) for name, value in target.items()} for target in batch.targets]
     kind = torch.float16 if config.float16 else torch.bfloat16
@@ -205,5 +151,6 @@ def _check_finite(losses: dict[str, float], step: int) -> None:
     bad = [name for name, loss in losses.items() if not math.isfinite(loss)]
     if bad:
         raise TrainingDiverged(
-            f"{', '.join(bad)} is not finite at step {step}; lower the learning rate or check the boxes"
+            f"{', '.join(bad)} is not finite at step {step}; lower the learning rate or check the boxes; "
+            "the last checkpoint is kept"
         )

@@ -12,7 +12,7 @@ from app.commands.diagnose.report import Diagnosed, print_report, to_document, w
 from app.commands.evaluate.answer_source import facts_of
 from app.commands.shared.checks import make_folder, require_extra
 from app.commands.shared.console import loading_status, open_bar, print_warnings, read_settings
-from app.commands.shared.dataset import data_title, match_classes, read_data
+from app.commands.shared.dataset import data_title, match_classes, read_data, require_objects
 from app.commands.shared.model import load_detector
 from models.datasets import AnnotatedImage, Dataset
 from models.evaluation.labels import LabelMatch
@@ -40,6 +40,7 @@ def run(arguments: DiagnoseArguments) -> int:
     if arguments.out is not None:
         make_folder("--out", arguments.out)
     dataset = read_data(arguments.data, arguments.split, arguments.format)
+    require_objects(dataset, data_title(arguments.data, arguments.split))
     settings = read_settings(model=arguments.model, device=arguments.device)
     with loading_status():
         detector = load_detector(settings)
@@ -90,8 +91,9 @@ def _diagnose(detector: "Detector", chosen: _Chosen, limits: Limits, log: Path) 
             f"none of the {len(images)} images can be read; see rcnn evaluate for each one's reason"
         )
     try:
+        dataset, card = chosen.dataset, detector.card
         diagnosis = diagnose(
-            observations, chosen.dataset.labels, detector.card, detector.proposal_config, log
+            observations, dataset.labels, card, detector.proposal_config, log, dataset.report
         )
     except (OSError, ValueError) as error:
         raise CommandFailed(error) from error

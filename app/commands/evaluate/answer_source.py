@@ -11,15 +11,15 @@ from app.schemas.options import DetectOptions
 from app.settings.settings import Settings
 from models.detections import Detections
 from models.evaluation.predictions import DetectionFailed, ImageDetections, detect_each
-from models.images.decoder import Limits
+from models.images.decoder import Limits, UnreadableImage
 from models.options import Options
 
 if TYPE_CHECKING:
     from models.detector import Detector
     from rcnn_client import Client
 
-# Statuses of one image alone. Any other would cost AP for a reason that is not the model's: the run ends.
-ONE_IMAGE_STATUSES = (400, 413, 415)
+# Statuses of one image alone: it cannot be read, or exceeds the service's limits. Any other ends the run.
+UNREADABLE_STATUSES, TOO_LARGE = (400, 415), 413
 
 Ask = Callable[[Sequence[Path], Options], Iterator[ImageDetections]]
 
@@ -51,15 +51,17 @@ class AnswerSource:
     ask: Ask
 
 
-def local_source(settings: Settings, tile: DetectOptions) -> AnswerSource:
+def local_source(settings: Settings, tile: DetectOptions, flip: bool) -> AnswerSource:
     """The model of the settings, in this process; raises CommandFailed with what to do."""
-    from models.evaluation.local import best_batch, detect_files, detect_files_in_tiles
+    from models.evaluation.local import best_batch, detect_files, detect_files_flipped, detect_files_in_tiles
 
     detector = load_detector(settings)
     limits, batch = Limits(settings.max_pixels), best_batch(detector)
     tiling = tile.tiling()
 
     def ask(files: Sequence[Path], options: Options) -> Iterator[ImageDetections]:
+        if flip:
+            return detect_files_flipped(detector, files, options, limits)
         if tiling is None:
             return detect_files(detector, files, options, limits, batch)
         return detect_files_in_tiles(detector, files, options, limits, tiling)
@@ -128,7 +130,9 @@ def _detect(client: "Client", file: Path, options: Options, tile: DetectOptions)
             tile=tile.tile,
         )
     except Refused as error:
-        if error.status in ONE_IMAGE_STATUSES:
+        if error.status in UNREADABLE_STATUSES:
+            raise UnreadableImage(str(error)) from error
+        if error.status == TOO_LARGE:
             raise DetectionFailed(str(error)) from error
         raise
     return Detections(result.boxes, result.labels, result.scores)

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from app.commands import USAGE, CommandFailed
 from app.commands.arguments import EvaluateArguments
 from app.commands.evaluate.answer_source import AnswerSource, local_source, service_source
+from app.commands.evaluate.files import write_csv, write_results
 from app.commands.evaluate.report import Collected, Evaluated, print_tables, to_document, warnings_of
 from app.commands.shared.checks import make_folder, require_extra
 from app.commands.shared.console import loading_status, open_bar, print_warnings, read_settings
-from app.commands.shared.dataset import data_title, match_classes, read_data
+from app.commands.shared.dataset import data_title, match_classes, read_data, require_objects
 from app.commands.shared.request_options import check_options
 from app.commands.shared.service_client import open_service
 from app.schemas.options import DetectOptions
@@ -29,7 +30,9 @@ from models.options import Options
 
 if TYPE_CHECKING:
     from models.evaluation.assessment import Assessment
+    from models.evaluation.voc import VocScores
 
+SHOWN = 3  # reasons in an error
 LOCAL_OPTIONS = ("model", "device", "engine", "precision")
 
 
@@ -38,6 +41,7 @@ def run(arguments: EvaluateArguments) -> int:
     _check(arguments)
     tile = check_options({"tile": arguments.tile})
     dataset = read_data(arguments.data, arguments.split, arguments.format)
+    require_objects(dataset, data_title(arguments.data, arguments.split))
     with _open_source(arguments, tile) as source:
         match = match_classes(dataset, source.model.name, source.model.labels)
         collected = _collect(dataset, source, match)
@@ -48,6 +52,7 @@ def run(arguments: EvaluateArguments) -> int:
         match=match,
         collected=collected,
         assessment=_assess(dataset, source, collected),
+        voc=_score_voc(dataset, collected) if arguments.measure == "voc" else None,
     )
     written = _write(arguments, evaluated)
     print_warnings(warnings_of(evaluated))
@@ -55,7 +60,7 @@ def run(arguments: EvaluateArguments) -> int:
         print(json.dumps(to_document(evaluated), indent=2))
     else:
         print_tables(evaluated, written)
-    return 1 if collected.faults else 0
+    return 1 if collected.faults or collected.unreadable else 0
 
 
 def _check(arguments: EvaluateArguments) -> None:
@@ -63,10 +68,14 @@ def _check(arguments: EvaluateArguments) -> None:
     typed = [f"--{name}" for name in LOCAL_OPTIONS if getattr(arguments, name) is not None]
     if arguments.url is not None and typed:
         raise CommandFailed(f"--url evaluates the model of a service; leave out {', '.join(typed)}", USAGE)
+    for option, value in (("--url", arguments.url), ("--tile", arguments.tile)):
+        if arguments.flip and value is not None:
+            raise CommandFailed(f"--flip is for whole images in this process; leave out {option}", USAGE)
     require_extra("train")
     for option, folder in (
         ("--plots", arguments.plots),
         ("--results", arguments.results and arguments.results.parent),
+        ("--csv", arguments.csv and arguments.csv.parent),
     ):
         if folder is not None:
             make_folder(option, folder)
@@ -80,7 +89,7 @@ def _open_source(arguments: EvaluateArguments, tile: DetectOptions) -> Iterator[
         return
     with loading_status():
         settings = read_settings(**{name: getattr(arguments, name) for name in LOCAL_OPTIONS})
-        source = local_source(settings, tile)
+        source = local_source(settings, tile, arguments.flip)
     try:
         yield source
     except MemoryError as error:
@@ -92,40 +101,64 @@ def _collect(dataset: Dataset, source: AnswerSource, match: LabelMatch) -> Colle
     classes = match.known if match.extra else None
     options = Options(FLOOR, source.model.nms_threshold, MOST_DETECTIONS, classes)
     files = [image.path for image in dataset.images]
-    answers = [Detections.empty()] * len(files)
-    faults = {}
+    answers: dict[int, Detections] = {}
+    faults: dict[str, str] = {}
+    unreadable: dict[str, str] = {}
     started = time.perf_counter()
     with open_bar(len(files), "Evaluating") as advance:
         for answer in source.ask(files, options):
-            answers[answer.index] = match.translate(answer.detections)
             if answer.fault is not None:
-                faults[str(files[answer.index])] = answer.fault
+                (unreadable if answer.unreadable else faults)[str(files[answer.index])] = answer.fault
+            if not answer.unreadable:
+                answers[answer.index] = match.translate(answer.detections)
             advance()
-    return Collected(tuple(answers), faults, time.perf_counter() - started)
+    images = [dataset.images[index] for index in sorted(answers)]
+    seconds = time.perf_counter() - started
+    return _checked(
+        Collected(tuple(images), tuple(answers[k] for k in sorted(answers)), faults, unreadable, seconds)
+    )
+
+
+def _checked(collected: Collected) -> Collected:
+    """Raises CommandFailed where nothing that could be read has an object: there is no AP."""
+    if any((~image.crowd).any() for image in collected.images):
+        return collected
+    reasons = "".join(f"\n  {file}: {why}" for file, why in [*collected.unreadable.items()][:SHOWN])
+    raise CommandFailed(
+        f"no AP: {len(collected.unreadable)} images could not be read, the {len(collected.images)} others "
+        f"have no object; replace the damaged files{reasons}"
+    )
 
 
 def _assess(dataset: Dataset, source: AnswerSource, collected: Collected) -> "Assessment":
     from models.evaluation.assessment import assess
     from models.evaluation.coco import GroundTruth
 
-    truths = [GroundTruth.of(image) for image in dataset.images]
-    files = [image.path.name for image in dataset.images]
+    truths = [GroundTruth.of(image) for image in collected.images]
+    files = [image.path.name for image in collected.images]
     threshold = max(FLOOR, source.model.score_threshold)
     return assess(truths, collected.answers, dataset.labels, threshold, files)
 
 
+def _score_voc(dataset: Dataset, collected: Collected) -> "VocScores":
+    from models.evaluation.coco import GroundTruth
+    from models.evaluation.voc import score_voc
+
+    truths = [GroundTruth.of(image) for image in collected.images]
+    return score_voc(truths, collected.answers, dataset.labels)
+
+
 def _write(arguments: EvaluateArguments, evaluated: Evaluated) -> list[Path]:
-    """Write the results and the plots; the files."""
+    """Write the results, the table and the plots; the files."""
     from models.evaluation.plots import draw_pictures
 
     assessment = evaluated.assessment
     written: list[Path] = []
     try:
         if arguments.results is not None:
-            truth = arguments.results.with_suffix(".truth.json")
-            arguments.results.write_text(json.dumps(assessment.results))
-            truth.write_text(json.dumps(assessment.truth))
-            written += [arguments.results, truth]
+            written += write_results(arguments.results, evaluated)
+        if arguments.csv is not None:
+            written.append(write_csv(arguments.csv, evaluated))
         if arguments.plots is not None:
             title = f"{evaluated.model.name} on {evaluated.data}"
             written += draw_pictures(assessment, arguments.plots, title)

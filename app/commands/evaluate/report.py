@@ -10,23 +10,30 @@ from rich.text import Text
 
 from app.commands.evaluate.answer_source import ModelFacts
 from app.commands.shared.console import open_console, plain_table
-from models.datasets import Dataset
+from models.datasets import AnnotatedImage, Dataset
 from models.detections import Detections
 from models.evaluation.labels import LabelMatch
 from models.evaluation.predictions import FLOOR, MOST_DETECTIONS
 
 if TYPE_CHECKING:
     from models.evaluation.assessment import Assessment
+    from models.evaluation.voc import VocScores
 
 NONE = "-"  # nothing to measure
 
 
 @dataclass(frozen=True)
 class Collected:
-    """The detections of each image, in the data's label ids; the faults of files without any; seconds."""
+    """The images that could be read, the detections of each, in the data's label ids; seconds.
 
+    faults: of readable files without detections, whose objects count as missed. unreadable: of damaged files,
+    which are left out.
+    """
+
+    images: tuple[AnnotatedImage, ...]
     answers: tuple[Detections, ...]
     faults: dict[str, str]
+    unreadable: dict[str, str]
     seconds: float
 
 
@@ -40,6 +47,7 @@ class Evaluated:
     match: LabelMatch
     collected: Collected
     assessment: "Assessment"
+    voc: "VocScores | None" = None
 
     @property
     def seconds_per_image(self) -> float:
@@ -61,7 +69,10 @@ def warnings_of(evaluated: Evaluated) -> Iterator[str]:
     if collected.faults:
         count, total = len(collected.faults), len(dataset.images)
         yield f"{count} of {total} images got no answer: their objects count as missed"
-    for file, fault in collected.faults.items():
+    if collected.unreadable:
+        count, total = len(collected.unreadable), len(dataset.images)
+        yield f"{count} of {total} images could not be read: AP is over the {total - count} others"
+    for file, fault in (collected.faults | collected.unreadable).items():
         yield f"{file}: {fault}"
 
 
@@ -85,7 +96,9 @@ def to_document(evaluated: Evaluated) -> dict[str, Any]:
         "classes_only_in_model": list(evaluated.match.extra),
         **evaluated.assessment.to_dict(),
         "seconds": {"total": evaluated.collected.seconds, "per_image": evaluated.seconds_per_image},
+        **({"voc": evaluated.voc.to_dict()} if evaluated.voc else {}),
         "images_without_answer": evaluated.collected.faults,
+        "unreadable_images": evaluated.collected.unreadable,
         "warnings": list(warnings_of(evaluated)),
     }
 
@@ -98,6 +111,9 @@ def print_tables(evaluated: Evaluated, written: list[Path]) -> None:
     out.print(_numbers(evaluated.assessment))
     out.print()
     out.print(_classes(evaluated.assessment))
+    if evaluated.voc is not None:
+        out.print()
+        out.print(_voc(evaluated.voc))
     if evaluated.match.extra:
         count = len(evaluated.match.extra)
         out.print(Text(f"\n{count} classes that only the model has were left out", "dim"), soft_wrap=True)
@@ -141,6 +157,15 @@ def _classes(assessment: "Assessment") -> Table:
             continue
         values = (each.AP, each.AP50, each.precision, each.recall, each.f1, each.best_f1, each.best_threshold)
         table.add_row(Text(each.name, "bold"), str(each.objects), *(_number(value) for value in values))
+    return table
+
+
+def _voc(scores: "VocScores") -> Table:
+    table = plain_table("VOC, IoU .50", numbers=("objects", "AP", "AP, 11 points"))
+    objects = sum(each.objects for each in scores.classes)
+    table.add_row(Text("mAP", "bold"), str(objects), _number(scores.mAP), _number(scores.mAP_11_points))
+    for each in scores.classes:
+        table.add_row(Text(each.name), str(each.objects), _number(each.AP), _number(each.AP_11_points))
     return table
 
 

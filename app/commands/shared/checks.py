@@ -7,6 +7,7 @@ from app.commands import CommandFailed
 
 EXTRAS = {
     "train": ("faster_coco_eval", "matplotlib"),
+    "tensorboard": ("tensorboard",),
     "quantize": ("openvino", "nncf", "faster_coco_eval"),
 }
 

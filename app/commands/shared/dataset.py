@@ -16,6 +16,16 @@ def read_data(data: Path, split: str | None, format: Format | None = None) -> Da
         raise CommandFailed(error) from error
 
 
+def require_objects(dataset: Dataset, title: str) -> None:
+    """Raise CommandFailed where there is no object that counts: every number would be none."""
+    if dataset.report.objects > dataset.report.ignored:
+        return
+    raise CommandFailed(
+        f"{title}: no object to measure on; annotate objects, or name another split or folder\n"
+        f"{dataset.report.summary()}"
+    )
+
+
 def data_title(data: Path, split: str | None) -> str:
     """The name of the data in titles."""
     name = data.resolve().name

@@ -112,7 +112,11 @@ def test_ctrl_c_and_the_same_command_again_give_the_same_weights(data: Path, tmp
         _, err = process.communicate(timeout=120)
     assert process.returncode == 130, err
     assert "from the last checkpoint" in err
-    assert not (broken / "model.toml").exists()
+    card = read_card(broken / "model.toml")
+    assert card.training is not None
+    assert "steps" in card.training["unfinished"]
+    assert f"the best model so far: {broken / 'model.toml'}" in err
+    load_detector(DetectorSpec(model=str(broken / "model.toml"), cache_dir=tmp_path, device="cpu"))
     assert train(data, broken, "--resume", epochs=EPOCHS).code == 0
     ours, theirs = (load_file(folder / "weights.safetensors") for folder in (broken, whole))
     assert ours.keys() == theirs.keys()
@@ -166,17 +170,19 @@ def test_a_model_is_a_start_for_other_classes(data: Path, tmp_path: Path) -> Non
 
 def test_another_recipe_does_not_continue_a_run(trained: Path, data: Path) -> None:
     refused = train(data, trained, "--learning-rate", "0.01", "--mosaic", "0.5", epochs=EPOCHS)
-    assert refused.code == 1
-    assert "other options" in refused.err
+    assert refused.code == 2
+    assert "other options: --learning-rate was 0.001, is 0.01. Repeat it" in refused.err
 
 
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--from", "nothing-like-it"], 1, "shapes"),
-        (["--from", "imagenet"], 1, "small has no ImageNet weights"),
-        (["--from", "coco-r50-fpn"], 1, "--architecture resnet50_fpn"),
-        (["--architecture", "resnet9000"], 1, "resnet50_fpn"),
+        (["--from", "nothing-like-it"], 2, "shapes"),
+        (["--from", "imagenet"], 2, "small has no ImageNet weights"),
+        (["--from", "coco-r50-fpn", "--architecture", "small"], 2, "--architecture resnet50_fpn"),
+        (["--architecture", "resnet9000"], 2, "resnet50_fpn"),
+        (["--device", "cuda:99"], 2, "cuda:99"),
+        (["--log", "wandb"], 2, "must be one of: csv, tensorboard"),
         (["--train-split", "tomorrow"], 1, "tomorrow"),
         (["--min-size", "200", "--max-size", "100"], 2, "--max-size 100"),
         (["--resume"], 2, "holds no checkpoint"),
@@ -191,3 +197,4 @@ def test_a_recipe_that_cannot_be_trained_is_refused(
     assert (refused.code, refused.out) == (code, "")
     assert message in refused.err
     assert "Traceback" not in refused.err
+    assert not (tmp_path / "run").exists()

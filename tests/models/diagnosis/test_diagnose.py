@@ -48,7 +48,7 @@ def test_a_healthy_model_has_no_fault(data: Path, scenes: list[Scene]) -> None:
     """And its numbers are those of `rcnn evaluate`: the detector itself, NMS and all."""
     ran = diagnose(data, "--model", "shapes", "--split", "val", "--json")
     assert (ran.code, ran.err) == (0, "")
-    assert verdicts(ran) == dict.fromkeys(CHECKS, "ok") | {"balance": "not measured"}
+    assert verdicts(ran) == dict.fromkeys(CHECKS, "ok") | {"balance": "not measured", "annotations": "ok"}
     assert ran.json["summary"] == "No fault found."
     assert ran.json["faults"] == []
     found = ran.json["checks"]

@@ -1,5 +1,6 @@
 """The training loop: it learns, resumes exactly, logs each loss part and stops on nonsense."""
 
+import csv
 import json
 import math
 from collections.abc import Iterator
@@ -15,7 +16,8 @@ from models.networks import build_network
 from models.training.alternating import train_alternating
 from models.training.batches import Batch
 from models.training.optimizer import TrainingConfig, average_weights, build_optimizer, build_schedule
-from models.training.train import Callbacks, CheckpointError, TrainingDiverged, train
+from models.training.state import CheckpointError
+from models.training.train import Callbacks, TrainingDiverged, train
 
 pytestmark = pytest.mark.network
 
@@ -182,3 +184,63 @@ def test_an_alternation_trains_rpn_and_head_in_turns_and_resumes_exactly(tmp_pat
         with pytest.raises(KeyboardInterrupt):
             alternate(tmp_path / "broken", until)
     assert_same(alternate(tmp_path / "broken"), trained)
+
+
+def test_a_gradient_that_is_not_finite_stops_the_run_before_the_step(tmp_path: Path) -> None:
+    """The loss of the last step is finite, so that the weights alone would be broken."""
+    network = untrained()
+    network.rpn.head.cls_logits.weight.register_hook(lambda gradient: gradient * math.nan)
+    with pytest.raises(TrainingDiverged, match="the gradient is not finite at step 0"):
+        train(network, batches, replace(CONFIG, steps=1), tmp_path, callbacks())
+    assert all(torch.isfinite(weight).all() for weight in network.state_dict().values())
+
+
+def test_a_stopped_run_hands_over_its_weights_before_the_first_validation(tmp_path: Path) -> None:
+    kept: list[int] = []
+    stopping = replace(
+        callbacks(until=1), validate=lambda _: 0.5, validate_every=2, keep=lambda _, step: kept.append(step)
+    )
+    with pytest.raises(KeyboardInterrupt):
+        train(untrained(), batches, CONFIG, tmp_path / "early", stopping)
+    assert kept == [1]
+    scores = iter([0.2, 0.1, 0.3])
+    validated = replace(stopping, progress=lambda *_: None, validate=lambda _: next(scores))
+    train(untrained(), batches, replace(CONFIG, steps=6), tmp_path / "whole", validated)
+    assert kept == [1, 2, 6], "each time that the score is the best so far"
+
+
+def test_a_longer_run_continues_a_finished_one(tmp_path: Path) -> None:
+    """Its learning rate is that of the longer run from there on."""
+    run(tmp_path)
+    longer = replace(CONFIG, steps=8)
+    run(tmp_path, longer)
+    log = read_log(tmp_path)
+    assert [entry["step"] for entry in log] == list(range(1, 9))
+    assert [entry["lr"] for entry in log[4:]] == pytest.approx(rates(longer)[4:])
+
+
+def test_a_checkpoint_that_cannot_be_written_or_read_costs_nothing(tmp_path: Path) -> None:
+    run(tmp_path)
+    checkpoint = tmp_path / "checkpoint.pt"
+    whole = checkpoint.read_bytes()
+    checkpoint.with_suffix(".partial").symlink_to("/dev/full")
+    with pytest.raises(CheckpointError, match=r"step 6 cannot be written: No space left.*repeat the command"):
+        run(tmp_path, replace(CONFIG, steps=8))
+    assert checkpoint.read_bytes() == whole
+    assert not checkpoint.with_suffix(".partial").exists()
+    for damaged in (whole[:100_000], b"", b"not one", whole[:-2000] + bytes(2000)):
+        checkpoint.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=r"checkpoint\.pt is damaged and was left as it is"):
+            run(tmp_path)
+        assert checkpoint.read_bytes() == damaged
+
+
+def test_the_csv_has_a_row_a_step(tmp_path: Path) -> None:
+    logging = replace(callbacks(until=3), log=("csv",))
+    with pytest.raises(KeyboardInterrupt):
+        train(untrained(), batches, CONFIG, tmp_path, logging)
+    train(untrained(), batches, CONFIG, tmp_path, replace(logging, progress=lambda *_: None))
+    rows = list(csv.DictReader((tmp_path / "metrics.csv").read_text().splitlines()))
+    assert [int(row["step"]) for row in rows] == [1, 2, 3, 4]
+    for row, entry in zip(rows, read_log(tmp_path), strict=True):
+        assert {name: float(row[name]) for name in entry} == entry

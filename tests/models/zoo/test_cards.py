@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from models.zoo.cards import CARD_KEYS, Card, CardError, read_card
-from models.zoo.catalogue import ZOO, catalogue, find_card
+from models.zoo.catalogue import ZOO, catalogue, find_card, read_cards
 from models.zoo.coco_labels import COCO_LABELS
 from models.zoo.download import sha256_of
 from models.zoo.weights import published_file
@@ -186,20 +186,28 @@ def test_an_unknown_model_is_refused_with_the_known_names(tmp_path: Path) -> Non
 
 def test_a_users_card_may_not_take_a_name_of_the_zoo_or_of_another(tmp_path: Path) -> None:
     other = write_card(tmp_path, "a.toml", name='"coco-r50-fpn"')
-    with pytest.raises(CardError, match=r"already has the name 'coco-r50-fpn'"):
-        catalogue(tmp_path)
+    found = read_cards(tmp_path)
+    assert found.by_name == catalogue(None)
+    assert "already has the name 'coco-r50-fpn'" in found.faults[other]
     other.unlink()
     write_card(tmp_path, "b.toml")
-    write_card(tmp_path, "c.toml")
-    with pytest.raises(CardError, match=r"c\.toml: .*b\.toml already has the name 'mine'"):
-        catalogue(tmp_path)
+    second = write_card(tmp_path, "c.toml")
+    found = read_cards(tmp_path)
+    assert found.by_name["mine"].path == tmp_path / "b.toml"
+    assert f"{second}: {tmp_path / 'b.toml'} already has the name 'mine'" in found.faults[second]
 
 
-def test_a_broken_card_in_the_users_folder_is_named(tmp_path: Path) -> None:
+def test_a_broken_card_blocks_no_other_and_is_named_where_it_may_be_wanted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     write_card(tmp_path)
     write_card(tmp_path, "broken.toml", min_size="1")
-    with pytest.raises(CardError, match=r"broken\.toml: min_size"):
-        find_card("mine", tmp_path)
+    assert find_card("mine", tmp_path).name == "mine"
+    assert set(catalogue(tmp_path)) == {*catalogue(None), "mine"}
+    assert set(catalogue(tmp_path)) == {*catalogue(None), "mine"}
+    assert caplog.text.count("broken.toml: min_size") == 1, "logged once, not with every request"
+    with pytest.raises(CardError, match=r"unknown model 'broken'.*left out: .*broken\.toml: min_size"):
+        find_card("broken", tmp_path)
 
 
 def test_a_model_folder_that_is_none_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ def random_truths(count: int, classes: int = 2, crowds: float = 0.0) -> list[Gro
         start = rng.uniform(0, 200, (4, 2))
         boxes = np.concatenate([start, start + rng.uniform(10, 150, (4, 2))], 1).astype(np.float32)
         labels = rng.integers(1, classes + 1, 4)
-        truths.append(GroundTruth(400, 400, boxes, labels, rng.random(4) < crowds))
+        truths.append(GroundTruth(400, 400, boxes, labels, crowd=rng.random(4) < crowds))
     return truths
 
 
@@ -43,7 +43,7 @@ def truth(*objects: tuple[int, tuple[float, ...], bool]) -> GroundTruth:
         200,
         np.array([box for _, box, _ in objects], np.float32).reshape(-1, 4),
         np.array([label for label, _, _ in objects], np.int64),
-        np.array([crowd for _, _, crowd in objects], np.bool_),
+        crowd=np.array([crowd for _, _, crowd in objects], np.bool_),
     )
 
 

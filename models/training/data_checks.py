@@ -1,0 +1,88 @@
+"""What a run checks before its first step: that there is something to learn from and to validate on."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from models.datasets import AnnotatedImage, Dataset, DatasetError, Fault
+from models.evaluation.local import readers
+from models.evaluation.predictions import map_files
+from models.images.decoder import decode
+from models.training.batches import LIMITS
+
+SAMPLED = (
+    500  # training images that are decoded before the first step; a run names the others as it meets them
+)
+
+
+def require_learnable(dataset: Dataset, split: str | None) -> Dataset:
+    """The training images without damaged ones; raises DatasetError if nothing can be learned from them."""
+    step = max(1, len(dataset.images) // SAMPLED)
+    kept = _without_damaged(dataset, range(0, len(dataset.images), step))
+    _require_objects(kept, f"nothing to learn from in {_named(split)}")
+    return kept
+
+
+def require_measurable(dataset: Dataset, split: str | None) -> Dataset:
+    """The validation images without damaged ones; raises DatasetError if AP on them would be none."""
+    kept = _without_damaged(dataset, range(len(dataset.images)))
+    _require_objects(
+        kept,
+        f"nothing to validate on in {_named(split)}",
+        ", name another split with --val-split, or --val-split none to validate on the training images",
+    )
+    return kept
+
+
+def _named(split: str | None) -> str:
+    return "the data" if split is None else f"split {split!r}"
+
+
+def _require_objects(dataset: Dataset, what: str, otherwise: str = "") -> None:
+    report = dataset.report
+    if report.objects > report.ignored:
+        return
+    if not dataset.images:
+        reason = "none of the images can be read"
+    elif report.ignored:
+        reason = f"all {report.ignored} objects are crowd (iscrowd: 1) or difficult, which do not count"
+    else:
+        reason = f"none of the {report.images} images has a usable object"
+    raise DatasetError(
+        f"{what}: {reason}. Correct the annotations or files named here{otherwise}\n{report.summary()}"
+    )
+
+
+def _without_damaged(dataset: Dataset, chosen: Sequence[int]) -> Dataset:
+    """The data set without the chosen images that cannot be decoded; each is a fault of its report."""
+    files = [dataset.images[index].path for index in chosen]
+    reasons = map_files(_decode, files, readers())
+    damaged = {index: reason for index, reason in zip(chosen, reasons, strict=True) if reason is not None}
+    return _without(dataset, damaged) if damaged else dataset
+
+
+def _decode(file: Path) -> None:
+    decode(file.read_bytes(), LIMITS)
+
+
+def _without(dataset: Dataset, damaged: Mapping[int, str]) -> Dataset:
+    """The data set without these images, whose reasons its report names."""
+    images = tuple(image for index, image in enumerate(dataset.images) if index not in damaged)
+    faults = [_fault(dataset.images[index], reason) for index, reason in damaged.items()]
+    counts = Counter(label for image in images for label in image.labels.tolist())
+    report = replace(
+        dataset.report,
+        images=len(images),
+        objects=counts.total(),
+        empty_images=sum(len(image.labels) == 0 for image in images),
+        ignored=sum(int(image.crowd.sum()) for image in images),
+        per_class={name: counts[label] for label, name in enumerate(dataset.labels[1:], start=1)},
+        faults=(*dataset.report.faults, *faults),
+    )
+    return replace(dataset, images=images, report=report)
+
+
+def _fault(image: AnnotatedImage, reason: str) -> Fault:
+    lost = f" (with {len(image.labels)} objects)" if len(image.labels) else ""
+    return Fault("unreadable_image", str(image.path), f"{reason}{lost}")
