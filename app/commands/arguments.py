@@ -15,14 +15,45 @@ OneJson = Annotated[bool, Option("--json", help="Everything as one JSON object i
 Data = Annotated[
     Path,
     Argument(
-        help="Folder of annotated images (COCO, VOC or YOLO), COCO .json or YOLO .yaml.",
+        help="Folder of annotated images (COCO, VOC, YOLO, CVAT, LabelMe, VIA, CSV), .json, .yaml or .zip.",
         exists=True,
         metavar="DATA",
     ),
 ]
 Split = Annotated[str | None, Option(help="Only this part of the data: val, test, …; default: all of it.")]
 Format = Annotated[
-    Literal["coco", "voc", "yolo"] | None, Option(help="Format of the annotations; default: detected.")
+    Literal["coco", "voc", "yolo", "cvat", "labelme", "via", "csv"] | None,
+    Option(help="Format of the annotations; default: detected."),
+]
+Boxes = Annotated[
+    Literal["xywh", "xyxy", "normalized"] | None,
+    Option(
+        help="How the four numbers of a box are meant: x, y, width, height; two corners; or fractions of the "
+        "image. Default: as the format says, unless all boxes say otherwise.",
+    ),
+]
+Exif = Annotated[
+    Literal["apply", "ignore"] | None,
+    Option(
+        help="Boxes of images that EXIF rotates are of the image as displayed (apply) or of its stored "
+        "pixels (ignore). Default: told from the boxes."
+    ),
+]
+Classes = Annotated[
+    str | None, Option(help="Use only these classes of the data, separated by commas.", metavar="A,B")
+]
+Rename = Annotated[
+    list[str] | None,
+    Option(help="Rename a class; several with the same new name become one.", metavar="OLD=NEW"),
+]
+ValFraction = Annotated[
+    float,
+    Option(
+        help="Share of the images for validation where the data has no split for it; the same images each "
+        "time.",
+        min=0.001,
+        max=0.9,
+    ),
 ]
 
 
@@ -51,6 +82,11 @@ class EvaluateArguments:
     api_key: Annotated[str | None, Option(help="API key of the service.")] = None
     split: Split = None
     format: Format = None
+    boxes: Boxes = None
+    exif: Exif = None
+    classes: Classes = None
+    rename: Rename = None
+    val_fraction: ValFraction = 0.1
     json: OneJson = False
     tile: Annotated[
         str | None,
@@ -84,6 +120,11 @@ class DiagnoseArguments:
     device: Device = None
     split: Split = None
     format: Format = None
+    boxes: Boxes = None
+    exif: Exif = None
+    classes: Classes = None
+    rename: Rename = None
+    val_fraction: ValFraction = 0.1
     images: Annotated[
         int, Option(help="At most this many images, spread evenly over the data.", min=1, max=1_000_000)
     ] = 500
@@ -111,7 +152,7 @@ class TrainArguments:
 
     out: Annotated[Path, Option(help="Folder of the model; the model gets its name.", metavar="DIR")]
     data: Annotated[
-        Path | None, Argument(help="Folder in COCO, Pascal VOC or YOLO format.", exists=True, metavar="DATA")
+        Path | None, Argument(help="Folder of annotated images (COCO, VOC, YOLO, CVAT, LabelMe, VIA, CSV), or .zip.", exists=True, metavar="DATA")
     ] = None
     data_option: Annotated[
         Path | None, Option("--data", help="The same as DATA.", exists=True, metavar="DATA")
@@ -123,6 +164,11 @@ class TrainArguments:
         ),
     ] = False
     format: Format = None
+    boxes: Boxes = None
+    exif: Exif = None
+    classes: Classes = None
+    rename: Rename = None
+    val_fraction: ValFraction = 0.1
     train_split: Annotated[str, Option(help="Split to train on; none: every image.")] = "train"
     val_split: Annotated[
         str, Option(help="Split to select weights and thresholds by; none: the training images.")
@@ -208,6 +254,10 @@ class QuantizeArguments:
         ),
     ] = None
     split: Annotated[str | None, Option(help="Only this part of DATASET: val, test, …")] = None
+    boxes: Boxes = None
+    exif: Exif = None
+    classes: Classes = None
+    rename: Rename = None
     max_drop: Annotated[
         float | None,
         Option(

@@ -9,9 +9,10 @@ from app.commands.arguments import QuantizeArguments
 from app.commands.detect.inputs import find_images
 from app.commands.shared.checks import require_extra
 from app.commands.shared.console import read_settings
-from app.commands.shared.dataset import read_data
+from app.commands.shared.dataset import data_options, read_data
 
 if TYPE_CHECKING:
+    from models.datasets import Dataset
     from models.quantization.run import Artefact, QuantizationConfig
 
 
@@ -45,6 +46,12 @@ def _summary(arguments: QuantizeArguments, artefact: "Artefact") -> str:
     )
 
 
+def _annotated(arguments: QuantizeArguments) -> "Dataset | None":
+    if arguments.data is None:
+        return None
+    return read_data(arguments.data, arguments.split, options=data_options(arguments))
+
+
 def _config(arguments: QuantizeArguments) -> "QuantizationConfig":
     from models.quantization.run import QuantizationConfig
 
@@ -58,7 +65,7 @@ def _config(arguments: QuantizeArguments) -> "QuantizationConfig":
         files=files,
         model_dir=settings.model_dir,
         count=arguments.count,
-        data=read_data(arguments.data, arguments.split) if arguments.data else None,
+        data=_annotated(arguments),
         max_drop=arguments.max_drop,
         out=arguments.out,
         threads=settings.inference_threads,

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,8 @@ from app.commands import USAGE, CommandFailed
 from app.commands.arguments import TrainArguments
 from app.commands.shared.checks import require_extra
 from app.commands.shared.console import read_settings
+from app.commands.shared.dataset import data_options
+from models.datasets import DataOptionError
 
 if TYPE_CHECKING:
     from models.training.run import Recipe
@@ -34,6 +36,8 @@ def run(arguments: TrainArguments) -> int:
     except KeyboardInterrupt as stop:
         text = f"stopped; the same command continues from the last checkpoint in {recipe.out}"
         raise CommandFailed(text, 130) from stop
+    except DataOptionError as error:
+        raise CommandFailed(error, USAGE) from error
     except (ValueError, OSError, TrainingDiverged) as error:  # data, card, weights, options: the text says it
         raise CommandFailed(error) from error
     if process.is_first:
@@ -76,6 +80,7 @@ def _recipe(arguments: TrainArguments) -> "Recipe":
     different = {
         "data": _data(arguments),
         "cache_dir": read_settings().cache_dir,
+        "reading": replace(data_options(arguments), cache_dir=None),
         "train_split": _split(arguments.train_split),
         "val_split": _split(arguments.val_split),
         "max_size": sizes[1],

@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torchvision.models.detection import FasterRCNN
 
-from models.datasets import AnnotationReport, Dataset, DatasetError, Format, read_dataset
+from models.datasets import AnnotationReport, Dataset, DatasetError, Format, ReadOptions, read_training_data
 from models.engines import choose_device
 from models.networks import build_network
 from models.training.alternating import STEPS, train_alternating
@@ -45,6 +45,7 @@ class Recipe:
     architecture: str = "small"
     start: str = "scratch"
     format: Format | None = None
+    reading: ReadOptions = field(default_factory=ReadOptions)
     train_split: str | None = "train"
     val_split: str | None = "val"
     epochs: int = 40
@@ -85,10 +86,9 @@ class Data:
 
 def read_data(recipe: Recipe) -> Data:
     """Read the splits that the recipe names; raises DatasetError."""
-    train_set = read_dataset(recipe.data, recipe.train_split, recipe.format)
-    if recipe.val_split is None:
-        return Data(train_set, None)
-    return Data(train_set, read_dataset(recipe.data, recipe.val_split, recipe.format, train_set.labels))
+    splits = recipe.train_split, recipe.val_split
+    options = replace(recipe.reading, cache_dir=recipe.cache_dir)  # not part of what a run is compared by
+    return Data(*read_training_data(recipe.data, splits, recipe.format, options))
 
 
 def run(recipe: Recipe, data: Data, command: str, progress: Progress) -> Path:
@@ -198,7 +198,7 @@ def _finish(network: FasterRCNN, recipe: Recipe, data: Data, command: str) -> Pa
         "torchvision": version("torchvision"),
     }
     path = recipe.out / "model.toml"
-    path.write_text(card_text(card, training))
+    path.write_text(card_text(card, training), encoding="utf-8")
     write_report(recipe.out, card, training, assessment, data.reports, validated.images)
     return path
 
