@@ -40,6 +40,6 @@ def _unpack(archive: zipfile.ZipFile, root: Path, cache_dir: Path) -> Path:
             f"{root}: unpacked it has {size / 1e9:.1f} GB, and {folder} has {free / 1e9:.1f} GB free; "
             "free some, or unpack it elsewhere by hand"
         )
-    archive.extractall(folder)  # noqa: S202  # zipfile keeps every path inside the folder
+    archive.extractall(folder)  # zipfile keeps every path inside the folder
     (folder / _DONE).touch()
     return folder

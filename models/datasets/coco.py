@@ -123,11 +123,21 @@ def _wrong(entry: object, **types: tuple[type, ...]) -> str:
     if not isinstance(entry, dict):
         return f", and is {_short(entry)}"
     wrong = [
-        f"its {key} is {_short(entry[key])}" if key in entry else f"it has no {key}"
+        f"its {key} is {_short(entry[key])}{_remedy(entry[key], allowed)}"
+        if key in entry
+        else f"it has no {key}"
         for key, allowed in types.items()
         if not isinstance(entry.get(key), allowed)
     ]
     return f"; {', '.join(wrong)}" if wrong else ""
+
+
+def _remedy(value: object, allowed: tuple[type, ...]) -> str:
+    if int in allowed and isinstance(value, str) and value.isdecimal():
+        return f" (write {value} without quotes)"
+    if isinstance(value, float) and value.is_integer():
+        return f" (write {value:.0f})"
+    return ""
 
 
 def _short(value: object) -> str:
@@ -147,18 +157,24 @@ def _names(documents: _Documents, categories: dict[_File, _Categories], notes: l
 
 
 def _groups(documents: _Documents, categories: dict[_File, _Categories]) -> list[str]:
-    """Names of categories without annotations that others name as their supercategory."""
+    """Names of categories without annotations that others name as their supercategory.
+
+    Roboflow puts one before all others, with the id 0, whether they name it or not.
+    """
     used: set[str] = set()
     above: set[str] = set()
     for file, document in documents:
+        known = categories[file]
         for entry in document["annotations"]:
             if isinstance(entry, dict) and isinstance(key := entry.get("category_id"), int):
-                used.add(categories[file].get(key, ""))
+                used.add(known.get(key, ""))
         for entry in document["categories"]:
             if isinstance(entry, dict) and entry.get("supercategory") != entry.get("name"):
                 above.add(str(entry.get("supercategory")).strip())
-    known = {name for names in categories.values() for name in names.values()}
-    return sorted((above & known) - used) if used else []
+        if file.path.name == USUAL and len(known) > 1:
+            above.add(known.get(0, ""))
+    names = {name for known in categories.values() for name in known.values()}
+    return sorted((above & names) - used) if used else []
 
 
 def _file_name(entry: object) -> str:
@@ -166,7 +182,7 @@ def _file_name(entry: object) -> str:
     match entry:
         case {"file_name": str(name)} if name.strip() and "\0" not in name:
             return name
-        case {"coco_url": str(url)} if "file_name" not in entry:
+        case {"coco_url": str(url)}:
             return "/".join(urlsplit(url).path.split("/")[-2:])
     return ""
 

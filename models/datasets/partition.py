@@ -21,7 +21,7 @@ _COPY = ".rf."  # in the name of an augmented copy
 
 
 def is_divisible(split: str, available: Collection[str]) -> bool:
-    """Whether a missing split may be made: train of a dataset without usual splits, val of one without val."""
+    """Whether a missing split may be made: train where there are no usual splits, val where it is missing."""
     if split.lower() in TRAIN_NAMES:
         return not any(is_split_name(name) for name in available)
     return split.lower() in VAL_NAMES
@@ -30,8 +30,8 @@ def is_divisible(split: str, available: Collection[str]) -> bool:
 def partition(dataset: Dataset, root: Path, fraction: float) -> tuple[Dataset, Dataset]:
     """Divide a dataset into images for training and for validation; raises DatasetError."""
     groups = _groups(dataset.images, root)
-    wanted = max(1, round(fraction * len(dataset.images)))
-    chosen = {index for group in _choose(groups, dataset.images, wanted) for index in group}
+    target = max(1, round(fraction * len(dataset.images)))
+    chosen = {index for group in _choose(groups, dataset.images, target) for index in group}
     parts = [
         [image for index, image in enumerate(dataset.images) if (index in chosen) == is_val]
         for is_val in (False, True)
@@ -57,28 +57,28 @@ def _groups(images: Sequence[AnnotatedImage], root: Path) -> list[list[int]]:
     return [found[name] for name in sorted(found)]
 
 
-def _choose(groups: list[list[int]], images: Sequence[AnnotatedImage], wanted: int) -> list[list[int]]:
+def _choose(groups: list[list[int]], images: Sequence[AnnotatedImage], target: int) -> list[list[int]]:
     """Groups for validation: for each class, the rarest first, its share of those with the class."""
     order = [groups[k] for k in np.random.default_rng(SEED).permutation(len(groups)).tolist()]
     classes = [{int(label) for k in group for label in images[k].labels.tolist()} for group in order]
     counts = Counter(label for found in classes for label in found)
-    share = wanted / len(images)
+    share = target / len(images)
     taken: set[int] = set()
     for label, count in sorted(counts.items(), key=lambda pair: (pair[1], pair[0])):
         having = [number for number, found in enumerate(classes) if label in found]
         missing = round(share * count) - sum(number in taken for number in having)
         taken.update([number for number in having if number not in taken][: max(0, missing)])
-    return [order[number] for number in _filled(taken, order, classes, wanted)]
+    return [order[number] for number in _filled(taken, order, classes, target)]
 
 
-def _filled(taken: set[int], order: list[list[int]], classes: list[set[int]], wanted: int) -> list[int]:
-    """The chosen groups, with further ones up to the wanted number of images; with objects first."""
+def _filled(taken: set[int], order: list[list[int]], classes: list[set[int]], target: int) -> list[int]:
+    """The chosen groups, with further ones up to the target number of images; with objects first."""
     chosen = sorted(taken)
     rest = [number for number in range(len(order)) if number not in taken]
     share = sum(bool(found) for found in classes) / max(1, len(classes))
     rest.sort(key=lambda number: bool(classes[number]) != (share >= 0.5 or not chosen))
     for number in rest:
-        if sum(len(order[k]) for k in chosen) >= wanted:
+        if sum(len(order[k]) for k in chosen) >= target:
             break
         chosen.append(number)
     return chosen

@@ -78,7 +78,9 @@ def read_part(
     except NoSplitError as error:
         if split is None or not is_divisible(split, error.available):
             raise
-        train, val = _divide(root, format, options, "train" if _has_train(error.available) else None)
+        divided = "train" if _has_train(error.available) else None
+    whole = read_dataset(root, divided, format, labels, options)
+    train, val = _divide(whole, root, divided, options)
     return val if split.lower() in VAL_NAMES else train
 
 
@@ -95,13 +97,24 @@ def read_training_data(
     """
     train_split, val_split = splits
     if val_split is None:
-        train, val = read_part(root, train_split, format, options), None
+        train, val = _read_whole(root, train_split, format, options), None
     else:
         train, val = _read_both(root, (train_split, val_split), format, options)
     require_objects(train, root, train_split, "learn from")
     if val is not None:
         require_objects(val, root, val_split, "validate on")
     return train, val
+
+
+def _read_whole(root: Path, split: str | None, format: Format | None, options: ReadOptions) -> Dataset:
+    """The split; without it, where the dataset has no splits, every image."""
+    try:
+        return read_dataset(root, split, format, None, options)
+    except NoSplitError as error:
+        if split is None or not is_divisible(split, error.available):
+            raise
+    whole = read_dataset(root, None, format, None, options)
+    return _with_notes(whole, ["there is no split for training: every image is trained on"])
 
 
 def _read_both(
@@ -113,21 +126,18 @@ def _read_both(
     except NoSplitError as error:
         if train_split is None or not is_divisible(train_split, error.available):
             raise
-        return _divide(root, format, options, None)
+        return _divide(read_dataset(root, None, format, None, options), root, None, options)
     try:
         val = read_dataset(root, val_split, format, train.labels, options)
     except NoSplitError as error:
         if not is_divisible(val_split, error.available):
             raise
-        return _divide(root, format, options, train_split)
+        return _divide(train, root, train_split, options)
     return train, _with_notes(val, shared_images(train, val))
 
 
-def _divide(
-    root: Path, format: Format | None, options: ReadOptions, split: str | None
-) -> tuple[Dataset, Dataset]:
-    """The automatic split of one split, or of the whole; raises DatasetError if there is nothing to divide."""
-    whole = read_dataset(root, split, format, None, options)
+def _divide(whole: Dataset, root: Path, split: str | None, options: ReadOptions) -> tuple[Dataset, Dataset]:
+    """The automatic split of what was read; raises DatasetError if that is impossible."""
     require_objects(whole, root, split, "learn from")
     return partition(whole, root, options.val_fraction)
 

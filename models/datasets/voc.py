@@ -17,9 +17,9 @@ from xml.etree import ElementTree
 from models.datasets.dataset import DatasetError
 from models.datasets.faults import Fault
 from models.datasets.layout.voc_files import Index, XmlFolder, find_voc, index
+from models.datasets.layout.xml_files import PARSE_ERRORS, parse_xml
 from models.datasets.paths import IMAGE_SUFFIXES, choose_splits, is_split_name, read_lines, relative_name
 from models.datasets.raw import Box, RawDataset, RawImage, RawObject
-from models.datasets.layout.xml_files import PARSE_ERRORS, parse_xml
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _FLAG = re.compile(r"\s+(-1|0|1)$")  # lists of one class mark each image with -1, 0 or 1
@@ -47,7 +47,9 @@ def _read_whole(root: Path, folders: list[XmlFolder], faults: list[Fault]) -> It
 def _read_split(root: Path, folders: list[XmlFolder], split: str, faults: list[Fault]) -> Iterator[RawImage]:
     parts: dict[str, list[tuple[XmlFolder, Path | None]]] = {}
     for folder in folders:
-        lists = {} if is_split_name(folder.split) else folder.lists
+        lists: dict[str, Path | None] = {}
+        if not is_split_name(folder.split):
+            lists.update(folder.lists)
         for name, path in (lists or {folder.split: None}).items():
             parts.setdefault(name, []).append((folder, path))
     for name in choose_splits(split, parts, root):

@@ -1,8 +1,9 @@
 """Reader of YOLO's format: a text file per image, a line per object, in fractions of the image's size.
 
-A line is `class cx cy w h`, or `class x1 y1 x2 y2 …` with three or more points of an outline or a turned box,
-of which the bounding box is taken, or `class cx cy w h` and keypoints, which are not used: data.yaml's
-`kpt_shape` tells, else their visibilities, of 0 to 2. An image without a text file has no objects, as in programs that train on this format.
+A line is `class cx cy w h`; or `class x1 y1 x2 y2 …` with three or more points of an outline or a turned box,
+of which the bounding box is taken; or `class cx cy w h` and keypoints, which are not used. `kpt_shape` of
+data.yaml tells keypoints, else their visibilities of 0 to 2 do. An image without a text file has no objects,
+as in programs that train on this format.
 """
 
 import math

@@ -75,8 +75,8 @@ def read_layout(root: Path) -> Layout:
     """Find classes, splits and images; raises DatasetError."""
     configs = [root] if root.is_file() else _configs(root)
     if len(configs) > 1:
-        names = ", ".join(path.name for path in configs)
-        raise DatasetError(f"{root}: several YAML files describe a dataset: {names}; name one of them")
+        files = ", ".join(path.name for path in configs)
+        raise DatasetError(f"{root}: several YAML files describe a dataset: {files}; name one of them")
     if not configs and (darknet := _darknet_file(root)):
         return _darknet_layout(darknet)
     if not configs:
@@ -114,16 +114,18 @@ def _darknet_layout(path: Path) -> Layout:
     """The layout that lines such as `train = data/train.txt` describe; data/ may be the folder itself."""
     pairs = (line.partition("=") for line in _text(path).splitlines())
     values = {key.strip(): value.strip() for key, equals, value in pairs if equals and value.strip()}
-    folder = path.parent
-    places = {key: _place(value.removeprefix("data/"), None, folder) for key, value in values.items()}
+    places = {key: _darknet_place(value, path.parent) for key, value in values.items()}
     splits = {split: [places[split]] for split in _SPLITS if split in places and _exists(places[split])}
-    names = places.get("names")
-    numbered = dict(enumerate(_text(names).splitlines())) if names and is_file(names) else {}
+    lines = _text(places["names"]).splitlines() if "names" in places else []
+    names = {number: line.strip() for number, line in enumerate(lines)}
     return Layout(
-        folder,
-        {key: name.strip() for key, name in numbered.items()} or _names_from_text(folder),
-        splits or _splits_by_folder(folder),
+        path.parent, names or _names_from_text(path.parent), splits or _splits_by_folder(path.parent)
     )
+
+
+def _darknet_place(value: str, folder: Path) -> Path:
+    place = _place(value, None, folder)
+    return place if _exists(place) else folder / value.removeprefix("data/")
 
 
 def _load(path: Path) -> dict[str, Any]:

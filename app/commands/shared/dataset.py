@@ -57,7 +57,7 @@ def data_options(arguments: DataArguments) -> ReadOptions:
 def read_data(
     data: Path, split: str | None, format: Format | None = None, options: ReadOptions | None = None
 ) -> Dataset:
-    """The annotated images, with at least one object; prints how they were understood. Raises CommandFailed."""
+    """The annotated images, with at least one object; prints the notes on them. Raises CommandFailed."""
     try:
         dataset = read_part(data, split, format, options or ReadOptions())
         require_objects(dataset, data, split, "measure on")

@@ -4,7 +4,6 @@ The declared way is kept unless nearly every box contradicts it and another way 
 then that one is used, and a note says so. Where two ways remain, an error names the option that decides.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np

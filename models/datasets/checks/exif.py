@@ -1,4 +1,4 @@
-"""Boxes of images that EXIF rotates or that were resized: of which pixels they are, judged from all of them."""
+"""Boxes of images that EXIF rotates or that were resized: of which pixels they are, judged from all."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,11 +53,11 @@ def of_stored_pixels(images: Sequence[BoxedImage], option: ExifOption | None) ->
     if stated and displayed <= FEW_OUT and stored > OUT:
         return False, [f"{count}; the annotations state the stored sizes, but their boxes are as displayed"]
     if stated:
+        sizes = f"{_size(boxed[0].shape.stored)}, displayed {_size(boxed[0].shape.size)}"
         raise DatasetError(
-            f"{count}, and {stated} annotations state the size of the stored pixels (such as "
-            f"{'{} x {}'.format(*boxed[0].shape.stored)}, displayed {'{} x {}'.format(*boxed[0].shape.size)}): "
-            "their boxes may be of either; look at one, and give --exif ignore (boxes of the stored pixels) "
-            "or --exif apply (boxes of the image as displayed)"
+            f"{count}, and {stated} annotations state the size of the stored pixels (such as {sizes}): their "
+            "boxes may be of either; look at one, and give --exif ignore (boxes of the stored pixels) or "
+            "--exif apply (boxes of the image as displayed)"
         )
     return False, []
 
@@ -80,9 +80,13 @@ def scales(images: Sequence[BoxedImage]) -> tuple[bool, list[str]]:
             "rotated after they were annotated; rotate them back, or export the annotations again"
         )
     raise DatasetError(
-        f"{count} fit only that, which has another shape: the images were cropped or replaced after they were "
-        "annotated; use the annotated images, or export the annotations again"
+        f"{count} fit only that, which has another shape: the images were cropped or replaced since they "
+        "were annotated; use the annotated images, or export the annotations again"
     )
+
+
+def _size(size: Size) -> str:
+    return "{} x {}".format(*size)
 
 
 def _same_shape(image: BoxedImage) -> bool:

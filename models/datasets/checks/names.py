@@ -14,7 +14,7 @@ NO_CLASSES = frozenset({BACKGROUND, "__background__", "_background_", "__ignore_
 
 
 def apply_names(raw: RawDataset, options: ReadOptions) -> RawDataset:
-    """The dataset with renamed and chosen classes; raises DataOptionError for a name that it does not have."""
+    """The dataset with renamed and chosen classes; raises DataOptionError for a name that is not there."""
     renamed = options.renamed
     found = dict.fromkeys([*raw.names, *(str(one.name) for image in raw.images for one in image.objects)])
     _check_known("--rename", renamed, found)
@@ -60,7 +60,7 @@ def check_names(names: Sequence[str], root: Path) -> None:
             raise DatasetError(f"{root}: class {number} has an empty name; give it one")
         if not _is_utf8(name) or any(_is_control(char) for char in name):
             raise DatasetError(
-                f"{root}: the name of class {number}, {ascii(name)}, has a character that is not text "
+                f"{root}: the name of class {number}, {name!a}, has a character that is not text "
                 "(a control character or half of a surrogate pair); correct it in the annotations"
             )
 

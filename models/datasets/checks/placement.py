@@ -34,7 +34,8 @@ class Placement:
         boxes = self._pixels(image, shape)
         stated = usable_size(image)
         if self.scaled and stated and stated != shape.size:
-            return boxes * (np.tile(shape.size, 2) / np.tile(stated, 2))
+            factors: Floats = np.tile(shape.size, 2) / np.tile(stated, 2)
+            return boxes * factors
         if not self.stored or shape.orientation == 1:
             return boxes
         return np.array([rotate(box, shape) for box in boxes.tolist()]).reshape(-1, 4)
@@ -64,7 +65,10 @@ def place(found: Sequence[Found], declared: BoxOrder | None, options: ReadOption
     boxed = [pair for pair in found if pair[0].objects]
     if not boxed:
         return Placement(declared)
-    way, notes = None, []
+    way: Way | None = None
+    notes: list[str] = []
+    if options.boxes and declared is None:
+        notes.append("--boxes is not used: the format names the numbers of a box, or has outlines")
     if declared is not None:
         fractions = all(image.normalised for image, _ in boxed)
         corners = np.concatenate([_corners(image) for image, _ in boxed])

@@ -45,7 +45,7 @@ class Columns:
 
 
 def columns_of(path: Path) -> Columns | None:
-    """The columns of a file; None if it is no table of boxes. Raises OSError, UnicodeDecodeError, csv.Error."""
+    """The columns of a file; None if it is no table of boxes. Raises as rows_of."""
     first = next(rows_of(path), None)
     if first is None:
         return None
@@ -94,7 +94,7 @@ def _is_number(text: str) -> bool:
 
 
 def rows_of(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """The rows that are not empty, with their numbers from 1. Raises OSError, UnicodeDecodeError, csv.Error."""
+    """The rows that are not empty, numbered from 1. Raises OSError, UnicodeDecodeError, csv.Error."""
     with path.open(encoding="utf-8-sig", newline="") as file:
         for number, cells in enumerate(csv.reader(file), start=1):
             if any(cell.strip() for cell in cells):

@@ -11,6 +11,7 @@ from models.datasets.dataset import DatasetError
 from models.datasets.faults import Fault
 from models.datasets.layout.binding import bind
 from models.datasets.layout.coco_files import image_folders
+from models.datasets.options import BoxOrder
 from models.datasets.paths import (
     UNSPLIT,
     by_stem,
@@ -55,8 +56,10 @@ def find_tables(root: Path) -> dict[str, list[Path]]:
                 splits.setdefault(_split_of(path), []).append(path)
         if splits:
             return splits
-    found = {folder.name: files_in(folder, {".csv"}) for folder in folders_in(root)}
-    inner = {name: [path for path in files if _has_boxes(path)] for name, files in found.items()}
+    inner = {
+        folder.name: [path for path in files_in(folder, {".csv"}) if _has_boxes(path)]
+        for folder in folders_in(root)
+    }
     return {name: files for name, files in inner.items() if files}
 
 
@@ -77,8 +80,8 @@ def read_table(root: Path, split: str | None) -> RawDataset:
     files = find_tables(root)
     if not files:
         raise DatasetError(
-            f"{root}: no CSV of boxes; looked for columns such as filename, class, xmin, ymin, xmax, ymax, or "
-            "rows such as image.jpg,x1,y1,x2,y2,class"
+            f"{root}: no CSV of boxes; looked for columns such as filename, class, xmin, ymin, xmax, ymax, "
+            "or rows such as image.jpg,x1,y1,x2,y2,class"
         )
     home = root.parent if root.is_file() else root
     descriptions = _descriptions(home)
@@ -93,7 +96,7 @@ def read_table(root: Path, split: str | None) -> RawDataset:
             tables.append(columns)
     names = {str(found.name) for image in images for found in image.objects}
     same_order = len({columns.sides for columns in tables}) == 1 and not any(t.regions for t in tables)
-    order = ("xywh" if tables[0].sides else "xyxy") if same_order else None
+    order: BoxOrder | None = ("xywh" if tables[0].sides else "xyxy") if same_order else None
     return RawDataset(tuple(sorted(names)), images, faults, order=order)
 
 

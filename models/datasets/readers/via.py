@@ -110,7 +110,7 @@ def _objects(regions: list[Any], attribute: str, where: str, faults: list[Fault]
 
 
 def class_of(attributes: dict[str, Any], attribute: str) -> str:
-    """The class of a region: the attribute's text, or the option that is chosen. Raises KeyError, ValueError."""
+    """The class of a region: the attribute's text, or the chosen option. Raises KeyError, ValueError."""
     value = attributes[attribute]
     if isinstance(value, dict):
         value = next((key for key, chosen in value.items() if chosen), "")
