@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from models.datasets.checks.names import NO_CLASSES
 from models.datasets.checks.placement import Placement, place
@@ -78,7 +79,7 @@ def _image(
     raw: RawImage, shape: ImageShape, labels: dict[str, int], placement: Placement, faults: list[Fault]
 ) -> AnnotatedImage:
     """The usable objects of an image; of several with the same box and class the first is kept."""
-    kept: dict[tuple[Box, int], bool] = {}
+    kept: dict[tuple[Box, int], RawObject] = {}
     placed = placement.boxes(raw, shape).tolist()
     for raw_object, corners in zip(raw.objects, placed, strict=True):
         label = _label(raw_object, labels, faults)
@@ -90,14 +91,24 @@ def _image(
                 Fault("duplicate", raw_object.where, f"{raw_object.name} at {_format_box(box)} again")
             )
         else:
-            kept[box, label] = raw_object.crowd
+            kept[box, label] = raw_object
     return AnnotatedImage(
         raw.path,
         *shape.size,
         np.array([box for box, _ in kept], np.float32).reshape(-1, 4),
         np.array([label for _, label in kept], np.int64),
-        np.array(list(kept.values()), np.bool_),
+        np.array([found.crowd for found in kept.values()], np.bool_),
+        np.array([found.difficult for found in kept.values()], np.bool_),
+        _areas(list(kept.values()), placement),
+        raw.id,
+        raw.counts_from_one,
     )
+
+
+def _areas(objects: Sequence[RawObject], placement: Placement) -> npt.NDArray[np.float64]:
+    """The areas as written, px²; NaN where they are not known, or are of boxes that were read otherwise."""
+    known = placement.keeps_areas
+    return np.array([one.area if known and one.area is not None else math.nan for one in objects], np.float64)
 
 
 def _label(raw: RawObject, labels: dict[str, int], faults: list[Fault]) -> int | None:

@@ -18,6 +18,7 @@ from models.datasets.layout.coco_files import USUAL, find_coco, image_folders
 from models.datasets.paths import choose_splits, relative_name
 from models.datasets.raw import Box, RawDataset, RawImage, RawObject
 
+MAX_AREA = 1e10  # px²; the largest that COCO's evaluation counts
 _PARTS = ("images", "annotations", "categories")
 
 
@@ -61,10 +62,11 @@ def read_coco(root: Path, split: str | None) -> RawDataset:
         )
     categories = _categories(documents, faults)
     names = _names(documents, categories, notes)
+    ids = {name: key for known in reversed(categories.values()) for key, name in reversed(known.items())}
     images = [
         image for file, document in documents for image in _images(file, document, categories[file], faults)
     ]
-    return RawDataset(names, images, faults, order="xywh", notes=notes)
+    return RawDataset(names, images, faults, ids, order="xywh", notes=notes)
 
 
 def _load(file: _File, faults: list[Fault]) -> Document | None:
@@ -201,7 +203,8 @@ def _images(
     for entry, path in zip(entries, paths, strict=True):
         if entry["id"] not in shared:
             found = tuple(objects.pop(entry["id"], []))
-            yield RawImage(f"{file.name} {_file_name(entry)}", path, found, _stated_size(entry))
+            where = f"{file.name} {_file_name(entry)}"
+            yield RawImage(where, path, found, _stated_size(entry), id=entry["id"])
     known = {str(entry["id"]): entry["id"] for entry in entries}
     for image_id, lost in objects.items():
         detail = f"no image has the id {_short(image_id)}, which {len(lost)} annotations name"
@@ -251,7 +254,8 @@ def _objects(
                 if box is not None:
                     crowd = entry.get("iscrowd") in (1, True)
                     name = categories.get(category, category)
-                    objects.setdefault(key, []).append(RawObject(where, box, name, crowd))
+                    found = RawObject(where, box, name, crowd, area=_area(entry))
+                    objects.setdefault(key, []).append(found)
                     continue
         detail = "it needs an image_id, a category_id (a whole number) and a bbox (x, y, width, height)"
         detail += _wrong(entry, image_id=(int, str), category_id=(int,), bbox=(list,)) or (
@@ -259,6 +263,13 @@ def _objects(
         )
         faults.append(Fault("unreadable_annotation", where, detail))
     return objects
+
+
+def _area(entry: dict[str, Any]) -> float | None:
+    match entry.get("area"):
+        case (int() | float()) as area if not isinstance(area, bool) and 0 <= area <= MAX_AREA:
+            return float(area)
+    return None
 
 
 def _corners(values: list[Any]) -> Box | None:

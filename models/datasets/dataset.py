@@ -1,6 +1,7 @@
 """Annotated images, as which every format is read, for training and evaluation."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +37,7 @@ class AnnotatedImage:
     width and height are of the image as displayed (EXIF orientation applied), in pixels. boxes float32 (N, 4)
     xyxy in these pixels, inside the image and with an area; labels int64 (N,) from 1, an index of
     Dataset.labels; crowd bool (N,): ignored in training and evaluation (iscrowd of COCO, difficult of VOC).
+    difficult bool (N,): VOC's among `crowd`; areas (N,) px², NaN where only the box is known; id: of COCO.
     """
 
     path: Path
@@ -44,6 +46,10 @@ class AnnotatedImage:
     boxes: npt.NDArray[np.float32]
     labels: npt.NDArray[np.int64]
     crowd: npt.NDArray[np.bool_]
+    difficult: npt.NDArray[np.bool_] | None = None
+    areas: npt.NDArray[np.float64] | None = None
+    id: int | str | None = None
+    counts_from_one: bool = False  # as VOC's own files do
 
     def __post_init__(self) -> None:
         count = len(self.labels)
@@ -54,9 +60,13 @@ class AnnotatedImage:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Class names ("background" first), images in the order of the files, the faults, the format."""
+    """Class names ("background" first), images in the order of the files, the faults, the format.
+
+    category_ids: the ids of COCO's categories by class name, of other formats none.
+    """
 
     labels: tuple[str, ...]
     images: tuple[AnnotatedImage, ...]
     report: AnnotationReport
     format: Format
+    category_ids: Mapping[str, int] = field(default_factory=dict)

@@ -62,7 +62,7 @@ def read_dataset(
         raise DatasetError(_no_class(raw, root, split))
     if not images:
         raise DatasetError(f"{root}: no usable image in {_describe(split)} ({format})\n{report.summary()}")
-    return Dataset((BACKGROUND, *names), images, report, format)
+    return Dataset((BACKGROUND, *names), images, report, format, raw.category_ids)
 
 
 def read_part(

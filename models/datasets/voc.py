@@ -114,7 +114,8 @@ def _read_image(folder: Index, stem: str, faults: list[Fault]) -> RawImage | Non
         faults.append(Fault("unreadable_annotation", where, f"{error}"))
         return None
     objects = _objects(tree, where, faults)
-    return RawImage(where, _image_path(tree, path, stem, folder), objects, _stated_size(tree))
+    file = _image_path(tree, path, stem, folder)
+    return RawImage(where, file, objects, _stated_size(tree), counts_from_one=_counts_from_one(tree))
 
 
 def _parse(path: Path) -> ElementTree.Element:
@@ -132,7 +133,8 @@ def _objects(tree: ElementTree.Element, where: str, faults: list[Fault]) -> tupl
         place = f"{where} object {number}"
         name, box = (found.findtext("name") or "").strip(), _box(found, first)
         if name and box:
-            objects.append(RawObject(place, box, name, (found.findtext("difficult") or "").strip() == "1"))
+            difficult = (found.findtext("difficult") or "").strip() == "1"
+            objects.append(RawObject(place, box, name, difficult, difficult))
         else:
             detail = f"it needs a name and a bndbox of {', '.join(_CORNERS)} (numbers)"
             faults.append(Fault("unreadable_annotation", place, detail))

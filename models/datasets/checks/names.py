@@ -18,6 +18,8 @@ def apply_names(raw: RawDataset, options: ReadOptions) -> RawDataset:
     renamed = options.renamed
     found = dict.fromkeys([*raw.names, *(str(one.name) for image in raw.images for one in image.objects)])
     _check_known("--rename", renamed, found)
+    ids = {renamed.get(name, name): key for name, key in reversed(list(raw.category_ids.items()))}
+    raw = replace(raw, category_ids=ids)
     images = [_renamed(image, renamed) for image in raw.images] if renamed else raw.images
     names = tuple(dict.fromkeys(renamed.get(name, name) for name in raw.names))
     names = tuple(name for name in names if name not in NO_CLASSES)
