@@ -17,6 +17,7 @@ from models.datasets.paths import is_split_name
 
 TRAIN_NAMES, VAL_NAMES = frozenset({"train", "training"}), frozenset({"val", "valid", "validation"})
 SEED = 17  # not the training's: runs with other seeds are compared on the same images
+EMPTY = 0  # stands for the class of images without objects
 _COPY = ".rf."  # in the name of an augmented copy
 
 
@@ -60,7 +61,9 @@ def _groups(images: Sequence[AnnotatedImage], root: Path) -> list[list[int]]:
 def _choose(groups: list[list[int]], images: Sequence[AnnotatedImage], target: int) -> list[list[int]]:
     """Groups for validation: for each class, the rarest first, its share of those with the class."""
     order = [groups[k] for k in np.random.default_rng(SEED).permutation(len(groups)).tolist()]
-    classes = [{int(label) for k in group for label in images[k].labels.tolist()} for group in order]
+    classes = [
+        {int(label) for k in group for label in images[k].labels.tolist()} or {EMPTY} for group in order
+    ]
     counts = Counter(label for found in classes for label in found)
     share = target / len(images)
     taken: set[int] = set()
@@ -68,20 +71,12 @@ def _choose(groups: list[list[int]], images: Sequence[AnnotatedImage], target: i
         having = [number for number, found in enumerate(classes) if label in found]
         missing = round(share * count) - sum(number in taken for number in having)
         taken.update([number for number in having if number not in taken][: max(0, missing)])
-    return [order[number] for number in _filled(taken, order, classes, target)]
-
-
-def _filled(taken: set[int], order: list[list[int]], classes: list[set[int]], target: int) -> list[int]:
-    """The chosen groups, with further ones up to the target number of images; with objects first."""
-    chosen = sorted(taken)
     rest = [number for number in range(len(order)) if number not in taken]
-    share = sum(bool(found) for found in classes) / max(1, len(classes))
-    rest.sort(key=lambda number: bool(classes[number]) != (share >= 0.5 or not chosen))
-    for number in rest:
-        if sum(len(order[k]) for k in chosen) >= target:
-            break
-        chosen.append(number)
-    return chosen
+    rest.sort(key=lambda number: classes[number] == {EMPTY})  # at least one image must have objects
+    chosen = sorted(taken)
+    while rest and sum(len(order[number]) for number in chosen) < target:
+        chosen.append(rest.pop(0))
+    return [order[number] for number in chosen]
 
 
 def _part(dataset: Dataset, images: list[AnnotatedImage], note: str) -> Dataset:

@@ -32,7 +32,9 @@ class Placement:
     @property
     def keeps_areas(self) -> bool:
         """Whether areas in the annotations are of the boxes as they are used."""
-        return not self.scaled and (self.way is None or self.way == Way(self.declared or self.way.order, False))
+        return not self.scaled and (
+            self.way is None or self.way == Way(self.declared or self.way.order, False)
+        )
 
     def boxes(self, image: RawImage, shape: ImageShape) -> Floats:
         """The boxes (N, 4) of an image in its displayed pixels, not cut to it."""

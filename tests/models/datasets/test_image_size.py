@@ -70,7 +70,7 @@ def test_a_second_exif_is_left_to_the_decoder(tmp_path: Path) -> None:
 def test_the_size_of_a_plain_image_costs_no_decoding(tmp_path: Path) -> None:
     path = save(tmp_path / "a.png", (300, 200))
     content = path.read_bytes()
-    path.write_bytes(content[:-60] + bytes(48) + content[-12:])  # damaged, but for the mark of the end
+    path.write_bytes(content[:-80] + content[-12:])  # damaged, but for the mark of the end
     with pytest.raises(ImageError):
         decode(path.read_bytes(), Limits(100_000))
     assert displayed_size(path) == (300, 200)
