@@ -89,7 +89,7 @@ def _without_copies(documents: _Documents, notes: list[str]) -> _Documents:
     """The files of one split: all if each has images of its own, else the one with the usual name."""
     named: dict[str, _File] = {}
     for file, document in documents:
-        for name in {_file_name(entry) for entry in document["images"]} - {""}:
+        for name in filter(None, dict.fromkeys(map(_file_name, document["images"]))):
             other = named.setdefault(name, file)
             if other is not file:
                 return [_usual(documents, f"{other.name} and {file.name} both annotate {name}", notes)]

@@ -23,11 +23,12 @@ class DataOptionError(DatasetError):
 
 
 class NoSplitError(DatasetError):
-    """The dataset has no split of that name; `available`: those it has."""
+    """The dataset has no split of that name; `available`: those it has; `reason`: if it should have it."""
 
-    def __init__(self, text: str, available: tuple[str, ...]) -> None:
+    def __init__(self, text: str, available: tuple[str, ...], reason: str = "") -> None:
         super().__init__(text)
         self.available = available
+        self.reason = reason
 
 
 @dataclass(frozen=True, eq=False)

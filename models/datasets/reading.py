@@ -132,7 +132,9 @@ def _read_both(
     except NoSplitError as error:
         if not is_divisible(val_split, error.available):
             raise
-        return _divide(train, root, train_split, options)
+        parts = _divide(train, root, train_split, options)
+        notes = [error.reason] if error.reason else []
+        return _with_notes(parts[0], notes), _with_notes(parts[1], notes)
     return train, _with_notes(val, shared_images(train, val))
 
 

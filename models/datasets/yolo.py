@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.datasets.dataset import DatasetError
+from models.datasets.dataset import DatasetError, NoSplitError
 from models.datasets.faults import Fault
 from models.datasets.layout.binding import bind
 from models.datasets.options import BoxOrder
@@ -25,7 +25,7 @@ from models.datasets.paths import (
     relative_name,
 )
 from models.datasets.raw import Box, RawDataset, RawImage, RawObject
-from models.datasets.yolo_layout import NO_LABELS, labels_folder, read_layout
+from models.datasets.yolo_layout import NO_LABELS, Layout, labels_folder, read_layout
 
 _TEXT = frozenset({".txt"})
 _ORDER: BoxOrder = "cxcywh"
@@ -64,6 +64,7 @@ def read_yolo(root: Path, split: str | None, labels: tuple[str, ...] | None) -> 
         )
     context = _Context(layout.root, names, layout.keypoints, [])
     chosen = choose_splits(split, layout.splits, root)
+    _check_there(split, chosen, layout)
     places = dict.fromkeys(place for name in chosen for place in layout.splits[name])
     paths = [path for place in places for path in _image_paths(place, layout.root, context.faults)]
     distinct = {
@@ -72,6 +73,17 @@ def read_yolo(root: Path, split: str | None, labels: tuple[str, ...] | None) -> 
     images = _images(list(reversed(distinct.values())), context)
     order = None if context.outlines else _ORDER
     return RawDataset(tuple(dict.fromkeys(names.values())), images, context.faults, order=order)
+
+
+def _check_there(split: str | None, chosen: list[str], layout: Layout) -> None:
+    """Raise NoSplitError if nothing of the split is there: exports name splits that they do not have."""
+    places = [place for name in chosen for place in layout.splits[name]]
+    if split is None or any(place.exists() for place in places):
+        return
+    reason = f"{', '.join(relative_name(place, layout.root) for place in places)} is not there"
+    others = tuple(name for name in layout.splits if name not in chosen)
+    text = f"{layout.root}: split {split!r} is empty: {reason}; correct its path, or name another split"
+    raise NoSplitError(text, others, f"for split {split!r} {reason}")
 
 
 def _image_paths(place: Path, root: Path, faults: list[Fault]) -> list[Path]:

@@ -23,6 +23,9 @@ SLACK = 0.005  # of a side: annotators draw over the border
 PIXELS_FROM = 1.5  # a fraction is below, but for drawing over the border
 SMALLEST_SIDE = 16  # px: in smaller images a box below one pixel is not absurd
 
+IN_ORDER = (0, 1, 2, 3)
+_EXCHANGED = {"x and y": (1, 0, 3, 2), "width and height": (0, 1, 3, 2)}
+
 _MEANINGS = {
     "xywh": "x, y, width, height",
     "xyxy": "x1, y1, x2, y2",
@@ -42,11 +45,15 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Way:
-    """How the numbers of a box are to be read; shift: subtracted from each, px."""
+    """How the numbers of a box are to be read; shift: subtracted from each, px.
+
+    places: where each of the four numbers of the order stands among those written.
+    """
 
     order: BoxOrder
     fractions: bool
     shift: float = 0.0
+    places: tuple[int, int, int, int] = IN_ORDER
 
 
 def written(corners: Floats, order: BoxOrder) -> Floats:
@@ -80,6 +87,9 @@ def choose_way(boxes: Boxes, option: BoxOption | None) -> tuple[Way, list[str]]:
     scaled = numbers * np.tile(sizes, 2) if fractions else numbers
     if option is not None:
         return Way(option, fractions), notes
+    places, exchanged = (IN_ORDER, []) if fractions else _places(scaled, sizes, boxes.order)
+    if exchanged:
+        return Way(boxes.order, fractions, places=places), [*notes, *exchanged]
     order, more = _order(scaled, sizes, boxes.order)
     corners = to_corners(scaled, order)
     shift, shifted = (0.0, []) if fractions or order != "xyxy" else _shift(corners, sizes)
@@ -104,6 +114,22 @@ def _inside(corners: Floats, sizes: Floats) -> float:
     ordered = (corners[:, 2:] > corners[:, :2]).all(axis=1)
     kept = (corners[:, :2] >= -slack).all(axis=1) & (corners[:, 2:] <= sizes + slack).all(axis=1)
     return float((ordered & kept).mean())
+
+
+def _places(numbers: Floats, sizes: Floats, order: BoxOrder) -> tuple[tuple[int, int, int, int], list[str]]:
+    """Where the numbers stand if x and y, or width and height, are exchanged in all boxes."""
+    now = _inside(to_corners(numbers, order), sizes)
+    others: tuple[BoxOrder, ...] = ("xywh", "xyxy")
+    explained = any(_inside(to_corners(numbers, other), sizes) >= NEARLY for other in others)
+    if len(numbers) < CERTAIN or now >= CONTRADICTED or explained:
+        return IN_ORDER, []
+    for name, places in _EXCHANGED.items():
+        if _inside(to_corners(numbers[:, places], order), sizes) >= NEARLY:
+            note = (
+                f"{1 - now:.0%} of {len(numbers)} boxes do not fit their images, but do with {name} exchanged"
+            )
+            return places, [f"{note}: read so"]
+    return IN_ORDER, []
 
 
 def _order(numbers: Floats, sizes: Floats, declared: BoxOrder) -> tuple[BoxOrder, list[str]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from models.datasets.checks.coordinates import Boxes, Way, choose_way, to_corners, written
+from models.datasets.checks.coordinates import IN_ORDER, Boxes, Way, choose_way, to_corners, written
 from models.datasets.checks.exif import BoxedImage, of_stored_pixels, rotate, scales
 from models.datasets.image_size import ImageShape, Size
 from models.datasets.options import BoxOrder, ReadOptions
@@ -51,8 +51,9 @@ class Placement:
         boxes = _corners(image)
         fractions = image.normalised
         if self.way is not None and self.declared is not None:
-            if self.way.order != self.declared:
-                boxes = to_corners(written(boxes, self.declared), self.way.order)
+            numbers = written(boxes, self.declared)[:, self.way.places]
+            if self.way.order != self.declared or self.way.places != IN_ORDER:
+                boxes = to_corners(numbers, self.way.order)
             boxes, fractions = boxes - self.way.shift, self.way.fractions
         size = shape.stored if self.stored else shape.size
         return boxes * np.tile(size, 2) if fractions else boxes
@@ -81,12 +82,24 @@ def place(found: Sequence[Found], declared: BoxOrder | None, options: ReadOption
         corners = np.concatenate([_corners(image) for image, _ in boxed])
         way, notes = choose_way(Boxes(corners, _sizes(boxed), declared, fractions), options.boxes)
     if way.fractions if way else boxed[0][0].normalised:
+        notes += _undecided(boxed, options)
         return Placement(declared, way, options.exif == "ignore", notes=tuple(notes))
     first = Placement(declared, way)
     images = [BoxedImage(shape, usable_size(raw), first.boxes(raw, shape)) for raw, shape in found]
     stored, rotated = of_stored_pixels(images, options.exif)
     scaled, resized = (False, []) if stored or options.boxes else scales(images)
     return Placement(declared, way, stored, scaled, (*notes, *rotated, *resized))
+
+
+def _undecided(boxed: Sequence[Found], options: ReadOptions) -> list[str]:
+    """A note for fractions of images that EXIF turns: they fit either way."""
+    turned = sum(shape.size != shape.stored for _, shape in boxed)
+    if not turned or options.exif:
+        return []
+    return [
+        f"EXIF rotates {turned} of {len(boxed)} images; the boxes are fractions, which fit either way: they "
+        "are taken as displayed (--exif ignore takes them as of the stored pixels)"
+    ]
 
 
 def _sizes(boxed: Sequence[Found]) -> Floats:

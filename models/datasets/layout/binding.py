@@ -4,6 +4,7 @@ A path is taken at its word: an image of the same bare name elsewhere is another
 only where they say nothing: those that all names begin with, if none of the files is there under its own.
 """
 
+import os
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
@@ -12,6 +13,7 @@ from models.datasets.paths import is_file
 
 def bind(names: Sequence[str], folders: Sequence[Path]) -> list[Path]:
     """The path of each name in one of the folders; the expected path where there is no file."""
+    names = [_native(name) for name in names]
     portable = [name.replace("\\", "/") for name in names]
     found = [_find((name, plain), folders) for name, plain in zip(names, portable, strict=True)]
     if not any(path for path, plain in zip(found, portable, strict=True) if "/" in plain):
@@ -21,6 +23,15 @@ def bind(names: Sequence[str], folders: Sequence[Path]) -> list[Path]:
                 found = [path or more for path, more in zip(found, further, strict=True)]
                 break
     return [path or folders[0] / plain.lstrip("/") for path, plain in zip(found, portable, strict=True)]
+
+
+def _native(name: str) -> str:
+    """The name as the system's functions take it, also in a locale without UTF-8."""
+    try:
+        os.fsencode(name)
+        return name
+    except UnicodeEncodeError:
+        return os.fsdecode(name.encode("utf-8", "surrogatepass"))
 
 
 def _common_depth(names: Sequence[str]) -> int:

@@ -74,9 +74,20 @@ def both(document: dict[str, Any]) -> None:
     to_fractions(document)
 
 
+def exchange_axes(document: dict[str, Any]) -> None:
+    for entry in document["annotations"]:
+        x, y, width, height = entry["bbox"]
+        entry["bbox"] = [y, x, height, width]
+
+
 @pytest.mark.parametrize(
     ("change", "note"),
-    [(to_xyxy, "--boxes xyxy"), (to_fractions, "--boxes normalized"), (both, "--boxes xyxy")],
+    [
+        (to_xyxy, "--boxes xyxy"),
+        (to_fractions, "--boxes normalized"),
+        (both, "--boxes xyxy"),
+        (exchange_axes, "with x and y exchanged"),
+    ],
 )
 def test_other_boxes_in_coco_are_recognised_and_said(
     change: Callable[[dict[str, Any]], None], note: str, tmp_path: Path
@@ -225,3 +236,18 @@ def test_exchanged_sizes_alone_are_a_fault(tmp_path: Path) -> None:
     assert found(dataset) == as_drawn()
     assert dataset.report.counts == {"size_mismatch": 2}
     assert "width and height are exchanged" in dataset.report.faults[0].detail
+
+
+def test_fractions_of_turned_images_are_taken_as_displayed_and_said(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path, pictures())
+    exif = pillow.Exif()
+    exif[ORIENTATION] = 6
+    for n in range(2):
+        (root / f"images/train/{n}.png").unlink()
+        save(root / f"images/train/{n}.jpg", SIZE, exif=exif)
+    dataset = read_dataset(root)
+    assert "EXIF rotates 2 of 2 images; the boxes are fractions" in dataset.report.notes[0]
+    stored = read_dataset(root, options=ReadOptions(exif="ignore"))
+    (_, (x1, y1, x2, y2)), *_ = pictures()["train"][0].objects
+    assert found(stored)["0.jpg"][0] == [SIZE[1] - y2, x1, SIZE[1] - y1, x2]
+    assert stored.report.notes == ()

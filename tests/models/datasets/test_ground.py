@@ -1,6 +1,9 @@
 """Nothing to learn or to measure is an error with the first reasons; images are bound by their paths."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -188,3 +191,20 @@ def test_an_image_that_was_cut_off_is_named_and_counted(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-20])
     assert counts(root) == {"unreadable_image": 1}
     assert FRUIT["train"][0].name in read_dataset(root).report.faults[0].detail
+
+
+@pytest.mark.process
+def test_file_names_of_any_language_are_found_in_any_locale(tmp_path: Path) -> None:
+    picture = FRUIT["train"][0]._replace(name="Äpfel 図.jpg")
+    root = write_coco(tmp_path, {"train": (picture,)})
+    imports = "from pathlib import Path; from models.datasets import read_dataset"
+    program = f"{imports}; print(len(read_dataset(Path({str(root)!r})).images))"
+    posix = {"LC_ALL": "POSIX", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(  # our own program
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, **posix},
+    )
+    assert (done.stdout.strip(), done.returncode) == ("1", 0), done.stderr

@@ -99,3 +99,10 @@ def test_images_in_both_splits_are_said(tmp_path: Path) -> None:
     (root / "data.yaml").write_text("train: images/train\nval: images/train\nnames: [apple, pear, plum]\n")
     _, val = split(root)
     assert "2 of 2 images of the validation are trained on too" in val.report.notes[0]
+
+
+def test_a_split_that_data_yaml_names_in_vain_is_made(tmp_path: Path) -> None:
+    root = write_yolo(tmp_path, {"train": many(20)})
+    train, val = split(root)
+    assert len(train.images) + len(val.images) == 20
+    assert "for split 'val' images/val is not there" in val.report.notes
