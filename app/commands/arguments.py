@@ -6,24 +6,23 @@ from typing import Annotated, Literal
 
 from typer import Argument, Option
 
+from app.commands.data_arguments import (
+    Boxes,
+    Classes,
+    Data,
+    Exif,
+    Format,
+    Rename,
+    Split,
+    ValFraction,
+)
+
 Model = Annotated[
     str | None, Option(help="Name of a model of the zoo, or path of a .toml card.", metavar="NAME|CARD")
 ]
 Device = Annotated[str | None, Option(help="auto, cpu, cuda or cuda:N.")]
 Json = Annotated[bool, Option("--json", help="JSON instead of a table.")]
 OneJson = Annotated[bool, Option("--json", help="Everything as one JSON object instead of tables.")]
-Data = Annotated[
-    Path,
-    Argument(
-        help="Folder of annotated images (COCO, VOC or YOLO), COCO .json or YOLO .yaml.",
-        exists=True,
-        metavar="DATA",
-    ),
-]
-Split = Annotated[str | None, Option(help="Only this part of the data: val, test, …; default: all of it.")]
-Format = Annotated[
-    Literal["coco", "voc", "yolo"] | None, Option(help="Format of the annotations; default: detected.")
-]
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,11 @@ class EvaluateArguments:
     api_key: Annotated[str | None, Option(help="API key of the service.")] = None
     split: Split = None
     format: Format = None
+    boxes: Boxes = None
+    exif: Exif = None
+    classes: Classes = None
+    rename: Rename = None
+    val_fraction: ValFraction = 0.1
     json: OneJson = False
     tile: Annotated[
         str | None,
@@ -95,6 +99,11 @@ class DiagnoseArguments:
     device: Device = None
     split: Split = None
     format: Format = None
+    boxes: Boxes = None
+    exif: Exif = None
+    classes: Classes = None
+    rename: Rename = None
+    val_fraction: ValFraction = 0.1
     images: Annotated[
         int, Option(help="At most this many images, spread evenly over the data.", min=1, max=1_000_000)
     ] = 500
@@ -122,7 +131,12 @@ class TrainArguments:
 
     out: Annotated[Path, Option(help="Folder of the model; the model gets its name.", metavar="DIR")]
     data: Annotated[
-        Path | None, Argument(help="Folder in COCO, Pascal VOC or YOLO format.", exists=True, metavar="DATA")
+        Path | None,
+        Argument(
+            help="Folder of annotated images (COCO, VOC, YOLO, CVAT, LabelMe, VIA, CSV), or .zip.",
+            exists=True,
+            metavar="DATA",
+        ),
     ] = None
     data_option: Annotated[
         Path | None, Option("--data", help="The same as DATA.", exists=True, metavar="DATA")
@@ -134,6 +148,11 @@ class TrainArguments:
         ),
     ] = False
     format: Format = None
+    boxes: Boxes = None
+    exif: Exif = None
+    classes: Classes = None
+    rename: Rename = None
+    val_fraction: ValFraction = 0.1
     train_split: Annotated[str, Option(help="Split to train on; none: every image.")] = "train"
     val_split: Annotated[
         str, Option(help="Split to select weights and thresholds by; none: the training images.")
@@ -231,6 +250,10 @@ class QuantizeArguments:
         ),
     ] = None
     split: Annotated[str | None, Option(help="Only this part of DATASET: val, test, …")] = None
+    boxes: Boxes = None
+    exif: Exif = None
+    classes: Classes = None
+    rename: Rename = None
     max_drop: Annotated[
         float | None,
         Option(

@@ -9,9 +9,10 @@ from app.commands.arguments import QuantizeArguments
 from app.commands.detect.inputs import find_images
 from app.commands.shared.checks import require_extra
 from app.commands.shared.console import read_settings
-from app.commands.shared.dataset import data_title, read_data, require_objects
+from app.commands.shared.dataset import data_options, read_data
 
 if TYPE_CHECKING:
+    from models.datasets import Dataset
     from models.quantization.run import Artefact, QuantizationConfig
 
 
@@ -45,6 +46,12 @@ def _summary(arguments: QuantizeArguments, artefact: "Artefact") -> str:
     )
 
 
+def _annotated(arguments: QuantizeArguments) -> "Dataset | None":
+    if arguments.data is None:
+        return None
+    return read_data(arguments.data, arguments.split, options=data_options(arguments))
+
+
 def _config(arguments: QuantizeArguments) -> "QuantizationConfig":
     from models.quantization.run import QuantizationConfig
 
@@ -52,16 +59,13 @@ def _config(arguments: QuantizeArguments) -> "QuantizationConfig":
     files = find_images([arguments.images])
     if not files:
         raise CommandFailed(f"no image in {arguments.images}; name a folder of 100 to 300 images")
-    data = read_data(arguments.data, arguments.split) if arguments.data else None
-    if data is not None and arguments.data is not None:
-        require_objects(data, data_title(arguments.data, arguments.split))
     return QuantizationConfig(
         model=settings.model,
         cache_dir=settings.cache_dir,
         files=files,
         model_dir=settings.model_dir,
         count=arguments.count,
-        data=data,
+        data=_annotated(arguments),
         max_drop=arguments.max_drop,
         out=arguments.out,
         threads=settings.inference_threads,

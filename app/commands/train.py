@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +17,10 @@ from app.commands import USAGE, CommandFailed
 from app.commands.arguments import TrainArguments
 from app.commands.shared.checks import require_extra
 from app.commands.shared.console import read_settings
+from app.commands.shared.dataset import data_options
 from app.commands.shared.training_progress import show_progress
 from app.settings.settings import Settings
+from models.datasets import DataOptionError
 
 if TYPE_CHECKING:
     from models.training.run import Recipe, Trained
@@ -55,7 +57,7 @@ def _faults_as_text(recipe: "Recipe") -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         raise CommandFailed(_stopped(recipe), 143 if isinstance(stop, _Terminated) else 130) from stop
-    except OptionError as error:
+    except (OptionError, DataOptionError) as error:
         raise CommandFailed(error, USAGE) from error
     except OSError as error:
         raise CommandFailed(_file_fault(recipe, error)) from error
@@ -143,6 +145,7 @@ def _recipe(arguments: TrainArguments) -> "Recipe":
         "model_dir": settings.model_dir,
         "architecture": architecture,
         "log": tuple(sorted(set(arguments.log or ()))),
+        "reading": replace(data_options(arguments), cache_dir=None),
         "train_split": _split(arguments.train_split),
         "val_split": _split(arguments.val_split),
         "max_size": sizes[1],

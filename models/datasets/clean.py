@@ -3,13 +3,18 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
-from models.datasets.dataset import BACKGROUND, AnnotatedImage
+from models.datasets.checks.names import NO_CLASSES
+from models.datasets.checks.placement import Placement, place
+from models.datasets.dataset import AnnotatedImage
 from models.datasets.faults import AnnotationReport, Fault
-from models.datasets.image_size import Size, displayed_size
+from models.datasets.image_size import ImageShape, Size, image_shape
+from models.datasets.options import DEFAULTS, ReadOptions
 from models.datasets.paths import is_file
 from models.datasets.raw import Box, RawDataset, RawImage, RawObject
 from models.images.decoder import ImageError
@@ -17,23 +22,30 @@ from models.images.decoder import ImageError
 TOLERANCE = 1.0  # px past the border, which rounding explains: cut without a report
 
 
-def clean(raw: RawDataset, names: Sequence[str]) -> tuple[tuple[AnnotatedImage, ...], AnnotationReport]:
-    """Read the size of each image and keep its usable objects; `names`: of the classes, from label 1."""
+def clean(
+    raw: RawDataset, names: Sequence[str], options: ReadOptions = DEFAULTS
+) -> tuple[tuple[AnnotatedImage, ...], AnnotationReport]:
+    """Read the shape of each image and keep its usable objects; `names`: of the classes, from label 1.
+
+    Raises DatasetError if the boxes of the whole can be understood in several ways.
+    """
     faults = list(raw.faults)
     labels: dict[str, int] = {}
     for label, name in enumerate(names, start=1):
         labels.setdefault(name, label)
-    images: list[AnnotatedImage] = []
     seen: set[Path] = set()
-    for image in raw.images:
-        size = _size(image, seen, faults)
-        if size:
-            images.append(_image(image, size, labels, faults))
-    return tuple(images), _report(images, names, faults)
+    found = [(image, shape) for image in raw.images if (shape := _shape(image, seen, faults))]
+    placement = place(found, raw.order, options)
+    images: list[AnnotatedImage] = []
+    for image, shape in found:
+        _check_size(image, shape, placement, faults)
+        images.append(_image(image, shape, labels, placement, faults))
+    report = replace(_report(images, names, faults), notes=(*raw.notes, *placement.notes))
+    return tuple(images), report
 
 
-def _size(raw: RawImage, seen: set[Path], faults: list[Fault]) -> Size | None:
-    """The displayed size of an image, or a fault and None if it is missing, unreadable or a duplicate."""
+def _shape(raw: RawImage, seen: set[Path], faults: list[Fault]) -> ImageShape | None:
+    """The shape of an image, or a fault and None if it is missing, unreadable or a duplicate."""
     lost = f" (with {len(raw.objects)} objects)" if raw.objects else ""
     if not is_file(raw.path):
         faults.append(Fault("missing_image", raw.where, f"{raw.path.name} is not there{lost}"))
@@ -44,24 +56,34 @@ def _size(raw: RawImage, seen: set[Path], faults: list[Fault]) -> Size | None:
         return None
     seen.add(path)
     try:
-        size = displayed_size(raw.path)
+        return image_shape(raw.path)
     except (ImageError, OSError) as error:
-        faults.append(Fault("unreadable_image", raw.where, f"{raw.path.name}: {error}{lost}"))
+        faults.append(Fault("unreadable_image", str(raw.path), f"{error}{lost}"))
         return None
-    if raw.size not in (None, size):
-        stated = "{} x {}".format(*raw.size) if raw.size else ""
-        faults.append(
-            Fault("size_mismatch", raw.where, f"says {stated}, the image has {size[0]} x {size[1]}")
-        )
-    return size
 
 
-def _image(raw: RawImage, size: Size, labels: dict[str, int], faults: list[Fault]) -> AnnotatedImage:
+def _check_size(raw: RawImage, shape: ImageShape, placement: Placement, faults: list[Fault]) -> None:
+    """A fault if the annotation states another size, unless the boxes are read accordingly."""
+    if raw.size in (None, shape.size) or (placement.stored and raw.size == shape.stored):
+        return
+    stated, actual = ("{} x {}".format(*size) for size in (raw.size or (0, 0), shape.size))
+    turned = ""
+    if raw.size == shape.stored:
+        turned = f" after EXIF orientation {shape.orientation} is applied"
+    elif raw.size == shape.size[::-1]:
+        turned = ": width and height are exchanged"
+    faults.append(Fault("size_mismatch", raw.where, f"says {stated}, the image has {actual}{turned}"))
+
+
+def _image(
+    raw: RawImage, shape: ImageShape, labels: dict[str, int], placement: Placement, faults: list[Fault]
+) -> AnnotatedImage:
     """The usable objects of an image; of several with the same box and class the first is kept."""
     kept: dict[tuple[Box, int], RawObject] = {}
-    for raw_object in raw.objects:
+    placed = placement.boxes(raw, shape).tolist()
+    for raw_object, corners in zip(raw.objects, placed, strict=True):
         label = _label(raw_object, labels, faults)
-        box = _box(raw_object, raw.normalised, size, faults) if label else None
+        box = _box(raw_object, corners, shape.size, faults) if label else None
         if not label or not box:
             continue
         if (box, label) in kept:
@@ -72,22 +94,28 @@ def _image(raw: RawImage, size: Size, labels: dict[str, int], faults: list[Fault
             kept[box, label] = raw_object
     return AnnotatedImage(
         raw.path,
-        *size,
+        *shape.size,
         np.array([box for box, _ in kept], np.float32).reshape(-1, 4),
         np.array([label for _, label in kept], np.int64),
         np.array([found.crowd for found in kept.values()], np.bool_),
         np.array([found.difficult for found in kept.values()], np.bool_),
-        np.array([math.nan if found.area is None else found.area for found in kept.values()], np.float64),
+        _areas(list(kept.values()), placement),
         raw.id,
         raw.counts_from_one,
     )
 
 
+def _areas(objects: Sequence[RawObject], placement: Placement) -> npt.NDArray[np.float64]:
+    """The areas as written, px²; NaN where they are not known, or are of boxes that were read otherwise."""
+    known = placement.keeps_areas
+    return np.array([one.area if known and one.area is not None else math.nan for one in objects], np.float64)
+
+
 def _label(raw: RawObject, labels: dict[str, int], faults: list[Fault]) -> int | None:
     if isinstance(raw.name, str) and raw.name in labels:
         return labels[raw.name]
-    if raw.name == BACKGROUND:
-        detail = f"{BACKGROUND!r} is the absence of an object; it cannot be a class"
+    if raw.name in NO_CLASSES:
+        detail = f"{raw.name!r} marks background or an unused class; if it is one, --rename it"
     elif isinstance(raw.name, int):
         detail = f"class number {raw.name} has no name"
     else:
@@ -96,10 +124,9 @@ def _label(raw: RawObject, labels: dict[str, int], faults: list[Fault]) -> int |
     return None
 
 
-def _box(raw: RawObject, normalised: bool, size: Size, faults: list[Fault]) -> Box | None:
-    """The box in pixels, cut to the image and rounded to float32; a fault and None if nothing remains."""
+def _box(raw: RawObject, box: list[float], size: Size, faults: list[Fault]) -> Box | None:
+    """The box cut to the image and rounded to float32; a fault and None if nothing remains."""
     sides = (*size, *size)
-    box = [value * side for value, side in zip(raw.box, sides, strict=True)] if normalised else raw.box
     x1, y1, x2, y2 = box
     if not all(math.isfinite(value) for value in box) or x2 <= x1 or y2 <= y1:
         faults.append(Fault("degenerate", raw.where, f"box {_format_box(raw.box)}"))

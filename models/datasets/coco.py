@@ -1,32 +1,25 @@
 """Reader of COCO JSON: images, annotations and categories; boxes are x, y, width, height in pixels.
 
-Labels follow the order of the category ids, which may have gaps. `iscrowd` objects count as crowd.
+Labels follow the order of the category ids, which may have gaps. `iscrowd` objects count as crowd. LVIS is
+read too: it has URLs of images where COCO has file names.
 """
 
 import json
-import mmap
-from collections.abc import Hashable, Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
-from models.datasets.dataset import BACKGROUND, DatasetError
+from models.datasets.dataset import DatasetError
 from models.datasets.faults import Fault
-from models.datasets.paths import (
-    UNSPLIT,
-    choose_splits,
-    files_in,
-    folders_in,
-    is_file,
-    relative_name,
-    subfolder,
-)
+from models.datasets.layout.binding import bind
+from models.datasets.layout.coco_files import USUAL, find_coco, image_folders
+from models.datasets.paths import choose_splits, relative_name
 from models.datasets.raw import Box, RawDataset, RawImage, RawObject
 
 MAX_AREA = 1e10  # px²; the largest that COCO's evaluation counts
-_PREFIX = "instances_"
 _PARTS = ("images", "annotations", "categories")
-_IMAGE_FOLDERS = ("images", "data", "JPEGImages")
 
 
 @dataclass(frozen=True)
@@ -42,39 +35,9 @@ class _File:
         return relative_name(self.path, self.root)
 
 
-def find_coco(root: Path) -> dict[str, Path]:
-    """The JSON files that may hold COCO annotations, by split: `root` itself, or those in a folder."""
-    if root.is_file():
-        return {_split_name(root): root} if root.suffix.lower() == ".json" else {}
-    annotations = subfolder(root, "annotations")
-    for folder in (*([annotations] if annotations else []), root):
-        files = _candidates(folder)
-        # captions_train.json and others of the same images may lie beside instances_train.json
-        files = [path for path in files if path.stem.startswith(_PREFIX)] or files
-        if files:
-            names = [_split_name(path) for path in files]
-            distinct = len(set(names)) == len(names)
-            return dict(zip(names if distinct else [path.stem for path in files], files, strict=True))
-    by_folder = [(folder.name, _candidates(folder)) for folder in folders_in(root)]
-    return {name: files[0] for name, files in by_folder if len(files) == 1}
-
-
-def _candidates(folder: Path) -> list[Path]:
-    return [path for path in files_in(folder, {".json"}) if _mentions_images(path)]
-
-
-def _split_name(path: Path) -> str:
-    name = path.stem.removesuffix(".coco").removeprefix(_PREFIX).removeprefix("annotations_")
-    name = name.removesuffix("_annotations")
-    return UNSPLIT if name in ("annotations", "labels", "instances") else name
-
-
-def _mentions_images(path: Path) -> bool:
-    """Whether a file may hold annotations; it is not parsed, as it may be broken or very large."""
-    if path.stat().st_size == 0:
-        return False
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
-        return text.find(b'"images"') >= 0
+Document = dict[str, list[Any]]
+_Documents = list[tuple[_File, Document]]
+_Categories = dict[int, str]
 
 
 def read_coco(root: Path, split: str | None) -> RawDataset:
@@ -86,25 +49,30 @@ def read_coco(root: Path, split: str | None) -> RawDataset:
             "annotations/"
         )
     home = root.parent if root.is_file() else root
-    chosen = [_File(name, files[name], home) for name in choose_splits(split, files, root)]
     faults: list[Fault] = []
-    documents = [(file, document) for file in chosen if (document := _load(file, faults)) is not None]
+    notes: list[str] = []
+    documents: _Documents = []
+    for name in choose_splits(split, files, root):
+        loaded = [(file, _load(file, faults)) for path in files[name] for file in (_File(name, path, home),)]
+        usable = [(file, document) for file, document in loaded if document is not None]
+        documents += _without_copies(usable, notes)
     if not documents:
         raise DatasetError(
             f"{root}: no file could be read: {'; '.join(f.where + ' ' + f.detail for f in faults)}"
         )
     categories = _categories(documents, faults)
+    names = _names(documents, categories, notes)
+    ids = {name: key for known in reversed(categories.values()) for key, name in reversed(known.items())}
     images = [
         image for file, document in documents for image in _images(file, document, categories[file], faults)
     ]
-    ids = {name: key for names in reversed(categories.values()) for key, name in reversed(names.items())}
-    return RawDataset(_names(categories), images, faults, ids)
+    return RawDataset(names, images, faults, ids, order="xywh", notes=notes)
 
 
-def _load(file: _File, faults: list[Fault]) -> dict[str, list[Any]] | None:
+def _load(file: _File, faults: list[Fault]) -> Document | None:
     """The three lists of a file, or None and a fault."""
     try:
-        document = json.loads(file.path.read_bytes())
+        document = json.loads(file.path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
     except (OSError, ValueError, RecursionError) as error:
         faults.append(Fault("unreadable_annotation", file.name, f"not valid JSON: {error}"))
         return None
@@ -117,12 +85,26 @@ def _load(file: _File, faults: list[Fault]) -> dict[str, list[Any]] | None:
     return {part: lists[part] for part in _PARTS}
 
 
-_Categories = dict[int, str]
+def _without_copies(documents: _Documents, notes: list[str]) -> _Documents:
+    """The files of one split: all if each has images of its own, else the one with the usual name."""
+    named: dict[str, _File] = {}
+    for file, document in documents:
+        for name in filter(None, dict.fromkeys(map(_file_name, document["images"]))):
+            other = named.setdefault(name, file)
+            if other is not file:
+                return [_usual(documents, f"{other.name} and {file.name} both annotate {name}", notes)]
+    return documents
 
 
-def _categories(
-    documents: list[tuple[_File, dict[str, list[Any]]]], faults: list[Fault]
-) -> dict[_File, _Categories]:
+def _usual(documents: _Documents, reason: str, notes: list[str]) -> tuple[_File, Document]:
+    usual = [pair for pair in documents if pair[0].path.name == USUAL]
+    if not usual:
+        raise DatasetError(f"{reason}; delete one of them, move it elsewhere, or name the .json file to read")
+    notes.append(f"{reason}: {usual[0][0].name} is read, which has the usual name")
+    return usual[0]
+
+
+def _categories(documents: _Documents, faults: list[Fault]) -> dict[_File, _Categories]:
     categories: dict[_File, _Categories] = {}
     for file, document in documents:
         categories[file] = {}
@@ -131,42 +113,125 @@ def _categories(
                 case {"id": int(key), "name": str(name)} if name.strip():
                     categories[file].setdefault(key, name.strip())
                 case _:
-                    detail = "it needs an id (a whole number) and a name (a text)"
+                    detail = "it needs an id (a whole number) and a name (a text)" + _wrong(
+                        entry, id=(int,), name=(str,)
+                    )
                     faults.append(Fault("unreadable_annotation", f"{file.name} category {number}", detail))
     return categories
 
 
-def _names(categories: dict[_File, _Categories]) -> tuple[str, ...]:
-    """The class names of all files, in the order of their ids."""
+def _wrong(entry: object, **types: tuple[type, ...]) -> str:
+    """What is wrong with the values of these keys, for the text of a fault."""
+    if not isinstance(entry, dict):
+        return f", and is {_short(entry)}"
+    wrong = [
+        f"its {key} is {_short(entry[key])}{_remedy(entry[key], allowed)}"
+        if key in entry
+        else f"it has no {key}"
+        for key, allowed in types.items()
+        if not isinstance(entry.get(key), allowed)
+    ]
+    return f"; {', '.join(wrong)}" if wrong else ""
+
+
+def _remedy(value: object, allowed: tuple[type, ...]) -> str:
+    if int in allowed and isinstance(value, str) and value.isdecimal():
+        return f" (write {value} without quotes)"
+    if isinstance(value, float) and value.is_integer():
+        return f" (write {value:.0f})"
+    return ""
+
+
+def _short(value: object) -> str:
+    kinds = {str: "the text ", float: "the decimal number ", type(None): "null"}
+    text = repr(value) if value is not None else ""
+    return kinds.get(type(value), "") + (text if len(text) <= 40 else f"{text[:40]}…")
+
+
+def _names(documents: _Documents, categories: dict[_File, _Categories], notes: list[str]) -> tuple[str, ...]:
+    """The class names of all files, in the order of their ids; not those that only group others."""
     pairs = sorted(
         (pair for names in categories.values() for pair in names.items()), key=lambda pair: pair[0]
     )
-    return tuple(dict.fromkeys(name for _, name in pairs if name != BACKGROUND))
+    groups = _groups(documents, categories)
+    notes += [f"category {name!r} is only the supercategory of others: it is no class" for name in groups]
+    return tuple(dict.fromkeys(name for _, name in pairs if name not in groups))
+
+
+def _groups(documents: _Documents, categories: dict[_File, _Categories]) -> list[str]:
+    """Names of categories without annotations that others name as their supercategory.
+
+    Roboflow puts one before all others, with the id 0, whether they name it or not.
+    """
+    used: set[str] = set()
+    above: set[str] = set()
+    for file, document in documents:
+        known = categories[file]
+        for entry in document["annotations"]:
+            if isinstance(entry, dict) and isinstance(key := entry.get("category_id"), int):
+                used.add(known.get(key, ""))
+        for entry in document["categories"]:
+            if isinstance(entry, dict) and entry.get("supercategory") != entry.get("name"):
+                above.add(str(entry.get("supercategory")).strip())
+        if file.path.name == USUAL and len(known) > 1:
+            above.add(known.get(0, ""))
+    names = {name for known in categories.values() for name in known.values()}
+    return sorted((above & names) - used) if used else []
+
+
+def _file_name(entry: object) -> str:
+    """The name of an image's file; "" if it has none."""
+    match entry:
+        case {"file_name": str(name)} if name.strip() and "\0" not in name:
+            return name
+        case {"coco_url": str(url)}:
+            return "/".join(urlsplit(url).path.split("/")[-2:])
+    return ""
 
 
 def _images(
-    file: _File, document: dict[str, list[Any]], categories: _Categories, faults: list[Fault]
+    file: _File, document: Document, categories: _Categories, faults: list[Fault]
 ) -> Iterator[RawImage]:
     objects = _objects(file, document["annotations"], categories, faults)
-    folders = _image_folders(file)
-    for number, entry in enumerate(document["images"], start=1):
-        where = f"{file.name} image {number}"
-        match entry:
-            case {"id": int() | str() as key, "file_name": str(name)} if _is_file_name(name):
-                found = objects.pop(key, [])
-                yield RawImage(
-                    f"{file.name} {name}", _locate(name, folders), tuple(found), _stated_size(entry), id=key
-                )
-            case _:
-                detail = "it needs an id (a number or text) and a file_name (a text)"
-                faults.append(Fault("unreadable_annotation", where, detail))
+    entries = _usable_images(file, document["images"], faults)
+    shared = _shared_ids(entries)
+    paths = bind([_file_name(entry) for entry in entries], image_folders(file.path, file.split))
+    for key, names in shared.items():
+        count = len(objects.pop(key, []))
+        detail = f"the id {key!r} is of {', '.join(names)}: its {count} annotations may be of any of them"
+        faults += [Fault("duplicate_id", f"{file.name} {name}", detail) for name in names]
+    for entry, path in zip(entries, paths, strict=True):
+        if entry["id"] not in shared:
+            found = tuple(objects.pop(entry["id"], []))
+            where = f"{file.name} {_file_name(entry)}"
+            yield RawImage(where, path, found, _stated_size(entry), id=entry["id"])
+    known = {str(entry["id"]): entry["id"] for entry in entries}
     for image_id, lost in objects.items():
-        detail = f"no image has the id {image_id!r}, which {len(lost)} annotations name"
+        detail = f"no image has the id {_short(image_id)}, which {len(lost)} annotations name"
+        if str(image_id) in known and known[str(image_id)] != image_id:
+            detail += f"; one has the id {_short(known[str(image_id)])}, of another type: use one type"
         faults.append(Fault("missing_image", file.name, detail))
 
 
-def _is_file_name(name: str) -> bool:
-    return bool(name.strip()) and "\0" not in name
+def _usable_images(file: _File, entries: list[Any], faults: list[Fault]) -> list[dict[str, Any]]:
+    usable = []
+    for number, entry in enumerate(entries, start=1):
+        match entry:
+            case {"id": int() | str()} if _file_name(entry):
+                usable.append(entry)
+            case _:
+                detail = "it needs an id (a number or text) and a file_name (a text)"
+                detail += _wrong(entry, id=(int, str), file_name=(str,))
+                faults.append(Fault("unreadable_annotation", f"{file.name} image {number}", detail))
+    return usable
+
+
+def _shared_ids(entries: Sequence[dict[str, Any]]) -> dict[Hashable, list[str]]:
+    """The ids that images of different files have, with the names of these."""
+    named: dict[Hashable, dict[str, None]] = {}
+    for entry in entries:
+        named.setdefault(entry["id"], {})[_file_name(entry)] = None
+    return {key: list(names) for key, names in named.items() if len(names) > 1}
 
 
 def _stated_size(entry: dict[str, Any]) -> tuple[int, int] | None:
@@ -193,6 +258,9 @@ def _objects(
                     objects.setdefault(key, []).append(found)
                     continue
         detail = "it needs an image_id, a category_id (a whole number) and a bbox (x, y, width, height)"
+        detail += _wrong(entry, image_id=(int, str), category_id=(int,), bbox=(list,)) or (
+            f"; its bbox is {_short(entry['bbox'])}"
+        )
         faults.append(Fault("unreadable_annotation", where, detail))
     return objects
 
@@ -212,29 +280,3 @@ def _corners(values: list[Any]) -> Box | None:
     except OverflowError:  # a whole number of hundreds of digits
         return None
     return x, y, x + width, y + height
-
-
-def _image_folders(file: _File) -> list[Path]:
-    """Folders of images: beside the file, images/, the split's folder, and the same one level up."""
-    folders = []
-    for base in (file.path.parent, file.path.parent.parent):
-        inner = [base, *(found for name in _IMAGE_FOLDERS if (found := subfolder(base, name)))]
-        folders += [place for folder in inner for place in (folder / file.split, folder)]
-    return [folder for folder in dict.fromkeys(folders) if folder.is_dir()]
-
-
-def _locate(name: str, folders: list[Path]) -> Path:
-    """The path of a file_name, which may come from another system; the expected path if there is no file."""
-    portable = name.replace("\\", "/")
-    spellings = (name, portable, PurePosixPath(portable).name)
-    for spelled in dict.fromkeys((*spellings, *map(_with_other_suffix, spellings))):
-        for folder in folders:
-            if is_file(folder / spelled):
-                return folder / spelled
-    return folders[0] / portable
-
-
-def _with_other_suffix(name: str) -> str:
-    """The name with .JPG for .jpg and vice versa, which are the same on some systems."""
-    stem, dot, suffix = name.rpartition(".")
-    return f"{stem}{dot}{suffix.swapcase()}"

@@ -10,12 +10,25 @@ import numpy.typing as npt
 
 from models.datasets.faults import AnnotationReport
 
-Format = Literal["coco", "voc", "yolo"]
+Format = Literal["coco", "voc", "yolo", "cvat", "labelme", "via", "csv"]
 BACKGROUND = "background"
 
 
 class DatasetError(ValueError):
     """A dataset that cannot be used; the text says what was expected and what is allowed."""
+
+
+class DataOptionError(DatasetError):
+    """An option that does not fit the dataset, such as a class that it does not have."""
+
+
+class NoSplitError(DatasetError):
+    """The dataset has no split of that name; `available`: those it has; `reason`: if it should have it."""
+
+    def __init__(self, text: str, available: tuple[str, ...], reason: str = "") -> None:
+        super().__init__(text)
+        self.available = available
+        self.reason = reason
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ FaultKind = Literal[
     "unknown_class",
     "duplicate",
     "duplicate_image",
+    "duplicate_id",
     "size_mismatch",
     "missing_image",
     "unreadable_image",
@@ -27,6 +28,7 @@ FAULT_KINDS: dict[FaultKind, str] = {
     "unknown_class": "object of an unknown class: skipped",
     "duplicate": "object with the box and class of another: skipped",
     "duplicate_image": "image listed more than once: skipped",
+    "duplicate_id": "id of several images, whose annotations may belong to any of them: all skipped",
     "size_mismatch": "annotation with another size than the image: the image's is used",
     "missing_image": "image that does not exist: skipped",
     "unreadable_image": "image that cannot be read: skipped",
@@ -53,7 +55,10 @@ class Fault:
 
 @dataclass(frozen=True)
 class AnnotationReport:
-    """Counts of what is usable, and every fault. `objects` includes `ignored` ones (crowd, difficult)."""
+    """Counts of what is usable, and every fault. `objects` includes `ignored` ones (crowd, difficult).
+
+    notes: how the annotations were understood where that is not as they say, a sentence each.
+    """
 
     images: int
     objects: int
@@ -61,6 +66,7 @@ class AnnotationReport:
     ignored: int
     per_class: Mapping[str, int]
     faults: tuple[Fault, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[FaultKind, int]:
@@ -75,6 +81,7 @@ class AnnotationReport:
         head = [
             f"{self.images} images, {self.empty_images} of them without objects",
             f"{self.objects} objects{ignored}: {classes}",
+            *(f"note: {note}" for note in self.notes),
         ]
         if not self.faults:
             return "\n".join([*head, "no faults"])
@@ -94,11 +101,20 @@ class AnnotationReport:
             "empty_images": self.empty_images,
             "ignored": self.ignored,
             "per_class": dict(self.per_class),
+            "notes": list(self.notes),
             "faults": {
                 kind: {"count": count, "examples": self._examples(kind)}
                 for kind, count in self.counts.items()
             },
         }
+
+    def first_reasons(self, most: int = 5) -> str:
+        """The first faults, one of each kind before a second, for the text of an error."""
+        kinds = {fault.kind: fault for fault in reversed(self.faults)}
+        firsts = [*kinds.values(), *(fault for fault in self.faults if fault is not kinds[fault.kind])]
+        shown = [f"  {fault.where}: {fault.detail}" for fault in firsts[:most]]
+        counted = ", ".join(f"{count} {kind}" for kind, count in self.counts.items())
+        return "\n".join([*shown, f"  in all: {counted}"]) if shown else ""
 
     def _examples(self, kind: FaultKind) -> list[dict[str, str]]:
         faults = [fault for fault in self.faults if fault.kind == kind]

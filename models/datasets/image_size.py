@@ -4,12 +4,14 @@ imagesize knows the orientation in a JPEG's EXIF if it is a 16-bit number, and n
 rotated in another way, and every format but JPEG and PNG, goes to the decoder: all sizes are the decoder's.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 import imagesize
 
-from models.images.decoder import Limits, decode
+from models.images.decoder import Limits, check_header, open_picture, render
+from models.images.orientation import orientation_of
 
 Size = tuple[int, int]  # width, height in pixels
 
@@ -19,35 +21,75 @@ _JPEG_ORIENTATION = (b"Exif\0\0", b"tiff:Orientation")  # the second in XMP
 _PNG_ORIENTATION = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})  # chunks, anywhere in the file
 _HEAD = 2**17  # bytes in which a JPEG's EXIF and XMP lie: a segment of at most 64 KiB each
 _UNKNOWN = -1
+_JPEG_END, _PNG_END = b"\xff\xd9", b"IEND"
+_TAIL = 2**12  # bytes in which the end of the image is looked for: some programs append to it
+FIRST_TURNED, LAST_ORIENTATION = 5, 8  # orientations from 5 on exchange width and height
+
+
+@dataclass(frozen=True)
+class ImageShape:
+    """The size as displayed, and the EXIF orientation (1: as stored) that makes it from the stored pixels."""
+
+    size: Size
+    orientation: int = 1
+
+    @property
+    def stored(self) -> Size:
+        """The size of the stored pixels, before the orientation is applied."""
+        return self.size[::-1] if self.orientation >= FIRST_TURNED else self.size
+
+
+def image_shape(path: Path) -> ImageShape:
+    """The shape of an image. Raises models.images.decoder.ImageError or OSError, also for a cut-off file."""
+    shape = _header_shape(path)
+    if shape and 0 < shape.size[0] * shape.size[1] <= MAX_PIXELS:
+        return shape
+    limits = Limits(MAX_PIXELS)
+    picture = open_picture(check_header(path.read_bytes(), limits), limits)
+    orientation = orientation_of(picture)
+    image = render(picture, limits)
+    return ImageShape((image.width, image.height), orientation)
 
 
 def displayed_size(path: Path) -> Size:
-    """The (width, height) that a viewer shows. Raises models.images.decoder.ImageError or OSError."""
-    size = _header_size(path)
-    if size and 0 < size[0] * size[1] <= MAX_PIXELS:
-        return size
-    image = decode(path.read_bytes(), Limits(MAX_PIXELS))
-    return image.width, image.height
+    """The (width, height) that a viewer shows. Raises as image_shape."""
+    return image_shape(path).size
 
 
-def _header_size(path: Path) -> Size | None:
-    """The size from the header of a JPEG or PNG, None where it may not be the displayed one."""
+def _header_shape(path: Path) -> ImageShape | None:
+    """The shape from the header of a JPEG or PNG, None where it may not be what the decoder says."""
     with path.open("rb") as file:
         magic = file.read(len(_PNG))
         if magic != _PNG and not magic.startswith(_JPEG):
             return None
+        is_png = magic == _PNG
         size = imagesize.get(path)
-        if _UNKNOWN in size:
+        if _UNKNOWN in size or not _is_complete(file, _PNG_END if is_png else _JPEG_END):
             return None
-        rotates = _png_rotates(file) if magic == _PNG else _jpeg_rotates(file)
-        return None if rotates else size
+        if is_png:
+            return None if _png_rotates(file) else ImageShape(size)
+        orientation = _jpeg_orientation(file)
+        return ImageShape(size, orientation) if orientation else None
+
+
+def _is_complete(file: BinaryIO, mark: bytes) -> bool:
+    """Whether the file ends with the mark of its format: one that was cut off is left to the decoder."""
+    end = file.seek(0, 2)
+    file.seek(max(0, end - _TAIL))
+    return mark in file.read()
+
+
+def _jpeg_orientation(file: BinaryIO) -> int | None:
+    """The orientation in EXIF, 1 without; None if imagesize does not read the one that may be there."""
+    file.seek(0)
+    found: int = imagesize.get_info(file, dpi=False, colors=False, channels=False).rotation
+    if found != _UNKNOWN:
+        return found if 1 <= found <= LAST_ORIENTATION else 1
+    return None if _jpeg_rotates(file) else 1
 
 
 def _jpeg_rotates(file: BinaryIO) -> bool:
-    """Whether a JPEG has EXIF or XMP that may rotate it and that imagesize does not read."""
-    file.seek(0)
-    if imagesize.get_info(file, dpi=False, colors=False, channels=False).rotation != _UNKNOWN:
-        return False
+    """Whether a JPEG has EXIF or XMP that may rotate it."""
     file.seek(0)
     head = file.read(_HEAD)
     return any(mark in head for mark in _JPEG_ORIENTATION)
@@ -55,6 +97,7 @@ def _jpeg_rotates(file: BinaryIO) -> bool:
 
 def _png_rotates(file: BinaryIO) -> bool:
     """Whether a PNG has a chunk that may hold an orientation."""
+    file.seek(len(_PNG))
     while len(chunk := file.read(8)) == 8 and (kind := chunk[4:]) != b"IEND":
         if kind in _PNG_ORIENTATION:
             return True

@@ -5,12 +5,15 @@ import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
-from models.datasets.dataset import DatasetError
+from models.datasets.dataset import NoSplitError
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
 )
+_HIDDEN = (".", "__MACOSX")  # the second is what macOS adds to archives
+MAX_DEPTH = 4  # folders in folders; more would be a link to itself
 UNSPLIT = ""  # the name of the only split of a dataset without splits
+_NUMBER = re.compile(r"[-_. ]?(19|20)\d\d$|[-_. ]?(part|batch|shard|chunk)?[-_. ]?\d+$")
 _SYNONYMS = ({"val", "valid", "validation"}, {"train", "training"}, {"test", "testing"})
 
 
@@ -32,6 +35,13 @@ def images_in(folder: Path) -> list[Path]:
     return files_in(folder, IMAGE_SUFFIXES)
 
 
+def files_below(folder: Path, suffixes: Collection[str], depth: int = MAX_DEPTH) -> list[Path]:
+    """The files with one of these suffixes in a folder and the folders in it."""
+    inner = folders_in(folder) if depth else []
+    below = [path for each in inner for path in files_below(each, suffixes, depth - 1)]
+    return [*files_in(folder, suffixes), *below]
+
+
 def folders_in(folder: Path) -> list[Path]:
     """The folders in a folder, by name."""
     return [path for path in _entries(folder) if path.is_dir()]
@@ -46,14 +56,15 @@ def _entries(folder: Path) -> list[Path]:
     """The entries of a folder by name, without hidden ones (macOS: ._a.xml beside a.xml)."""
     if not folder.is_dir():
         return []
-    return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(".")]
+    return [folder / name for name in sorted(os.listdir(folder)) if not name.startswith(_HIDDEN)]
 
 
-def by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
-    """The files of each stem (a.jpg and a.png have the stem a)."""
+def by_stem(paths: Iterable[Path], folder: Path | None = None) -> dict[str, list[Path]]:
+    """The files of each stem (a.jpg and a.png have the stem a), with its path below `folder` if given."""
     found: dict[str, list[Path]] = {}
     for path in paths:
-        found.setdefault(path.stem, []).append(path)
+        stem = path.stem if folder is None else path.relative_to(folder).with_name(path.stem).as_posix()
+        found.setdefault(stem, []).append(path)
     return found
 
 
@@ -72,18 +83,28 @@ def read_lines(path: Path) -> list[str]:
     return [line.strip() for line in read_text(path).splitlines() if line.strip()]
 
 
+def is_split_name(name: str) -> bool:
+    """Whether a name is one that splits usually have: train, val2017, test_part2."""
+    return any(_plain(name) in names for names in _SYNONYMS)
+
+
+def _plain(name: str) -> str:
+    """The name without a year or the number of a part: train for train2017 and train_part1."""
+    return (_NUMBER.sub("", name) or name).lower()
+
+
 def choose_splits(split: str | None, available: Collection[str], root: Path) -> list[str]:
-    """The names among `available` that match a split, all for None; raises DatasetError."""
+    """The names among `available` that match a split, all for None; raises NoSplitError."""
     if split is None:
         return list(available)
-    plain = {name: re.sub(r"(19|20)\d\d$", "", name) or name for name in available}  # train2017 is train
     same = next((names for names in _SYNONYMS if split.lower() in names), {split.lower()})
     for accepted in ({split}, same):
         found = [name for name in available if name in accepted] or [
-            name for name in available if plain[name].lower() in accepted
+            name for name in available if _plain(name) in accepted
         ]
         if found:
             return found
     names = ", ".join(sorted(name for name in available if name != UNSPLIT))
     advice = f"there are: {names}" if names else "the dataset is not split: give no split"
-    raise DatasetError(f"{root}: there is no split {split!r}; {advice}")
+    remedy = "--train-split NAME and --val-split NAME of rcnn train choose others, none is every image"
+    raise NoSplitError(f"{root}: there is no split {split!r}; {advice} ({remedy})", tuple(available))

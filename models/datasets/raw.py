@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from models.datasets.faults import Fault
+from models.datasets.options import BoxOrder
 
 Box = tuple[float, float, float, float]
 
@@ -39,9 +40,15 @@ class RawImage:
 
 @dataclass(frozen=True)
 class RawDataset:
-    """The output of a reader: class names in the order of their labels, images, and faults."""
+    """The output of a reader: class names in the order of their labels, images, and faults.
+
+    order: of the four numbers of a box in the files; None where they are named, so that none can be taken for
+    another. notes: what the reader chose to use, a sentence each.
+    """
 
     names: tuple[str, ...]
     images: list[RawImage]
     faults: list[Fault] = field(default_factory=list)
     category_ids: Mapping[str, int] = field(default_factory=dict)  # of COCO, by class name
+    order: BoxOrder | None = None
+    notes: list[str] = field(default_factory=list)

@@ -10,92 +10,55 @@ after files are renamed; `path` is never used, as it names a folder of another m
 """
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from xml.etree import ElementTree
 
-from models.datasets.dataset import BACKGROUND, DatasetError
+from models.datasets.dataset import DatasetError
 from models.datasets.faults import Fault
-from models.datasets.paths import (
-    IMAGE_SUFFIXES,
-    UNSPLIT,
-    by_stem,
-    choose_splits,
-    files_in,
-    folders_in,
-    images_in,
-    read_lines,
-    relative_name,
-    subfolder,
-)
+from models.datasets.layout.voc_files import Index, XmlFolder, find_voc, index
+from models.datasets.layout.xml_files import PARSE_ERRORS, parse_xml
+from models.datasets.paths import IMAGE_SUFFIXES, choose_splits, is_split_name, read_lines, relative_name
 from models.datasets.raw import Box, RawDataset, RawImage, RawObject
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
-_IMAGE_FOLDERS = ("JPEGImages", "images")
 _FLAG = re.compile(r"\s+(-1|0|1)$")  # lists of one class mark each image with -1, 0 or 1
-
-
-@dataclass(frozen=True)
-class _Folder:
-    """XML files and the images they may describe, by their stems; root: of the dataset, for reports."""
-
-    root: Path
-    annotations: dict[str, list[Path]]
-    images: dict[str, list[Path]]
-
-
-def find_voc(root: Path) -> bool:
-    """Whether a folder holds Pascal VOC annotations."""
-    return root.is_dir() and bool(_annotation_folders(root))
-
-
-def _annotation_folders(root: Path) -> dict[str, Path]:
-    """The folders with XML files by split: Annotations/, the root itself, or a folder per split."""
-    places = (subfolder(root, "annotations"), root)
-    for folder in places:
-        if folder and files_in(folder, {".xml"}):
-            return {UNSPLIT: folder}
-    return {folder.name: folder for folder in folders_in(root) if files_in(folder, {".xml"})}
 
 
 def read_voc(root: Path, split: str | None) -> RawDataset:
     """Read the images of a split, its classes in alphabetical order; raises DatasetError."""
-    folders = _annotation_folders(root) if root.is_dir() else {}
+    folders = find_voc(root)
     if not folders:
         raise DatasetError(
             f"{root}: no Pascal VOC annotations; looked for .xml files in Annotations/, here, and in a "
             "folder a split"
         )
-    images: list[RawImage] = []
     faults: list[Fault] = []
-    lists = _lists(root) if UNSPLIT in folders else {}
-    if split is not None and lists:
-        folder = _index(root, folders[UNSPLIT])
-        for name in choose_splits(split, lists, root):
-            images += _read_listed(lists[name], folder, faults)
-    else:
-        for name in choose_splits(split, folders, root):
-            images += _read_all(_index(root, folders[name]), faults)
+    images = list(_read_split(root, folders, split, faults) if split else _read_whole(root, folders, faults))
     names = {str(found.name) for image in images for found in image.objects}
-    return RawDataset(tuple(sorted(names - {BACKGROUND})), images, faults)
+    return RawDataset(tuple(sorted(names)), images, faults, order="xyxy")
 
 
-def _lists(root: Path) -> dict[str, Path]:
-    """The lists of images in ImageSets/Main/ (or ImageSets/) by split."""
-    sets = subfolder(root, "imagesets")
-    main = (subfolder(sets, "main") or sets) if sets else None
-    return {path.stem: path for path in files_in(main, {".txt"})} if main else {}
+def _read_whole(root: Path, folders: list[XmlFolder], faults: list[Fault]) -> Iterator[RawImage]:
+    for folder in folders:
+        yield from _read_all(index(root, folder), faults)
 
 
-def _index(root: Path, folder: Path) -> _Folder:
-    apart = [found for name in _IMAGE_FOLDERS if (found := subfolder(root, name))]
-    places = dict.fromkeys([folder, *(apart or [root] if folder.name.lower() == "annotations" else apart)])
-    images = [path for place in places for path in images_in(place)]
-    return _Folder(root, by_stem(files_in(folder, {".xml"})), by_stem(images))
+def _read_split(root: Path, folders: list[XmlFolder], split: str, faults: list[Fault]) -> Iterator[RawImage]:
+    parts: dict[str, list[tuple[XmlFolder, Path | None]]] = {}
+    for folder in folders:
+        lists: dict[str, Path | None] = {}
+        if not is_split_name(folder.split):
+            lists.update(folder.lists)
+        for name, path in (lists or {folder.split: None}).items():
+            parts.setdefault(name, []).append((folder, path))
+    for name in choose_splits(split, parts, root):
+        for folder, listed in parts[name]:
+            found = index(root, folder)
+            yield from _read_listed(listed, found, faults) if listed else _read_all(found, faults)
 
 
-def _read_all(folder: _Folder, faults: list[Fault]) -> list[RawImage]:
+def _read_all(folder: Index, faults: list[Fault]) -> list[RawImage]:
     """The images of all annotations; an image without an annotation is a fault."""
     images = [
         image for stem in folder.annotations if (image := _read_image(folder, stem, faults)) is not None
@@ -107,12 +70,12 @@ def _read_all(folder: _Folder, faults: list[Fault]) -> list[RawImage]:
     return images
 
 
-def _read_listed(path: Path, folder: _Folder, faults: list[Fault]) -> list[RawImage]:
+def _read_listed(path: Path, folder: Index, faults: list[Fault]) -> list[RawImage]:
     stems = _listed(path, folder)
     return [image for stem in stems if (image := _read_image(folder, stem, faults)) is not None]
 
 
-def _listed(path: Path, folder: _Folder) -> list[str]:
+def _listed(path: Path, folder: Index) -> list[str]:
     """The stems in a list; a line may also be a file's name or path, or end with a class's flag."""
     try:
         lines = read_lines(path)
@@ -121,10 +84,9 @@ def _listed(path: Path, folder: _Folder) -> list[str]:
     return list(dict.fromkeys(_stem(line, folder) for line in lines))
 
 
-def _stem(line: str, folder: _Folder) -> str:
-    spellings: tuple[Callable[[str], str], ...] = (str, _without_suffix, _without_flag)
-    for spell in spellings:
-        stem = spell(line)
+def _stem(line: str, folder: Index) -> str:
+    spellings = (line, _without_suffix(line), _FLAG.sub("", line), folder.stem(_without_suffix(line)))
+    for stem in spellings:
         if stem in folder.annotations or stem in folder.images:
             return stem
     return line
@@ -132,14 +94,11 @@ def _stem(line: str, folder: _Folder) -> str:
 
 def _without_suffix(line: str) -> str:
     path = PurePosixPath(line.replace("\\", "/"))
-    return path.stem if path.suffix.lower() in {*IMAGE_SUFFIXES, ".xml"} else path.name
+    has_suffix = path.suffix.lower() in {*IMAGE_SUFFIXES, ".xml"}
+    return (path.with_suffix("") if has_suffix else path).as_posix()
 
 
-def _without_flag(line: str) -> str:
-    return _FLAG.sub("", line)
-
-
-def _read_image(folder: _Folder, stem: str, faults: list[Fault]) -> RawImage | None:
+def _read_image(folder: Index, stem: str, faults: list[Fault]) -> RawImage | None:
     """The image of a stem with its objects, or None and a fault."""
     if stem not in folder.annotations:
         found = folder.images.get(stem)
@@ -151,26 +110,17 @@ def _read_image(folder: _Folder, stem: str, faults: list[Fault]) -> RawImage | N
     where = relative_name(path, folder.root)
     try:
         tree = _parse(path)
-    except (OSError, ValueError, LookupError, ElementTree.ParseError) as error:
+    except PARSE_ERRORS as error:
         faults.append(Fault("unreadable_annotation", where, f"{error}"))
         return None
     objects = _objects(tree, where, faults)
-    file = _image_path(tree, path, folder)
+    file = _image_path(tree, path, stem, folder)
     return RawImage(where, file, objects, _stated_size(tree), counts_from_one=_counts_from_one(tree))
 
 
-class _WithoutDoctype(ElementTree.TreeBuilder):
-    """Builds a tree, and rejects a document type: entities can expand a small file to gigabytes."""
-
-    def doctype(self, name: str, pubid: str | None, system: str | None) -> None:
-        raise ValueError("it has a document type (<!DOCTYPE …>), which annotations do not need; remove it")
-
-
 def _parse(path: Path) -> ElementTree.Element:
-    parser = ElementTree.XMLParser(target=_WithoutDoctype())  # noqa: S314  # entities are rejected
-    parser.feed(path.read_bytes())
-    tree = parser.close()
-    if not isinstance(tree, ElementTree.Element) or tree.tag.lower() != "annotation":
+    tree = parse_xml(path)
+    if tree.tag.lower() != "annotation":
         raise ValueError("its root element is not <annotation>: not Pascal VOC's format")
     return tree
 
@@ -211,11 +161,11 @@ def _stated_size(tree: ElementTree.Element) -> tuple[int, int] | None:
     return width, height
 
 
-def _image_path(tree: ElementTree.Element, path: Path, folder: _Folder) -> Path:
+def _image_path(tree: ElementTree.Element, path: Path, stem: str, folder: Index) -> Path:
     """The path of an annotation's image; the expected path if there is no file."""
     name = PurePosixPath((tree.findtext("filename") or "").strip().replace("\\", "/")).name
-    for stem in (path.stem, PurePosixPath(name).stem, name):
-        found = folder.images.get(stem, [])
-        if found:
+    inside = PurePosixPath(stem).parent
+    for known in (stem, (inside / PurePosixPath(name).stem).as_posix(), (inside / name).as_posix()):
+        if found := folder.image(known):
             return next((image for image in found if image.name == name), found[0])
     return path.parent / (name or f"{path.stem}.jpg")

@@ -21,23 +21,33 @@ _USUAL = ("data", "dataset")
 _SPLITS = ("train", "val", "valid", "validation", "test")
 _NAMES_FILES = ("classes.txt", "obj.names")
 _IS_CONFIG = re.compile(r"^(names|train)\s*:", re.MULTILINE)
+_IS_DARKNET = re.compile(r"^\s*(names|train)\s*=", re.MULTILINE)
 NO_LABELS = frozenset({"classes", "predefined_classes", *_SPLITS})  # stems of .txt files that are not labels
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The dataset's root; class names by number; the folders and lists of images of each split."""
+    """The dataset's root; class names by number; the folders and lists of images of each split.
+
+    keypoints: how many each object has, and of how many numbers each (`kpt_shape` of data.yaml).
+    """
 
     root: Path
     names: dict[int, str]
     splits: dict[str, list[Path]]
+    keypoints: tuple[int, int] | None = None
 
 
 def find_yolo(root: Path) -> bool:
     """Whether a folder holds a YOLO dataset, or a file is the YAML of one."""
     if root.is_file():
         return root.suffix.lower() in (".yaml", ".yml")
-    return bool(_configs(root) or _labels_beside(root) or any(_labels_beside(f) for f in folders_in(root)))
+    return bool(
+        _configs(root)
+        or _darknet_file(root)
+        or _labels_beside(root)
+        or any(_labels_beside(f) for f in folders_in(root))
+    )
 
 
 def _labels_beside(folder: Path) -> bool:
@@ -65,14 +75,57 @@ def read_layout(root: Path) -> Layout:
     """Find classes, splits and images; raises DatasetError."""
     configs = [root] if root.is_file() else _configs(root)
     if len(configs) > 1:
-        names = ", ".join(path.name for path in configs)
-        raise DatasetError(f"{root}: several YAML files describe a dataset: {names}; name one of them")
+        files = ", ".join(path.name for path in configs)
+        raise DatasetError(f"{root}: several YAML files describe a dataset: {files}; name one of them")
+    if not configs and (darknet := _darknet_file(root)):
+        return _darknet_layout(darknet)
     if not configs:
         return Layout(root, _names_from_text(root), _splits_by_folder(root))
     config = _load(configs[0])
     folder = configs[0].parent
     splits = _splits(config, configs[0]) or _splits_by_folder(folder)
-    return Layout(folder, _names(config, configs[0]) or _names_from_text(folder), splits)
+    names = _names(config, configs[0]) or _names_from_text(folder)
+    return Layout(folder, names, splits, _keypoints(config, configs[0]))
+
+
+def _keypoints(config: dict[str, Any], path: Path) -> tuple[int, int] | None:
+    match config.get("kpt_shape"):
+        case None:
+            return None
+        case [int(count), (2 | 3) as numbers] if count > 0:
+            return count, numbers
+    raise DatasetError(f"{path}: kpt_shape must be [keypoints, 2 or 3]; it is {config['kpt_shape']!r}")
+
+
+def _darknet_file(root: Path) -> Path | None:
+    """Darknet's list of files, which CVAT writes too: obj.data."""
+    found = [path for path in files_in(root, {".data"}) if _IS_DARKNET.search(_text(path))]
+    return found[0] if len(found) == 1 else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return read_text(path)
+    except (OSError, UnicodeDecodeError):
+        return ""
+
+
+def _darknet_layout(path: Path) -> Layout:
+    """The layout that lines such as `train = data/train.txt` describe; data/ may be the folder itself."""
+    pairs = (line.partition("=") for line in _text(path).splitlines())
+    values = {key.strip(): value.strip() for key, equals, value in pairs if equals and value.strip()}
+    places = {key: _darknet_place(value, path.parent) for key, value in values.items()}
+    splits = {split: [places[split]] for split in _SPLITS if split in places and _exists(places[split])}
+    lines = _text(places["names"]).splitlines() if "names" in places else []
+    names = {number: line.strip() for number, line in enumerate(lines)}
+    return Layout(
+        path.parent, names or _names_from_text(path.parent), splits or _splits_by_folder(path.parent)
+    )
+
+
+def _darknet_place(value: str, folder: Path) -> Path:
+    place = _place(value, None, folder)
+    return place if _exists(place) else folder / value.removeprefix("data/")
 
 
 def _load(path: Path) -> dict[str, Any]:

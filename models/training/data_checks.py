@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from models.datasets import AnnotatedImage, Dataset, DatasetError, Fault
+from models.datasets import AnnotatedImage, Dataset, Fault, require_objects
 from models.evaluation.local import readers
 from models.evaluation.predictions import map_files
 from models.images.decoder import decode
@@ -16,42 +16,19 @@ SAMPLED = (
 )
 
 
-def require_learnable(dataset: Dataset, split: str | None) -> Dataset:
+def require_learnable(dataset: Dataset, root: Path, split: str | None) -> Dataset:
     """The training images without damaged ones; raises DatasetError if nothing can be learned from them."""
     step = max(1, len(dataset.images) // SAMPLED)
     kept = _without_damaged(dataset, range(0, len(dataset.images), step))
-    _require_objects(kept, f"nothing to learn from in {_named(split)}")
+    require_objects(kept, root, split, "learn from")
     return kept
 
 
-def require_measurable(dataset: Dataset, split: str | None) -> Dataset:
+def require_measurable(dataset: Dataset, root: Path, split: str | None) -> Dataset:
     """The validation images without damaged ones; raises DatasetError if AP on them would be none."""
     kept = _without_damaged(dataset, range(len(dataset.images)))
-    _require_objects(
-        kept,
-        f"nothing to validate on in {_named(split)}",
-        ", name another split with --val-split, or --val-split none to validate on the training images",
-    )
+    require_objects(kept, root, split, "validate on")
     return kept
-
-
-def _named(split: str | None) -> str:
-    return "the data" if split is None else f"split {split!r}"
-
-
-def _require_objects(dataset: Dataset, what: str, otherwise: str = "") -> None:
-    report = dataset.report
-    if report.objects > report.ignored:
-        return
-    if not dataset.images:
-        reason = "none of the images can be read"
-    elif report.ignored:
-        reason = f"all {report.ignored} objects are crowd (iscrowd: 1) or difficult, which do not count"
-    else:
-        reason = f"none of the {report.images} images has a usable object"
-    raise DatasetError(
-        f"{what}: {reason}. Correct the annotations or files named here{otherwise}\n{report.summary()}"
-    )
 
 
 def _without_damaged(dataset: Dataset, chosen: Sequence[int]) -> Dataset:

@@ -55,7 +55,7 @@ def write_report(
     ]
     for split, report in reports.items():
         lines += [f"### {split}", "", "```", report.summary(), "```", ""]
-    (out / "report.md").write_text("\n".join(lines))
+    (out / "report.md").write_text("\n".join(lines), encoding="utf-8")
 
 
 def draw_losses(log: Path, file: Path) -> None:

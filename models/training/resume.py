@@ -10,7 +10,7 @@ from models.datasets import Dataset
 
 RECIPE = "recipe.json"
 # What does not change the result; the data are compared by content, wherever they are.
-FREE = {"data", "out", "cache_dir", "model_dir", "threads", "device", "log"}
+FREE = {"data", "out", "cache_dir", "model_dir", "threads", "device", "log", "val_fraction"}
 NAMES = {"start": "from"}  # of options, where it is not the recipe's
 CONTENT = "content"
 
@@ -93,7 +93,9 @@ def _option(name: str) -> str:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, list):  # a range, as of the zoom, which is given by its upper end
+    if isinstance(value, list) and all(isinstance(one, str) for one in value):  # of names
+        value = ",".join(value) or None
+    elif isinstance(value, list):  # a range, as of the zoom, which is given by its upper end
         value = value[-1]
     return "none" if value is None else json.dumps(value).strip('"')
 

@@ -4,7 +4,7 @@ import platform
 import re
 import unicodedata
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torchvision.models.detection import FasterRCNN
 
-from models.datasets import AnnotationReport, Dataset, Format, read_dataset
+from models.datasets import AnnotationReport, Dataset, Format, ReadOptions, read_training_data
 from models.engines import choose_device
 from models.networks import build_network
 from models.training.alternating import STEPS, train_alternating
@@ -51,6 +51,7 @@ class Recipe:
     architecture: str = "small"
     start: str = "scratch"
     format: Format | None = None
+    reading: ReadOptions = field(default_factory=ReadOptions)
     train_split: str | None = "train"
     val_split: str | None = "val"
     epochs: int = 40
@@ -100,13 +101,13 @@ def read_data(recipe: Recipe) -> Data:
 
     Raises DatasetError, also where there is nothing to learn from or to validate on.
     """
-    train_set = require_learnable(
-        read_dataset(recipe.data, recipe.train_split, recipe.format), recipe.train_split
-    )
-    if recipe.val_split is None:
-        return Data(train_set, None)
-    val_set = read_dataset(recipe.data, recipe.val_split, recipe.format, train_set.labels)
-    return Data(train_set, require_measurable(val_set, recipe.val_split))
+    splits = recipe.train_split, recipe.val_split
+    options = replace(recipe.reading, cache_dir=recipe.cache_dir)  # not part of what a run is compared by
+    train_set, val_set = read_training_data(recipe.data, splits, recipe.format, options)
+    train_set = require_learnable(train_set, recipe.data, recipe.train_split)
+    if val_set is not None:
+        val_set = require_measurable(val_set, recipe.data, recipe.val_split)
+    return Data(train_set, val_set)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from app.commands.evaluate.files import write_csv, write_results
 from app.commands.evaluate.report import Collected, Evaluated, print_tables, to_document, warnings_of
 from app.commands.shared.checks import make_folder, require_extra
 from app.commands.shared.console import loading_status, open_bar, print_warnings, read_settings
-from app.commands.shared.dataset import data_title, match_classes, read_data, require_objects
+from app.commands.shared.dataset import data_options, data_title, match_classes, read_data
 from app.commands.shared.request_options import check_options
 from app.commands.shared.service_client import open_service
 from app.schemas.options import DetectOptions
@@ -40,8 +40,7 @@ def run(arguments: EvaluateArguments) -> int:
     """Evaluate; 1 if an image could not be detected in."""
     _check(arguments)
     tile = check_options({"tile": arguments.tile})
-    dataset = read_data(arguments.data, arguments.split, arguments.format)
-    require_objects(dataset, data_title(arguments.data, arguments.split))
+    dataset = read_data(arguments.data, arguments.split, arguments.format, data_options(arguments))
     with _open_source(arguments, tile) as source:
         match = match_classes(dataset, source.model.name, source.model.labels)
         collected = _collect(dataset, source, match)
@@ -103,7 +102,8 @@ def _collect(dataset: Dataset, source: AnswerSource, match: LabelMatch) -> Colle
     files = [image.path for image in dataset.images]
     answers: dict[int, Detections] = {}
     faults: dict[str, str] = {}
-    unreadable: dict[str, str] = {}
+    found = dataset.report.faults
+    unreadable = {fault.where: fault.detail for fault in found if fault.kind == "unreadable_image"}
     started = time.perf_counter()
     with open_bar(len(files), "Evaluating") as advance:
         for answer in source.ask(files, options):

@@ -70,8 +70,8 @@ def warnings_of(evaluated: Evaluated) -> Iterator[str]:
         count, total = len(collected.faults), len(dataset.images)
         yield f"{count} of {total} images got no answer: their objects count as missed"
     if collected.unreadable:
-        count, total = len(collected.unreadable), len(dataset.images)
-        yield f"{count} of {total} images could not be read: AP is over the {total - count} others"
+        count, others = len(collected.unreadable), len(collected.images)
+        yield f"{count} of {count + others} images could not be read: AP is over the {others} others"
     for file, fault in (collected.faults | collected.unreadable).items():
         yield f"{file}: {fault}"
 

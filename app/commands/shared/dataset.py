@@ -2,28 +2,71 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal, Protocol
 
-from app.commands import CommandFailed
-from models.datasets import Dataset, DatasetError, Format, read_dataset
+from app.commands import USAGE, CommandFailed
+from app.commands.shared.console import print_warnings, read_settings
+from models.datasets import (
+    DataOptionError,
+    Dataset,
+    DatasetError,
+    Format,
+    ReadOptions,
+    read_part,
+    require_objects,
+)
 from models.evaluation.labels import LabelMatch, match_labels
 
 
-def read_data(data: Path, split: str | None, format: Format | None = None) -> Dataset:
-    """The annotated images; raises CommandFailed."""
+class DataArguments(Protocol):
+    """The options about data that the commands share."""
+
+    @property
+    def boxes(self) -> Literal["xywh", "xyxy", "normalized"] | None:
+        """How the numbers of a box are meant."""
+
+    @property
+    def exif(self) -> Literal["apply", "ignore"] | None:
+        """Of which pixels the boxes of rotated images are."""
+
+    @property
+    def classes(self) -> str | None:
+        """The only classes to use, separated by commas."""
+
+    @property
+    def rename(self) -> list[str] | None:
+        """Pairs of an old and a new name."""
+
+
+def data_options(arguments: DataArguments) -> ReadOptions:
+    """The options of reading that were given; raises CommandFailed."""
+    classes = tuple(name.strip() for name in (arguments.classes or "").split(",") if name.strip())
     try:
-        return read_dataset(data, split=split, format=format)
+        return ReadOptions(
+            boxes=arguments.boxes,
+            exif=arguments.exif,
+            classes=classes,
+            rename=tuple(arguments.rename or ()),
+            val_fraction=getattr(arguments, "val_fraction", ReadOptions.val_fraction),
+            cache_dir=read_settings().cache_dir,
+        )
+    except ValueError as error:
+        raise CommandFailed(error, USAGE) from error
+
+
+def read_data(
+    data: Path, split: str | None, format: Format | None = None, options: ReadOptions | None = None
+) -> Dataset:
+    """The annotated images, with at least one object; prints the notes on them. Raises CommandFailed."""
+    try:
+        dataset = read_part(data, split, format, options or ReadOptions())
+        require_objects(dataset, data, split, "measure on")
+    except DataOptionError as error:
+        raise CommandFailed(error, USAGE) from error
     except DatasetError as error:
         raise CommandFailed(error) from error
-
-
-def require_objects(dataset: Dataset, title: str) -> None:
-    """Raise CommandFailed where there is no object that counts: every number would be none."""
-    if dataset.report.objects > dataset.report.ignored:
-        return
-    raise CommandFailed(
-        f"{title}: no object to measure on; annotate objects, or name another split or folder\n"
-        f"{dataset.report.summary()}"
-    )
+    print_warnings(dataset.report.notes)
+    return dataset
 
 
 def data_title(data: Path, split: str | None) -> str:

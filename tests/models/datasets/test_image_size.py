@@ -68,12 +68,20 @@ def test_a_second_exif_is_left_to_the_decoder(tmp_path: Path) -> None:
 
 
 def test_the_size_of_a_plain_image_costs_no_decoding(tmp_path: Path) -> None:
-    for name in ("a.jpg", "a.png"):
-        path = save(tmp_path / name, (300, 200))
-        path.write_bytes(path.read_bytes()[:-60])
-        with pytest.raises(ImageError):
-            decode(path.read_bytes(), Limits(100_000))
-        assert displayed_size(path) == (300, 200)
+    path = save(tmp_path / "a.png", (300, 200))
+    content = path.read_bytes()
+    path.write_bytes(content[:-80] + content[-12:])  # damaged, but for the mark of the end
+    with pytest.raises(ImageError):
+        decode(path.read_bytes(), Limits(100_000))
+    assert displayed_size(path) == (300, 200)
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.png"])
+def test_a_file_that_was_cut_off_is_no_image(name: str, tmp_path: Path) -> None:
+    path = save(tmp_path / name, (300, 200))
+    path.write_bytes(path.read_bytes()[:-60])
+    with pytest.raises(ImageError):
+        displayed_size(path)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""Where the files of a dataset lie: splits in folders, and the images that annotations name."""
