@@ -51,8 +51,9 @@ def warnings_of(diagnosed: Diagnosed) -> Iterator[str]:
         yield f"{model.name} is diagnosed: {model.fallback_reason}"
     if faults.faults:
         yield f"faults of the annotations: {', '.join(f'{n} {kind}' for kind, n in faults.counts.items())}"
-    if diagnosed.seen < diagnosed.chosen:
-        yield f"{diagnosed.chosen - diagnosed.seen} of {diagnosed.chosen} images could not be read"
+    tried = diagnosed.chosen + faults.counts.get("unreadable_image", 0)
+    if diagnosed.seen < tried:
+        yield f"{tried - diagnosed.seen} of {tried} images could not be read"
 
 
 def to_document(diagnosed: Diagnosed) -> dict[str, Any]:
