@@ -185,6 +185,7 @@ class Waiting:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.name, self.device, self.precision = engine.name, engine.device, engine.precision
+        self.suppress = engine.suppress
 
     def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
         pass
