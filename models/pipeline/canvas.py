@@ -70,7 +70,7 @@ def prepare(
     before it nothing is on the device, after it the canvas alone.
     """
     height, width = resized(image.height, image.width, min_size, max_size)
-    rows = _gather(image, height, width)
+    rows = _gather(image, height, width, to_send=send is not _keep_on_host)
     with limit:
         return _compute(rows, height, width, (image.height, image.width), send)
 
@@ -96,21 +96,21 @@ def _padded(side: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class _Rows:
-    """The source pixels of a canvas in touched rows: those left and right of each new pixel, uint8."""
+    """The touched rows of an image, uint8: whole, or the pixels left and right of each new one."""
 
-    left: Tensor
-    right: Tensor
+    pixels: tuple[Tensor, ...]
     down: "_Taps"
     across: "_Taps"
 
 
-def _gather(image: Image, height: int, width: int) -> _Rows:
-    """Gathers bytes instead of 3-byte pixels, for which numpy has no fast path."""
+def _gather(image: Image, height: int, width: int, to_send: bool) -> _Rows:
+    """The pixels that contribute: what is to be sent, in as few bytes and as little work as possible."""
     down, across = _taps_of(image, 0, height), _taps_of(image, 1, width)
     rows = image.pixels.reshape(len(image.pixels), -1)[down.touched]
-    columns = ((3 * column[:, None] + np.arange(3)).reshape(-1) for column in across.ends)
-    left, right = (torch.from_numpy(rows.take(column, 1)) for column in columns)
-    return _Rows(left, right, down, across)
+    if to_send and image.pixels.shape[1] <= 2 * width:  # else the gathered pixels are fewer bytes
+        return _Rows((torch.from_numpy(rows),), down, across)
+    gathered = [torch.from_numpy(rows.take(column, 1)) for column in across.bytes]
+    return _Rows(tuple(gathered), down, across)
 
 
 def _resize(rows: _Rows, height: int, send: ToDevice) -> Tensor:
@@ -121,7 +121,10 @@ def _resize(rows: _Rows, height: int, send: ToDevice) -> Tensor:
     then between rows.
     """
     down, across = rows.down, rows.across
-    left, right = send(rows.left), send(rows.right)
+    ends = [send(part) for part in rows.pixels]
+    if len(ends) == 1:
+        ends = [ends[0].index_select(1, send(torch.from_numpy(column))) for column in across.bytes]
+    left, right = ends
     order = [] if down.disjoint else [send(torch.from_numpy(row)) for row in (down.before, down.after)]
     rightness, belowness = send(across.weight.repeat_interleave(3)), send(down.weight[:, None])
     lines = left.float().lerp_(right.float(), rightness)
@@ -142,9 +145,10 @@ class _Taps:
     weight: Tensor
 
     @property
-    def ends(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-        """Source pixels before and after each new one."""
-        return self.touched[self.before], self.touched[self.after]
+    def bytes(self) -> list[npt.NDArray[np.int64]]:
+        """Bytes of a row before and after each new one: numpy has no fast path for 3-byte pixels."""
+        ends = self.touched[self.before], self.touched[self.after]
+        return [(3 * pixel[:, None] + np.arange(3)).reshape(-1) for pixel in ends]
 
     @property
     def disjoint(self) -> bool:

@@ -11,8 +11,8 @@ from app.http_server import body_speed
 from app.http_server.connections import SHARES
 from app.http_server.http_protocol import DISCARD_BYTES, KEPT_BYTES
 from tests.support.fakes import picture
-from tests.support.http_server import http_server
 from tests.support.served import eventually
+from tests.support.servers.bounded_server import http_server
 
 HANDSHAKE = (
     b"GET /detect/live HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

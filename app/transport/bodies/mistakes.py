@@ -6,6 +6,7 @@ import re
 
 from app.errors import InvalidImage
 from app.schemas.limits import MAX_QUOTED
+from models.images.decoder import FORMATS
 
 HEAD = 1024
 """Bytes at the start of a body that are looked at."""
@@ -62,6 +63,7 @@ EMPTY = (
     "the image is empty (0 bytes); send the content of an image file, with curl: -F image=@photo.jpg or "
     "--data-binary @photo.jpg"
 )
+_CURL = "with curl, write @ before its name: -F image=@photo.jpg or --data-binary @photo.jpg"
 _STRIPPED = (
     "the image has no line breaks and no zero bytes: `curl -d` removes them; use --data-binary @photo.jpg"
 )
@@ -129,11 +131,8 @@ def _of_text(head: bytes) -> str:
             'send it as JSON, {"image": "<base64>"} with Content-Type: application/json, or decode it',
         )
     shown = head[: MAX_QUOTED * 4].decode("utf-8", "ignore")[:MAX_QUOTED]
-    return _message(
-        f"the text {shown!r}",
-        "send the content of an image file; with curl, write @ before its name: -F image=@photo.jpg or "
-        "--data-binary @photo.jpg",
-    )
+    advice = _CURL if len(head.split()) == 1 else f"allowed are {', '.join(FORMATS)}"
+    return _message(f"the text {shown!r}", f"send the content of an image file; {advice}")
 
 
 def _is_base64(head: bytes) -> bool:

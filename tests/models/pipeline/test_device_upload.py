@@ -49,9 +49,11 @@ def test_only_needed_rows_are_uploaded_as_bytes() -> None:
     }
 
 
-def test_shared_rows_are_uploaded_once() -> None:
-    sent = sent_of(image(100, 90), 180, 200)
-    assert [tuple(tensor.shape) for tensor in sent if tensor.dtype == torch.uint8] == [(100, 3 * 180)] * 2
+@pytest.mark.parametrize(("height", "width"), [(100, 90), (300, 270)], ids=["enlarged", "reduced"])
+def test_an_image_of_up_to_twice_the_size_is_uploaded_as_it_is(height: int, width: int) -> None:
+    """Each pixel once, in a byte; gathered for each new pixel it would be two to six times as much."""
+    sent = sent_of(image(height, width), 180, 200)
+    assert [tuple(tensor.shape) for tensor in sent if tensor.dtype == torch.uint8] == [(height, 3 * width)]
 
 
 def test_everything_after_the_upload_runs_on_the_device() -> None:

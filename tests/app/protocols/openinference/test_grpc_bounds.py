@@ -17,9 +17,9 @@ from app.protocols.openinference.grpc.proto import grpc_service_pb2 as pb
 from app.protocols.openinference.grpc.proto.grpc_service_pb2_grpc import GRPCInferenceServiceStub
 from app.protocols.openinference.grpc.server import listen
 from tests.app.protocols.openinference.test_grpc import ROUTE, STREAM, refusal, request
-from tests.support.http2 import MAX_CONCURRENT_STREAMS, raw_calls
 from tests.support.protocols import PNG
 from tests.support.served import Serve, Served, eventually
+from tests.support.servers.http2 import MAX_CONCURRENT_STREAMS, raw_calls
 
 SECONDS = 20.0  # in which a call must have ended, where the server has no bound
 LIVE, READY = pb.ServerLiveRequest(), pb.ServerReadyRequest()

@@ -35,8 +35,11 @@ NO_IMAGES: dict[str, tuple[bytes, str]] = {
     "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "git lfs pull"),
     "an address": (b"https://example.com/a.png\n", "this is an address"),
     "a field": (b"image=@photo.jpg", "a form without a file"),
-    "a name": (b"photo.jpg", "the text 'photo.jpg', not an image; send the content of an image file"),
-    "text": ("Grüße, ".encode() * 300, "this is the text 'Grüße, "),
+    "a name": (
+        b"photo.jpg",
+        "the text 'photo.jpg', not an image; send the content of an image file; with curl",
+    ),
+    "text": ("Grüße, ".encode() * 300, "send the content of an image file; allowed are JPEG, PNG"),
     "a document": (b"%PDF-1.7\n%\xe2\xe3", "a PDF document"),
     "an archive": (b"PK\x03\x04" + bytes(30), "a ZIP archive"),
     "an object": (b"[object Blob]", "send the File, Blob or bytes"),
