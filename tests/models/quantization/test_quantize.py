@@ -175,7 +175,7 @@ def test_annotated_images_are_measured_by_ap(
     document.write_text(document.read_text().replace('"even"', '"one"').replace('"odd"', '"two"'))
     card, out = write(tmp_path), tmp_path / "out"
     before = card.read_text()
-    run(QuantizeArguments(str(card), pictures, 2, tmp_path / "data", "val", 1.0, out))
+    run(QuantizeArguments(str(card), pictures, 2, tmp_path / "data", "val", max_drop=1.0, out=out))
     assert card.read_text() == before
     manifest = read_manifest(out / "mine.int8-v1")
     assert (manifest.measure, manifest.evaluated_images) == ("AP", 3)
