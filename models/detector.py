@@ -85,7 +85,7 @@ class Detector:
         self._propose = Proposer(self.proposal_config, engine.suppress)
         self._roi_align = roi_align_config(network)
         self._scratch = ScratchBuffer()
-        self._upload = DeviceUpload(torch.device(engine.device))
+        self._upload = DeviceUpload(torch.device(engine.device), card.preprocessing)
         self._coder = network.roi_heads.box_coder
 
     @property

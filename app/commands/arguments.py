@@ -153,7 +153,7 @@ class TrainArguments:
         1e-4
     )
     clip_norm: Annotated[float, Option(help="Maximum gradient norm.", min=1e-3)] = 5.0
-    min_size: Annotated[int, Option(help="Input size (short side) in pixels.", min=64, max=1333)] = 320
+    min_size: Annotated[int, Option(help="Input size (short side) in pixels.", min=64, max=8192)] = 320
     max_size: Annotated[
         int | None, Option(help="Maximum long side in pixels; default: 16:9 of the short side.", max=8192)
     ] = None

@@ -81,7 +81,7 @@ def inspect_images(
     options = Options(FLOOR, KEEP_ALL, everything, classes)
 
     def prepare(file: Path) -> Job:
-        image = decode(file.read_bytes(), model.limits, detector.card.canvas_limits())
+        image = decode(file.read_bytes(), model.limits, detector.card.draft_limits())
         return Job(detector.prepare(image), options)
 
     jobs = map_ahead(lambda file: result_or_fault(prepare, file), files, min(READERS, os.cpu_count() or 1))

@@ -33,7 +33,7 @@ def detect_files(
     """
 
     def prepare(file: Path) -> Job:
-        image = decode(file.read_bytes(), limits, detector.card.canvas_limits())  # as it is served
+        image = decode(file.read_bytes(), limits, detector.card.draft_limits())  # as it is served
         return Job(detector.prepare(image), options)
 
     pending: _Pending = {}

@@ -18,6 +18,7 @@ from torchvision.ops import roi_align as torchvision_roi_align
 from torchvision.ops import roi_pool as torchvision_roi_pool
 from torchvision.ops.poolers import LevelMapper
 
+from models.ops.adaptive_roi_align import pool_adaptive
 from models.ops.scratch import ScratchBuffer
 
 CHUNK_FLOATS = 2**21  # output of a CPU kernel call: 8 MB, small enough for the C library to reuse its memory
@@ -25,7 +26,7 @@ CHUNK_FLOATS = 2**21  # output of a CPU kernel call: 8 MB, small enough for the 
 
 @dataclass(frozen=True)
 class RoIAlignConfig:
-    """A network's pooling: feature levels, output side, samples per bin side, and the level rule."""
+    """A network's pooling: feature levels, output side, samples per bin side (0: by the box's size), level rule."""
 
     levels: tuple[int, ...]
     output_size: int
@@ -33,6 +34,7 @@ class RoIAlignConfig:
     canonical_scale: int
     canonical_level: int
     quantised: bool = False  # RoIPool: the maximum over whole positions, without samples
+    aligned: bool = False  # boxes shifted by half a position, as of detectron2's ROIAlignV2
 
 
 Kernel = Callable[[Tensor, Tensor, Tensor, RoIAlignConfig], Tensor]
@@ -48,6 +50,7 @@ def roi_align_config(network: FasterRCNN) -> RoIAlignConfig:
         canonical_scale=pool.canonical_scale,
         canonical_level=pool.canonical_level,
         quantised=getattr(pool, "quantised", False),  # torchvision's own pooler never is
+        aligned=getattr(pool, "aligned", False),
     )
 
 
@@ -71,7 +74,7 @@ def roi_align(
     pool = _kernel(boxes.device, config)
     used = torch.unique(chosen).tolist()
     channels = levels[0].shape[1]
-    in_chunks = pool is _pool_bags  # torchvision's kernels convert the whole level's layout at each call
+    in_chunks = pool in (_pool_bags, _pool_adaptive)  # torchvision's kernels convert the whole level's layout at each call
     chunk = max(1, CHUNK_FLOATS // (config.output_size**2 * channels)) if in_chunks else max(1, len(boxes))
     if len(used) == 1 and len(boxes) <= chunk:  # usual with a small canvas: nothing to gather
         return pool(levels[used[0]], images, boxes * scales[used[0]], config).permute(0, 3, 1, 2)
@@ -97,7 +100,9 @@ def _kernel(device: torch.device, config: RoIAlignConfig) -> Kernel:
     """The function that pools boxes (R, 4), in a level's positions, of images (R,) to (R, side, side, C)."""
     if config.quantised:
         return _pool_maxima
-    return _pool_bags if device.type == "cpu" else _pool_samples
+    if device.type != "cpu":
+        return _pool_samples
+    return _pool_adaptive if config.sampling_ratio == 0 else _pool_bags
 
 
 def _pool_maxima(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
@@ -109,9 +114,18 @@ def _pool_maxima(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignC
 def _pool_samples(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
     rois = torch.cat([images[:, None].to(boxes), boxes], dim=1)
     pooled: Tensor = torchvision_roi_align(
-        level, rois, config.output_size, spatial_scale=1.0, sampling_ratio=config.sampling_ratio
+        level,
+        rois,
+        config.output_size,
+        spatial_scale=1.0,
+        sampling_ratio=config.sampling_ratio,
+        aligned=config.aligned,
     )
     return pooled.permute(0, 2, 3, 1)
+
+
+def _pool_adaptive(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
+    return pool_adaptive(level, images, boxes, config.output_size, config.aligned)
 
 
 def _pool_bags(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
@@ -142,11 +156,13 @@ def _columns_first(taps: Tensor) -> Tensor:
 def _samples(start: Tensor, end: Tensor, size: int, config: RoIAlignConfig) -> tuple[Tensor, Tensor]:
     """Along one axis: positions and weights (R, side, 2 * samples) whose sum is each bin's mean.
 
-    As torchvision with `aligned=False`: a RoI is at least 1 wide, a sample outside [-1, size] counts as zero,
-    one after the last position takes the last.
+    As in torchvision: a sample outside [-1, size] counts as zero, one after the last position takes the last;
+    unless it is aligned, a RoI is at least 1 wide.
     """
     side, samples = config.output_size, config.sampling_ratio
-    bin_size = ((end - start).clamp(min=1.0) / side)[:, None, None]
+    extent = end - start
+    bin_size = ((extent if config.aligned else extent.clamp(min=1.0)) / side)[:, None, None]
+    start = start - 0.5 if config.aligned else start
     step = (torch.arange(samples) + 0.5) * bin_size / samples
     position = start[:, None, None] + torch.arange(side)[:, None] * bin_size + step  # (R, side, samples)
     inside = (position >= -1.0) & (position <= size)

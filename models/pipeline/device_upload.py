@@ -7,19 +7,22 @@ larger than its canvas.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from models.images.decoder import Image
-from models.pipeline.canvas import Canvas, prepare
+from models.pipeline.canvas import TORCHVISION, Canvas, prepare
+from models.zoo.sections import Preprocessing
 
 
 class DeviceUpload:
     """Makes canvases for a device, on any thread, and stacks them to batches on the inference thread."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, preprocessing: Preprocessing = TORCHVISION) -> None:
         self._device = device
+        self._prepare = partial(prepare, how=preprocessing)
         self._stream: torch.cuda.Stream | None = None
         if device.type == "cuda":
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types for it
@@ -27,13 +30,13 @@ class DeviceUpload:
     def prepare(self, image: Image, min_size: int, max_size: int) -> Canvas:
         """The image's canvas: on the device, or in the host's memory if the device is full."""
         if self._stream is None:
-            return prepare(image, min_size, max_size)
+            return self._prepare(image, min_size, max_size)
         try:
             with torch.cuda.stream(self._stream):
-                canvas = prepare(image, min_size, max_size, self._send)
+                canvas = self._prepare(image, min_size, max_size, self._send)
                 return replace(canvas, ready=self._stream.record_event())
         except torch.OutOfMemoryError:  # queued canvases fill it; `stack` uploads this one
-            return prepare(image, min_size, max_size)
+            return self._prepare(image, min_size, max_size)
 
     def _send(self, tensor: Tensor) -> Tensor:
         return tensor.pin_memory().to(self._device, non_blocking=True)

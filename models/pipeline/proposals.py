@@ -14,7 +14,6 @@ from torchvision.ops import clip_boxes_to_image
 from models.engines.protocol import DenseOutput
 from models.ops.nms import Suppress, torchvision_nms
 
-SMALLEST_SIDE = 1e-3  # px; torchvision's `RegionProposalNetwork.min_size`
 CACHED_CANVASES = 64  # canvas keys whose anchors are cached; 64 keys cover every aspect ratio at one size
 
 
@@ -28,6 +27,7 @@ class ProposalConfig:
     post_nms: int
     nms_threshold: float
     score_threshold: float
+    min_size: float  # shortest side of a proposal, canvas px
 
 
 def proposal_config(network: FasterRCNN) -> ProposalConfig:
@@ -40,6 +40,7 @@ def proposal_config(network: FasterRCNN) -> ProposalConfig:
         post_nms=rpn.post_nms_top_n(),
         nms_threshold=rpn.nms_thresh,
         score_threshold=rpn.score_thresh,
+        min_size=rpn.min_size,
     )
 
 
@@ -92,7 +93,7 @@ class Proposer:
         config = self._config
         boxes = clip_boxes_to_image(boxes, content)
         sides = boxes[:, 2:] - boxes[:, :2]
-        large = (sides >= SMALLEST_SIDE).all(dim=1)
+        large = (sides >= config.min_size).all(dim=1)
         keep = torch.where(large & (scores >= config.score_threshold))[0]
         best = self._suppress(boxes[keep], scores[keep], level[keep], config.nms_threshold)[: config.post_nms]
         return boxes[keep[best]]

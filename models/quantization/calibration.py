@@ -60,7 +60,7 @@ class Canvases:
     def job(self, file: Path) -> Job:
         """The image as a job; raises ImageError, OSError."""
         options = Options(FLOOR, self.detector.card.nms_threshold, MOST_DETECTIONS)
-        image = decode(file.read_bytes(), LIMITS, self.detector.card.canvas_limits())  # as the service does
+        image = decode(file.read_bytes(), LIMITS, self.detector.card.draft_limits())  # as the service does
         return Job(self.detector.prepare(image), options)
 
 
