@@ -154,10 +154,10 @@ class Detector:
     ) -> list[Detections]:
         sizes = [len(boxes) for boxes in proposals]
         parts = zip(jobs, proposals, torch.split(logits, sizes), torch.split(deltas, sizes), strict=True)
-        suppress = self._engine.suppress
+        suppress, empty_boxes = self._engine.suppress, self.card.head.empty_boxes
         return collect(
             [
-                select(Candidates(*of_image), job.canvas, job.options, self._coder, suppress)
+                select(Candidates(*of_image), job.canvas, job.options, self._coder, suppress, empty_boxes)
                 for job, *of_image in parts
             ]
         )

@@ -113,7 +113,9 @@ def _read_zip(path: Path) -> Checkpoint:
                 "save the weights: torch.save(torch.jit.load(path).state_dict(), new_path)"
             )
         if pickled is None:
-            raise CheckpointError("a zip archive without weights of PyTorch; unpack it and give the checkpoint")
+            raise CheckpointError(
+                "a zip archive without weights of PyTorch; unpack it and give the checkpoint"
+            )
         if f"{folder}byteorder" in infos and archive.read(f"{folder}byteorder") != b"little":
             raise CheckpointError("written on a big-endian machine; save it as safetensors there")
         with archive.open(pickled) as file:
@@ -168,4 +170,3 @@ def _legacy_storages(file: IO[bytes], keys: Any, size: int, widths: Mapping[str,
             raise CheckpointError(f"cut off: a tensor's data is missing; {AGAIN}")
         storages[str(key)] = torch.frombuffer(bytearray(file.read(length) or b"\0"), dtype=torch.uint8)
     return storages
-

@@ -3,7 +3,7 @@
 Their classes cannot be changed by a pickle (`BUILD` on a class or function would set its attributes).
 """
 
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn, cast
 
 Qualified = str  # "module.name"
 
@@ -20,6 +20,9 @@ class Placeholder(metaclass=Sealed):
 
     __slots__ = ("arguments", "items", "state")
     qualified: ClassVar[Qualified] = "unknown"
+    arguments: tuple[object, ...]
+    items: dict[object, object]
+    state: object
 
     def __new__(cls, *arguments: object, **_keywords: object) -> "Placeholder":
         made = object.__new__(cls)
@@ -55,7 +58,8 @@ class StateDict(dict[Any, Any], metaclass=Sealed):
 
 def placeholder(qualified: Qualified) -> type[Placeholder]:
     """A new class that stands for the foreign class or function of that name."""
-    return Sealed("Placeholder", (Placeholder,), {"__slots__": (), "qualified": qualified})
+    members: dict[str, Any] = {"__slots__": (), "qualified": qualified}
+    return cast(type[Placeholder], Sealed("Placeholder", (Placeholder,), members))
 
 
 def fields_of(value: object) -> dict[str, Any]:

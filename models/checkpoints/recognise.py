@@ -51,7 +51,7 @@ def need(state: State, name: str) -> Tensor:
     """A tensor that every such checkpoint has; raises CheckpointError."""
     if name not in state:
         raise CheckpointError(
-            f"the weights of {name} are missing: the checkpoint is not of a whole Faster R-CNN of a supported kind"
+            f"the weights of {name} are missing: it is no whole Faster R-CNN of a kind that is served"
         )
     return state[name]
 
@@ -66,7 +66,9 @@ def resnet_name(third_stage: int, grouped: Tensor, bottleneck: bool = True) -> s
     """The ResNet's name by the blocks of its third stage and its first 3x3 convolution's weights."""
     depth = (DEPTHS if bottleneck else SHALLOW_DEPTHS).get(third_stage)
     if depth is None:
-        raise CheckpointError(f"a backbone with {third_stage} blocks in its third stage is no ResNet of 18 to 152")
+        raise CheckpointError(
+            f"a backbone with {third_stage} blocks in its third stage is no ResNet of 18 to 152"
+        )
     channels, per_group = grouped.shape[:2]
     if per_group == channels:
         return f"resnet{depth}"

@@ -20,6 +20,7 @@ MAX_WRAPPERS = 3  # one in another
 COMPILED = "_orig_mod."  # inserted by torch.compile wherever a module was compiled
 TRAINING_STATE = {"optimizer", "optimizer_state_dict", "optimizer_states", "param_groups", "scaler"}
 SHOWN = 3
+SAVE_STATE = "save only the state dict: torch.save(network.state_dict(), path), or as safetensors"
 
 Source = Literal["detectron2", "mmdetection", "torchvision", "unknown"]
 
@@ -95,8 +96,8 @@ def _unwrapped(content: object) -> Mapping[str, object]:
         content = content[key]  # type: ignore[index]  # a mapping, as it holds the key
     if isinstance(content, Placeholder):
         raise CheckpointError(
-            f"rejected, as it contains a pickled object ({content.qualified}) and not a state dict; reading it "
-            "could run code. Save only the state dict: torch.save(network.state_dict(), path), or as safetensors"
+            f"rejected, as it contains a pickled object ({content.qualified}) and not a state dict; reading "
+            f"it could run code; {SAVE_STATE}"
         )
     if not isinstance(content, Mapping):
         raise _no_state(f"a {_kind(content)}")
@@ -119,8 +120,8 @@ def _tensor(name: object, value: object, checkpoint: Checkpoint) -> Tensor:
         return tensor
     if is_foreign(value):
         raise CheckpointError(
-            f"rejected, as it contains more than tensors ({getattr(value, 'qualified', '')}) and reading it could "
-            "run code; save only the state dict: torch.save(network.state_dict(), path), or as safetensors"
+            f"rejected, as it contains more than tensors ({getattr(value, 'qualified', '')}) and reading it "
+            f"could run code; {SAVE_STATE}"
         )
     raise _no_state(f"{name!r} of type {_kind(value) if tensor is None else 'Tensor'}")
 

@@ -120,8 +120,7 @@ def _array(ref: ArrayRef) -> Tensor:
     content = raw.encode("latin1") if isinstance(raw, str) else raw
     if not isinstance(content, bytes | bytearray) or len(content) != math.prod(shape) * dtype.itemsize:
         raise CheckpointError("an array in it is not of its size: the file is damaged")
-    order = "F" if state[2] in (True, "F") else "C"
-    array = np.frombuffer(content, dtype).reshape(shape, order=order)
+    array = np.frombuffer(content, dtype).reshape(shape, order="F" if state[2] in (True, "F") else "C")
     return torch.from_numpy(np.array(array, dtype.newbyteorder("="), order="C"))
 
 

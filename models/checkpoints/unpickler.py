@@ -21,6 +21,7 @@ class _Call:
     """Stands for a function that stores a tensor or array; a pickle cannot change it."""
 
     __slots__ = ("_make",)
+    _make: Callable[..., object]
 
     def __init__(self, make: Callable[..., object]) -> None:
         object.__setattr__(self, "_make", make)
@@ -126,7 +127,9 @@ class InertUnpickler(pickle.Unpickler):
         qualified = getattr(storage_type, "qualified", "")
         dtype = torch.uint8 if qualified == UNTYPED else STORAGES.get(qualified.removeprefix("torch."))
         if kind not in ("storage", b"storage") or dtype is None or not isinstance(count, int):
-            raise pickle.UnpicklingError(f"it refers to a {qualified or kind!r}, which is no storage of numbers")
+            raise pickle.UnpicklingError(
+                f"it refers to a {qualified or kind!r}, which is no storage of numbers"
+            )
         self.widths[str(key)] = dtype.itemsize
         return StorageRef(str(key), dtype, count)
 

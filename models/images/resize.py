@@ -1,4 +1,4 @@
-"""Bilinear resizes of other libraries, to the byte: networks answer best what they learned on. Without torch."""
+"""Bilinear resizes as Pillow and OpenCV do them, to the byte. Without torch."""
 
 import numpy as np
 import numpy.typing as npt
@@ -39,13 +39,15 @@ def resize_opencv(pixels: Pixels, height: int, width: int) -> Pixels:
     upper += lower
     upper += 2
     upper >>= 2
-    return upper.clip(0, 255).astype(np.uint8)
+    resized: Pixels = upper.clip(0, 255).astype(np.uint8)
+    return resized
 
 
 def _halved(pixels: Pixels) -> Pixels:
     """Exactly half the size: OpenCV takes the mean of four pixels."""
     blocks = pixels.reshape(len(pixels) // 2, 2, pixels.shape[1] // 2, 2, 3).astype(np.uint16)
-    return ((blocks.sum(axis=(1, 3)) + 2) >> 2).astype(np.uint8)
+    means: Pixels = ((blocks.sum(axis=(1, 3)) + 2) >> 2).astype(np.uint8)
+    return means
 
 
 Indices = npt.NDArray[np.int64]

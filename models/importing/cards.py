@@ -1,16 +1,14 @@
 """Writes an imported model: NAME.toml beside NAME.safetensors."""
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from models.checkpoints.errors import CheckpointError
 from models.importing.imported import Imported
+from models.zoo.card_text import card_text
 from models.zoo.cards import FILE, UNUSED_LABEL, Card, CardError, read_card
 from models.zoo.download import PARTIAL
-from models.zoo.sections import SECTIONS
 
 BACKGROUND = "background"
 NOT_IN_NAMES = re.compile(r"[^a-z0-9_.-]+")
@@ -27,13 +25,13 @@ def model_name(wanted: str | None, checkpoint: Path) -> str:
 
 
 def read_labels(given: str | None, imported: Imported) -> list[str]:
-    """The labels, background first: those given as a file or a list, else those found; raises CheckpointError."""
+    """The labels, background first: those given, else those found; raises CheckpointError."""
     names = _given(given) if given else list(imported.classes or ())
     if names[:1] and names[0].strip("_") == BACKGROUND:
         names = names[1:]
     if given and len(names) != imported.class_count:
         raise CheckpointError(
-            f"--labels names {len(names)} classes, the weights have {imported.class_count} without the background"
+            f"--labels names {len(names)} classes; the weights have {imported.class_count} without background"
         )
     if not names:
         names = [f"class{number}" for number in range(1, imported.class_count + 1)]
@@ -77,24 +75,7 @@ def make_card(name: str, labels: Sequence[str], imported: Imported, path: Path) 
 
 def write_card(card: Card, sha256: str, path: Path) -> Card:
     """Write the card with its weights' hash and read it again."""
-    values = card.model_dump(exclude=set(SECTIONS) | {"training", "int8", "sha256"}, exclude_none=True)
-    values["sha256"] = sha256
-    lines = [_row(key, value) for key, value in values.items()]
-    for section in (*SECTIONS, "training"):
-        given = getattr(card, section)
-        table = given if isinstance(given, dict) else given.model_dump(exclude_defaults=True)
-        if table:
-            lines += ["", f"[{section}]", *(_row(key, value) for key, value in table.items())]
     partial = path.with_suffix(PARTIAL)
-    partial.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    partial.write_text(card_text(card.model_copy(update={"sha256": sha256})), encoding="utf-8")
     partial.replace(path)
     return read_card(path)
-
-
-def _row(key: str, value: Any) -> str:
-    return f"{key} = {json.dumps(value, ensure_ascii=False)}"
-
-
-def summary_of(values: Mapping[str, Any]) -> str:
-    """A table's keys and values on one line."""
-    return ", ".join(f"{key} {json.dumps(value)}" for key, value in values.items())

@@ -122,11 +122,12 @@ def _sections(config: Config, neck: str) -> dict[str, dict[str, Any]]:
             "box_weights": config("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS"),
             "sampling_ratio": config("MODEL.ROI_BOX_HEAD.POOLER_SAMPLING_RATIO"),
             "aligned": config("MODEL.ROI_BOX_HEAD.POOLER_TYPE") == "ROIAlignV2",
+            "empty_boxes": "drop_last",
         },
     }
 
 
-# Configurations that other layers or other arithmetic would be needed for: the key and the values that are known.
+# Keys whose other values need other layers or arithmetic, and the values that are served.
 _SUPPORTED: dict[str, tuple[object, ...]] = {
     "MODEL.META_ARCHITECTURE": ("GeneralizedRCNN",),
     "MODEL.MASK_ON": (False,),

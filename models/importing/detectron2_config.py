@@ -104,7 +104,9 @@ def _read(path: Path, bases: int) -> dict[str, Any]:
     if base is None:
         return values
     if bases == 0 or "://" in str(base):
-        raise CheckpointError(f"{path}: its _BASE_ {base} cannot be followed; give the config.yaml of the run")
+        raise CheckpointError(
+            f"{path}: its _BASE_ {base} cannot be followed; give the config.yaml of the run"
+        )
     return _merged(_read(path.parent / str(base), bases - 1), values)
 
 

@@ -1,4 +1,4 @@
-"""mmdetection 2.x and 3.x: its names, its layers' order and its configuration, as a card and weights of ours."""
+"""mmdetection 2.x and 3.x: its names, its layers' order and its configuration, as our card and weights."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -39,7 +39,9 @@ def convert(state: State, content: object, config: Config | None) -> Imported:
     meta = fields_of(fields_of(content).get("meta"))
     found = config or _config_of(meta)
     if found is None:
-        raise CheckpointError("its configuration is not in the checkpoint; give the run's config.py with --config")
+        raise CheckpointError(
+            "its configuration is not in the checkpoint; give the run's config.py with --config"
+        )
     _check(found, state)
     renamed = _renamed(state)
     scores = need(renamed, "roi_heads.box_predictor.cls_score.weight")
@@ -51,7 +53,9 @@ def convert(state: State, content: object, config: Config | None) -> Imported:
         classes=_classes(meta, count),
         class_count=count,
         keys=_keys(found),
-        sections=_sections(found, len(renamed["roi_heads.box_predictor.bbox_pred.weight"]) == 4 and count > 1),
+        sections=_sections(
+            found, len(renamed["roi_heads.box_predictor.bbox_pred.weight"]) == 4 and count > 1
+        ),
     )
 
 
@@ -116,7 +120,11 @@ def _keys(config: Config) -> Mapping[str, Any]:
 def _scale(config: Config) -> tuple[int, int]:
     """Long and short side of the test pipeline's resize."""
     step = config.pipeline_step("Resize")
-    scale = step.get("scale") or step.get("img_scale") or config.pipeline_step("MultiScaleFlipAug").get("img_scale")
+    scale = (
+        step.get("scale")
+        or step.get("img_scale")
+        or config.pipeline_step("MultiScaleFlipAug").get("img_scale")
+    )
     if not isinstance(scale, tuple | list) or len(scale) != 2:
         return 1333, 800
     return max(scale), min(scale)
@@ -126,7 +134,12 @@ def _pixels(config: Config) -> tuple[Any, Any, bool, int]:
     """Mean, standard deviation, whether pixels are RGB, and what sides are padded to."""
     three = config.get("model.data_preprocessor")
     if three is not None:
-        return three.get("mean"), three.get("std"), bool(three.get("bgr_to_rgb")), three.get("pad_size_divisor", 1)
+        return (
+            three.get("mean"),
+            three.get("std"),
+            bool(three.get("bgr_to_rgb")),
+            three.get("pad_size_divisor", 1),
+        )
     two = config.pipeline_step("Normalize") or config.get("img_norm_cfg") or {}
     caffe = config.get("model.backbone.style") == "caffe"
     mean = two.get("mean", CAFFE_MEAN if caffe else MEAN)
@@ -162,6 +175,7 @@ def _sections(config: Config, agnostic: bool) -> dict[str, dict[str, Any]]:
             "sampling_ratio": max(0, roi.get("sampling_ratio", 0)),
             "aligned": bool(roi.get("aligned", True)),
             "clamp": "both",
+            "empty_boxes": "keep",
         },
     }
 
@@ -201,7 +215,8 @@ _SUPPORTED: dict[str, tuple[object, ...]] = {
 def _check(config: Config, state: State) -> None:
     if any(name.startswith("bbox_head.") for name in state):
         raise CheckpointError(
-            "a checkpoint of mmdetection 1.x; convert it with its tools/model_converters/upgrade_model_version.py"
+            "a checkpoint of mmdetection 1.x; convert it with its tools/model_converters/"
+            "upgrade_model_version.py"
         )
     for key, supported in _SUPPORTED.items():
         value = config.get(key, supported[0])
@@ -210,4 +225,6 @@ def _check(config: Config, state: State) -> None:
             allowed = " or ".join(map(repr, supported))
             raise CheckpointError(f"its configuration has {key} = {value!r}; only {allowed} can be served")
     if config.get("model.backbone.deep_stem") or config.get("model.backbone.dcn"):
-        raise CheckpointError("its backbone has a deep stem or deformable convolutions, which cannot be served")
+        raise CheckpointError(
+            "its backbone has a deep stem or deformable convolutions, which cannot be served"
+        )

@@ -72,7 +72,9 @@ def _evaluate(text: str, path: Path | None, bases: int) -> dict[str, Any]:
     if not base:
         return values
     if path is None or bases == 0:
-        raise CheckpointError(f"{where}: its _base_ cannot be followed; give the run's own config.py with --config")
+        raise CheckpointError(
+            f"{where}: its _base_ cannot be followed; give the run's own config.py with --config"
+        )
     merged: dict[str, Any] = {}
     for name in [base] if isinstance(base, str) else base:
         merged = {**merged, **_read(path.parent / str(name), bases - 1)}

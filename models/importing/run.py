@@ -1,4 +1,4 @@
-"""`rcnn import`: reads a checkpoint, recognises its library, writes a card with its weights, checks itself."""
+"""`rcnn import`: recognises a checkpoint's library, writes a card with its weights, and tries the model."""
 
 from dataclasses import dataclass
 from pathlib import Path

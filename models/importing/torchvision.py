@@ -51,5 +51,7 @@ def _notes(architecture: str) -> tuple[str, ...]:
         "needs [anchors], min_size, max_size and [preprocessing] in the card"
     ]
     if architecture == MOBILE_FPN:
-        notes.append(f"{MOBILE_FPN} and {MOBILE_320} have the same weights: set architecture to the one it is")
+        notes.append(
+            f"{MOBILE_FPN} and {MOBILE_320} have the same weights: set architecture to the one it is"
+        )
     return tuple(notes)

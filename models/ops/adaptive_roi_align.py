@@ -61,7 +61,9 @@ def _axis(
     count = samples.clamp(min=1)[:, None, None]
     bin_size = (extent / side)[:, None, None]
     number = torch.arange(most)
-    position = start[:, None, None] + torch.arange(side)[:, None] * bin_size + (number + 0.5) * bin_size / count
+    position = (
+        start[:, None, None] + torch.arange(side)[:, None] * bin_size + (number + 0.5) * bin_size / count
+    )
     counted = (position >= -1.0) & (position <= size) & (number < samples[:, None, None])
     position = position.clamp(0.0, size - 1)
     row = position[:, :, :1].long() + torch.arange(most + 2)  # (R, side, most + 2)

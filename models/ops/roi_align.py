@@ -26,7 +26,7 @@ CHUNK_FLOATS = 2**21  # output of a CPU kernel call: 8 MB, small enough for the 
 
 @dataclass(frozen=True)
 class RoIAlignConfig:
-    """A network's pooling: feature levels, output side, samples per bin side (0: by the box's size), level rule."""
+    """A network's pooling: feature levels, output side, samples per bin side (0: by its size), level rule."""
 
     levels: tuple[int, ...]
     output_size: int
@@ -74,7 +74,10 @@ def roi_align(
     pool = _kernel(boxes.device, config)
     used = torch.unique(chosen).tolist()
     channels = levels[0].shape[1]
-    in_chunks = pool in (_pool_bags, _pool_adaptive)  # torchvision's kernels convert the whole level's layout at each call
+    in_chunks = pool in (
+        _pool_bags,
+        _pool_adaptive,
+    )  # torchvision's kernels convert the whole level's layout at each call
     chunk = max(1, CHUNK_FLOATS // (config.output_size**2 * channels)) if in_chunks else max(1, len(boxes))
     if len(used) == 1 and len(boxes) <= chunk:  # usual with a small canvas: nothing to gather
         return pool(levels[used[0]], images, boxes * scales[used[0]], config).permute(0, 3, 1, 2)

@@ -13,6 +13,7 @@ from models.detections import Detections
 from models.ops.nms import Suppress, torchvision_nms
 from models.options import Options
 from models.pipeline.canvas import Canvas
+from models.zoo.sections import EmptyBoxes
 
 SMALLEST_SIDE = 1e-2  # canvas px; torchvision's `RoIHeads.postprocess_detections`
 
@@ -39,7 +40,12 @@ def postprocess(
 
 
 def select(
-    candidates: Candidates, canvas: Canvas, options: Options, coder: BoxCoder, suppress: Suppress
+    candidates: Candidates,
+    canvas: Canvas,
+    options: Options,
+    coder: BoxCoder,
+    suppress: Suppress,
+    empty_boxes: EmptyBoxes = "drop_first",
 ) -> Tensor:
     """One image's detections on its device, (N, 6): box xyxy in image px, label, score; best first.
 
@@ -49,13 +55,15 @@ def select(
     rows, labels = torch.where(_mask(scores, options))
     boxes = _decode(candidates, rows, labels, coder)
     boxes = clip_boxes_to_image(boxes, canvas.content)
-    keep = remove_small_boxes(boxes, SMALLEST_SIDE)
+    keep = remove_small_boxes(boxes, SMALLEST_SIDE if empty_boxes == "drop_first" else 0.0)
     boxes, kept_scores, labels = boxes[keep], scores[rows[keep], labels[keep]], labels[keep]
     groups = torch.zeros_like(labels) if options.class_agnostic else labels
     best = suppress(boxes, kept_scores, groups, options.nms_threshold)
     if options.min_area:
         best = best[box_area(canvas.to_image(boxes[best])) >= options.min_area]
     best = best[: options.max_detections]
+    if empty_boxes == "drop_last":
+        best = best[box_area(boxes[best]) > 0]
     answer = labels[best, None].to(boxes.dtype), kept_scores[best, None]  # a float holds every label exactly
     return torch.cat([canvas.to_image(boxes[best]), *answer], dim=1)
 

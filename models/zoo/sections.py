@@ -14,6 +14,8 @@ Level = Annotated[tuple[Positive, ...], Field(min_length=1, max_length=32)]
 Levels = Annotated[tuple[Level, ...], Field(min_length=1, max_length=8)]
 Count = Annotated[int, Field(ge=1, le=20_000)]
 Clamp = Literal["growth", "both"]
+# Boxes without area: left out before NMS as in torchvision, at the very end as in detectron2, or never.
+EmptyBoxes = Literal["drop_first", "drop_last", "keep"]
 
 
 class Section(BaseModel):
@@ -24,7 +26,9 @@ class Section(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _lists_as_tuples(cls, values: Any) -> Any:
-        return {key: _as_tuple(value) for key, value in values.items()} if isinstance(values, dict) else values
+        return (
+            {key: _as_tuple(value) for key, value in values.items()} if isinstance(values, dict) else values
+        )
 
 
 def _as_tuple(value: Any) -> Any:
@@ -54,7 +58,7 @@ class Anchors(Section):
 
 
 class Rpn(Section):
-    """The proposals at inference: best per level before NMS, best of all after it, thresholds, smallest side."""
+    """Proposals at inference: the best of a level before NMS, of all after it, thresholds, smallest side."""
 
     pre_nms: Count | None = None
     post_nms: Count | None = None
@@ -72,6 +76,7 @@ class Head(Section):
     sampling_ratio: Annotated[int, Field(ge=0, le=16)] | None = None  # per bin side; 0: by the box's size
     aligned: bool = False  # RoIAlign shifted by half a pixel, as of detectron2's ROIAlignV2
     clamp: Clamp = "growth"
+    empty_boxes: EmptyBoxes = "drop_first"
 
 
 SECTIONS: dict[str, type[Section]] = {

@@ -10,7 +10,9 @@ from models.zoo.sections import SECTIONS
 
 DIGITS = 12
 IRRELEVANT_KEYS = {"training", "int8"}  # keys of a card about how it was made or measured
-LATER_KEYS = set(SECTIONS)  # they count only where they differ from the default: older cards keep their version
+LATER_KEYS = set(
+    SECTIONS
+)  # they count only where they differ from the default: older cards keep their version
 
 
 def version_of(network: nn.Module, card: Card) -> str:

@@ -7,7 +7,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "safetensors": ("models/zoo/*", "models/checkpoints/*", "models/training/*", "models/shapes/*"),
     "faster_coco_eval": ("models/evaluation/*",),
     "matplotlib": ("models/evaluation/*", "models/diagnosis/*", "models/training/report.py"),
-    "yaml": ("models/datasets/*",),
+    "yaml": ("models/datasets/*", "models/importing/*"),
     "imagesize": ("models/datasets/*",),
     "cv2": ("models/lineage/*",),
     "openvino": ("models/engines/openvino_import.py",),
@@ -89,6 +89,7 @@ ROWS: dict[str, str] = {
     "models.quantization": LEARNING,
     "models.training": f"{LEARNING} models.networks",
     "models.shapes": f"models.training models.networks {LEARNING}",
+    "models.importing": "models.checkpoints models.detector models.zoo",
     "models.lineage": "models.pipeline models.ops models.engines models.networks",
     # the benchmarks
     "bench": "app models rcnn_client",
