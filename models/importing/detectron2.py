@@ -117,6 +117,7 @@ def _sections(config: Config, neck: str) -> dict[str, dict[str, Any]]:
             "post_nms": config("MODEL.RPN.POST_NMS_TOPK_TEST"),
             "nms_threshold": config("MODEL.RPN.NMS_THRESH"),
             "min_size": max(config("MODEL.PROPOSAL_GENERATOR.MIN_SIZE"), LARGER_THAN_ZERO),
+            "rank_by": "logits",
         },
         "head": {
             "box_weights": config("MODEL.ROI_BOX_HEAD.BBOX_REG_WEIGHTS"),

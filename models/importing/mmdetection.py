@@ -167,6 +167,7 @@ def _sections(config: Config, agnostic: bool) -> dict[str, dict[str, Any]]:
             "post_nms": post,
             "nms_threshold": _nms_threshold(rpn, 0.7),
             "min_size": max(rpn.get("min_bbox_size", 0), LARGER_THAN_ZERO),
+            "rank_by": "scores",
             "clamp": "both",
         },
         "head": {

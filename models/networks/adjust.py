@@ -13,7 +13,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from torchvision.models.detection.rpn import RPNHead
 
 Sizes = tuple[tuple[float, ...], ...]
-Order = Literal["ratio", "size"]
+AnchorOrder = Literal["ratio", "size"]
 GROWTH_LIMIT = math.log(1000.0 / 16)  # of the logarithm of a box's change of size; in all three libraries
 
 
@@ -28,7 +28,7 @@ class GridAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision has no 
         strides: Sequence[float] | None,
         offset: float,
         rounded: bool,
-        order: Order,
+        order: AnchorOrder,
     ) -> None:
         nn.Module.__init__(self)
         self.sizes, self.aspect_ratios = sizes, ratios
@@ -50,7 +50,7 @@ class GridAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision has no 
         return anchors
 
 
-def _cell(sizes: Sequence[float], ratios: Sequence[float], rounded: bool, order: Order) -> Tensor:
+def _cell(sizes: Sequence[float], ratios: Sequence[float], rounded: bool, order: AnchorOrder) -> Tensor:
     """The anchors of one position (A, 4), around 0."""
     size, root = torch.tensor(sizes), torch.tensor(ratios).sqrt()
     pairs = (size[:, None], root[None]) if order == "size" else (size[None], root[:, None])

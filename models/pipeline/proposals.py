@@ -13,6 +13,7 @@ from torchvision.ops import clip_boxes_to_image
 
 from models.engines.protocol import DenseOutput
 from models.ops.nms import Suppress, torchvision_nms
+from models.zoo.sections import RankBy
 
 CACHED_CANVASES = 64  # canvas keys whose anchors are cached; 64 keys cover every aspect ratio at one size
 
@@ -28,6 +29,7 @@ class ProposalConfig:
     nms_threshold: float
     score_threshold: float
     min_size: float  # shortest side of a proposal, canvas px
+    rank_by: RankBy = "both"
 
 
 def proposal_config(network: FasterRCNN) -> ProposalConfig:
@@ -41,6 +43,7 @@ def proposal_config(network: FasterRCNN) -> ProposalConfig:
         nms_threshold=rpn.nms_thresh,
         score_threshold=rpn.score_thresh,
         min_size=rpn.min_size,
+        rank_by=getattr(rpn, "rank_by", "both"),  # torchvision's own has none
     )
 
 
@@ -60,9 +63,8 @@ class Proposer:
         levels = [self._best(*level) for level in zip(dense.objectness, dense.deltas, anchors, strict=True)]
         logits, deltas, picked = (torch.cat(parts, dim=1) for parts in zip(*levels, strict=True))
         boxes = self._config.coder.decode_single(deltas.view(-1, 4), picked.view(-1, 4)).view_as(picked)
-        scores = logits.sigmoid()
         level = torch.cat([part[0].new_full(part[0].shape, k) for k, (part, *_) in enumerate(levels)]).long()
-        return [self._filter(boxes[k], scores[k], level, content) for k, content in enumerate(contents)]
+        return [self._filter(boxes[k], logits[k], level, content) for k, content in enumerate(contents)]
 
     def anchors(self, dense: DenseOutput, canvas: tuple[int, int]) -> list[Tensor]:
         """The anchors (A, 4) of each level, xyxy canvas px."""
@@ -85,15 +87,27 @@ class Proposer:
         batch, per_place, height, width = objectness.shape
         logits = objectness.permute(0, 2, 3, 1).reshape(batch, -1)
         rows = deltas.view(batch, per_place, 4, height, width).permute(0, 3, 4, 1, 2).reshape(batch, -1, 4)
-        scores, index = logits.topk(min(self._config.pre_nms, logits.shape[1]), dim=1)
-        return scores, rows.gather(1, index[..., None].expand(-1, -1, 4)), anchors[index]
+        best, index = _best_logits(logits, min(self._config.pre_nms, logits.shape[1]), self._config.rank_by)
+        return best, rows.gather(1, index[..., None].expand(-1, -1, 4)), anchors[index]
 
-    def _filter(self, boxes: Tensor, scores: Tensor, level: Tensor, content: tuple[int, int]) -> Tensor:
-        """One image's proposals from its decoded boxes (k, 4), scores (k,) and levels (k,)."""
+    def _filter(self, boxes: Tensor, logits: Tensor, level: Tensor, content: tuple[int, int]) -> Tensor:
+        """One image's proposals from its decoded boxes (k, 4), logits (k,) and levels (k,)."""
         config = self._config
         boxes = clip_boxes_to_image(boxes, content)
         sides = boxes[:, 2:] - boxes[:, :2]
         large = (sides >= config.min_size).all(dim=1)
+        scores = logits.sigmoid()
         keep = torch.where(large & (scores >= config.score_threshold))[0]
+        if config.rank_by == "logits":
+            scores = logits - logits.min() + 1.0  # positive, as an engine's NMS may require
         best = self._suppress(boxes[keep], scores[keep], level[keep], config.nms_threshold)[: config.post_nms]
         return boxes[keep[best]]
+
+
+def _best_logits(logits: Tensor, count: int, rank_by: RankBy) -> tuple[Tensor, Tensor]:
+    """The best logits (B, count) and their indices; by score, the first of those that round to the same."""
+    if rank_by != "scores":
+        best, index = logits.topk(count, dim=1)
+        return best, index
+    index = logits.sigmoid().sort(dim=1, descending=True, stable=True).indices[:, :count]
+    return logits.gather(1, index), index

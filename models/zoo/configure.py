@@ -45,6 +45,7 @@ def _configure_rpn(network: FasterRCNN, section: Rpn) -> None:
     rpn.nms_thresh = _either(section.nms_threshold, rpn.nms_thresh)
     rpn.score_thresh = _either(section.score_threshold, rpn.score_thresh)
     rpn.min_size = _either(section.min_size, rpn.min_size)
+    rpn.rank_by = section.rank_by  # read by `proposal_config`
     if section.clamp == "both":
         rpn.box_coder = coder(rpn.box_coder.weights, both=True)
 

@@ -16,6 +16,9 @@ Count = Annotated[int, Field(ge=1, le=20_000)]
 Clamp = Literal["growth", "both"]
 # Boxes without area: left out before NMS as in torchvision, at the very end as in detectron2, or never.
 EmptyBoxes = Literal["drop_first", "drop_last", "keep"]
+# What proposals are ranked by. It matters where scores round to 1: "both" takes the best of a level by logits
+# and all others by scores, as torchvision; detectron2 takes logits, mmdetection scores.
+RankBy = Literal["both", "logits", "scores"]
 
 
 class Section(BaseModel):
@@ -66,6 +69,7 @@ class Rpn(Section):
     score_threshold: Fraction | None = None
     min_size: Annotated[float, Field(ge=0.0, le=1000.0)] | None = None  # px of the canvas
     clamp: Clamp = "growth"  # limit a box's change of size when it grows, or both ways
+    rank_by: RankBy = "both"
 
 
 class Head(Section):
