@@ -4,26 +4,28 @@
 #   docker run --rm --read-only --tmpfs /tmp --cap-drop ALL …      # works too: only /tmp and the cache are written
 # A smaller image for the CPU alone: --build-arg PIP_EXTRA_INDEX_URL=<torch's index of CPU wheels>.
 
-# The list of dependencies by itself, so that an edit elsewhere in pyproject.toml does not install torch again.
-FROM python:3.11-slim AS requirements
-COPY pyproject.toml /
-COPY client/pyproject.toml /client/
-RUN python -c "import tomllib; read = lambda path: tomllib.load(open(path, 'rb'))['project']; p = read('/pyproject.toml'); print(*p['dependencies'], *p['optional-dependencies']['cpu'], *p['optional-dependencies']['video'], *p['optional-dependencies']['tracing'], *read('/client/pyproject.toml')['dependencies'], sep='\n')" > /requirements.txt
+# A release passes the digest of a base that was looked at, as no tag stays the same:
+#   --build-arg BASE=python:3.11-slim@sha256:…                     # not verified: here it was built on the tag alone
+ARG BASE=python:3.11-slim
 
-FROM python:3.11-slim AS build
+FROM ${BASE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 ARG PIP_EXTRA_INDEX_URL
-RUN python -m venv /opt/venv
+RUN python -m venv /opt/venv && python -m venv /opt/sbom
 ENV PATH=/opt/venv/bin:$PATH
-COPY --from=requirements /requirements.txt /src/
-COPY constraints.txt /src/
-RUN pip install --quiet -r /src/requirements.txt -c /src/constraints.txt
-# The product apart from its dependencies: a new version is a layer of megabytes, not of gigabytes.
 WORKDIR /src
+# Every file is checked by its hash (make lock), except torch, torchvision and CUDA's libraries: those differ by index,
+# and only their versions are pinned. An edit of the code does not install any of it again.
+COPY docker/requirements.txt docker/sbom-requirements.txt constraints.txt ./
+RUN pip install --quiet --require-hashes --no-deps -r requirements.txt \
+    && pip install --quiet -c constraints.txt torch torchvision \
+    && /opt/sbom/bin/pip install --quiet --require-hashes --no-deps -r sbom-requirements.txt
+# The product apart from its dependencies: a new version is a layer of megabytes, not of gigabytes.
 COPY . .
-RUN pip install --quiet --no-deps --target /opt/rcnn ./client .
+RUN pip install --quiet --no-deps --no-build-isolation --target /opt/rcnn ./client . \
+    && PYTHONPATH=/opt/rcnn /opt/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml -o /opt/rcnn/sbom.cdx.json /opt/venv/bin/python
 
-FROM python:3.11-slim
+FROM ${BASE}
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp rcnn \
     && install -d -o 10001 -g 10001 /var/cache/rcnn
 COPY --from=build /opt/venv /opt/venv

@@ -18,7 +18,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile
 SLOW := gpu or ray or slow or network or process or browser or bench
 SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
 
-.PHONY: help install serve check format options proto test test-fast coverage test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model doc-tables cuda clean
+.PHONY: help install serve check format options proto test test-fast coverage fuzz test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model doc-tables lock sbom audit cuda clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -59,6 +59,9 @@ test-fast: install ## the tests that need no torch network, process, browser or 
 
 coverage: install ## as test, with branch coverage
 	@$(PYTEST) $(PARALLEL) --cov --cov-report=term-missing:skip-covered $(PYTEST_FLAGS)
+
+fuzz: install ## fuzz image decoder, header readers, body parsers and gRPC for MINUTES (10) from SEED; faults go to build/fuzz
+	@$(BIN)/python -m tests.fuzz.run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 test-gpu: cuda ## the tests that need a CUDA device
 	@$(BIN)/python -m pytest -m gpu $(PYTEST_FLAGS)
@@ -101,6 +104,18 @@ cuda: install
 
 doc-tables: install ## write the tables of errors, settings and metrics into docs/ again
 	@$(BIN)/python -m tests.house.doc_tables
+
+COMPILE := uv pip compile - --quiet --generate-hashes --universal --python-version 3.11 -c constraints.txt --no-header --no-annotate
+lock: install ## pin what the image installs, with hashes, into docker/*.txt; needs the package index
+	@$(BIN)/python docker/requirements.py | $(BIN)/$(COMPILE) -o docker/requirements.txt
+	@$(BIN)/python docker/requirements.py sbom | $(BIN)/$(COMPILE) -o docker/sbom-requirements.txt
+
+sbom: install ## list what .venv holds, as CycloneDX, in build/sbom.cdx.json (the image has its own: docs/operations.md)
+	@mkdir -p build
+	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json $(BIN)/python
+
+audit: install ## look for known vulnerabilities in the pinned versions; needs the package index
+	@$(BIN)/pip-audit --requirement constraints.txt --no-deps --disable-pip --strict --progress-spinner off
 
 demo-model: install ## train the bundled shapes model again, from scratch, into runs/shapes
 	@$(BIN)/python -m models.shapes.train --out runs/shapes

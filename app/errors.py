@@ -2,6 +2,7 @@
 
 ServiceError
 ├── InvalidImage          400 invalid_image           the bytes are no image that can be read
+├── MalformedRequest      400 malformed_request       the bytes are no HTTP request
 ├── Unauthorized          401 unauthorized            no key, or a wrong one (+ WWW-Authenticate)
 ├── ForeignOrigin         403 foreign_origin          a page of another site opens a web socket
 ├── Forbidden             403 forbidden               loading models is off
@@ -10,7 +11,9 @@ ServiceError
 ├── Conflict              409 conflict                another load runs, or it is the only model
 ├── BodyTooLarge          413 body_too_large          more bytes than RCNN_MAX_BODY_BYTES
 ├── ImageTooLarge         413 image_too_large         more pixels than RCNN_MAX_PIXELS
+├── HeadTooLarge          431 head_too_large          more bytes than a request line and headers may have
 ├── UnsupportedMediaType  415 unsupported_media_type  a Content-Type that is not accepted
+├── HostNotAllowed        421 host_not_allowed        a header Host that RCNN_ALLOWED_HOSTS does not list
 ├── InvalidParameter      422 invalid_parameter       an option that is unknown, malformed or out of range
 ├── LoadFailed            422 load_failed             a model could not be loaded; the other one still serves
 ├── Internal              500 internal                a bug; the reason is only in the log
@@ -52,6 +55,12 @@ class InvalidImage(ServiceError):
     """The body is not an image, is damaged, or has a format that is not supported."""
 
     status, code, title = 400, "invalid_image", "The image cannot be read"
+
+
+class MalformedRequest(ServiceError):
+    """The bytes are no HTTP request; the connection is closed after the response."""
+
+    status, code, title = 400, "malformed_request", "Malformed request"
 
 
 class Unauthorized(ServiceError):
@@ -112,6 +121,12 @@ class UnsupportedMediaType(ServiceError):
     status, code, title = 415, "unsupported_media_type", "Unsupported media type"
 
 
+class HostNotAllowed(ServiceError):
+    """The request names a host that is not in RCNN_ALLOWED_HOSTS."""
+
+    status, code, title = 421, "host_not_allowed", "Not a host of this server"
+
+
 class InvalidParameter(ServiceError):
     """An option is unknown, malformed or outside its range."""
 
@@ -122,6 +137,12 @@ class LoadFailed(ServiceError):
     """A model could not be loaded; the previous one still serves."""
 
     status, code, title = 422, "load_failed", "The model could not be loaded"
+
+
+class HeadTooLarge(ServiceError):
+    """The request line and headers are too large; the connection is closed after the response."""
+
+    status, code, title = 431, "head_too_large", "The request's head is too large"
 
 
 class Internal(ServiceError):
@@ -148,7 +169,7 @@ class Retryable(ServiceError):
 
 
 class Overloaded(Retryable):
-    """The queue is full, too long for the request's deadline, or a higher priority came."""
+    """The queue is full or too long for the deadline, memory is short, or a higher priority came."""
 
     status, code, title = 429, "overloaded", "Too many requests"
 
@@ -199,6 +220,8 @@ def from_image_error(error: decoder.ImageError) -> ServiceError:
     """The service's error for a decoder's error, whose message is safe to show to a client."""
     if isinstance(error, decoder.OversizedImage):
         return ImageTooLarge(str(error))
+    if isinstance(error, decoder.OutOfMemory):
+        return Overloaded(str(error), RETRY_SECONDS)
     return InvalidImage(str(error))
 
 

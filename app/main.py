@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
@@ -19,14 +19,16 @@ from app.routes import detect, docs, health, live, models, page, stream
 from app.serving.admission import Admission
 from app.serving.interfaces import Detector
 from app.serving.loading import free, load_all
-from app.serving.model import InferenceResult, Job
+from app.serving.model import InferenceJob, InferenceResult
 from app.serving.model_registry import ModelRegistry
 from app.serving.service import DetectionService
 from app.serving.streams import StreamSlots
 from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
-from app.transport.body_limit import BodyLimit
-from app.transport.middleware import RequestContext, error_handlers
+from app.transport.middleware.allowed_hosts import AllowedHosts
+from app.transport.middleware.body_limit import BodyLimit
+from app.transport.middleware.request_context import RequestContext, error_handlers
+from app.transport.query import QueryLimit
 from app.transport.router import DialectLookup, Router, openapi_tags
 from app.transport.url_images import Fetcher
 
@@ -49,10 +51,12 @@ def create_app(
     settings: Settings | None = None,
     detector: Detector | None = None,
     loader: Callable[[str], Detector] | None = None,
+    allowed_hosts: Sequence[str] = (),
 ) -> FastAPI:
     """The service as an ASGI application.
 
     `detector` serves on each device instead of a loaded model; `loader` loads one by name.
+    `allowed_hosts`: the values of the header Host that are accepted; none: any.
     """
     settings = settings or Settings()
     for warning in settings.warnings:
@@ -75,19 +79,23 @@ def create_app(
     app.state.close_tracing = _connect_tracing(settings)
     app.state.fetcher = Fetcher(settings.max_body_bytes)
     app.state.stream_slots = StreamSlots(settings.max_streams, metrics)
-    _add_middleware(app, service, dialects)
+    _add_middleware(app, service, dialects, allowed_hosts)
     for router in ROUTERS:
         app.include_router(router)
     return app
 
 
-def _add_middleware(app: FastAPI, service: DetectionService, dialects: DialectLookup) -> None:
-    """Add what is around every request; the last one added is the outermost."""
-    limit, metrics = service.settings.max_body_bytes, service.metrics
-    app.add_middleware(
-        BodyLimit, metrics=metrics, per_request=limit, accounts=service.bodies, dialects=dialects
-    )
-    app.add_middleware(RequestContext, metrics=metrics, dialects=dialects)
+def _add_middleware(
+    app: FastAPI, service: DetectionService, dialects: DialectLookup, allowed_hosts: Sequence[str]
+) -> None:
+    """The last one added is the outermost."""
+    settings, metrics = service.settings, service.metrics
+    limit, accounts = settings.max_body_bytes, service.bodies
+    app.add_middleware(QueryLimit, metrics=metrics, dialects=dialects)
+    app.add_middleware(BodyLimit, metrics=metrics, per_request=limit, accounts=accounts, dialects=dialects)
+    if allowed_hosts:
+        app.add_middleware(AllowedHosts, metrics=metrics, hosts=allowed_hosts, dialects=dialects)
+    app.add_middleware(RequestContext, metrics, dialects, lambda: service.state == "draining")
 
 
 @asynccontextmanager
@@ -95,7 +103,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: DetectionService = app.state.service
     service.start()
     calls = await _listen_for_calls(service, app.state.stream_slots)
-    yield
+    try:
+        yield
+    except asyncio.CancelledError:
+        if service.state != "draining":
+            raise
+        return  # a second signal: nothing is finished any more
     await service.close()
     if calls is not None:
         await calls.stop(LAST_CALLS_SECONDS)
@@ -141,7 +154,7 @@ def _service(settings: Settings, metrics: Metrics, model: ModelRegistry) -> Dete
     limits = BatchLimits(settings.max_batch)
     numbers = range(len(settings.devices))
     devices = [Device(partial(model.run, device=n), partial(model.check, n)) for n in numbers]
-    batcher: Batcher[Job, InferenceResult] = Batcher(devices, limits, _events(metrics, admission))
+    batcher: Batcher[InferenceJob, InferenceResult] = Batcher(devices, limits, _events(metrics, admission))
     admission.set_device_count(len(devices))
     admission.set_queue(batcher)
     service = DetectionService(settings, metrics, model, admission, batcher)

@@ -4,7 +4,6 @@ A first SIGTERM or SIGINT drains: new work gets 503 while the port still answers
 within RCNN_DRAIN_SECONDS, then the server stops. A second one stops at once.
 """
 
-import asyncio
 import logging
 import os
 import signal
@@ -14,13 +13,14 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.frames import CloseCode, Frame
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from app.http_server.connections import KEEP_ALIVE_SECONDS, Connections, connection_limit, is_loopback
+from app.http_server.http_protocol import BoundedHttp
+from app.http_server.websocket_protocol import BoundedWebSocket
 from app.main import create_app
 from app.serving.interfaces import Detector
 from app.serving.service import DetectionService
@@ -29,11 +29,8 @@ from app.settings.settings import Settings
 from app.telemetry.logs import configure_logging
 
 BACKLOG = 2048  # connections the kernel holds while the loop is busy; clients beyond it retry by themselves
-KEEP_ALIVE_SECONDS = 75  # longer than the 60 s of common load balancers, so that they close connections first
+TICKS_PER_SECOND = 10  # of uvicorn's loop
 LAST_ANSWERS_SECONDS = 5  # for responses that are still being sent when all work is done
-FRAGMENTS = 4096  # of a web socket's message: its bytes are bounded, but empty fragments have none
-HEAD_SECONDS = 30  # from the first byte of a request to the end of its headers
-HEAD_BYTES = 64 * 1024  # of a request's first line and headers; the parser itself has no bound
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +48,7 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     except OSError as error:
         logger.error("%s", error)
         return 1
-    app = create_app(settings, detector)
+    app = create_app(settings, detector, allowed_hosts=settings.checked_hosts)
     service: DetectionService = app.state.service
     server = Server(_uvicorn(app, settings), service)
     server.reload_at_hangup()
@@ -88,6 +85,13 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, service: DetectionService) -> None:
         super().__init__(config)
+        proxies = ProxyHeadersMiddleware(cast(Any, config.app), config.forwarded_allow_ips).trusted_hosts
+
+        def is_exempt(address: str) -> bool:
+            return is_loopback(address) or address in proxies
+
+        self.connections = Connections(service.metrics, connection_limit(), is_exempt)
+        self.server_state = self.connections
         self.exit_code = 0
         self._service = service
         self._logged_ready = self._logged_draining = self._hung_up = False
@@ -111,6 +115,8 @@ class Server(uvicorn.Server):
         """Ten times a second: whether to stop now."""
         if await super().on_tick(counter):
             return True
+        if counter % TICKS_PER_SECOND == 0:
+            self.connections.sweep(time.monotonic())
         if self._service.state == "draining":
             return await self._drained()
         if self._hung_up:
@@ -136,64 +142,6 @@ class Server(uvicorn.Server):
             return False
         await self._service.close()
         return True
-
-
-class BoundedHttp(HttpToolsProtocol):
-    """Uvicorn's protocol with bounds on the head of a request, in bytes and in time."""
-
-    _head_bytes = 0
-    _head_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's own
-        """A client has connected; without a request its connection is closed in time."""
-        super().connection_made(transport)
-        self._head_begins()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """The connection is gone."""
-        self._head_ends()
-        super().connection_lost(exc)
-
-    def on_message_begin(self) -> None:
-        """The first byte of a request."""
-        self._head_begins()
-        super().on_message_begin()
-
-    def on_headers_complete(self) -> None:
-        """The last byte of its headers."""
-        self._head_ends()
-        super().on_headers_complete()
-
-    def data_received(self, data: bytes) -> None:
-        """Bytes from the client; counted until the head ends."""
-        super().data_received(data)
-        if self._head_timer is None:
-            return
-        self._head_bytes += len(data)
-        if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-            self.send_400_response(f"The request line and headers are larger than {HEAD_BYTES} bytes.")
-
-    def _head_begins(self) -> None:
-        self._head_ends()
-        self._head_bytes = 0
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.close)
-
-    def _head_ends(self) -> None:
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-
-
-class BoundedWebSocket(WebSocketsSansIOProtocol):
-    """Uvicorn's web socket with a bound on the fragments of a message."""
-
-    def handle_cont(self, event: Frame) -> None:
-        """One more fragment of a message."""
-        if len(self.frames) >= FRAGMENTS:
-            self.conn.fail(CloseCode.MESSAGE_TOO_BIG, f"more than {FRAGMENTS} fragments")
-            self.handle_parser_exception()
-            return
-        super().handle_cont(event)
 
 
 def _check_grpc(settings: Settings) -> None:

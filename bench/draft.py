@@ -23,9 +23,10 @@ from bench.harness.machine import describe_machine, title
 from bench.harness.measuring import interleaved
 from bench.harness.options import Columns, command_line, print_table, write_json
 from bench.harness.pictures import QUALITY
+from bench.peers.model import load
 from models.datasets import read_dataset
 from models.detections import Detections
-from models.detector import Detector, DetectorSpec, Job, load_detector
+from models.detector import Detector, Job
 from models.evaluation.coco import GroundTruth, evaluate
 from models.evaluation.labels import LabelMatch, match_labels
 from models.evaluation.predictions import FLOOR, MOST_DETECTIONS
@@ -179,7 +180,7 @@ def _photographs(arguments: argparse.Namespace) -> tuple[Iterator[Photograph], S
 def main() -> None:
     """Print a row for the whole images and one a margin."""
     arguments, machine = _arguments(), describe_machine()
-    detector = load_detector(DetectorSpec(arguments.model, Path("~/.cache/rcnn-serve").expanduser()))
+    detector = load(arguments.model)
     rows = compare(*_photographs(arguments), detector, arguments.margins)
     images = f"{rows[0]['images']} JPEGs of {rows[0]['megabytes']:.1f} MB"
     print_table(f"{arguments.model}, {images}; {title(machine)}", COLUMNS, rows)

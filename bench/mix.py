@@ -1,30 +1,22 @@
 """Pixels computed over pixels needed for a mixture of image shapes: `python -m bench.mix`.
 
 Ours: each image on a canvas of its own size, batches of one canvas size. torchvision's: the same images, in
-the order they come, in batches padded to the largest by its own GeneralizedRCNNTransform. The last column is
-what the service reports (rcnn_padding_ratio, rcnn_batch_size) after the same images.
+the order they come, in batches padded to the largest by its own GeneralizedRCNNTransform.
 """
 
 import argparse
 import random
-import re
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
-import httpx
 import numpy as np
 import torch
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
-from bench.harness import pictures
-from bench.harness.load import LoadPlan, measure
 from bench.harness.machine import describe_machine, title
 from bench.harness.options import Columns, command_line, print_table, write_json
 from bench.harness.pictures import SHAPES
-from bench.harness.service import serving
 from models.images.decoder import Image
 from models.pipeline.canvas import Canvas, prepare
 from models.zoo.catalogue import find_card
@@ -36,7 +28,6 @@ COLUMNS: Columns = {
     "waste": "{ours_waste:.1%}",
     "torchvision: computed/needed": "{torchvision_ratio:.3f}",
     "its waste": "{torchvision_waste:.1%}",
-    "service: padding, images in a batch": "{served[padding_ratio]:.1%}, {served[batch_size]:.2f}",
 }
 
 
@@ -93,25 +84,6 @@ def compare(model: str, count: int, batch: int) -> tuple[Pixels, Pixels]:
     return ours([canvases[id(one.pixels)] for one in images]), theirs(images, batch, transform)
 
 
-def served(model: str, connections: int, seconds: float) -> dict[str, float]:
-    """What the service reports after the mixture: mean padding ratio and mean size of its batches."""
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        files = {
-            name: pictures.write(Path(folder) / f"{index}.jpg", size)
-            for index, (name, size) in enumerate(SHAPES.items())
-        }
-        with serving(model=model) as (target, _):
-            measure(target, [files[name] for name, _ in mixture(40)], LoadPlan(connections, seconds))
-            text = httpx.get(f"http://127.0.0.1:{target.port}/metrics").text
-    return {name: histogram_mean(text, f"rcnn_{name}") for name in ("padding_ratio", "batch_size")}
-
-
-def histogram_mean(text: str, series: str) -> float:
-    """The mean of a histogram in Prometheus text."""
-    parts = dict(re.findall(rf"^{series}_(sum|count) (\S+)", text, re.MULTILINE))
-    return float(parts["sum"]) / float(parts["count"])
-
-
 def measure_models(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """A row a model, ready for JSON."""
     for model in arguments.models:
@@ -119,8 +91,6 @@ def measure_models(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
         both = compare(model, arguments.count, arguments.batch)
         for name, pixels in zip(("ours", "torchvision"), both, strict=True):
             row |= {name: asdict(pixels), f"{name}_waste": pixels.waste, f"{name}_ratio": pixels.ratio}
-        if model in arguments.serve:
-            row["served"] = served(model, 2 * arguments.batch, arguments.seconds)
         yield row
 
 
@@ -130,8 +100,6 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=MODELS, help="names of cards; only their sizes matter")
     parser.add_argument("--count", type=int, default=40, help="images")
     parser.add_argument("--batch", type=int, default=8, help="images in torchvision's batches")
-    parser.add_argument("--serve", nargs="*", default=["shapes"], help="models to serve for the last column")
-    parser.add_argument("--seconds", type=float, default=10, help="of load on the service")
     arguments, machine = parser.parse_args(), describe_machine()
     rows = list(measure_models(arguments))
     print_table(f"{', '.join(SHAPES)} in equal parts; {title(machine)}", COLUMNS, rows)

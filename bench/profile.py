@@ -4,7 +4,7 @@ The service runs under py-spy, which samples its stacks from outside some hundre
 little. Waiting threads do not count, nor does what the event loop does beneath Python (sockets). Shares are
 of a thread's own samples: on the event loop everything around the image, in the decode threads file to
 canvas, on the device's thread the batch. `self` is the function alone, `with callees` includes all that it
-calls; the last table sums self by package.
+calls.
 """
 
 import argparse
@@ -35,23 +35,19 @@ WAITING = (
 )  # the innermost function of a thread that has nothing to do
 WRITE_SECONDS = 30.0
 
-_FRAME = re.compile(r"(?P<function>.+) \((?P<file>.+):\d+\)")
-
 
 @dataclass
 class ThreadProfile:
-    """Samples of one thread: in all, by function alone, by function with its callees, by package alone."""
+    """Samples of one thread: in all, by function alone, by function with its callees."""
 
     samples: int = 0
     alone: Counter[str] = field(default_factory=Counter)
     inclusive: Counter[str] = field(default_factory=Counter)
-    packages: Counter[str] = field(default_factory=Counter)
 
     def add(self, frames: list[str], count: int) -> None:
         """Count a stack, outermost frame first."""
         self.samples += count
         self.alone[frames[-1]] += count
-        self.packages[package(frames[-1])] += count
         for frame in set(frames):
             self.inclusive[frame] += count
 
@@ -66,28 +62,15 @@ def parse_stacks(stacks: Iterable[str]) -> dict[str, ThreadProfile]:
         idle = not frames or frames[-1].startswith(WAITING) or any(part in stack for part in STARTING)
         if name in THREADS and not idle:
             profile = threads.setdefault(THREADS[name], ThreadProfile())
-            profile.add([_without_line(frame) for frame in frames], int(count))
+            profile.add(frames, int(count))
     return threads
-
-
-def package(function: str) -> str:
-    """The package of a frame: a room of ours, otherwise the first folder or module of its file."""
-    parts = function.partition(" (")[2].rstrip(")").split("/")
-    depth = 2 if parts[0] in ("app", "models") else 1
-    return "/".join(parts[:depth]).removesuffix(".py")
-
-
-def _without_line(frame: str) -> str:
-    """A frame without its line number, so that a function is one row."""
-    match = _FRAME.fullmatch(frame)
-    return f"{match['function']} ({match['file']})" if match else frame
 
 
 def record(model: str, arguments: argparse.Namespace, folder: Path) -> list[str]:
     """Serve under py-spy, send the load, and end the service; the stacks that py-spy then writes."""
     stacks, image = folder / "stacks.txt", pictures.write(folder / "scene.jpg")
-    command = [_py_spy(), "record", "--format", "raw", "--threads", "--rate", str(arguments.rate)]
-    command += ["--output", str(stacks), "--", *serve_command()]
+    command = [_py_spy(), "record", "--format", "raw", "--threads", "--nolineno"]
+    command += ["--rate", str(arguments.rate), "--output", str(stacks), "--", *serve_command()]
     settings = {"model": model, "inference_threads": arguments.threads, "log_level": "info"}
     with serving(command, **settings) as (target, server):
         target = Target(target.port, encoding=arguments.encoding)
@@ -109,9 +92,9 @@ def _py_spy() -> str:
 
 
 def print_profiles(threads: dict[str, ThreadProfile], rows: int) -> None:
-    """A table a thread, the largest costs first, and one of packages."""
+    """A table a thread, the largest costs first."""
     total = sum(profile.samples for profile in threads.values())
-    packages = []
+    columns = {"function": "{function}", "self": "{self:.1%}", "with callees": "{callees:.1%}"}
     for thread, profile in threads.items():
         functions = [
             {
@@ -121,14 +104,7 @@ def print_profiles(threads: dict[str, ThreadProfile], rows: int) -> None:
             }
             for function, count in profile.alone.most_common(rows)
         ]
-        columns = {"function": "{function}", "self": "{self:.1%}", "with callees": "{callees:.1%}"}
         print_table(f"{thread}: {profile.samples / total:.0%} of all samples", columns, functions)
-        packages += [
-            {"thread": thread, "package": name, "self": count / profile.samples}
-            for name, count in profile.packages.most_common(rows)
-        ]
-    columns = {"thread": "{thread}", "package": "{package}", "self": "{self:.1%}"}
-    print_table("By package", columns, packages)
 
 
 def main() -> None:

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -21,18 +20,19 @@ import numpy as np
 from bench.harness.machine import describe_machine, title
 from bench.harness.measuring import interleaved
 from bench.harness.options import Columns, command_line, print_table, write_json
+from bench.peers.model import load
 from models.detections import Detections
-from models.detector import Detector, DetectorSpec, load_detector
-from models.evaluation.coco import GroundTruth, evaluate
+from models.detector import Detector
+from models.evaluation.coco import evaluate
 from models.evaluation.curves import overlaps
 from models.evaluation.predictions import FLOOR, MOST_DETECTIONS
 from models.images.decoder import Image
 from models.options import Options
+from models.shapes.evaluate import HELD_OUT_SEED, scene_truth
 from models.shapes.scenes import Scene, draw_large_scene
 from models.tiling.tiled_detect import detect_tiled, tiles_for
 from models.tiling.tiles import LARGEST_SIDE, OVERLAP, Tiling
 
-HELD_OUT_SEED = 2  # training draws from seed 1
 MAX_TILES = 1024
 WHOLE = "none"
 MATCHING_IOU = 0.5
@@ -85,10 +85,7 @@ def compare(arguments: argparse.Namespace, detector: Detector) -> list[dict[str,
     variants = {name: partial(measure, detector, tiling) for name, tiling in named.items()}
     interleaved(variants, islice(scenes, 1))  # warm-up
     results = interleaved(variants, scenes)
-    truths = []
-    for scene in scenes:
-        height, width = scene.pixels.shape[:2]
-        truths.append(GroundTruth(width, height, scene.boxes, scene.labels))
+    truths = [scene_truth(scene) for scene in scenes]
     seconds = {tile: median(one.seconds for one in measured) for tile, measured in results.items()}
     return [
         {
@@ -114,7 +111,7 @@ def main() -> None:
     parser.add_argument("--tiles", nargs="*", default=["auto", "480", "640"], help="auto, or a side in px")
     parser.add_argument("--overlap", type=float, default=OVERLAP, help="share of a tile's side")
     arguments, machine = parser.parse_args(), describe_machine()
-    detector = load_detector(DetectorSpec(arguments.model, Path("~/.cache/rcnn-serve").expanduser()))
+    detector = load(arguments.model)
     rows = compare(arguments, detector)
     scenes = f"{arguments.count} scenes, {detector.card.name} on {detector.engine_name}"
     print_table(f"{scenes}; {title(machine)}", COLUMNS, rows)

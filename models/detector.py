@@ -1,8 +1,9 @@
 """The detector: runs a batch of canvases through dense part, proposals, RoIAlign, head and postprocess."""
 
+import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,14 @@ from torchvision.models.detection import FasterRCNN
 
 from models.detections import Detections
 from models.engines import EngineChoice, EngineUnavailable, build_engines
-from models.engines.protocol import Engine
+from models.engines.protocol import Engine, PrecisionOverflow
 from models.images.decoder import DecodeJpeg, Image
 from models.ops.roi_align import roi_align, roi_align_config
 from models.ops.scratch import ScratchBuffer
 from models.options import Options
 from models.pipeline.canvas import Canvas
 from models.pipeline.device_upload import DeviceUpload
-from models.pipeline.postprocess import Candidates, collect, select
+from models.pipeline.postprocess import Candidates, NonFiniteOutputs, collect, dense_checksums, select
 from models.pipeline.proposals import ProposalConfig, Proposer, proposal_config
 from models.pipeline.stage_timer import Observe, StageTimer
 from models.pipeline.warm_up import useful_batch
@@ -28,9 +29,11 @@ from models.zoo.loading import load_network
 from models.zoo.quantized import find_quantized
 from models.zoo.version import version_of
 
-WARM_UP_SECONDS = (
-    4.0  # afterwards no larger batch is tried; a heavy model on a CPU gains nothing from batches
-)
+log = logging.getLogger(__name__)
+
+WARM_UP_SECONDS = 4.0  # afterwards no larger batch is tried: a heavy model on a CPU gains nothing from it
+HALF = ("fp16", "bf16")
+SMALLEST_SIZE = 64  # px; the lower bound of a card's min_size
 WARM_UP_RUNS, MAX_RUN_SECONDS = 6, 0.5  # limits of the timed runs of each batch size
 
 
@@ -108,7 +111,7 @@ class Detector:
         return self._upload.prepare(image, *self.card.canvas_limits(size))
 
     def detect(self, jobs: Sequence[Job], observe: Observe | None = None) -> list[Detections]:
-        """Detections per job, in order; all jobs have one canvas key. Raises MemoryError (device full)."""
+        """Detections per job, in order; jobs share a canvas key. Raises MemoryError, NonFiniteOutputs."""
         if not jobs:
             return []
         if len({job.canvas.key for job in jobs}) > 1:
@@ -126,6 +129,7 @@ class Detector:
         stages = StageTimer(torch.device(self.device), observe)
         with stages("dense"):
             dense = self._engine.dense(self._stack(jobs))
+            checksums = dense_checksums(dense)
         with stages("proposals"):
             proposals = self._propose(dense, canvas, [job.canvas.content for job in jobs])
         with stages("roi_align"):
@@ -133,7 +137,8 @@ class Detector:
         with stages("head"):
             logits, deltas = self._engine.head(pooled)
         with stages("postprocess"):
-            detections = self._postprocess(jobs, proposals, logits, deltas)
+            candidates = _by_image(proposals, logits, deltas)
+            detections = self._postprocess(jobs, candidates, checksums)
         stages.finish()
         return detections
 
@@ -150,22 +155,20 @@ class Detector:
         return self._upload.stack([job.canvas for job in jobs]).permute(0, 3, 1, 2)
 
     def _postprocess(
-        self, jobs: Sequence[Job], proposals: list[Tensor], logits: Tensor, deltas: Tensor
+        self, jobs: Sequence[Job], candidates: list[Candidates], checksums: Tensor
     ) -> list[Detections]:
-        sizes = [len(boxes) for boxes in proposals]
-        parts = zip(jobs, proposals, torch.split(logits, sizes), torch.split(deltas, sizes), strict=True)
         suppress, empty_boxes = self._engine.suppress, self.card.head.empty_boxes
-        return collect(
-            [
-                select(Candidates(*of_image), job.canvas, job.options, self._coder, suppress, empty_boxes)
-                for job, *of_image in parts
-            ]
-        )
+        selected = [
+            select(of_image, job.canvas, job.options, self._coder, suppress, empty_boxes)
+            for job, of_image in zip(jobs, candidates, strict=True)
+        ]
+        return collect(selected, checksums + torch.stack([of_image.checksum() for of_image in candidates]))
 
     def warm_up(self, cap: int) -> int:
         """Time growing batches; returns the largest, up to `cap`, that reduces the time per image by enough.
 
         Also prepares the engine for the other likely shapes: the sizes between, and portrait canvases.
+        Raises NonFiniteOutputs.
         """
         job = self._sample_job()
         useful = self._useful_batch(job, cap)
@@ -188,12 +191,22 @@ class Detector:
 
         return useful_batch(seconds_per_image, cap, lambda: time.perf_counter() < deadline)
 
-    def _sample_job(self) -> Job:
+    def check_outputs(self) -> None:
+        """Run an image of noise, a small one in fp32; raises PrecisionOverflow, NonFiniteOutputs."""
+        half = self.precision in HALF
+        try:
+            self.detect([self._sample_job(None if half else SMALLEST_SIZE)])
+        except NonFiniteOutputs as error:
+            if not half:
+                raise
+            raise PrecisionOverflow(f"{self.precision}: {error}") from error
+
+    def _sample_job(self, size: int | None = None) -> Job:
         """A 4:3 image of noise, which keeps every stage busy, unlike an empty one."""
-        side = self.card.min_size
+        side = size or self.card.min_size
         noise = np.random.default_rng(0).integers(0, 256, (side, side * 4 // 3, 3), np.uint8)
         options = Options(self.card.score_threshold, self.card.nms_threshold, self.card.max_detections)
-        return Job(self.prepare(Image(noise, "PNG")), options)
+        return Job(self.prepare(Image(noise, "PNG"), size), options)
 
     def _time(self, job: Job, size: int) -> float:
         """Seconds per image in a batch of that size: the best of a few runs, as noise only adds time."""
@@ -216,13 +229,32 @@ class Detector:
         }
 
 
+def _by_image(proposals: list[Tensor], logits: Tensor, deltas: Tensor) -> list[Candidates]:
+    sizes = [len(boxes) for boxes in proposals]
+    parts = zip(proposals, torch.split(logits, sizes), torch.split(deltas, sizes), strict=True)
+    return [Candidates(*of_image) for of_image in parts]
+
+
 def load_detector(spec: DetectorSpec) -> Detector:
     """Find the card, load its weights and put the network on the device; errors say what to do."""
     return load_detectors(spec, [spec.device])[0]
 
 
 def load_detectors(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]:
-    """As `load_detector`, one for each device; detectors on the same device share their weights."""
+    """As `load_detector`, one for each device; detectors on the same device share their weights.
+
+    If the precision "auto" means overflows, fp32 takes its place. Raises PrecisionOverflow, NonFiniteOutputs.
+    """
+    try:
+        return _load_in_precision(spec, devices)
+    except PrecisionOverflow as error:
+        if spec.precision != "auto":
+            raise
+        log.warning("fp32 is used, as %s overflows in the automatic precision: %s", spec.model, error)
+    return _load_in_precision(replace(spec, precision="fp32"), devices)
+
+
+def _load_in_precision(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]:
     loaded = load_network(spec.model, spec.model_dir, spec.cache_dir)
     int8 = spec.precision == "int8"
     quantized = find_quantized(loaded.card, loaded.weights, spec.cache_dir) if int8 else None
@@ -233,7 +265,7 @@ def load_detectors(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]
     except torch.OutOfMemoryError as error:
         where = ", ".join(devices)
         raise MemoryError(f"there is not enough memory on {where} for the weights") from error
-    return [
+    detectors = [
         Detector(
             loaded.network,
             loaded.card,
@@ -244,6 +276,9 @@ def load_detectors(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]
         )
         for engine in engines
     ]
+    for detector in detectors:
+        detector.check_outputs()
+    return detectors
 
 
 def _jpeg(name: str, device: torch.device) -> DecodeJpeg | None:

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from app.commands import CommandFailed
 from app.commands.arguments import ModelsArguments
-from app.commands.shared.console import open_console, read_settings
+from app.commands.shared.console import open_console, plain_table, read_settings
 from models.zoo.cards import UNUSED_LABEL, Card, CardError
 from models.zoo.catalogue import catalogue
 
@@ -26,16 +26,12 @@ def run(arguments: ModelsArguments) -> int:
 
 
 def _table(cards: list[Card]) -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    table.add_column("name", style="bold", no_wrap=True)
-    table.add_column("architecture", no_wrap=True)
-    for title in ("classes", "AP"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = plain_table("name", "architecture", numbers=("classes", "AP"))
     table.add_column("weights")
     for card in cards:
         classes = sum(label != UNUSED_LABEL for label in card.labels[1:])
-        cells = (card.name, card.architecture, str(classes), _precision(card), _weights(card))
-        table.add_row(*(Text(cell) for cell in cells))
+        cells = (card.architecture, str(classes), _precision(card), _weights(card))
+        table.add_row(Text(card.name, "bold"), *map(Text, cells))
     return table
 
 

@@ -12,18 +12,18 @@ from app.commands.shared.console import read_settings
 from app.commands.shared.dataset import read_data
 
 if TYPE_CHECKING:
-    from models.quantization.run import Artefact, Recipe
+    from models.quantization.run import Artefact, QuantizationConfig
 
 
 def run(arguments: QuantizeArguments) -> int:
     """Quantize; print the artefact's folder and how to serve it."""
     require_extra("quantize")
-    recipe = _recipe(arguments)
+    config = _config(arguments)
     from models.quantization.run import run as quantize
 
     console = Console(stderr=True)
     try:
-        artefact = quantize(recipe, lambda line: console.print(line, highlight=False))
+        artefact = quantize(config, lambda line: console.print(line, highlight=False))
     except (ValueError, OSError) as error:  # card, weights, data, or int8 loses too much: the text says it
         raise CommandFailed(error) from error
     print(artefact.folder)
@@ -45,14 +45,14 @@ def _summary(arguments: QuantizeArguments, artefact: "Artefact") -> str:
     )
 
 
-def _recipe(arguments: QuantizeArguments) -> "Recipe":
-    from models.quantization.run import Recipe
+def _config(arguments: QuantizeArguments) -> "QuantizationConfig":
+    from models.quantization.run import QuantizationConfig
 
     settings = read_settings(model=arguments.model)
     files = find_images([arguments.images])
     if not files:
         raise CommandFailed(f"no image in {arguments.images}; name a folder of 100 to 300 images")
-    return Recipe(
+    return QuantizationConfig(
         model=settings.model,
         cache_dir=settings.cache_dir,
         files=files,

@@ -4,7 +4,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.commands.arguments import SettingsArguments
-from app.commands.shared.console import open_console
+from app.commands.shared.console import open_console, plain_table
 from app.settings.table import settings_markdown, settings_table
 
 
@@ -18,10 +18,7 @@ def run(arguments: SettingsArguments) -> int:
 
 
 def _table() -> Table:
-    table = Table(box=None, header_style="dim", pad_edge=False)
-    table.add_column("variable", style="bold", no_wrap=True)
-    for title in ("default", "allowed", "what for"):
-        table.add_column(title)
+    table = plain_table("variable", "default", "allowed", "what for")
     for row in settings_table():
-        table.add_row(*(Text(cell) for cell in (row.name, row.default, row.allowed, row.description)))
+        table.add_row(Text(row.name, "bold"), *map(Text, (row.default, row.allowed, row.description)))
     return table

@@ -18,7 +18,7 @@ from app.main import ROUTERS
 from app.settings.settings import Settings
 from app.telemetry.logs import chosen_id, request_id
 from app.telemetry.metrics import Metrics
-from app.transport.middleware import error_response
+from app.transport.middleware.request_context import error_response
 from app.transport.router import DialectLookup
 
 REQUEST_START = "X-Request-Start"

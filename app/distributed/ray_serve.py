@@ -27,7 +27,7 @@ RAY_ENVIRONMENT = {
     "RAY_SERVE_ENABLE_DIRECT_INGRESS": "0",
 }
 HEALTH_SECONDS = 5.0
-LOGGING = {"enable_access_log": False}  # app.transport.middleware logs each request
+LOGGING = {"enable_access_log": False}  # app.transport.middleware.request_context logs each request
 MAX_REPORTING = 10_000  # replicas that may wait at the ledger
 
 

@@ -19,7 +19,7 @@ from app.transport.body import MULTIPART, Form, read_form
 from app.transport.context import pinned_model, service_of
 from app.transport.openapi import EVERYWHERE, FILE, OF_DETECTION, protocol
 from app.transport.query import read_options
-from app.transport.responses import names, pixel_boxes, respond, scores
+from app.transport.responses import names, pixel_boxes, respond, scores, write_sized
 from app.transport.router import Router
 
 IMAGE = ("image",)
@@ -147,7 +147,8 @@ async def _detect(request: Request, keys: tuple[str, ...], name: str | None = No
     service = service_of(request)
     read = partial(_read, request, keys)
     _, [outcome] = await run_detection(request, read, name, body_first=not shows_key(request, keys))
-    return respond(to_json(_response(outcome, service.settings)), "application/json", outcome.timings)
+    body = await write_sized([outcome], lambda: to_json(_response(outcome, service.settings)))
+    return respond(body, "application/json", outcome.timings)
 
 
 async def _read(request: Request, keys: tuple[str, ...], seconds: float) -> ParsedRequest:

@@ -10,7 +10,6 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import to_json
-from starlette.concurrency import run_in_threadpool
 
 from app.errors import Dialect, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
@@ -19,8 +18,9 @@ from app.serving.request import Outcome
 from app.transport.body import MULTIPART, media_type_of, read_within, unsupported
 from app.transport.json_body import decode_base64, parse_json
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, json_body, protocol
-from app.transport.responses import names, pixel_boxes, respond, scores
+from app.transport.responses import names, pixel_boxes, respond, scores, write_sized
 from app.transport.router import Router
+from app.transport.threads import run_sized
 
 USAGE = '{"inputs": "<base64>", "parameters": {"threshold": 0.5}}'
 
@@ -87,7 +87,8 @@ async def detect_with_model(request: Request, name: str) -> Response:
 
 async def _detect(request: Request, name: str | None) -> Response:
     _, [outcome] = await run_detection(request, partial(_read, request), name)
-    return respond(to_json(_objects(outcome)), "application/json", outcome.timings)
+    body = await write_sized([outcome], lambda: to_json(_objects(outcome)))
+    return respond(body, "application/json", outcome.timings)
 
 
 async def _read(request: Request, seconds: float) -> ParsedRequest:
@@ -96,9 +97,9 @@ async def _read(request: Request, seconds: float) -> ParsedRequest:
     if media_type == MULTIPART:
         raise unsupported(media_type, f"the image file as the body, or {USAGE}")
     body = await read_within(seconds, request.body())
-    if media_type != "application/json" and body.lstrip()[:1] != b"{":
+    if media_type != "application/json" and body[:1024].lstrip()[:1] != b"{":
         return ParsedRequest([body])
-    return await run_in_threadpool(_of_json, body)
+    return await run_sized(len(body), _of_json, body)
 
 
 def _of_json(body: bytes) -> ParsedRequest:

@@ -6,20 +6,21 @@ from typing import Any
 from fastapi import Request, Response
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
-from starlette.concurrency import run_in_threadpool
 from starlette.convertors import StringConvertor, register_url_convertor
 
 from app.errors import Dialect, InvalidParameter, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
+from app.schemas.limits import MAX_IMAGES
 from app.schemas.options import DetectOptions
-from app.serving.request import MAX_IMAGES
+from app.serving.request import Outcome
 from app.transport import openapi_examples
 from app.transport.body import media_type_of, read_within
 from app.transport.context import service_of
 from app.transport.json_body import decode_base64, parse_json
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, json_body, protocol
-from app.transport.responses import to_wire
+from app.transport.responses import to_wire, write_sized
 from app.transport.router import Router
+from app.transport.threads import run_sized
 
 KEYS = ("b64", "image", "image_bytes", "data")
 USAGE = '{"instances": [{"b64": "<base64>"}]}'
@@ -76,8 +77,8 @@ register_url_convertor("model", _Name())
 async def predict(request: Request, name: str) -> Response:
     """A prediction for each instance, in order, as of POST /detect; one that fails, fails the request."""
     parsed, outcomes = await run_detection(request, partial(_read, request), name)
-    predictions = [to_wire(outcome, parsed.options) for outcome in outcomes]
-    return Response(to_json({"predictions": predictions}), media_type="application/json")
+    body = await write_sized(outcomes, _written, outcomes, parsed.options)
+    return Response(body, media_type="application/json")
 
 
 @router.get(
@@ -112,7 +113,12 @@ async def model_ready(request: Request, name: str) -> dict[str, Any]:
 async def _read(request: Request, seconds: float) -> ParsedRequest:
     """With any Content-Type: clients do not agree on one."""
     media_type_of(request)  # refuses a compressed body
-    return await run_in_threadpool(_of_json, await read_within(seconds, request.body()))
+    body = await read_within(seconds, request.body())
+    return await run_sized(len(body), _of_json, body)
+
+
+def _written(outcomes: list[Outcome], options: DetectOptions) -> bytes:
+    return to_json({"predictions": [to_wire(outcome, options) for outcome in outcomes]})
 
 
 def _of_json(body: bytes) -> ParsedRequest:

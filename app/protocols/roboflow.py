@@ -11,20 +11,21 @@ from typing import Annotated, Any, Literal, cast
 from fastapi import Query, Request, Response
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
-from starlette.concurrency import run_in_threadpool
 
 from app.errors import DeadlineExceeded, Dialect, InvalidParameter, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
+from app.schemas.limits import MAX_CLASSES, MAX_IMAGES, MAX_NAME
 from app.schemas.options import Count, DetectOptions, Fraction
-from app.serving.request import MAX_IMAGES, DrawnFormat, Outcome
+from app.serving.request import DrawnFormat, Outcome
 from app.transport.access import OfferedKeys, check_key_of, key_in_body, shows_key
 from app.transport.body import media_type_of, read_within
 from app.transport.context import pinned_model, service_of
 from app.transport.disconnect import cancel_on_disconnect
-from app.transport.json_body import decode_base64, parse_json
+from app.transport.json_body import decode_base64, read_json
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, json_body, protocol
-from app.transport.responses import PIXEL_DECIMALS, names, rounded, scores
+from app.transport.responses import PIXEL_DECIMALS, names, rounded, scores, write_sized
 from app.transport.router import Router
+from app.transport.threads import run_sized
 from app.transport.url_images import Fetcher
 from models.detections import convert_boxes
 
@@ -33,6 +34,8 @@ CONFIDENCE = 0.4
 
 ALSO = ", or as `api_key`"
 USAGE = '{"image": {"type": "base64", "value": "<base64>"}}'
+
+Name = Annotated[str, Field(max_length=MAX_NAME)]
 
 
 class Image(BaseModel):
@@ -45,14 +48,14 @@ class Image(BaseModel):
 class Inference(BaseModel):
     """A request; other keys are for Roboflow's own service and ignored."""
 
-    model_id: str | None = None
-    api_key: str | None = None
+    model_id: Name | None = None
+    api_key: Name | None = None
     image: Image | Annotated[list[Image], Field(min_length=1, max_length=MAX_IMAGES)]
     confidence: Fraction | Literal["best", "default"] = CONFIDENCE
     iou_threshold: Fraction | None = None
     max_detections: Count | None = None
     class_agnostic_nms: bool | None = None
-    class_filter: list[str] | None = Field(default=None, max_length=1000)
+    class_filter: list[Name] | None = Field(default=None, max_length=MAX_CLASSES)
     visualize_predictions: bool | None = None
 
 
@@ -127,8 +130,8 @@ async def infer(
     keys = _with(header_keys, api_key)
     read = partial(_read, request, keys)
     parsed, outcomes = await run_detection(request, read, body_first=not shows_key(request, keys))
-    results = [_result(outcome) for outcome in outcomes]
-    return Response(to_json(results if parsed.as_list else results[0]), media_type="application/json")
+    body = await write_sized(outcomes, _written, outcomes, parsed.as_list)
+    return Response(body, media_type="application/json")
 
 
 @router.get("/model/registry", summary="List the models", responses=protocol(DIALECT, REGISTRY, *EVERYWHERE))
@@ -152,7 +155,7 @@ async def _read(request: Request, keys: tuple[str, ...], seconds: float) -> Pars
     with key_in_body(request, keys, ALSO):
         media_type_of(request)  # refuses a compressed body
         body = await read_within(seconds, request.body())
-        inference = await run_in_threadpool(parse_json, body, Inference, USAGE)
+        inference = await read_json(body, Inference, USAGE)
     check_key_of(request, _with(keys, inference.api_key), ALSO)
     pinned_model(request).check_name(inference.model_id)
     as_list = isinstance(inference.image, list)
@@ -164,15 +167,16 @@ async def _read(request: Request, keys: tuple[str, ...], seconds: float) -> Pars
 
 async def _content(request: Request, image: Image, deadline: float) -> bytes:
     if image.type == "base64":
-        return await run_in_threadpool(decode_base64, image.value, "image")
+        return await run_sized(len(image.value), decode_base64, image.value, "image")
     if not service_of(request).settings.roboflow_urls:
         raise InvalidParameter(
             "image: this server does not fetch URLs; send the image in base64, or set RCNN_ROBOFLOW_URLS"
         )
     fetcher = cast(Fetcher, request.app.state.fetcher)
+    client = request.client.host if request.client else ""
     try:
         async with asyncio.timeout_at(deadline):
-            return await cancel_on_disconnect(request, fetcher.fetch(image.value))
+            return await cancel_on_disconnect(request, fetcher.fetch(image.value, client))
     except TimeoutError as error:
         raise DeadlineExceeded(
             "the image did not arrive from its URL within the request's time; send it in base64"
@@ -187,6 +191,11 @@ def _options(inference: Inference) -> DetectOptions:
         classes=inference.class_filter or [],
         class_agnostic=bool(inference.class_agnostic_nms),
     )
+
+
+def _written(outcomes: list[Outcome], as_list: bool) -> bytes:
+    results = [_result(outcome) for outcome in outcomes]
+    return to_json(results if as_list else results[0])
 
 
 def _result(outcome: Outcome) -> dict[str, Any]:

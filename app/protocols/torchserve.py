@@ -7,17 +7,18 @@ from fastapi import Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AliasChoices, BaseModel, Field
 from pydantic_core import to_json
-from starlette.concurrency import run_in_threadpool
 
 from app.errors import RETRY_SECONDS, Dialect, NotFound, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
+from app.schemas.limits import MAX_QUOTED
 from app.serving.request import Outcome
 from app.transport.body import MULTIPART, media_type_of, read_form, read_within
 from app.transport.context import service_of
 from app.transport.json_body import decode_base64, parse_json
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, json_body, protocol
-from app.transport.responses import PIXEL_DECIMALS, names, respond, rounded, scores
+from app.transport.responses import PIXEL_DECIMALS, names, respond, rounded, scores, write_sized
 from app.transport.router import Router
+from app.transport.threads import run_sized
 
 IMAGE = ("data", "body", "image", "file")
 VERSIONS = ("1.0", "1")
@@ -98,7 +99,8 @@ async def ping(request: Request) -> Response:
 async def predict(request: Request, name: str) -> Response:
     """The image as the body, as the file `data` of a form, or in JSON; objects as name to box, and score."""
     _, [outcome] = await run_detection(request, partial(_read, request), name)
-    return respond(to_json(_objects(outcome)), "application/json", outcome.timings)
+    body = await write_sized([outcome], lambda: to_json(_objects(outcome)))
+    return respond(body, "application/json", outcome.timings)
 
 
 @predictions.put(  # what `curl -T` does
@@ -115,7 +117,7 @@ async def predict(request: Request, name: str) -> Response:
 async def predict_version(request: Request, name: str, version: str) -> Response:
     """As without a version; the only version is 1.0."""
     if version not in VERSIONS:
-        raise NotFound(f"no version {version[:60]!r} of this model; use {VERSIONS[0]}, or no version")
+        raise NotFound(f"no version {version[:MAX_QUOTED]!r} of this model; use {VERSIONS[0]}, or no version")
     return await predict(request, name)
 
 
@@ -124,9 +126,9 @@ async def _read(request: Request, seconds: float) -> ParsedRequest:
     if media_type == MULTIPART:
         return ParsedRequest([(await read_form(request, seconds, IMAGE)).image(*IMAGE)])
     body = await read_within(seconds, request.body())
-    return (
-        await run_in_threadpool(_of_json, body) if media_type == "application/json" else ParsedRequest([body])
-    )
+    if media_type != "application/json":
+        return ParsedRequest([body])
+    return await run_sized(len(body), _of_json, body)
 
 
 def _of_json(body: bytes) -> ParsedRequest:

@@ -9,9 +9,10 @@ from pydantic_core import to_json
 
 from app.errors import Internal, ServiceError, problem
 from app.schemas.exports import EXPORTS, Subject
+from app.schemas.limits import MAX_IMAGES
 from app.schemas.options import DetectOptions, DetectQuery
 from app.schemas.responses import BatchResponse, DetectResponse, FailedItem, Problem
-from app.serving.request import MAX_IMAGES, DrawnFormat, Outcome, Plan
+from app.serving.request import DrawnFormat, Outcome, Plan
 from app.serving.service import DetectionService
 from app.telemetry.logs import request_id
 from app.transport import openapi_examples
@@ -20,7 +21,7 @@ from app.transport.context import pin_model, service_of
 from app.transport.disconnect import cancel_on_disconnect
 from app.transport.openapi import DETECTIONS, EVERYWHERE, IMAGE_BODY, IMAGES_BODY, OF_DETECTION, problems
 from app.transport.query import PriorityHeader, complete_options
-from app.transport.responses import preferred_format, respond, to_wire
+from app.transport.responses import preferred_format, respond, to_wire, write_sized
 from app.transport.router import Router
 
 router = Router("detection", "Detect objects in images, videos and animations.")
@@ -48,8 +49,10 @@ async def detect(
     if format in EXPORTS:
         media_type, write = EXPORTS[format]
         subject = Subject(options.file_name, outcome.size, outcome.model.name, outcome.model.labels)
-        return respond(write(outcome.detections, subject).encode(), media_type, outcome.timings)
-    return respond(to_json(to_wire(outcome, options)), "application/json", outcome.timings)
+        body = await write_sized([outcome], lambda: write(outcome.detections, subject).encode())
+        return respond(body, media_type, outcome.timings)
+    body = await write_sized([outcome], lambda: to_json(to_wire(outcome, options)))
+    return respond(body, "application/json", outcome.timings)
 
 
 @router.post(
@@ -71,8 +74,10 @@ async def detect_batch(
     plan = await _plan(request, complete_options(request, options, priority))
     files = await read_images(request, plan.seconds_left(), MAX_IMAGES)
     work = asyncio.gather(*(service.pipeline.detect(data, plan) for data in files), return_exceptions=True)
-    results = [_result(outcome, options, service) for outcome in await cancel_on_disconnect(request, work)]
-    return Response(to_json(BatchResponse.model_construct(results=results)), media_type="application/json")
+    outcomes = await cancel_on_disconnect(request, work)
+    found = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
+    body = await write_sized(found, _written, outcomes, options, service)
+    return Response(body, media_type="application/json")
 
 
 async def _plan(request: Request, options: DetectOptions, draw: DrawnFormat | None = None) -> Plan:
@@ -81,6 +86,13 @@ async def _plan(request: Request, options: DetectOptions, draw: DrawnFormat | No
     plan = service.plan(options, started, draw, pin_model(request))
     await service.wait_for_capacity(started, plan.priority)
     return plan
+
+
+def _written(
+    outcomes: list[Outcome | BaseException], options: DetectOptions, service: DetectionService
+) -> bytes:
+    results = [_result(outcome, options, service) for outcome in outcomes]
+    return to_json(BatchResponse.model_construct(results=results))
 
 
 def _result(

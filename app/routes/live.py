@@ -17,6 +17,7 @@ from pydantic_core import from_json, to_json
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from app.errors import BodyTooLarge, Draining, InvalidParameter, ServiceError, problem
+from app.schemas.limits import MAX_OPTIONS_TEXT
 from app.schemas.options import DetectOptions
 from app.serving.request import Outcome
 from app.serving.service import DetectionService
@@ -31,7 +32,6 @@ from app.transport.router import Router
 router = Router("detection", access=None)
 ROUTE = "/detect/live"
 IDLE_SECONDS = 60.0  # without a message; a hidden page sends none, and opens the socket again later
-TEXT_BYTES = 16 * 1024  # of a message with options
 NORMAL, RESTARTS, FAILED = 1000, 1012, 1011
 """Close codes of RFC 6455 and its registry; 1012 asks the client to connect again."""
 
@@ -116,8 +116,10 @@ class _Session:
         return await self._send({"options": self._options})
 
     def _changed_options(self, text: str) -> DetectOptions:
-        if len(text) > TEXT_BYTES:
-            raise InvalidParameter(f"options are longer than {TEXT_BYTES} characters; name only what changes")
+        if len(text) > MAX_OPTIONS_TEXT:
+            raise InvalidParameter(
+                f"options are longer than {MAX_OPTIONS_TEXT} characters; name only what changes"
+            )
         try:
             change = from_json(text)
         except ValueError as error:

@@ -129,13 +129,22 @@ def _percent(fractions: list[float]) -> dict[str, Any]:
     return dict(zip(("x", "y", "width", "height"), values, strict=True))
 
 
+# A spreadsheet takes a cell that begins so for a formula, or splits it (OWASP, CSV injection).
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
+
+
+def _cell(text: str) -> str:
+    """A text as a cell that no spreadsheet runs."""
+    return f"'{text}" if text.startswith(_FORMULA) else text
+
+
 def to_csv(detections: Detections, subject: Subject) -> str:
-    """A header, and a line for each object: corners in pixels."""
+    """A header, and a line for each object: corners in pixels. A text like a formula gets an apostrophe."""
     text = io.StringIO()
     table = csv.writer(text)
     table.writerow(["image", "name", "label", "score", "xmin", "ymin", "xmax", "ymax"])
     for item in _objects(detections, subject, "xyxy"):
-        table.writerow([subject.file_name, item.name, item.label, item.score, *item.box])
+        table.writerow([_cell(subject.file_name), _cell(item.name), item.label, item.score, *item.box])
     return text.getvalue()
 
 

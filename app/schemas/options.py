@@ -4,13 +4,24 @@ Query, form, JSON, Open Inference parameters, gRPC, web socket, OpenAPI and comm
 the detector also has a field of that name in models/options.py, and takes effect where the detector uses it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from reprlib import repr as short_repr
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WrapValidator,
+    model_validator,
+)
 from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from app.schemas.limits import MAX_CLASSES, MAX_CLASSES_TEXT, MAX_QUOTED, MAX_QUOTED_FAULTS
 from models.tiling.tiles import LARGEST_OVERLAP, LARGEST_SIDE, OVERLAP, SMALLEST_SIDE, Tiling
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
@@ -23,9 +34,6 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1000)]
 FileName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\ufffe\uffff]{1,255}$")]
 Side = Annotated[int, Field(ge=64, le=8192)]
-
-MAX_QUOTED = 60  # characters of a client's value that an error message repeats
-MAX_ERRORS = 5  # wrong options that one error message describes
 
 
 def _one_message(value: Any, check: ModelWrapValidatorHandler[Any]) -> Any:
@@ -44,6 +52,13 @@ Tile = Annotated[
 ]
 
 
+def _check_length(classes: list[str]) -> list[str]:
+    if sum(map(len, classes)) > MAX_CLASSES_TEXT:
+        text = "the names together should have at most {most} characters"
+        raise PydanticCustomError("classes", text, {"most": MAX_CLASSES_TEXT})
+    return classes
+
+
 class Wire(BaseModel):
     """A value on the wire: an unknown key is an error, never ignored."""
 
@@ -53,17 +68,19 @@ class Wire(BaseModel):
 class OptionSet(Wire):
     """Options whose validation error is one text for the client: each wrong option, its value, its help.
 
-    The context of the error has the single faults as pydantic reports them, as `faults`.
+    The context of the error has the first faults as pydantic reports them, as `faults`.
     """
 
     @model_validator(mode="wrap")
     @classmethod
     def _explain_errors(cls, values: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(values, Mapping):  # of more names than there are options, one is unknown
+            values = dict(islice(values.items(), len(cls.model_fields) + MAX_QUOTED_FAULTS))
         try:
             return validate(values)
         except ValidationError as error:
-            faults = error.errors(include_url=False)
-            text = "; ".join(cls._explanations(faults[:MAX_ERRORS]))
+            faults = error.errors(include_url=False)[:MAX_QUOTED_FAULTS]
+            text = "; ".join(cls._explanations(faults))
             raise PydanticCustomError("options", "{text}", {"text": text, "faults": faults}) from error
 
     @classmethod
@@ -74,8 +91,8 @@ class OptionSet(Wire):
             if fault["type"] == "extra_forbidden":
                 yield f"unknown parameter {name!r}; allowed are {', '.join(cls.model_fields)}"
             elif name in cls.model_fields:
-                value = str(fault["input"])[:MAX_QUOTED]
-                yield f"{name}={value!r}: {message}. {cls.model_fields[name].description}"
+                value = fault["input"] if isinstance(fault["input"], str) else short_repr(fault["input"])
+                yield f"{name}={value[:MAX_QUOTED]!r}: {message}. {cls.model_fields[name].description}"
             else:  # no options at all, such as a list in their place
                 yield "must be an object of options by their names"
 
@@ -93,9 +110,9 @@ class DetectOptions(OptionSet):
     max_detections: Count | None = Field(
         default=None, description="Maximum number of detections: a whole number from 1 to 1000."
     )
-    classes: list[str] = Field(
+    classes: Annotated[list[str], AfterValidator(_check_length)] = Field(
         default=[],
-        max_length=1000,
+        max_length=MAX_CLASSES,
         description="Keep only these classes: names or ids of /labels, repeated or separated by commas.",
     )
     class_agnostic: bool = Field(

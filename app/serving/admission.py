@@ -213,6 +213,10 @@ class Admission:
             permit.take_slot()
         return permit
 
+    def reserve(self, nbytes: int) -> None:
+        """Hold more bytes (fewer, when negative) for work without a slot; raises as `Permit.grow` does."""
+        self._reserve(nbytes, 0, math.inf, NORMAL)
+
     def observe(self, batch_size: int, seconds: float) -> None:
         """Update the estimates of seconds per batch and per image with a batch that has run."""
         weight = 1.0 if self._estimates_are_stale else _NEWEST_WEIGHT

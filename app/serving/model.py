@@ -106,7 +106,7 @@ class LoadedModel:
 
 
 @dataclass(frozen=True, eq=False)
-class Job:
+class InferenceJob:
     """One canvas for the device: the options and the model of its request, and its trace."""
 
     canvas: Canvas

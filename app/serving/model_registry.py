@@ -8,7 +8,7 @@ from weakref import WeakSet
 
 from app.batching.worker import RunResult, Worker
 from app.serving.interfaces import Canvas, Detector
-from app.serving.model import InferenceResult, Job, LoadedModel
+from app.serving.model import InferenceJob, InferenceResult, LoadedModel
 from app.telemetry import tracing
 from app.telemetry.metrics import Metrics
 from models.zoo.classes import Classes
@@ -95,7 +95,7 @@ class ModelRegistry:
             raise RuntimeError("no model is loaded")
         self._serving.detectors[device].warm_up(1)
 
-    def run(self, jobs: list[Job], device: int = 0) -> list[InferenceResult]:
+    def run(self, jobs: list[InferenceJob], device: int = 0) -> list[InferenceResult]:
         """One batch of one model on a device, timed by stage; called by the batcher, on its thread."""
         stages: defaultdict[str, float] = defaultdict(float)
 
@@ -112,7 +112,7 @@ class ModelRegistry:
         return [InferenceResult(detections, stages["postprocess"], batch) for detections in results]
 
 
-def _attributes(jobs: Sequence[Job]) -> tracing.Attributes:
+def _attributes(jobs: Sequence[InferenceJob]) -> tracing.Attributes:
     """The attributes of a batch's span; the canvas as width x height."""
     height, width = jobs[0].canvas.key
     return {"rcnn.batch.size": len(jobs), "rcnn.canvas": f"{width}x{height}"}

@@ -17,7 +17,7 @@ from pathlib import Path
 from app.batching.batcher import Batcher
 from app.errors import Conflict, Draining, LoadFailed, NotFound, ServiceError
 from app.serving.admission import Admission
-from app.serving.model import InferenceResult, Job, LoadedModel
+from app.serving.model import InferenceJob, InferenceResult, LoadedModel
 from app.serving.model_registry import ModelRegistry
 from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
@@ -64,7 +64,7 @@ class ModelSwapper:
         metrics: Metrics,
         models: ModelRegistry,
         admission: Admission,
-        batcher: Batcher[Job, InferenceResult],
+        batcher: Batcher[InferenceJob, InferenceResult],
     ) -> None:
         self._settings = settings
         self._metrics = metrics

@@ -4,19 +4,24 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from app.batching.batcher import Batcher
 from app.batching.item import Closed, Completed, Expired, RequestHandle, Shed
 from app.errors import RETRY_SECONDS, Draining, Overloaded, ServiceError
 from app.serving.admission import Admission
+from app.serving.decode_threads import deadline_exceeded
 from app.serving.interfaces import Canvas
-from app.serving.model import InferenceResult, Job
-from app.serving.preparation import Preparation, PreparedImage, canvas_too_large, deadline_exceeded
+from app.serving.model import InferenceJob, InferenceResult
+from app.serving.preparation import Preparation, PreparedImage, canvas_too_large
 from app.serving.request import Outcome, Plan, Source, Timings
 from app.serving.tiling import BATCHES, infer_tiles, merge_tiles
 from app.telemetry import tracing
 from app.telemetry.metrics import Metrics
+from models.images.control import DecodeControl
 from models.options import Options
+
+R = TypeVar("R")
 
 
 class Pipeline:
@@ -26,7 +31,7 @@ class Pipeline:
         self,
         metrics: Metrics,
         admission: Admission,
-        batcher: Batcher[Job, InferenceResult],
+        batcher: Batcher[InferenceJob, InferenceResult],
         preparation: Preparation,
         refusal: Callable[[], ServiceError | None],
     ) -> None:
@@ -56,7 +61,7 @@ class Pipeline:
         with permit:
             self._metrics.by_priority.labels(priority=plan.priority, outcome="accepted").inc()
             with tracing.span("decode"):
-                prepared = await self._preparation.prepare(source, plan, request)
+                prepared = await self._preparation.prepare(source, plan, request, permit.grow)
             permit.grow(prepared.nbytes(self._tiles_at_once), len(prepared.tiles))
             permit.take_slot()  # from here to the queue nothing is awaited
             if prepared.tiles:
@@ -68,11 +73,15 @@ class Pipeline:
         self._metrics.count_detections(plan.model.name, len(detections))
         return Outcome(plan.model, prepared.size, detections, timings_of(prepared, completed, plan), drawn)
 
+    async def decode_step(self, plan: Plan, work: Callable[[DecodeControl], R]) -> R:
+        """Run a step of a stream's decoding on a thread, with memory held meanwhile; raises ServiceError."""
+        return await self._preparation.threads.decode(plan, RequestHandle(), self._admission.reserve, work)
+
     async def _infer(
         self, canvas: Canvas, options: Options, plan: Plan, request: RequestHandle
     ) -> Completed[InferenceResult]:
         """Run one canvas through the batcher."""
-        job = Job(canvas, options, plan.model, tracing.current())
+        job = InferenceJob(canvas, options, plan.model, tracing.current())
         try:
             with tracing.span("queue") as span:
                 completed = await self._batcher.submit(job, job.key, plan.deadline, request)

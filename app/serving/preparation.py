@@ -1,32 +1,29 @@
 """Turns bytes into canvases, on threads. An image that cannot be used fails here, before the queue."""
 
 import asyncio
-import contextlib
 import os
-import sys
-import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar
 
 from app.batching.item import RequestHandle
-from app.errors import DeadlineExceeded, ImageTooLarge, InvalidParameter, from_image_error
+from app.errors import ImageTooLarge, InvalidParameter, from_image_error
+from app.serving.decode_memory import Grow
+from app.serving.decode_threads import DecodeThreads
 from app.serving.interfaces import Canvas
 from app.serving.request import Plan, Source
 from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
 from models.detections import Detections
 from models.images import decoder, drawing
+from models.images.control import DecodeControl
 from models.images.decoder import Image
 from models.tiling.tiles import Tile, TooManyTiles, cut
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-DECODE_NICENESS = 10  # added to the niceness of decode threads
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,22 +48,21 @@ class PreparedImage:
 
 
 class Preparation:
-    """The threads on which images are decoded, resized, cut and drawn."""
+    """Decodes, resizes, cuts and draws images on `threads`."""
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
         self._limits = decoder.Limits(max_pixels=settings.max_pixels)
-        threads = settings.decode_threads or os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(threads, "decode", _lower_priority)
+        self.threads = DecodeThreads(settings.decode_threads or os.cpu_count() or 1, metrics)
 
     def close(self) -> None:
         """Start no new work; does not wait for running work."""
-        self._pool.shutdown(wait=False)
+        self.threads.close()
 
-    async def prepare(self, source: Source, plan: Plan, request: RequestHandle) -> PreparedImage:
-        """Decode, resize and pad; raises ServiceError."""
+    async def prepare(self, source: Source, plan: Plan, request: RequestHandle, grow: Grow) -> PreparedImage:
+        """Decode, resize and pad, with memory that `grow` holds meanwhile; raises ServiceError."""
         try:
-            prepared = await self.run(plan, request, self._prepare, source, plan)
+            prepared = await self.threads.decode(plan, request, grow, partial(self._prepare, source, plan))
         except decoder.ImageError as error:
             raise from_image_error(error) from error
         except TooManyTiles as error:
@@ -78,29 +74,30 @@ class Preparation:
         self._metrics.stage_duration.labels(stage="decode").observe(prepared.seconds)
         return prepared
 
-    def _prepare(self, source: Source, plan: Plan) -> PreparedImage:
+    def _prepare(self, source: Source, plan: Plan, control: DecodeControl) -> PreparedImage:
         started = time.monotonic()
-        image, tiles = self._read(source, plan)
+        image, tiles = self._read(source, plan, control)
+        control.check()
         prepare = plan.model.prepare
         canvas = prepare(image, plan.size, plan.upscale)
         first_tile = prepare(cut(image, tiles[0]), plan.size, plan.upscale) if tiles else None
         seconds = time.monotonic() - started
-        kept = self._full_image(image, source, plan) if plan.draw or tiles else None
+        kept = self._full_image(image, source, plan, control) if plan.draw or tiles else None
         return PreparedImage((image.width, image.height), canvas, kept, seconds, tiles, first_tile)
 
-    def _read(self, source: Source, plan: Plan) -> tuple[Image, tuple[Tile, ...]]:
+    def _read(self, source: Source, plan: Plan, control: DecodeControl) -> tuple[Image, tuple[Tile, ...]]:
         """The image and its tiles, which need all of its pixels; without tiles a draft may be enough."""
         model, jpeg = plan.model, plan.model.detector.jpeg
         enough = model.card.draft_limits(plan.size)
         if plan.tiling:
-            image = decoder.read(source, self._limits, jpeg=jpeg)
+            image = decoder.read(source, self._limits, jpeg=jpeg, control=control)
             if tiles := model.tiles((image.width, image.height), plan.size, plan.tiling):
                 return image, tiles
-        return decoder.read(source, self._limits, enough, jpeg), ()
+        return decoder.read(source, self._limits, enough, jpeg, control), ()
 
-    def _full_image(self, image: Image, source: Source, plan: Plan) -> Image:
+    def _full_image(self, image: Image, source: Source, plan: Plan, control: DecodeControl) -> Image:
         """The image with all of its pixels, for drawing or tiles."""
-        return decoder.read(source, self._limits) if image.draft and plan.draw else image
+        return decoder.read(source, self._limits, control=control) if image.draft and plan.draw else image
 
     async def tile(self, prepared: PreparedImage, tile: Tile, plan: Plan, request: RequestHandle) -> Canvas:
         """The canvas of one tile of an image."""
@@ -125,34 +122,8 @@ class Preparation:
     async def run(
         self, plan: Plan, request: RequestHandle, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs
     ) -> R:
-        """Run work on a thread within the plan's time; raises DeadlineExceeded."""
-        loop = asyncio.get_running_loop()
-        try:
-            async with asyncio.timeout(plan.seconds_left()):
-                return await loop.run_in_executor(self._pool, partial(work, *args, **kwargs))
-        except TimeoutError as error:
-            if request.mark_finished():
-                self._metrics.deadline_exceeded.inc()
-            raise deadline_exceeded() from error
-
-
-def _lower_priority() -> None:
-    """Lower the priority of a decode thread: preempting an inference thread stalls its whole batch.
-
-    On two cores this gave a seventh more images a second. Decoding uses the time in which a core is idle.
-    """
-    if sys.platform == "linux":  # elsewhere a thread has no priority of its own
-        with contextlib.suppress(OSError):
-            thread = threading.get_native_id()
-            niceness = os.getpriority(os.PRIO_PROCESS, thread)
-            os.setpriority(os.PRIO_PROCESS, thread, min(19, niceness + DECODE_NICENESS))
-
-
-def deadline_exceeded() -> DeadlineExceeded:
-    """The error of a request whose deadline has passed."""
-    return DeadlineExceeded(
-        "the request's time ran out before its answer; send it again later, or raise timeout_ms"
-    )
+        """Run work on a thread within the plan's time; raises DeadlineExceeded or Overloaded."""
+        return await self.threads.run(plan, request, work, *args, **kwargs)
 
 
 def canvas_too_large(canvas: Canvas) -> ImageTooLarge:

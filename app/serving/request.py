@@ -19,9 +19,6 @@ DrawnFormat = Literal["png", "jpeg"]
 Source = bytes | Pixels
 """One image of a request: a file, or decoded pixels (height, width, 3)."""
 
-MAX_IMAGES = 32
-"""In one request. More would gain nothing: the service forms batches across requests."""
-
 
 @dataclass(frozen=True)
 class Plan:

@@ -14,7 +14,7 @@ from app.errors import RETRY_SECONDS, Draining, Failing, Loading, ServiceError
 from app.schemas.options import DetectOptions
 from app.serving.admission import Admission
 from app.serving.byte_account import BodyAccounts
-from app.serving.model import InferenceResult, Job, LoadedModel
+from app.serving.model import InferenceJob, InferenceResult, LoadedModel
 from app.serving.model_registry import ModelRegistry
 from app.serving.model_swap import ModelSwapper, SwapResult
 from app.serving.pipeline import Pipeline, count_rejections
@@ -40,7 +40,7 @@ class DetectionService:
         metrics: Metrics,
         models: ModelRegistry,
         admission: Admission,
-        batcher: Batcher[Job, InferenceResult],
+        batcher: Batcher[InferenceJob, InferenceResult],
     ) -> None:
         self.settings = settings
         self.metrics = metrics
@@ -170,12 +170,14 @@ class DetectionService:
     def check_capacity(self) -> None:
         """Raise ServiceError where a request would be rejected anyway: cheap, before its body is read."""
         self._check_ready()
+        self._preparation.threads.check()
         self._admission.check_capacity()
 
     async def wait_for_capacity(self, started: float, priority: int | None = None) -> None:
         """As `check_capacity`, but waits a moment for capacity: nothing is read or reserved yet."""
         priority = NORMAL if priority is None else priority
         self._check_ready()
+        self._preparation.threads.check()
         with count_rejections(self.metrics, priority):
             await self._admission.wait_for_capacity(started + self.settings.timeout_ms / 1000, priority)
 

@@ -16,6 +16,7 @@ from app.errors import (
     Draining,
     Failing,
     Internal,
+    InvalidParameter,
     Loading,
     Overloaded,
     ServiceError,
@@ -26,14 +27,16 @@ from app.schemas.options import DetectOptions
 from app.serving.request import DrawnFormat, Outcome, Plan
 from app.serving.service import DetectionService
 from app.telemetry.metrics import Metrics
+from models.images.control import UNCONTROLLED, DecodeControl
 from models.images.decoder import ImageError, Limits
-from models.images.frames import Frame, VideoUnavailable, read_frames
+from models.images.frames import Frame, VideoUnavailable, frame_steps
 
 T = TypeVar("T")
 FATAL = (Draining, Failing, Loading)
 """Errors that every later frame of the stream would meet too."""
 
 MAX_FRAMES = 1000  # of one body: a stream holds its slot, and a video of 20 MB can have 100,000 frames
+PIXELS_BETWEEN_FRAMES = 10  # times RCNN_MAX_PIXELS: decoded between two answers, a few seconds
 RETRY_SECONDS = 5.0  # after which a slot may be free: the length of a stream is unknown
 logger = logging.getLogger(__name__)
 
@@ -121,11 +124,11 @@ async def detect_frames(
     service: DetectionService, data: bytes, spec: StreamSpec
 ) -> AsyncGenerator[FrameResult | EndOfStream, None]:
     """Results of a file's frames, each decoded when the one before has been taken; then an EndOfStream."""
-    frames = read_frames(data, Limits(service.settings.max_pixels), spec.every)
+    frames = _FrameReader(data, Limits(service.settings.max_pixels), spec.every)
     index = answered = 0
     while True:
         plan = service.plan(spec.options, time.monotonic(), spec.draw)
-        frame = await outcome_of(_next(service, frames, plan))
+        frame = await outcome_of(_next(service, frames, plan, spec.every))
         if isinstance(frame, ServiceError):
             yield FrameResult(index, None, frame)
             yield EndOfStream("error")
@@ -150,14 +153,53 @@ async def outcome_of(work: Awaitable[T]) -> T | ServiceError:
     return Internal("an error of the service; its log has the reason under this request's id")
 
 
-async def _next(service: DetectionService, frames: Iterator[Frame], plan: Plan) -> Frame | None:
-    """The next frame, None after the last one; decoded on a thread."""
+class _FrameReader(DecodeControl):
+    """The frames of a file, read a picture a step: each step is under a control of its own."""
+
+    def __init__(self, data: bytes, limits: Limits, every: int) -> None:
+        self._control: DecodeControl = UNCONTROLLED
+        self._steps = frame_steps(data, limits, every, self)
+
+    def step(self, control: DecodeControl) -> Frame | Literal["skipped", "end"]:
+        """Decode the next picture; called on a thread."""
+        self._control = control
+        try:
+            return next(self._steps) or "skipped"
+        except StopIteration:
+            return "end"
+
+    def reserve(self, nbytes: int) -> None:
+        self._control.reserve(nbytes)
+
+    def check(self) -> None:
+        self._control.check()
+
+
+async def _next(service: DetectionService, frames: _FrameReader, plan: Plan, every: int) -> Frame | None:
+    """The next frame, None after the last. A picture a step: time and client are looked at between them."""
+    frame: Frame | Literal["skipped", "end"] = "skipped"
     try:
-        return await service.on_thread(plan, next, frames, None)
+        while frame == "skipped":
+            frame = await service.pipeline.decode_step(plan, frames.step)
     except VideoUnavailable as error:
         raise UnsupportedMediaType(str(error)) from error
     except ImageError as error:
         raise from_image_error(error) from error
+    if isinstance(frame, str):
+        return None
+    _check_skipped(frame, every, service.settings.max_pixels)
+    return frame
+
+
+def _check_skipped(frame: Frame, every: int, max_pixels: int) -> None:
+    """Raise InvalidParameter where too many pixels would be decoded between two answers."""
+    height, width = frame.pixels.shape[:2]
+    allowed = PIXELS_BETWEEN_FRAMES * max_pixels
+    if every * width * height > allowed:
+        raise InvalidParameter(
+            f"every={every}: {every} frames of {width} x {height} pixels are too many between two answers; "
+            f"at most {allowed} pixels are allowed; give every={allowed // (width * height)} or less"
+        )
 
 
 async def _detect(service: DetectionService, frame: Frame, plan: Plan) -> Outcome:

@@ -1,9 +1,29 @@
-"""The settings of API keys: for detection, and for loading models. A part of `Settings`."""
+"""The settings of access: API keys for detection and for loading models, and names of hosts."""
 
+import re
+from ipaddress import ip_address
 from typing import Annotated
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
+"""Names of this machine that only its own clients can use."""
+
+_HOST = re.compile(r"[\w-]+(\.[\w-]+)*\.?|\[[0-9a-fA-F:.]+\]", re.ASCII)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a server on this address can be reached from this machine alone."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def is_host(text: str) -> bool:
+    """Whether the text is a name or an address (IPv6 in brackets), without a port."""
+    return _HOST.fullmatch(text) is not None
 
 
 class KeySettings(BaseSettings):

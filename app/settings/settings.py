@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from app.settings.access import KeySettings
+from app.settings.access import LOOPBACK_NAMES, KeySettings, is_host, is_loopback
 from app.settings.environment import ADDRESS, PREFIX, Environment, drop_removed, take_otel_endpoint
 from app.settings.model import ModelSettings
 from app.settings.protocols import ProtocolSettings
@@ -59,8 +59,8 @@ class ServerSettings(BaseSettings):
         default=512 * MIB,
         ge=MIB,
         le=1024 * GIB,
-        description="Maximum number of bytes that all accepted requests hold, bodies and pixels; it bounds "
-        "the memory. A single request is never refused for it.",
+        description="Maximum number of bytes that all accepted requests hold: bodies, pixels, and the memory "
+        "of running decodes, which wait for one another. A single request is never refused for it.",
     )
     timeout_ms: int = Field(
         default=30_000,
@@ -94,6 +94,13 @@ class ServerSettings(BaseSettings):
         json_schema_extra={"allowed": "comma-separated origins such as https://example.org"},
         description="Other sites whose pages may open the web socket /detect/live.",
     )
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        json_schema_extra={"allowed": "comma-separated names such as detect.example.org, or *"},
+        description="Values of the header Host, without port, that `rcnn serve` answers; others get 421. If "
+        "not set: localhost, 127.0.0.1, [::1] and RCNN_HOST where that is this machine alone, else all "
+        "(`*`). Set it behind a proxy on this machine that passes the client's Host on.",
+    )
     max_streams: int = Field(
         default=16,
         ge=1,
@@ -121,7 +128,21 @@ class ServerSettings(BaseSettings):
         "orchestrator's own limit.",
     )
 
-    @field_validator("allowed_origins", mode="before")
+    @property
+    def checked_hosts(self) -> tuple[str, ...]:
+        """The hosts that `rcnn serve` answers; none: all."""
+        if self.allowed_hosts:
+            return () if "*" in self.allowed_hosts else self.allowed_hosts
+        return (*LOOPBACK_NAMES, self.host) if is_loopback(self.host) else ()
+
+    @field_validator("allowed_hosts")
+    @classmethod
+    def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if wrong := [host for host in hosts if host != "*" and not is_host(host)]:
+            raise ValueError(f"{wrong[0]!r} is no host; leave out scheme, port and path")
+        return hosts
+
+    @field_validator("allowed_origins", "allowed_hosts", mode="before")
     @classmethod
     def _split(cls, values: object) -> object:
         return [value.strip() for value in values.split(",")] if isinstance(values, str) else values

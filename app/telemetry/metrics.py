@@ -51,6 +51,7 @@ class Metrics:
         self.registry = registry if registry is not None else CollectorRegistry()
         self.series: list[Series] = []
         self._declare_requests()
+        self._declare_connections()
         self._declare_batches()
         self._declare_model()
         ProcessCollector(registry=self.registry)
@@ -100,6 +101,21 @@ class Metrics:
             *("route", "outcome"),
         )
 
+    def _declare_connections(self) -> None:
+        self.connections = self._gauge(
+            "rcnn_connections",
+            "Open HTTP connections, by state: `head`, `body`, `response`, `discard` of a body that nobody "
+            "reads, `idle`, `handshake`, `websocket`, `closing`.",
+            "state",
+        )
+        self.connections_closed = self._counter(
+            "rcnn_connections_closed_total",
+            "HTTP connections that the server ended, by reason: the time of a state was over (its name), the "
+            "client did not read (`stalled`), too many were open (`limit`), or too many unfinished ones of "
+            "an address (`share`).",
+            "reason",
+        )
+
     def _declare_batches(self) -> None:
         self.stage_duration = self._histogram(
             "rcnn_stage_duration_seconds",
@@ -122,6 +138,13 @@ class Metrics:
         )
         self.predicted_wait = self._gauge(
             "rcnn_predicted_wait_seconds", "Predicted seconds until all accepted requests have a response."
+        )
+        self.abandoned_decodes = self._gauge(
+            "rcnn_abandoned_decodes",
+            "Decode threads that still work on an image of a request that is over.",
+        )
+        self.memory_errors = self._counter(
+            "rcnn_memory_errors_total", "Images refused with 429 because the process had too little memory."
         )
         self.batch_size = self._histogram("rcnn_batch_size", "Images in a batch.", _BATCH_SIZES)
         self.batch_duration = self._histogram(

@@ -13,8 +13,8 @@ from fastapi.security.utils import get_authorization_scheme_param
 
 from app.errors import Forbidden, ForeignOrigin, InvalidParameter, Unauthorized, UnsupportedMediaType
 from app.serving.service import DetectionService
-from app.transport.body_limit import body_count
 from app.transport.context import service_of
+from app.transport.middleware.body_limit import body_count
 
 SUBPROTOCOL = "rcnn-live"
 KEY_SUBPROTOCOL = "rcnn-key."

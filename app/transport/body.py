@@ -6,18 +6,18 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from python_multipart.multipart import parse_options_header
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from app.errors import DeadlineExceeded, InvalidParameter, UnsupportedMediaType
-from app.schemas.options import MAX_QUOTED, ImageBody
+from app.schemas.limits import MAX_FIELD_BYTES, MAX_FORM_PARTS, MAX_MEDIA_TYPE, MAX_QUOTED
+from app.schemas.options import ImageBody
 from app.transport.json_body import decode_base64, parse_json
-from app.transport.multipart import read_parts
+from app.transport.multipart import Part, read_parts
+from app.transport.threads import run_sized
 
 R = TypeVar("R")
 
 IMAGE_PARTS = ("image", "file")
-MAX_FORM_PARTS = 64  # of another server's form: far more than any has, and few enough to hold
 MULTIPART = "multipart/form-data"
 MEDIA_TYPES = f"{MULTIPART} with a part `image`, image/*, application/octet-stream or application/json"
 
@@ -28,7 +28,8 @@ async def read_image(request: Request, seconds: float, kinds: tuple[str, ...] = 
     if media_type == MULTIPART:
         return (await read_within(seconds, _image_parts(request, options, at_most=1)))[0]
     if media_type == "application/json":
-        return await run_in_threadpool(_image_of_json, await read_within(seconds, request.body()))
+        body = await read_within(seconds, request.body())
+        return await run_sized(len(body), _image_of_json, body)
     if media_type.startswith(kinds) or media_type == "application/octet-stream":
         return await read_within(seconds, request.body())
     raise unsupported(media_type, MEDIA_TYPES)
@@ -68,8 +69,17 @@ async def read_form(request: Request, seconds: float, image_names: tuple[str, ..
         if part.filename is not None or part.name in image_names:
             form.files.append((part.name, bytes(part.data)))
         else:
-            form.fields[part.name] = part.data.decode("utf-8", "replace")
+            form.fields[part.name] = _text(part)
     return form
+
+
+def _text(part: Part) -> str:
+    if len(part.data) > MAX_FIELD_BYTES:
+        raise InvalidParameter(
+            f"the field {part.name[:MAX_QUOTED]!r} has more than {MAX_FIELD_BYTES} bytes; send an image as a "
+            "file"
+        )
+    return part.data.decode("utf-8", "replace")
 
 
 def _check_form_part(name: str, already: int) -> None:
@@ -95,7 +105,10 @@ def media_type_of(request: Request) -> tuple[str, dict[bytes, bytes]]:
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.strip().lower() != "identity":
         raise UnsupportedMediaType(f"Content-Encoding {encoding[:MAX_QUOTED]!r}; send the body uncompressed")
-    media_type, options = parse_options_header(request.headers.get("content-type"))
+    content_type = request.headers.get("content-type", "")
+    if len(content_type) > MAX_MEDIA_TYPE:
+        raise unsupported(content_type, f"one of at most {MAX_MEDIA_TYPE} characters")
+    media_type, options = parse_options_header(content_type)
     return media_type.decode("latin-1"), options
 
 

@@ -8,7 +8,8 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from app.errors import InvalidParameter, UnsupportedMediaType
-from app.transport.body_limit import body_count
+from app.schemas.limits import MAX_QUOTED
+from app.transport.middleware.body_limit import body_count
 
 CODINGS = ("gzip", "deflate")
 
@@ -23,7 +24,9 @@ async def read_body(request: Request) -> bytes:
     if coding == "identity":
         return await request.body()
     if coding not in CODINGS:
-        raise UnsupportedMediaType(f"Content-Encoding {coding[:60]!r}; send {' or '.join(CODINGS)}, or none")
+        raise UnsupportedMediaType(
+            f"Content-Encoding {coding[:MAX_QUOTED]!r}; send {' or '.join(CODINGS)}, or none"
+        )
     return b"".join([piece async for piece in _inflated(request, coding)])
 
 

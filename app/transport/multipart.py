@@ -1,13 +1,18 @@
-"""multipart/form-data, parsed in memory as it arrives; BodyLimit bounds its bytes."""
+"""multipart/form-data, parsed in memory as it arrives; BodyLimit bounds its bytes.
+
+The library bounds the headers of a part: 8 of at most 4 KB each.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from python_multipart.multipart import MultipartParser, MultipartState, parse_options_header
 from starlette.requests import Request
 
 from app.errors import InvalidParameter
+from app.schemas.limits import MAX_FORM_PARTS
+from app.transport.threads import run_sized
 
 
 @dataclass
@@ -18,6 +23,14 @@ class Part:
     filename: str | None
     data: bytearray = field(default_factory=bytearray)
 
+
+SPARE_DELIMITERS = 2
+"""Boundaries beside those between parts: the one at the end, and that of a part too many, which is named."""
+
+MAX_PADDING = 1024
+"""Bytes of blanks behind a boundary, which the library reads one by one; RFC 2046 allows any number."""
+
+STEP_BYTES = 64 * 1024  # parsed before the padding is looked at
 
 CheckPart = Callable[[str, int], None]
 """Called before the content of a part with its name and the number of parts before it; it may raise."""
@@ -31,9 +44,10 @@ async def read_parts(request: Request, options: dict[bytes, bytes], check_part: 
             "Content-Type has no boundary; let your HTTP client write the multipart header"
         )
     try:
-        form = _Form(boundary, check_part)
+        form, size = _Form(boundary, check_part), 0
         async for chunk in request.stream():
-            form.feed(chunk)
+            size += len(chunk)
+            await run_sized(size, form.feed, chunk)
     except FormParserError as error:
         raise InvalidParameter(f"the multipart body is malformed: {error}") from error
     return form.complete()
@@ -44,9 +58,11 @@ class _Form:
 
     def __init__(self, boundary: bytes, check_part: CheckPart) -> None:
         self._check_part = check_part
+        self._delimiter, self._delimiters_left = b"\r\n--" + boundary, MAX_FORM_PARTS + SPARE_DELIMITERS
         self._parts: list[Part] = []
         self._header = self._value = self._disposition = b""
         self._complete = False
+        self._padding = 0
         self._parser = MultipartParser(
             boundary,
             {
@@ -59,7 +75,27 @@ class _Form:
                 "on_end": self._end,
             },
         )
-        self.feed: Callable[[bytes], int] = self._parser.write
+
+    def feed(self, chunk: bytes) -> None:
+        """Parse the next piece of the body; raises FormParserError, and what `check_part` raises."""
+        self._delimiters_left -= chunk.count(self._delimiter)
+        if self._delimiters_left < 0:
+            raise InvalidParameter(
+                f"the multipart body has more than {MAX_FORM_PARTS} boundaries; send fewer parts, and let "
+                "your HTTP client choose the boundary"
+            )
+        for start in range(0, len(chunk), STEP_BYTES):
+            self._step(chunk[start : start + STEP_BYTES])
+
+    def _step(self, piece: bytes) -> None:
+        padded = self._parser.state is MultipartState.BOUNDARY_PADDING
+        self._parser.write(piece)
+        padded = padded and self._parser.state is MultipartState.BOUNDARY_PADDING
+        self._padding = self._padding + len(piece) if padded else 0
+        if self._padding > MAX_PADDING:
+            raise InvalidParameter(
+                f"more than {MAX_PADDING} blanks follow a boundary of the multipart body; leave them out"
+            )
 
     def complete(self) -> list[Part]:
         """The parts, after the last boundary; raises InvalidParameter."""

@@ -7,10 +7,14 @@ from typing import Annotated, TypeVar
 from fastapi import Header
 from pydantic import ValidationError, WithJsonSchema
 from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.batching.item import HIGHEST, LOWEST
 from app.errors import InvalidParameter
-from app.schemas.options import MAX_QUOTED, DetectOptions, OptionSet
+from app.schemas.limits import MAX_QUERY_PARAMETERS, MAX_QUOTED
+from app.schemas.options import DetectOptions, OptionSet
+from app.telemetry.metrics import Metrics
+from app.transport.middleware.request_context import Dialects, error_response
 
 S = TypeVar("S", bound=OptionSet)
 D = TypeVar("D", bound=DetectOptions)
@@ -24,6 +28,27 @@ PriorityHeader = Annotated[
 """The header as a parameter of a route. A text: it is checked only where the query has no priority."""
 
 _PRIORITIES = {str(number): number for number in range(LOWEST, HIGHEST + 1)}
+
+
+class QueryLimit:
+    """Refuses a query of too many parameters before anything parses it, for every route."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, dialects: Dialects) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._dialects = dialects
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One ASGI connection."""
+        count = scope.get("query_string", b"").count(b"&") + 1
+        if count <= MAX_QUERY_PARAMETERS:
+            await self._app(scope, receive, send)
+            return
+        error = InvalidParameter(
+            f"the query has {count} parameters, {MAX_QUERY_PARAMETERS} are allowed; leave out what is no "
+            "option, and separate the names in `classes` by commas"
+        )
+        await error_response(error, self._metrics, self._dialects(scope))(scope, receive, send)
 
 
 def read_options(values: Mapping[str, object], options: type[S]) -> S:

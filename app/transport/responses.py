@@ -1,19 +1,25 @@
 """Results as responses: rounded numbers, Server-Timing, and the format that the Accept header prefers."""
 
 import re
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 from fastapi import Response
 from python_multipart.multipart import parse_options_header
 
+from app.schemas.limits import MAX_ACCEPT
 from app.schemas.options import AnswerFormat, DetectOptions
 from app.schemas.responses import DetectResponse, ImageSize, TimingsMs
 from app.serving.request import Outcome, Timings
 from app.telemetry.logs import request_id
+from app.transport.threads import run_sized
 from models.detections import convert_boxes
+
+OBJECT_BYTES = 256
+"""Of a detection in a response, about: hundreds of them are written on a thread."""
 
 PIXEL_DECIMALS, FRACTION_DECIMALS, SCORE_DECIMALS, TIME_DECIMALS = 3, 7, 6, 3
 
@@ -22,6 +28,17 @@ def respond(body: bytes, media_type: str, timings: Timings) -> Response:
     """A response with Server-Timing; its length is known, so it has Content-Length."""
     stages = (f"{stage};dur={value}" for stage, value in milliseconds(timings).items())
     return Response(body, media_type=media_type, headers={"Server-Timing": ", ".join(stages)})
+
+
+P = ParamSpec("P")
+
+
+async def write_sized(
+    outcomes: Sequence[Outcome], write: Callable[P, bytes], *args: P.args, **kwargs: P.kwargs
+) -> bytes:
+    """What `write` makes of these outcomes; on a thread where they have many detections."""
+    size = OBJECT_BYTES * sum(len(outcome.detections) for outcome in outcomes)
+    return await run_sized(size, write, *args, **kwargs)
 
 
 def milliseconds(timings: Timings) -> dict[str, float]:
@@ -64,7 +81,7 @@ def preferred_format(accept: str | None) -> AnswerFormat:
 
 def preferred(accept: str | None, formats: dict[F, str]) -> F:
     """Of formats with their media types, the one that an Accept header prefers, else the first."""
-    ranges = dict(_weighted(media_range) for media_range in (accept or "*/*").split(",")[:64])
+    ranges = dict(_weighted(media_range) for media_range in (accept or "*/*")[:MAX_ACCEPT].split(",")[:64])
     weights = {name: _weight(media_type, ranges) for name, media_type in formats.items()}
     return max(weights, key=weights.__getitem__)
 

@@ -1,6 +1,7 @@
 """A router that knows the key its routes need and the dialect of their errors."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from fastapi import APIRouter, Depends
 from starlette.routing import Match, Route
@@ -37,6 +38,13 @@ class Router(APIRouter):
         )
         self.tag = {"name": tag, "description": description}
         self.dialect = dialect
+
+    def add_api_route(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        """Add a route; one for GET takes HEAD too, and the server leaves the body of its response out."""
+        super().add_api_route(path, endpoint, **options)
+        if set(options.get("methods") or ("GET",)) == {"GET"}:
+            hidden = {"methods": ["HEAD"], "include_in_schema": False}
+            super().add_api_route(path, endpoint, **{**options, **hidden})
 
 
 class DialectLookup:

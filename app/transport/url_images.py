@@ -2,25 +2,41 @@
 
 Guards against server-side request forgery: http and https only; the host name is resolved once, all of its
 addresses must be public, and the connection goes to the address that was checked (against DNS rebinding);
-redirects are not followed, proxies of the environment not used; bytes are counted as they arrive. The caller
-bounds the time.
+redirects are not followed, proxies of the environment not used; bytes are counted as they arrive.
+
+Guards against slow hosts: a fetch has a time of its own and a minimum speed; one host, and one client, has
+only a part of the concurrent fetches.
 """
 
 import asyncio
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import httpx
 
 from app.errors import BodyTooLarge, InvalidImage, InvalidParameter
+from app.schemas.limits import MAX_URL
 
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 """Host and port to the addresses of the host; raises OSError."""
 
 AT_ONCE = 8  # concurrent fetches; more wait, so that their memory is bounded before admission
+SHARE = AT_ONCE // 2  # of them for one host, and for one client
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")  # the only IPv6 addresses that are assigned
-_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")  # IPv4 addresses of protocols, not of hosts
+# What Python's versions disagree about, or do not know.
+_NOT_PUBLIC = tuple(
+    ipaddress.ip_network(network)
+    for network in (
+        "192.0.0.0/24",  # of protocols, not of hosts
+        "192.88.99.0/24",  # relays from IPv6, withdrawn (RFC 7526)
+        "2001::/23",  # of protocols
+        "3fff::/20",  # of documentation (RFC 9637)
+    )
+)
 _UNKNOWN = "the host of this URL is unknown or not public; send the image in base64"
 
 
@@ -39,8 +55,17 @@ def is_public(address: str) -> bool:
     if isinstance(ip, ipaddress.IPv6Address):
         plain = ip in _GLOBAL_UNICAST and not ip.sixtofour and not ip.teredo
     else:
-        plain = ip not in _PROTOCOLS and not ip.is_reserved
+        plain = not ip.is_reserved
+    plain = plain and not any(ip in network for network in _NOT_PUBLIC)
     return plain and ip.is_global and not ip.is_multicast
+
+
+@dataclass(frozen=True)
+class Pace:
+    """What a fetch may take: `seconds`, and one more for each `bytes_per_second` bytes that arrived."""
+
+    seconds: float = 5.0
+    bytes_per_second: int = 1 << 20
 
 
 class Fetcher:
@@ -51,22 +76,41 @@ class Fetcher:
         max_bytes: int,
         resolve: Resolve = resolve_host,
         transport: httpx.AsyncBaseTransport | None = None,
+        pace: Pace = Pace(),
     ) -> None:
         """`transport` replaces the network."""
         self._max_bytes = max_bytes
         self._resolve = resolve
         self._transport = transport
+        self._pace = pace
         self._slots = asyncio.Semaphore(AT_ONCE)
+        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def fetch(self, address: str) -> bytes:
-        """The content of an http(s) URL; raises InvalidParameter, InvalidImage or BodyTooLarge."""
+    async def fetch(self, address: str, client: str) -> bytes:
+        """The content of an http(s) URL; raises InvalidParameter, InvalidImage or BodyTooLarge.
+
+        `client`: who asks for it, such as its address.
+        """
         url = _parse(address)
-        async with self._slots:
-            ip = await self._public_address(url)
+        async with self._slot(f"client {client}", f"host {_host(url)}"):
             try:
-                return await self._get(url, ip)
+                async with asyncio.timeout(self._pace.seconds) as limit:
+                    return await self._get(url, await self._public_address(url), limit)
+            except TimeoutError as error:
+                raise InvalidImage(
+                    "the image could not be fetched: its host is too slow; send the image in base64"
+                ) from error
             except httpx.HTTPError as error:
                 raise InvalidImage("the image could not be fetched from its URL") from error
+
+    @asynccontextmanager
+    async def _slot(self, *holders: str) -> AsyncIterator[None]:
+        """One of the slots, and for each holder one of its share; who waits for a share holds no slot."""
+        shares = [self._shares.setdefault(holder, asyncio.Semaphore(SHARE)) for holder in holders]
+        async with AsyncExitStack() as stack:
+            for semaphore in (*shares, self._slots):
+                await stack.enter_async_context(semaphore)
+            yield
 
     async def _public_address(self, url: httpx.URL) -> str:
         try:
@@ -77,7 +121,7 @@ class Fetcher:
             raise InvalidParameter(_UNKNOWN)
         return addresses[0]
 
-    async def _get(self, url: httpx.URL, ip: str) -> bytes:
+    async def _get(self, url: httpx.URL, ip: str, limit: asyncio.Timeout) -> bytes:
         """Connect to `ip`, with the host's name in the header, in TLS and for the certificate."""
         headers = {"Host": url.netloc.decode("ascii"), "Accept": "image/*", "Accept-Encoding": "identity"}
         extensions = {"sni_hostname": _host(url)}
@@ -90,12 +134,13 @@ class Fetcher:
                 raise InvalidImage(
                     f"the image could not be fetched: its host responded with {response.status_code}"
                 )
-            return await self._read(response)
+            return await self._read(response, limit)
 
-    async def _read(self, response: httpx.Response) -> bytes:
-        body = bytearray()
+    async def _read(self, response: httpx.Response, limit: asyncio.Timeout) -> bytes:
+        body, start = bytearray(), limit.when() or 0.0
         async for chunk in response.aiter_raw():  # as sent: nothing is decompressed
             body += chunk
+            limit.reschedule(start + len(body) / self._pace.bytes_per_second)
             if len(body) > self._max_bytes:
                 raise BodyTooLarge(f"the image at this URL has more than {self._max_bytes} bytes")
         return bytes(body)
@@ -112,6 +157,8 @@ def _port(url: httpx.URL) -> int:
 
 
 def _parse(address: str) -> httpx.URL:
+    if len(address) > MAX_URL:
+        raise InvalidParameter(f"image: the URL has more than {MAX_URL} characters; send the image in base64")
     try:
         url = httpx.URL(address)
         host = url.host  # raises for a name that is no valid IDNA

@@ -79,14 +79,21 @@ class Ours:
         ]
 
 
+def load(model: str, threads: int = 0) -> Detector:
+    """The detector of a card, with the engine that the service would choose."""
+    from app.settings.settings import Settings
+
+    return load_detector(DetectorSpec(model, Settings().cache_dir.expanduser(), threads=threads))
+
+
 def build() -> Model:
     """The model of BENCH_MODEL (a card) in BENCH_ENGINE, with BENCH_THREADS threads."""
     from app.settings.settings import Settings
 
     torch.set_num_threads(int(os.environ["BENCH_THREADS"]))
     model, cache = os.environ["BENCH_MODEL"], Settings().cache_dir.expanduser()
-    if os.environ["BENCH_ENGINE"] == "ours":  # the engine that the service would choose
-        detector = load_detector(DetectorSpec(model, cache, threads=torch.get_num_threads()))
+    if os.environ["BENCH_ENGINE"] == "ours":
+        detector = load(model, torch.get_num_threads())
         detector.warm_up(1)
         return Ours(detector, detector.card.score_threshold)
     loaded = load_network(model, None, cache)

@@ -116,6 +116,8 @@ def _read_zip(path: Path) -> Checkpoint:
             raise CheckpointError(
                 "a zip archive without weights of PyTorch; unpack it and give the checkpoint"
             )
+        if any(info.compress_type != zipfile.ZIP_STORED for info in infos.values()):
+            raise CheckpointError("a compressed zip archive, which PyTorch does not write; unpack it")
         if f"{folder}byteorder" in infos and archive.read(f"{folder}byteorder") != b"little":
             raise CheckpointError("written on a big-endian machine; save it as safetensors there")
         with archive.open(pickled) as file:
@@ -133,7 +135,7 @@ class _ZipStorages:
 
     def __call__(self, key: str) -> Tensor:
         info = self._infos.get(f"{self._folder}data/{key}")
-        if info is None or info.compress_type != zipfile.ZIP_STORED:
+        if info is None:
             raise CheckpointError(f"the data of a tensor is missing: damaged or cut off; {AGAIN}")
         header = bytes(self._bytes[info.header_offset : info.header_offset + 30])
         if len(header) < 30:

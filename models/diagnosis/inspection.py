@@ -1,6 +1,5 @@
 """The data of all checks: each image once through the network, with proposals and candidates before NMS."""
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,9 +14,9 @@ from models.detector import Detector, Job, Regions
 from models.evaluation.candidates import KEEP_ALL, MAX_PROPOSALS, suppress
 from models.evaluation.coco import GroundTruth, as_sent
 from models.evaluation.labels import LabelMatch
-from models.evaluation.local import READERS
-from models.evaluation.predictions import FLOOR, map_ahead, result_or_fault
-from models.images.decoder import Limits, decode
+from models.evaluation.local import read_jobs
+from models.evaluation.predictions import FLOOR
+from models.images.decoder import Limits
 from models.options import Options
 
 Boxes = npt.NDArray[np.float32]
@@ -79,12 +78,7 @@ def inspect_images(
     classes = model.match.known if model.match.extra else None
     everything = MAX_PROPOSALS * len(detector.card.labels)
     options = Options(FLOOR, KEEP_ALL, everything, classes)
-
-    def prepare(file: Path) -> Job:
-        image = decode(file.read_bytes(), model.limits, detector.card.draft_limits())
-        return Job(detector.prepare(image), options)
-
-    jobs = map_ahead(lambda file: result_or_fault(prepare, file), files, min(READERS, os.cpu_count() or 1))
+    jobs = read_jobs(detector, files, options, model.limits)
     for truth, job in zip(truths, jobs, strict=True):
         if not isinstance(job, str):
             yield _inspect(model, truth, job)

@@ -1,6 +1,7 @@
 """A plot for each check, by matplotlib."""
 
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,9 +46,8 @@ def draw_recall(recall: Recall, title: str) -> "Figure":
     for iou, row, colour in zip(IOUS, recall.table, (BLUE, RED), strict=True):
         left.plot(range(len(COUNTS)), row, "o-", color=colour, label=f"IoU {iou}")
     left.set_xticks(range(len(COUNTS)), [str(count) for count in COUNTS])
-    left.set_ylim(0, 1.03)
-    left.set_xlabel("proposals per image, best first")
-    left.set_ylabel("share of the objects that they match")
+    left.set(ylim=(0, 1.03), xlabel="proposals per image, best first")
+    left.set(ylabel="share of the objects that they match")
     left.legend(frameon=False, loc="lower right")
     write_heading(left, title, "Proposal recall")
     groups = list(recall.by_size.items()) + sorted(recall.by_class.items(), key=lambda item: item[1])
@@ -70,8 +70,7 @@ def draw_sweep(sweep: Sweep, title: str) -> "Figure":
         left.plot(
             values, [getattr(setting, name) for setting in sweep.settings], "o-", color=colour, label=name
         )
-    left.set_ylim(0, 1.03)
-    left.set_ylabel("precision")
+    left.set(ylim=(0, 1.03), ylabel="precision")
     write_heading(left, title, "NMS threshold against AP")
     for name, label, colour in (
         ("duplicates", "duplicates", YELLOW),
@@ -107,8 +106,7 @@ def draw_coordinates(coordinates: Coordinates, title: str) -> "Figure":
         left.plot(fit.dx, fit.dy, "x", color=RED, markersize=10, markeredgewidth=2, label="median")
         left.legend(frameon=False)
     left.set(xlim=(-0.5, 0.5), ylim=(0.5, -0.5), aspect="equal")
-    left.set_xlabel("object widths to the right")
-    left.set_ylabel("object heights down")
+    left.set(xlabel="object widths to the right", ylabel="object heights down")
     write_heading(left, title, "Offsets of detections from their objects")
     shares = list(coordinates.shares.items())[::-1]
     colours = [BLUE if name == AS_THEY_ARE else PALE for name, _ in shares]
@@ -117,9 +115,8 @@ def draw_coordinates(coordinates: Coordinates, title: str) -> "Figure":
         name.replace("the annotations", "annotations").replace("the detections", "detections")
         for name, _ in shares
     ]
-    _rows(right, [_wrapped(name) for name in names])
-    right.set_xlim(0, 1.03)
-    right.set_xlabel("share of the objects")
+    _rows(right, [fill(name, 38) for name in names])
+    right.set(xlim=(0, 1.03), xlabel="share of the objects")
     write_heading(right, "", "objects that match a detection, if this is undone")
     return figure
 
@@ -132,9 +129,7 @@ def draw_anchors(anchors: Anchors, title: str) -> "Figure":
     colours = [RED if edge < POSITIVE else BLUE for edge in edges[:-1]]
     left.bar(edges[:-1], counts, 1 / BINS, align="edge", color=colours, edgecolor="white")
     left.axvline(POSITIVE, color=INK, linewidth=1, linestyle=":")
-    left.set_xlim(0, 1)
-    left.set_xlabel("IoU with the best anchor")
-    left.set_ylabel("objects")
+    left.set(xlim=(0, 1), xlabel="IoU with the best anchor", ylabel="objects")
     left.locator_params(axis="y", integer=True)
     write_heading(left, title, f"{anchors.without:.0%} of the objects have no anchor of IoU {POSITIVE}")
     dots = _some(anchors.objects)
@@ -167,16 +162,13 @@ def draw_balance(balance: Balance, title: str) -> "Figure":
     tenths = np.arange(1, WINDOWS + 1) / WINDOWS
     for (name, curve), colour in zip(balance.curves.items(), COLOURS[:4], strict=True):
         left.plot(tenths, curve, "o-", color=colour, label=PARTS[name], markersize=4)
-    left.set_yscale("log")
-    left.set_xlabel("share of the run")
-    left.set_ylabel("mean loss of each tenth")
+    left.set(yscale="log", xlabel="share of the run", ylabel="mean loss of each tenth")
     left.yaxis.set_major_formatter("{x:g}")
     left.legend(frameon=False, fontsize=9, loc="upper right")
     write_heading(left, title, "Loss parts")
     if balance.scores:
         right.plot(*zip(*balance.scores, strict=True), "o-", color=INK, markersize=4)
-        right.set_xlabel("step")
-        right.set_ylabel("validation score")
+        right.set(xlabel="step", ylabel="validation score")
         write_heading(right, "", "validation")
         return figure
     means = {PARTS[name]: mean for name, mean in balance.means.items()}
@@ -241,9 +233,3 @@ def _plain_logarithms(axes: "Axes") -> None:
 def _some(rows: Any) -> Any:
     """At most MOST_DOTS rows, evenly spaced."""
     return rows[:: max(1, -(-len(rows) // MOST_DOTS))]
-
-
-def _wrapped(name: str, width: int = 38) -> str:
-    from textwrap import fill
-
-    return fill(name, width)

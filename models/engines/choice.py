@@ -1,5 +1,6 @@
 """Chooses engine, device and precision at start-up; resolves every `auto`."""
 
+import logging
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
@@ -9,10 +10,13 @@ from pathlib import Path
 import torch
 from torchvision.models.detection import FasterRCNN
 
+from models.engines.cuda_device import gpu_exists, why_unusable
 from models.engines.cuda_graphs import GraphRecorder
 from models.engines.graphed_engine import GraphedEngine
 from models.engines.protocol import ServingEngine
 from models.engines.torch_engine import TorchEngine
+
+log = logging.getLogger(__name__)
 
 ENGINES = ("torch", "openvino")
 # The precisions of each engine on each kind of device, the default first.
@@ -99,20 +103,36 @@ def _openvino(network: FasterRCNN, choice: EngineChoice, precision: str) -> Serv
     try:
         return OpenVINOEngine(read_parts(choice.quantized), precision, choice.threads)
     except RuntimeError as error:
-        raise EngineUnavailable(f"{choice.quantized} is damaged; quantize the model again") from error
+        reason = str(error).strip().rpartition("\n")[2]  # OpenVINO's first lines name its source files
+        raise EngineUnavailable(
+            f"{choice.quantized} is damaged; quantize the model again ({reason[:200]})"
+        ) from error
 
 
 def choose_device(name: str) -> torch.device:
     """The device of that name; `auto` is the first GPU, or the CPU. Raises EngineUnavailable."""
     if name == "auto":
-        return torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+        return _first_device()
     device = torch.device(name)
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         raise EngineUnavailable(
             f"device {name!r} does not exist here ({torch.cuda.device_count()} CUDA devices); "
             "set RCNN_DEVICE to auto, cpu or one of those"
         )
+    if device.type == "cuda" and (reason := why_unusable(device)) is not None:
+        raise EngineUnavailable(f"device {name!r} cannot be used: {reason}, or set RCNN_DEVICE to cpu")
     return device
+
+
+def _first_device() -> torch.device:
+    """The first GPU if torch can use it, else the CPU; logs why a GPU of the machine is not used."""
+    gpu = torch.device("cuda:0")
+    if not torch.cuda.is_available() and not gpu_exists():
+        return torch.device("cpu")
+    if (reason := why_unusable(gpu)) is None:
+        return gpu
+    log.warning("the CPU is used, as this machine's GPU cannot be: %s", reason)
+    return torch.device("cpu")
 
 
 def _engine(name: str, device: torch.device) -> str:

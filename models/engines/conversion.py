@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
@@ -114,4 +115,17 @@ def write_parts(parts: Parts, folder: Path) -> None:
 def read_parts(folder: Path) -> Parts:
     """Read both parts, with memory-mapped weights. Raises RuntimeError if a file is missing or damaged."""
     core = ov.Core()
-    return Parts(core.read_model(folder / DENSE), core.read_model(folder / HEAD))
+    return Parts(*(_checked(core.read_model(folder / name), folder / name) for name in (DENSE, HEAD)))
+
+
+def _checked(model: ov.Model, path: Path) -> ov.Model:
+    """The model, if all its float constants are finite: weights, biases, and the scales of int8."""
+    for operation in model.get_ops():
+        if operation.get_type_name() == "Constant" and operation.get_element_type().is_real():
+            count = int(np.count_nonzero(~np.isfinite(operation.data)))
+            if count:
+                raise RuntimeError(
+                    f"{path}: {operation.get_friendly_name()} holds {count} of {operation.data.size} values "
+                    "that are not finite (NaN or infinite)"
+                )
+    return model

@@ -17,6 +17,10 @@ class DenseOutput:
     deltas: list[Tensor]
 
 
+class PrecisionOverflow(ValueError):
+    """Weights or outputs that are not finite in half precision, and may be in fp32."""
+
+
 class Engine(Protocol):
     """Runs the network's static parts on one device; inputs and outputs are float32 on that device."""
 

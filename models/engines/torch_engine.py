@@ -11,7 +11,7 @@ from torchvision.models.detection import FasterRCNN
 
 from models.engines.folding import FoldingError, folded
 from models.engines.parts import DensePart, HeadPart
-from models.engines.protocol import DenseOutput
+from models.engines.protocol import DenseOutput, PrecisionOverflow
 from models.ops.nms import torchvision_nms
 
 log = logging.getLogger(__name__)
@@ -100,9 +100,16 @@ def _folded_parts(network: FasterRCNN) -> tuple[nn.Module, nn.Module]:
 
 
 def _halve(part: nn.Module, dtype: torch.dtype | None) -> None:
-    for module in part.modules():
+    """Cast the weights of convolutions and linear layers; raises PrecisionOverflow."""
+    for name, module in part.named_modules():
         if dtype is not None and isinstance(module, HALVED):
             module.to(dtype)
+            count = sum(int((~torch.isfinite(weight)).sum()) for weight in module.parameters())
+            if count:
+                raise PrecisionOverflow(
+                    f"{count} weights of {name} are not finite as {str(dtype).removeprefix('torch.')}; "
+                    "set RCNN_PRECISION to fp32"
+                )
 
 
 def _float(levels: Iterable[Tensor]) -> list[Tensor]:

@@ -7,14 +7,13 @@ from pathlib import Path
 from models.detections import Detections
 from models.detector import Detector, Job
 from models.evaluation.coco import as_sent
-from models.evaluation.predictions import ImageDetections, map_ahead, result_or_fault
-from models.images.decoder import Image, Limits, decode
+from models.evaluation.predictions import THREADS, ImageDetections, map_files
+from models.images.decoder import Limits, decode
 from models.options import Options
 from models.tiling.tiled_detect import detect_tiled
 from models.tiling.tiles import Tiling, TooManyTiles
 
 GPU_BATCH = 8  # a CPU is no faster with batches
-READERS = 4  # threads that decode; more only fill the memory
 
 _Pending = dict[tuple[int, int], list[tuple[int, Job]]]
 
@@ -24,6 +23,24 @@ def best_batch(detector: Detector) -> int:
     return GPU_BATCH if detector.device.startswith("cuda") else 1
 
 
+def readers() -> int:
+    """The number of threads that decode."""
+    return min(THREADS, os.cpu_count() or 1)
+
+
+def read_job(detector: Detector, file: Path, options: Options, limits: Limits) -> Job:
+    """An image as a job, as it is served; raises ImageError, OSError."""
+    image = decode(file.read_bytes(), limits, detector.card.draft_limits())
+    return Job(detector.prepare(image), options)
+
+
+def read_jobs(
+    detector: Detector, files: Sequence[Path], options: Options, limits: Limits
+) -> Iterator[Job | str]:
+    """A job for each file, in order, or what is wrong with the file."""
+    return map_files(lambda file: read_job(detector, file, options, limits), files, readers())
+
+
 def detect_files(
     detector: Detector, files: Sequence[Path], options: Options, limits: Limits, batch: int
 ) -> Iterator[ImageDetections]:
@@ -31,14 +48,8 @@ def detect_files(
 
     At most 2 * `batch` canvases wait for others of their size.
     """
-
-    def prepare(file: Path) -> Job:
-        image = decode(file.read_bytes(), limits, detector.card.draft_limits())  # as it is served
-        return Job(detector.prepare(image), options)
-
     pending: _Pending = {}
-    readers = min(READERS, os.cpu_count() or 1)
-    for index, job in enumerate(map_ahead(lambda file: result_or_fault(prepare, file), files, readers)):
+    for index, job in enumerate(read_jobs(detector, files, options, limits)):
         if isinstance(job, str):
             yield ImageDetections(index, Detections.empty(), job)
             continue
@@ -53,11 +64,8 @@ def detect_files_in_tiles(
     detector: Detector, files: Sequence[Path], options: Options, limits: Limits, tiling: Tiling
 ) -> Iterator[ImageDetections]:
     """As `detect_files`, with each image cut into tiles; a batch holds tiles of one image."""
-
-    def read(file: Path) -> Image | str:
-        return result_or_fault(lambda path: decode(path.read_bytes(), limits), file)
-
-    for index, image in enumerate(map_ahead(read, files, min(READERS, os.cpu_count() or 1))):
+    images = map_files(lambda file: decode(file.read_bytes(), limits), files, readers())
+    for index, image in enumerate(images):
         if isinstance(image, str):
             yield ImageDetections(index, Detections.empty(), image)
             continue

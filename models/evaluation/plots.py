@@ -74,10 +74,8 @@ def _plot(axes: "Axes", report: ClassReport, colour: str, width: float, raw: boo
 
 
 def _finish_curves(axes: "Axes", assessment: Assessment, title: str) -> None:
-    axes.set_xlim(0, 1.01)
-    axes.set_ylim(0, 1.02)
-    axes.set_xlabel("recall: share of the objects that are found")
-    axes.set_ylabel("precision: share of the detections that are right")
+    axes.set(xlim=(0, 1.01), ylim=(0, 1.02), xlabel="recall: share of the objects that are found")
+    axes.set(ylabel="precision: share of the detections that are right")
     axes.grid(color="#e6e8ec", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -138,10 +136,7 @@ def _name_ticks(axes: "Axes", columns: Sequence[str], rows: Sequence[str]) -> No
     axes.set_yticks(range(len(rows)), rows, fontsize=size)
     for text in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         text.set_parse_math(False)
-    for text in axes.get_xticklabels():
-        text.set(ha="right", rotation_mode="anchor")
-    axes.set_xlabel("detected as")
-    axes.set_ylabel("object")
+    axes.set(xlabel="detected as", ylabel="object")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     line = len(rows) - 1.5

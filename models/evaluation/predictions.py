@@ -12,6 +12,7 @@ from models.images.decoder import ImageError
 
 FLOOR = 0.05  # lowest score that is evaluated: torchvision's own floor
 MOST_DETECTIONS = 100  # an image, as COCO counts
+THREADS = 4  # that read, or ask a service; more only fill the memory
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -45,6 +46,11 @@ def map_ahead(work: Callable[[T], R], items: Iterable[T], threads: int) -> Itera
             pool.shutdown(wait=False, cancel_futures=True)
 
 
+def map_files(work: Callable[[Path], R], files: Iterable[Path], threads: int = THREADS) -> Iterator[R | str]:
+    """The result of `work` for each file, in order, or what is wrong with the file."""
+    return map_ahead(lambda file: result_or_fault(work, file), files, threads)
+
+
 def result_or_fault(work: Callable[[Path], R], file: Path) -> R | str:
     """The result of `work` for a file, or the text of what is wrong with the file."""
     try:
@@ -55,12 +61,9 @@ def result_or_fault(work: Callable[[Path], R], file: Path) -> R | str:
         return str(error)
 
 
-def detect_each(
-    detect: Callable[[Path], Detections], files: Iterable[Path], threads: int = 4
-) -> Iterator[ImageDetections]:
+def detect_each(detect: Callable[[Path], Detections], files: Iterable[Path]) -> Iterator[ImageDetections]:
     """The detections in each file, in order, from a detector of single files that several threads call."""
-    results = map_ahead(lambda file: result_or_fault(detect, file), files, threads)
-    for index, result in enumerate(results):
+    for index, result in enumerate(map_files(detect, files)):
         if isinstance(result, str):
             yield ImageDetections(index, Detections.empty(), result)
         else:

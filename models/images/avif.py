@@ -13,12 +13,27 @@ from typing import NamedTuple
 Size = tuple[int, int]  # width, height in pixels
 
 MAX_UNITS = 50_000  # AV1 units (OBUs) in a file: a grid of 64 x 64 cells has about four per cell
+MAX_FRAMES = 8  # AV1 frames in an item: a still image has one, a layered one four; each may fill the picture
+MAX_BOXES = 50_000  # in a file, 2 µs each
+MAX_ITEMS = 10_000  # and their extents: two for each of 64 x 64 cells; the decoder finds an item by a search
+MAX_LINKS = 131_072  # bytes of each table of links between items: 30 for each of 64 x 64 cells
 _SEQUENCE_HEADER = 1
+_FRAME_UNITS = (3, 6)  # a frame's header alone, a whole frame
+_CONTAINERS = {  # boxes of boxes, and the bytes in front of the first
+    **dict.fromkeys((b"moov", b"trak", b"mdia", b"minf", b"stbl", b"iprp", b"ipco", b"grpl"), 0),
+    **dict.fromkeys((b"meta", b"iref"), 4),
+    b"iinf": 6,
+}
+_LINKS = (b"iref", b"ipma")
 _SEQUENCE_HEADER_BYTES = 1_024  # at most some 400
 
 
 class HeaderError(ValueError):
     """An image whose structure is broken or excessive; the text completes "the image has …"."""
+
+
+class CutShort(HeaderError):
+    """A container whose boxes do not lie in it."""
 
 
 class Box(NamedTuple):
@@ -38,7 +53,7 @@ class _Reader:
     def take(self, width: int) -> int:
         start, self.position = self.position, self.position + width
         if self.position > self._end:
-            raise HeaderError("a container that is cut short")
+            raise CutShort("a container that is cut short")
         return int.from_bytes(self._data[start : self.position], "big")
 
 
@@ -60,25 +75,52 @@ def is_avif(data: bytes) -> bool:
     return data[4:8] == b"ftyp" and (b"avif" in brands or b"avis" in brands)
 
 
-def frame_sizes(data: bytes) -> tuple[Size, ...]:
-    """The (width, height) of each AV1 image in the file. Raises HeaderError."""
+def cleaned(data: bytes) -> tuple[bytes, tuple[Size, ...]]:
+    """The file with its EXIF hidden, and the (width, height) of each AV1 image in it. Raises HeaderError."""
     if data[8:12] == b"avis":
         raise HeaderError("a sequence of frames; of AVIF only still images are allowed")
+    _check_boxes(data)
+    meta = _meta(data)
+    kinds = _item_kinds(data, meta)
     sizes = []
-    for count, (kind, unit) in enumerate(_units(data)):
+    for count, (kind, unit) in enumerate(_units(data, meta, kinds)):
         if count > MAX_UNITS:
             raise HeaderError(f"more than {MAX_UNITS} AV1 units")
         if kind == _SEQUENCE_HEADER:
             sizes.append(_frame_size(_Bits(unit)))
-    return tuple(sizes)
+    return _without_exif(data, kinds), tuple(sizes)
 
 
-def without_exif(data: bytes) -> bytes:
-    """The file with its EXIF hidden: broken EXIF fails the decoder, and AVIF has its own orientation."""
-    for kind, position in _item_kinds(data, _meta(data)).values():
-        if kind == b"Exif":
-            data = data[:position] + b"free" + data[position + 4 :]
-    return data
+def _without_exif(data: bytes, kinds: dict[int, tuple[bytes, int]]) -> bytes:
+    """Broken EXIF fails the decoder, and AVIF has its own orientation."""
+    positions = [position for kind, position in kinds.values() if kind == b"Exif"]
+    if not positions:
+        return data
+    hidden = bytearray(data)
+    for position in positions:
+        hidden[position : position + 4] = b"free"
+    return bytes(hidden)
+
+
+def _check_boxes(data: bytes) -> None:
+    """Bound the boxes at every depth, and the tables of links between items."""
+    pending, count = [(0, len(data))], 0
+    while pending:
+        try:
+            for box in _boxes(data, *pending.pop()):
+                count += 1
+                if count > MAX_BOXES or (box.kind in _LINKS and box.end - box.start > MAX_LINKS):
+                    raise HeaderError(f"more than {MAX_BOXES} boxes, or {MAX_LINKS} bytes of links")
+                if box.kind in _CONTAINERS:
+                    pending.append((box.start + _head_bytes(data, box), box.end))
+        except CutShort:  # a decoder stops there too, or never looks
+            continue
+
+
+def _head_bytes(data: bytes, box: Box) -> int:
+    """Bytes of a container in front of its first box."""
+    wide_count = box.kind == b"iinf" and data[box.start : box.start + 1] > b"\0"
+    return _CONTAINERS[box.kind] + 2 * wide_count
 
 
 def _boxes(data: bytes, start: int, end: int) -> Iterator[Box]:
@@ -87,7 +129,7 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[Box]:
         size, kind = reader.take(4), reader.take(4).to_bytes(4, "big")
         size = reader.take(8) if size == 1 else size or end - start
         if size < reader.position - start or start + size > end:
-            raise HeaderError("a container that is cut short")
+            raise CutShort("a container that is cut short")
         yield Box(kind, reader.position, start + size)
         start += size
 
@@ -113,6 +155,8 @@ def _item_kinds(data: bytes, meta: dict[bytes, Box]) -> dict[int, tuple[bytes, i
             item = reader.take(2 if version == 2 else 4)
             reader.take(2)  # protection
             kinds[item] = reader.take(4).to_bytes(4, "big"), reader.position - 4
+        if len(kinds) > MAX_ITEMS:
+            raise HeaderError(f"more than {MAX_ITEMS} items")
     return kinds
 
 
@@ -124,7 +168,10 @@ def _extents(data: bytes, meta: dict[bytes, Box]) -> Iterator[tuple[int, int, in
     version = reader.take(4) >> 24
     widths = reader.take(2)
     offset_width, length_width, base_width, index_width = (widths >> shift & 15 for shift in (12, 8, 4, 0))
-    for _ in range(reader.take(2 if version < 2 else 4)):
+    items = reader.take(2 if version < 2 else 4)
+    if items > MAX_ITEMS:
+        raise HeaderError(f"more than {MAX_ITEMS} items")
+    for _ in range(items):
         item = reader.take(2 if version < 2 else 4)
         in_idat = bool(version and reader.take(2) & 15)
         reader.take(2)  # data reference
@@ -136,14 +183,14 @@ def _extents(data: bytes, meta: dict[bytes, Box]) -> Iterator[tuple[int, int, in
             yield item, start, start + length if length else len(data)
 
 
-def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
+def _units(
+    data: bytes, meta: dict[bytes, Box], kinds: dict[int, tuple[bytes, int]]
+) -> Iterator[tuple[int, bytes]]:
     """Yield (type, first bytes) of each AV1 unit of each AV1 item."""
-    meta = _meta(data)
-    kinds = _item_kinds(data, meta)
     pieces: dict[int, list[memoryview]] = {}
     for count, (item, start, end) in enumerate(_extents(data, meta)):
-        if count > MAX_UNITS:
-            raise HeaderError(f"items in more than {MAX_UNITS} extents")
+        if count > MAX_ITEMS:
+            raise HeaderError(f"items in more than {MAX_ITEMS} extents")
         if kinds.get(item, (b"", 0))[0] == b"av01":
             pieces.setdefault(item, []).append(memoryview(data)[start:end])
     if sum(len(piece) for item in pieces.values() for piece in item) > 2 * len(data):
@@ -153,7 +200,7 @@ def _units(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _item_units(content: bytes) -> Iterator[tuple[int, bytes]]:
-    position = 0
+    position = frames = 0
     while position < len(content):
         head = content[position]
         position += 2 if head & 4 else 1
@@ -165,7 +212,11 @@ def _item_units(content: bytes) -> Iterator[tuple[int, bytes]]:
                 size, position = size | (byte & 127) << shift, position + 1
                 if byte < 128:
                     break
-        yield head >> 3 & 15, content[position : position + _SEQUENCE_HEADER_BYTES]
+        kind = head >> 3 & 15
+        frames += kind in _FRAME_UNITS
+        if frames > MAX_FRAMES:
+            raise HeaderError(f"more than {MAX_FRAMES} frames in an item")
+        yield kind, content[position : position + _SEQUENCE_HEADER_BYTES]
         position += size
 
 

@@ -7,13 +7,10 @@ as in the data that detectors are trained on. A JPEG much larger than its canvas
 a half, a quarter or an eighth of its size.
 """
 
-import re
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
-from threading import Lock
 
 import numpy as np
 import numpy.typing as npt
@@ -29,11 +26,14 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import SUPPORTED as HAS_WEBP
 from PIL.WebPImagePlugin import WebPImageFile
 
-from models.images.avif import HeaderError, Size, without_exif
+from models.images.avif import HeaderError, Size
 from models.images.color import converter
+from models.images.control import UNCONTROLLED, DecodeControl
 from models.images.headers import Header, read_header
 from models.images.jpeg_draft import CanvasLimits, Draft, begin_draft, draft_of
+from models.images.memory import decoding_bytes, is_available, webp_bytes
 from models.images.orientation import DAMAGE, orientation_of, oriented
+from models.images.pillow_warnings import silence_pillow_warnings
 
 Pixels = npt.NDArray[np.uint8]
 DecodeJpeg = Callable[[bytes], Pixels | None]
@@ -56,8 +56,6 @@ FORMATS: tuple[str, ...] = tuple(_OPENERS)
 _BAND_PIXELS = 2**17  # converted at a time: a band fits into the cache, which is three times as fast
 _MAX_REPAINTS = 8  # a valid file paints each pixel at most six times: one pass for each plane
 _ADVICE = "send the whole file, or save it again as an ordinary JPEG or PNG"
-_PILLOW_WARNINGS = ("ignore", None, Warning, re.compile(r"PIL\."), 0)
-_filter_lock = Lock()
 
 
 class ImageError(ValueError):
@@ -70,6 +68,10 @@ class UnreadableImage(ImageError):
 
 class OversizedImage(ImageError):
     """The image has more pixels than the limits allow."""
+
+
+class OutOfMemory(ImageError):
+    """The process has too little memory for the image now. The image may be fine."""
 
 
 @dataclass(frozen=True)
@@ -115,27 +117,39 @@ def decode(
     limits: Limits,
     canvas_limits: CanvasLimits | None = None,
     jpeg: DecodeJpeg | None = None,
+    control: DecodeControl = UNCONTROLLED,
 ) -> Image:
-    """Decode an image file. Raises UnreadableImage or OversizedImage with a text for the client.
+    """Decode an image file. Raises UnreadableImage, OversizedImage or OutOfMemory with a text for the client.
 
     `canvas_limits` (short side, long side, px) allow a draft for a JPEG much larger than that canvas; None
     decodes all pixels. `jpeg` decodes ordinary JPEGs to their stored pixels; where it returns None, Pillow
-    decodes.
+    decodes. `control` is asked for the memory, and whether to go on.
     """
-    picture = open_picture(data, limits)
-    check_size(picture.size, limits)
-    decoded = jpeg(data) if jpeg and _is_ordinary_jpeg(picture) else None
-    return render(picture, limits, canvas_limits, decoded)
+    header = check_header(data, limits)
+    picture = open_picture(header, limits, control)
+    decoded = jpeg(header.data) if jpeg and _is_ordinary_jpeg(picture) else None
+    return render(picture, limits, canvas_limits, decoded, control)
 
 
-def open_picture(data: bytes, limits: Limits) -> ImageFile:
-    """Open an image file and check its header, without decoding. Raises as `decode` does."""
-    _silence_pillow_warnings()
-    header = _read_header(data)
+def check_header(data: bytes, limits: Limits, frames: int = 1) -> Header:
+    """The header of a file of which so many frames will be decoded. Raises as `decode` does."""
+    silence_pillow_warnings()
+    header = _read_header(data, frames)
     for size in header.sizes:
         check_size(size, limits)
-    with decoder_errors(header.format):
-        return _OPENERS[header.format](BytesIO(without_exif(data) if header.format == "AVIF" else data))
+    return header
+
+
+def open_picture(header: Header, limits: Limits, control: DecodeControl = UNCONTROLLED) -> ImageFile:
+    """Open an image file and check its size, without decoding. Raises as `decode` does."""
+    needed = 0
+    if header.format == "WEBP":  # whose decoder takes memory when it is opened
+        needed = webp_bytes(header.sizes[0])
+        control.reserve(needed)
+    with decoder_errors(header.format, needed):
+        picture = _OPENERS[header.format](BytesIO(header.data))
+    check_size(picture.size, limits)
+    return picture
 
 
 def render(
@@ -143,6 +157,7 @@ def render(
     limits: Limits,
     canvas_limits: CanvasLimits | None = None,
     decoded: Pixels | None = None,
+    control: DecodeControl = UNCONTROLLED,
 ) -> Image:
     """Decode an opened picture's current frame, or take its `decoded` pixels. Raises as `decode` does."""
     size, format = picture.size, str(picture.format)
@@ -150,12 +165,18 @@ def render(
     with decoder_errors(format):
         scale = begin_draft(picture, canvas_limits) if canvas_limits and decoded is None else 1
     _check_tiles(picture)
-    with decoder_errors(format):
+    needed = decoding_bytes(picture, size)
+    control.reserve(needed)
+    control.check()
+    with decoder_errors(format, needed):
         if decoded is None:
             picture.load()
         orientation = orientation_of(picture)  # loading a TIFF has applied and removed it
+        control.check()
         pixels = (
-            _pixels(picture, orientation) if decoded is None else _oriented_pixels(decoded, size, orientation)
+            _pixels(picture, orientation, control)
+            if decoded is None
+            else _oriented_pixels(decoded, size, orientation)
         )
     return Image(pixels, format, draft_of(size, picture.size, scale, orientation))
 
@@ -165,10 +186,11 @@ def read(
     limits: Limits,
     canvas_limits: CanvasLimits | None = None,
     jpeg: DecodeJpeg | None = None,
+    control: DecodeControl = UNCONTROLLED,
 ) -> Image:
-    """An image from a file's bytes or from pixels. Raises UnreadableImage or OversizedImage."""
+    """An image from a file's bytes or from pixels. Raises as `decode` does."""
     if isinstance(source, bytes):
-        return decode(source, limits, canvas_limits, jpeg)
+        return decode(source, limits, canvas_limits, jpeg, control)
     return of_pixels(source, limits)
 
 
@@ -181,14 +203,14 @@ def of_pixels(pixels: Pixels, limits: Limits) -> Image:
     return Image(pixels.copy(), "RGB")  # writable, and independent of the request's memory
 
 
-def _read_header(data: bytes) -> Header:
+def _read_header(data: bytes, frames: int) -> Header:
     allowed = f"{', '.join(FORMATS[:-1])} and {FORMATS[-1]}"
     if not data:
         raise UnreadableImage(
             f"the image is empty (0 bytes); send the content of a file; allowed are {allowed}"
         )
     try:
-        header = read_header(data)
+        header = read_header(data, frames)
     except HeaderError as exc:
         raise UnreadableImage(f"the image has {exc}; {_ADVICE}") from exc
     if header is None or header.format not in FORMATS:
@@ -199,16 +221,28 @@ def _read_header(data: bytes) -> Header:
 
 
 @contextmanager
-def decoder_errors(format: str) -> Iterator[None]:
-    """Turn Pillow's exceptions into an ImageError whose text does not mention Pillow."""
+def decoder_errors(format: str, needed: int = 0) -> Iterator[None]:
+    """Turn Pillow's exceptions into an ImageError whose text does not mention Pillow.
+
+    libwebp, libavif and libjpeg report want of memory as damage: a failure counts as that only where the
+    `needed` bytes could be had.
+    """
     try:
         yield
-    except (MemoryError, pillow.DecompressionBombError) as exc:
+    except MemoryError as exc:
+        raise _out_of_memory(format) from exc
+    except pillow.DecompressionBombError as exc:
         raise OversizedImage(f"the {format} image needs more memory than it may have; scale it down") from exc
     except DAMAGE as exc:
+        if not is_available(needed):
+            raise _out_of_memory(format) from exc
         raise UnreadableImage(
             f"the {format} image is damaged, cut short, or of a kind that is not supported; {_ADVICE}"
         ) from exc
+
+
+def _out_of_memory(format: str) -> OutOfMemory:
+    return OutOfMemory(f"there is too little memory for the {format} image now")
 
 
 def check_size(size: Size, limits: Limits) -> None:
@@ -232,13 +266,6 @@ def _check_tiles(picture: ImageFile) -> None:
         raise UnreadableImage(f"the image has strips or tiles that overlap; {_ADVICE}")
 
 
-def _silence_pillow_warnings() -> None:
-    """Ignore Pillow's warnings of odd metadata permanently: a temporary filter is not thread-safe."""
-    if _PILLOW_WARNINGS not in warnings.filters:
-        with _filter_lock:
-            warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
 def _is_ordinary_jpeg(picture: ImageFile) -> bool:
     """Whether it is a JPEG that every decoder reads as YCbCr, by its components and Adobe's marker."""
     if not isinstance(picture, JpegImageFile) or picture.info.get("adobe_transform", 1) != 1:
@@ -253,13 +280,14 @@ def _oriented_pixels(decoded: Pixels, size: Size, orientation: int) -> Pixels:
     return shown
 
 
-def _pixels(picture: ImageFile, orientation: int) -> Pixels:
+def _pixels(picture: ImageFile, orientation: int, control: DecodeControl) -> Pixels:
     """Convert a loaded picture band by band, with the orientation applied."""
     width, height = picture.size
     shown, stored = oriented(width, height, orientation)
     convert = converter(picture)
     rows = max(1, _BAND_PIXELS // width)
     for top in range(0, height, rows):
+        control.check()
         bottom = min(height, top + rows)
         # Not crop(), which applies Pillow's global pixel limit; resize without scaling does the same.
         band = picture.resize((width, bottom - top), pillow.Resampling.NEAREST, (0, top, width, bottom))

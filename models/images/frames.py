@@ -17,22 +17,26 @@ from PIL import Image as pillow
 from PIL.ImageFile import ImageFile
 
 from models.images.avif import HeaderError, is_avif
+from models.images.control import UNCONTROLLED, DecodeControl
 from models.images.decoder import (
     ImageError,
     Limits,
+    OutOfMemory,
     Pixels,
     UnreadableImage,
+    check_header,
     check_size,
     decoder_errors,
     open_picture,
     render,
 )
-from models.images.headers import check_gif_frames, tiff_pages
+from models.images.gif import ALL_FRAMES
+from models.images.memory import frame_bytes, video_bytes
+from models.images.tiff import pages as tiff_pages
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
 
-MAX_FRAMES = 1_000_000  # of a GIF; far more than fit into a request's body
 FFMPEG_PADDING = 2**16  # pixels
 HEADER_BYTES = 512  # enough to determine a container
 ANIMATED = ("GIF", "TIFF", "WEBP", "PNG")
@@ -61,13 +65,30 @@ class Frame:
 
 def read_frames(data: bytes, limits: Limits, every: int = 1) -> Iterator[Frame]:
     """Every `every`-th frame, starting with the first. Raises ImageError, such as VideoUnavailable."""
+    return _without_skipped(frame_steps(data, limits, every))
+
+
+def frame_steps(
+    data: bytes, limits: Limits, every: int = 1, control: DecodeControl = UNCONTROLLED
+) -> Iterator[Frame | None]:
+    """As `read_frames`, one picture a step: None for one that is skipped, so that a reader can stop there."""
     if _container(data[:HEADER_BYTES]) is not None:
-        return read_video(BytesIO(data), limits, every)
-    return _animation(data, limits, every)
+        return _video_steps(BytesIO(data), limits, every, control)
+    return _animation(data, limits, every, control)
 
 
 def read_video(file: BinaryIO, limits: Limits, every: int = 1) -> Iterator[Frame]:
     """Every `every`-th frame of a video file, read on demand. Raises as `read_frames` does."""
+    return _without_skipped(_video_steps(file, limits, every, UNCONTROLLED))
+
+
+def _without_skipped(steps: Iterator[Frame | None]) -> Iterator[Frame]:
+    return (frame for frame in steps if frame is not None)
+
+
+def _video_steps(
+    file: BinaryIO, limits: Limits, every: int, control: DecodeControl
+) -> Iterator[Frame | None]:
     container = _container(file.read(HEADER_BYTES))
     if container is None:
         raise UnreadableImage(
@@ -77,7 +98,9 @@ def read_video(file: BinaryIO, limits: Limits, every: int = 1) -> Iterator[Frame
     av = _pyav()
     try:
         with av.open(file, format=container, options={"protocol_whitelist": "none"}) as opened:
-            yield from _video_frames(opened, limits, every)
+            yield from _video_frames(opened, limits, every, control)
+    except MemoryError as error:  # av.MemoryError is both
+        raise OutOfMemory("there is too little memory for the video now") from error
     except av.FFmpegError as error:
         raise UnreadableImage("the video is damaged or cut short; send the whole file") from error
 
@@ -87,7 +110,7 @@ def read_camera(number: int, limits: Limits, every: int = 1) -> Iterator[Frame]:
     device, av = f"/dev/video{number}", _pyav()
     try:
         with av.open(device, format="v4l2", options={"protocol_whitelist": "file"}) as opened:
-            yield from _sampled(opened.decode(video=0), limits, every)
+            yield from _without_skipped(_sampled(opened.decode(video=0), limits, every))
     except (OSError, ValueError) as error:  # av.FFmpegError is one or the other
         if isinstance(error, ImageError):
             raise
@@ -120,30 +143,23 @@ def _container(head: bytes) -> str | None:
     return "avi" if head[:4] == b"RIFF" and head[8:12] == b"AVI " else None
 
 
-def _animation(data: bytes, limits: Limits, every: int) -> Iterator[Frame]:
+def _animation(data: bytes, limits: Limits, every: int, control: DecodeControl) -> Iterator[Frame | None]:
     """The frames of an image file; sizes and tags of each are checked before it is decoded."""
-    picture = open_picture(data, limits)
-    _check_gif(picture, data)
+    picture = open_picture(check_header(data, limits, ALL_FRAMES), limits, control)
     pages = tiff_pages(data) if picture.format == "TIFF" else None
     shown_at = 0.0
     for index in count():
+        control.reserve(frame_bytes(picture))
         if not _seek(picture, index, pages, limits):
             return
         if index % every == 0:
-            pixels = render(picture, limits).pixels
+            pixels = render(picture, limits, control=control).pixels
             timed = "duration" in picture.info
             # WebP's own timestamp includes the frames that were not decoded
             yield Frame(pixels, index, picture.info.get("timestamp", shown_at) / 1000 if timed else None)
+        else:
+            yield None
         shown_at += picture.info.get("duration", 0)  # milliseconds
-
-
-def _check_gif(picture: ImageFile, data: bytes) -> None:
-    if picture.format != "GIF":
-        return
-    try:
-        check_gif_frames(data, MAX_FRAMES)
-    except HeaderError as error:
-        raise UnreadableImage(f"the animation has {error}; save it again") from error
 
 
 def _seek(picture: ImageFile, index: int, pages: Iterator[Any] | None, limits: Limits) -> bool:
@@ -155,7 +171,7 @@ def _seek(picture: ImageFile, index: int, pages: Iterator[Any] | None, limits: L
             check_size(size, limits)
     except HeaderError as error:
         raise UnreadableImage(f"page {index + 1} has {error}; save the document again") from error
-    with decoder_errors(str(picture.format)):
+    with decoder_errors(str(picture.format), frame_bytes(picture)):
         try:
             picture.seek(index)
         except EOFError:
@@ -164,7 +180,7 @@ def _seek(picture: ImageFile, index: int, pages: Iterator[Any] | None, limits: L
     return True
 
 
-def _video_frames(opened: Any, limits: Limits, every: int) -> Iterator[Frame]:
+def _video_frames(opened: Any, limits: Limits, every: int, control: DecodeControl) -> Iterator[Frame | None]:
     stream = next(iter(opened.streams.video), None)
     if stream is None or stream.codec_context is None:
         raise UnreadableImage("the file has no video stream")
@@ -176,20 +192,24 @@ def _video_frames(opened: Any, limits: Limits, every: int) -> Iterator[Frame]:
     context.thread_count = 1  # the service already has a decoding thread for each core
     # The size may change within a video. FFmpeg counts its padding too; each frame is checked exactly below.
     context.options = {"max_pixels": str(2 * limits.max_pixels + FFMPEG_PADDING)}
-    yield from _sampled(
-        opened.decode(stream), limits, every, float((stream.start_time or 0) * stream.time_base)
-    )
+    control.reserve(video_bytes((context.width, context.height)))
+    start = float((stream.start_time or 0) * stream.time_base)
+    for frame in _sampled(opened.decode(stream), limits, every, start):
+        yield frame
+        control.reserve(video_bytes((context.width, context.height)))
 
 
 def _sampled(
     frames: "Iterator[VideoFrame]", limits: Limits, every: int, start: float | None = None
-) -> Iterator[Frame]:
+) -> Iterator[Frame | None]:
     """Every `every`-th of the frames, with its time since `start` (None: since the first frame)."""
     for index, frame in enumerate(frames):
         start = frame.time if start is None else start
         if index % every == 0:
             check_size((frame.width, frame.height), limits)
             yield Frame(_rotated(frame), index, None if frame.time is None else frame.time - (start or 0.0))
+        else:
+            yield None
 
 
 def _rotated(frame: "VideoFrame") -> Pixels:

@@ -8,6 +8,8 @@ import numpy.typing as npt
 from PIL import ExifTags
 from PIL.ImageFile import ImageFile
 
+from models.images.tiff import has_excessive_tags
+
 Stored = npt.NDArray[np.uint8]  # (rows, columns, 3)
 
 # What Pillow raises on damaged data, found by fuzzing valid files.
@@ -17,13 +19,27 @@ DAMAGE = (
 )
 
 
+_EXIF = b"Exif\0\0"
+_RAW_PROFILE = "Raw profile type exif"  # a PNG's text with EXIF in hexadecimal, behind three lines
+
+
 def orientation_of(picture: ImageFile) -> int:
     """The EXIF orientation, 1 if missing or broken. Pillow applies a TIFF's own while loading it."""
     try:
+        if has_excessive_tags(_exif(picture).removeprefix(_EXIF)):
+            return 1
         value = picture.getexif().get(ExifTags.Base.Orientation)
     except DAMAGE:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
+def _exif(picture: ImageFile) -> bytes:
+    """The EXIF that Pillow would read, empty if there is none."""
+    exif = picture.info.get("exif")
+    if exif is None and (text := picture.info.get(_RAW_PROFILE)):
+        exif = bytes.fromhex("".join(text.split("\n")[3:]))
+    return exif or b""
 
 
 def oriented(width: int, height: int, orientation: int) -> tuple[Stored, Stored]:

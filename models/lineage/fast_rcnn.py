@@ -3,29 +3,21 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN
+from torch import Tensor
 from torchvision.models.detection.transform import resize_boxes
 
 from models.detections import Detections
-from models.lineage.mode import Target, require_mode
+from models.lineage.mode import RegionNetwork, Target, require_mode
 from models.lineage.selective_search import Boxes
 from models.networks.levels import levels_of
-from models.ops.roi_align import roi_align, roi_align_config
+from models.ops.roi_align import roi_align
 from models.options import Options
 from models.pipeline.canvas import Canvas
 from models.pipeline.postprocess import Candidates, postprocess
 
 
-class FastRCNN(nn.Module):
-    """The backbone and the RoI heads of `network`, whose weights are shared with it."""
-
-    def __init__(self, network: FasterRCNN) -> None:
-        super().__init__()
-        self.backbone = network.backbone
-        self.roi_heads = network.roi_heads
-        self.transform = network.transform
-        self._pooling = roi_align_config(network)
+class FastRCNN(RegionNetwork):
+    """Faster R-CNN without the RPN: one pass of the backbone, then the RoI heads on the proposals."""
 
     def forward(
         self, images: list[Tensor], proposals: Sequence[Tensor], targets: list[Target]
@@ -63,7 +55,7 @@ class FastRCNN(nn.Module):
     ) -> Detections:
         """Detections from the levels of one canvas and proposals (N, 4) xyxy canvas px."""
         heads = self.roi_heads
-        pooled = roi_align(features, [proposals], canvas.key, self._pooling)
+        pooled = roi_align(features, [proposals], canvas.key, self.pooling)
         logits, deltas = heads.box_predictor(heads.box_head(pooled))
         return postprocess(Candidates(proposals, logits, deltas), canvas, options, heads.box_coder)
 

@@ -7,17 +7,16 @@ with the boxes by the loss of Fast R-CNN.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
-from torchvision.models.detection import FasterRCNN
+from torch import Tensor
 from torchvision.models.detection.roi_heads import fastrcnn_loss
 from torchvision.ops import roi_align as torchvision_roi_align
 
 from models.detections import Detections
 from models.images.decoder import Image
-from models.lineage.mode import Target, require_mode
+from models.lineage.mode import RegionNetwork, Target, require_mode
 from models.lineage.selective_search import Boxes
 from models.networks.levels import levels_of
-from models.ops.roi_align import roi_align, roi_align_config
+from models.ops.roi_align import roi_align
 from models.options import Options
 from models.pipeline.canvas import Canvas, prepare
 from models.pipeline.postprocess import Candidates, postprocess
@@ -27,15 +26,8 @@ CONTEXT = 16  # px of the warped proposal's surroundings on each side (appendix 
 MINI_BATCH = 32  # crops, which bounds the memory
 
 
-class RCNN(nn.Module):
-    """The backbone and the RoI heads of `network`, whose weights are shared, on one crop per proposal."""
-
-    def __init__(self, network: FasterRCNN) -> None:
-        super().__init__()
-        self.backbone = network.backbone
-        self.roi_heads = network.roi_heads
-        self.transform = network.transform
-        self._pooling = roi_align_config(network)
+class RCNN(RegionNetwork):
+    """The whole network on one crop per proposal."""
 
     def forward(
         self, images: list[Tensor], proposals: Sequence[Tensor], targets: list[Target]
@@ -72,7 +64,7 @@ class RCNN(nn.Module):
         crops = crops.contiguous(memory_format=torch.channels_last)
         features = list(levels_of(self.backbone(crops)).values())
         whole = [crops.new_tensor([[0, 0, SIDE, SIDE]])] * len(crops)
-        pooled = roi_align(features, whole, (SIDE, SIDE), self._pooling)
+        pooled = roi_align(features, whole, (SIDE, SIDE), self.pooling)
         logits, deltas = self.roi_heads.box_predictor(self.roi_heads.box_head(pooled))
         return logits, deltas
 

@@ -3,7 +3,7 @@
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,17 +102,14 @@ def time_lineage(images: Sequence[Image], plan: Plan) -> Iterator[ImageTimes]:
 def summarise(times: Sequence[ImageTimes], device: str) -> LineageTimes:
     """The means of the times of one or more images."""
 
-    def seconds(of: Callable[[ImageTimes], Seconds]) -> Seconds:
-        each = [of(image) for image in times]
-        return Seconds(
-            statistics.mean(seconds.proposals or 0.0 for seconds in each),
-            statistics.mean(seconds.network for seconds in each),
-        )
+    def seconds(each: Iterable[Seconds]) -> Seconds:
+        proposals, networks = zip(*((image.proposals or 0.0, image.network) for image in each), strict=True)
+        return Seconds(statistics.mean(proposals), statistics.mean(networks))
 
     return LineageTimes(
-        rcnn=seconds(lambda image: image.rcnn),
-        fast_rcnn=seconds(lambda image: image.fast_rcnn),
-        faster_rcnn=seconds(lambda image: image.faster_rcnn),
+        rcnn=seconds(image.rcnn for image in times),
+        fast_rcnn=seconds(image.fast_rcnn for image in times),
+        faster_rcnn=seconds(image.faster_rcnn for image in times),
         searched=statistics.mean(image.searched for image in times),
         crops=statistics.mean(image.crops for image in times),
         proposed=statistics.mean(image.proposed for image in times),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from models.images.decoder import Image
-from models.images.resize import resize_opencv, resize_pillow
+from models.pipeline.resize import resize_opencv, resize_pillow
 from models.zoo.sections import Preprocessing
 
 TORCHVISION = Preprocessing()

@@ -10,12 +10,23 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.ops import box_area, clip_boxes_to_image, remove_small_boxes
 
 from models.detections import Detections
+from models.engines.protocol import DenseOutput
 from models.ops.nms import Suppress, torchvision_nms
 from models.options import Options
 from models.pipeline.canvas import Canvas
 from models.zoo.sections import EmptyBoxes
 
-SMALLEST_SIDE = 1e-2  # canvas px; torchvision's `RoIHeads.postprocess_detections`
+SMALLEST_DETECTION = 1e-2  # canvas px; torchvision's `RoIHeads.postprocess_detections`
+
+
+class NonFiniteOutputs(ValueError):
+    """The network's raw outputs for an image hold NaN or infinity: an overflow, not "nothing found"."""
+
+    def __init__(self, images: int, of: int) -> None:
+        super().__init__(
+            f"the network's outputs for {images} of {of} images are not finite (NaN or infinite); set "
+            "RCNN_PRECISION to fp32 if it is a half precision, else get the weights again or train again"
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +37,15 @@ class Candidates:
     logits: Tensor
     deltas: Tensor
 
+    def checksum(self) -> Tensor:
+        """A scalar on the device: NaN or infinite if any of the logits and deltas is."""
+        return self.logits.sum() + self.deltas.sum()
+
+
+def dense_checksums(dense: DenseOutput) -> Tensor:
+    """A number for each image, (B,): NaN or infinite if any of its RPN outputs is."""
+    return torch.stack([level.sum((1, 2, 3)) for level in (*dense.objectness, *dense.deltas)]).sum(0)
+
 
 def postprocess(
     candidates: Candidates,
@@ -35,7 +55,8 @@ def postprocess(
     suppress: Suppress = torchvision_nms,
 ) -> Detections:
     """One image's detections: `select`, then `collect`."""
-    [detections] = collect([select(candidates, canvas, options, coder, suppress)])
+    selected = select(candidates, canvas, options, coder, suppress)
+    [detections] = collect([selected], candidates.checksum()[None])
     return detections
 
 
@@ -55,7 +76,7 @@ def select(
     rows, labels = torch.where(_mask(scores, options))
     boxes = _decode(candidates, rows, labels, coder)
     boxes = clip_boxes_to_image(boxes, canvas.content)
-    keep = remove_small_boxes(boxes, SMALLEST_SIDE if empty_boxes == "drop_first" else 0.0)
+    keep = remove_small_boxes(boxes, SMALLEST_DETECTION if empty_boxes == "drop_first" else 0.0)
     boxes, kept_scores, labels = boxes[keep], scores[rows[keep], labels[keep]], labels[keep]
     groups = torch.zeros_like(labels) if options.class_agnostic else labels
     best = suppress(boxes, kept_scores, groups, options.nms_threshold)
@@ -68,9 +89,15 @@ def select(
     return torch.cat([canvas.to_image(boxes[best]), *answer], dim=1)
 
 
-def collect(answers: Sequence[Tensor]) -> list[Detections]:
-    """The results of `select` as Detections, with a single copy from the device."""
-    rows = torch.split(torch.cat(list(answers)).cpu(), [len(answer) for answer in answers])
+def collect(answers: Sequence[Tensor], checksums: Tensor) -> list[Detections]:
+    """The results of `select` as Detections, with a single copy from the device.
+
+    `checksums` (B,): raises NonFiniteOutputs if that of an image is NaN or infinite.
+    """
+    parts = [*answers, checksums[:, None].expand(-1, 6)]
+    *rows, sums = torch.split(torch.cat(parts).cpu(), [len(part) for part in parts])
+    if (faulty := int((~torch.isfinite(sums[:, 0])).sum())) > 0:
+        raise NonFiniteOutputs(faulty, len(rows))
     return [
         Detections(
             boxes=row[:, :4].numpy(),

@@ -10,8 +10,9 @@ from torch import Tensor
 
 from models.detector import Detector, Job
 from models.engines.protocol import DenseOutput, Engine
+from models.evaluation.local import read_job
 from models.evaluation.predictions import FLOOR, MOST_DETECTIONS, result_or_fault
-from models.images.decoder import Limits, decode
+from models.images.decoder import Limits
 from models.options import Options
 
 Input = npt.NDArray[np.float32]
@@ -60,8 +61,7 @@ class Canvases:
     def job(self, file: Path) -> Job:
         """The image as a job; raises ImageError, OSError."""
         options = Options(FLOOR, self.detector.card.nms_threshold, MOST_DETECTIONS)
-        image = decode(file.read_bytes(), LIMITS, self.detector.card.draft_limits())  # as the service does
-        return Job(self.detector.prepare(image), options)
+        return read_job(self.detector, file, options, LIMITS)
 
 
 @dataclass(frozen=True, eq=False)

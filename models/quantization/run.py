@@ -36,7 +36,7 @@ class QuantizationFailed(ValueError):
 
 
 @dataclass(frozen=True, eq=False)
-class Recipe:
+class QuantizationConfig:
     """The model, images for calibration, annotated images for measuring (or none), and the allowed loss.
 
     `max_drop` None: 0.005 of AP, or 0.05 of the agreement. `out` None: beside the weights.
@@ -62,25 +62,25 @@ class Artefact:
     on_card: bool
 
 
-def run(recipe: Recipe, report: Report) -> Artefact:
+def run(config: QuantizationConfig, report: Report) -> Artefact:
     """Quantize and write; raises QuantizationFailed, or ValueError or OSError for card, weights and data."""
-    loaded = load_network(recipe.model, recipe.model_dir, recipe.cache_dir)
-    home = recipe.out or quantized_home(loaded.card, recipe.cache_dir)
+    loaded = load_network(config.model, config.model_dir, config.cache_dir)
+    home = config.out or quantized_home(loaded.card, config.cache_dir)
     home.mkdir(parents=True, exist_ok=True)
-    parts = obtain_parts(loaded.network, recipe.cache_dir)
-    recorder = RecordingEngine(OpenVINOEngine(parts, "fp32", recipe.threads))
+    parts = obtain_parts(loaded.network, config.cache_dir)
+    recorder = RecordingEngine(OpenVINOEngine(parts, "fp32", config.threads))
     detector = Detector(loaded.network, loaded.card, recorder)
-    report(f"calibrating on {min(recipe.count, len(recipe.files))} images")
-    calibration = calibrate(detector, recorder, choose_evenly(recipe.files, recipe.count))
+    report(f"calibrating on {min(config.count, len(config.files))} images")
+    calibration = calibrate(detector, recorder, choose_evenly(config.files, config.count))
     if not calibration.pooled:
         raise QuantizationFailed(
             "none of the images can be read, or no proposal was found in them; name another folder of images"
         )
-    measure = _quality_measure(recipe, calibration)
-    quantized, kept, fp32, int8 = _search(_Candidates(loaded, parts, calibration, recipe), measure, report)
+    measure = _quality_measure(config, calibration)
+    quantized, kept, fp32, int8 = _search(_Candidates(loaded, parts, calibration, config), measure, report)
     manifest = _manifest(loaded, measure, len(calibration.canvases), kept, (fp32, int8))
     folder = _write(quantized, manifest, home / folder_name(loaded.card))
-    return Artefact(folder, manifest, recipe.out is None and record_on_card(loaded.card, manifest))
+    return Artefact(folder, manifest, config.out is None and record_on_card(loaded.card, manifest))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,22 +88,22 @@ class _Candidates:
     loaded: LoadedNetwork
     parts: Parts
     calibration: Calibration
-    recipe: Recipe
+    config: QuantizationConfig
 
     def detector(self, parts: Parts, precision: str) -> Detector:
-        engine = OpenVINOEngine(parts, precision, self.recipe.threads)
+        engine = OpenVINOEngine(parts, precision, self.config.threads)
         return Detector(self.loaded.network, self.loaded.card, engine)
 
 
-def _quality_measure(recipe: Recipe, calibration: Calibration) -> QualityMeasure:
-    return PrecisionMeasure(recipe.data) if recipe.data else AgreementMeasure(calibration.canvases.files)
+def _quality_measure(config: QuantizationConfig, calibration: Calibration) -> QualityMeasure:
+    return PrecisionMeasure(config.data) if config.data else AgreementMeasure(calibration.canvases.files)
 
 
 def _search(
     candidates: _Candidates, measure: QualityMeasure, report: Report
 ) -> tuple[Parts, tuple[str, ...], float, float]:
     """The first parts whose loss is allowed, the layers that stay fp32, and both measured values."""
-    allowed = candidates.recipe.max_drop
+    allowed = candidates.config.max_drop
     allowed = MAX_DROP[measure.measure] if allowed is None else allowed
     fp32 = measure(candidates.detector(candidates.parts, "fp32"))
     report(f"fp32: {measure.measure} {fp32:.4f} on {measure.images} images")

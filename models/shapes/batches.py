@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import IterableDataset
 
 from models.shapes.scenes import Scene, draw_scene
 from models.training.batches import Batch
@@ -23,17 +23,6 @@ class SceneBatches(IterableDataset[Batch]):
         while True:
             yield _batch([_scene_of(self._seed, number, k) for k in range(self._batch_size)])
             number += 1
-
-
-def scene_loader(seed: int, batch_size: int, first_batch: int) -> DataLoader[Batch]:
-    """Draw batches in another process while the network trains."""
-    return DataLoader(
-        SceneBatches(seed, batch_size, first_batch),
-        batch_size=None,
-        num_workers=1,
-        prefetch_factor=4,
-        generator=torch.Generator(),  # the global one would break an exact resume
-    )
 
 
 def _scene_of(seed: int, batch: int, k: int) -> Scene:

@@ -11,10 +11,11 @@ from torchvision.models.detection import FasterRCNN
 
 from models.detector import DetectorSpec, load_detector
 from models.networks import build_network
-from models.shapes.batches import scene_loader
+from models.shapes.batches import SceneBatches
 from models.shapes.evaluate import HELD_OUT_SEED, evaluate_scenes
 from models.shapes.scenes import LABELS
 from models.training.alternating import train_alternating
+from models.training.batches import series_loader
 from models.training.optimizer import TrainingConfig
 from models.training.train import Callbacks, train
 from models.zoo.weights import save_weights
@@ -93,7 +94,7 @@ def _train(out: Path, config: TrainingConfig, train_network: Callable[..., Faste
 
         return train_network(
             network,
-            lambda first: scene_loader(CONFIG.seed, CONFIG.batch_size, first),
+            lambda first: series_loader(SceneBatches(CONFIG.seed, CONFIG.batch_size, first)),
             config,
             out,
             Callbacks(show),

@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 
 GREY = 114  # fills what lies outside the image; near the mean of most photographs
 MIDDLE = (0.35, 0.65)  # of a mosaic's sides: where its four images meet
-SMALLEST_SIDE = 1.0  # px; a box that is cut further is dropped
+SMALLEST_CUT_BOX = 1.0  # px; a box that is cut further is dropped
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _cut(sample: Sample, size: tuple[int, int], visible: float) -> Sample:
     cut = sample.apply(v2.RandomCrop(size, pad_if_needed=True, fill=GREY))
     sides = cut.boxes[:, 2:] - cut.boxes[:, :2]
     before = sample.boxes[:, 2:] - sample.boxes[:, :2]
-    keep = (sides.prod(1) >= visible * before.prod(1)) & (sides >= SMALLEST_SIDE).all(1)
+    keep = (sides.prod(1) >= visible * before.prod(1)) & (sides >= SMALLEST_CUT_BOX).all(1)
     return Sample(cut.pixels, _boxes(cut.boxes[keep], cut.pixels), cut.labels[keep])
 
 

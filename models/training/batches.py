@@ -109,17 +109,19 @@ class FolderBatches(IterableDataset[Batch]):
         raise DatasetError("none of the images can be read; see the log for each one's reason")
 
 
-def folder_loader(
-    images: tuple[AnnotatedImage, ...], plan: BatchPlan, first: int, workers: int = 1
-) -> DataLoader[Batch]:
-    """Read and augment images in another process during training; with 0 workers in this process."""
-    batches = FolderBatches(images, plan, first)
-    # One worker at most: each worker would yield the whole series, whose order is part of the run.
+def folder_loader(images: tuple[AnnotatedImage, ...], plan: BatchPlan, first: int) -> DataLoader[Batch]:
+    """Read and augment images in another process during training."""
+    return series_loader(FolderBatches(images, plan, first))
+
+
+def series_loader(series: IterableDataset[Batch]) -> DataLoader[Batch]:
+    """Read a series of batches in another process during training."""
+    # One worker: each would yield the whole series, whose order is part of the run.
     return DataLoader(
-        batches,
+        series,
         batch_size=None,
-        num_workers=min(1, workers),
-        prefetch_factor=4 if workers else None,
+        num_workers=1,
+        prefetch_factor=4,
         generator=torch.Generator(),  # the global one would break an exact resume
     )
 

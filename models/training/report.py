@@ -71,8 +71,7 @@ def draw_losses(log: Path, file: Path) -> None:
         ]  # a phase logs its own parts
         if logged:
             upper.plot([step for step, _ in logged], _smooth([loss for _, loss in logged]), label=name)
-    upper.set_yscale("log")
-    upper.set_ylabel(f"loss (mean of {SMOOTHED} steps)")
+    upper.set(yscale="log", ylabel=f"loss (mean of {SMOOTHED} steps)")
     upper.legend(frameon=False)
     scored = [(entry["step"], entry["score"]) for entry in entries if "score" in entry]
     if scored:
@@ -83,8 +82,7 @@ def draw_losses(log: Path, file: Path) -> None:
         ":",
         label="learning rate / highest",
     )
-    lower.set_ylim(0, 1.05)
-    lower.set_xlabel("step")
+    lower.set(ylim=(0, 1.05), xlabel="step")
     lower.legend(frameon=False)
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)

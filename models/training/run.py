@@ -3,7 +3,7 @@
 import json
 import platform
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -156,20 +156,13 @@ def _train(network: FasterRCNN, recipe: Recipe, data: Data, progress: Progress) 
 
 def _config(recipe: Recipe, per_epoch: int) -> TrainingConfig:
     steps = recipe.epochs * per_epoch
+    shared = {one.name for one in fields(TrainingConfig)} & vars(recipe).keys()
     return TrainingConfig(
+        **{name: getattr(recipe, name) for name in shared},
         steps=steps,
-        batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
-        optimizer=recipe.optimizer,
-        rate=recipe.rate,
-        weight_decay=recipe.weight_decay,
-        clip_norm=recipe.clip_norm,
         warmup_steps=max(1, round(WARMUP_SHARE * steps)),
         ema_decay=max(0.0, 1 - 1 / max(1.0, AVERAGED_STEPS * steps)),
-        bfloat16=recipe.bfloat16,
-        float16=recipe.float16,
         frozen_norms=None if recipe.free_norms else trained_norms(recipe.start),
-        seed=recipe.seed,
         checkpoint_every=per_epoch,
     )
 

@@ -15,7 +15,7 @@ from models.networks.adjust import flip_input_channels
 from models.zoo.cards import AUTO, Card, CardError
 from models.zoo.catalogue import find_card
 from models.zoo.configure import configure
-from models.zoo.download import PublishedFile, WeightsError, fetch
+from models.zoo.download import PublishedFile, WeightsError, fetch, sha256_of
 from models.zoo.weights import load_state, published, published_file
 
 log = logging.getLogger(__name__)
@@ -74,6 +74,12 @@ def _obtain(card: Card, cache_dir: Path, resolve: Resolve) -> tuple[Path, str | 
         return fetch(source, cache_dir), None
     if card.weights_file is None:
         raise WeightsError(f"{card.name}: no address is known for {card.weights}")
+    if card.sha256 is None and card.weights_file.is_file():
+        log.warning(
+            '%s has no sha256, so a damaged or exchanged weights file is not noticed; add: sha256 = "%s"',
+            card.path or card.name,
+            sha256_of(card.weights_file),
+        )
     return card.weights_file, card.sha256
 
 

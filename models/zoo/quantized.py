@@ -101,10 +101,15 @@ def _command(card: Card) -> str:
 
 
 def record_on_card(card: Card, manifest: Manifest) -> bool:
-    """Write or replace the [int8] table in the card's file; False if the file cannot be written."""
+    """Write or replace the [int8] table in the card's file; False if the file cannot be written.
+
+    A card of a weights file without a `sha256` gets that key too.
+    """
     if card.path is None or not os.access(card.path, os.W_OK):
         return False
     text = re.sub(r"(?ms)^\[int8\].*?(?=^\[|\Z)", "", card.path.read_text(encoding="utf-8")).rstrip()
+    if card.sha256 is None and card.weights_file is not None:
+        text = f'sha256 = "{manifest.weights}"\n{text}'  # keys of the top level come before any table
     rows = [
         "[int8]",
         f'artefact = "{folder_name(card)}"',

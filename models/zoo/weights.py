@@ -1,6 +1,7 @@
 """Weights files: a card's published file, reading without running code, and writing."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -51,7 +52,8 @@ def published_file(card: Card) -> PublishedFile | None:
 def load_state(path: Path, sha256: str | None) -> dict[str, Tensor]:
     """The state dict of a checkpoint under torchvision's names, on the CPU, floats as float32.
 
-    Reads tensors and arrays, whatever wraps them, and runs nothing in the file. Raises WeightsError.
+    Reads tensors and arrays, whatever wraps them, and runs nothing in the file. Raises WeightsError, also
+    for values that are not finite.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file; put it there, or correct `weights` in the card")
@@ -65,7 +67,9 @@ def load_state(path: Path, sha256: str | None) -> dict[str, Tensor]:
             f"{path}: weights of {source}, which names and orders them otherwise; "
             f"make a card with `rcnn import {path} --out DIR` and serve that"
         )
-    return {name: _widened(tensor) for name, tensor in state.items()}
+    state = {name: _widened(tensor) for name, tensor in state.items()}
+    _check_finite(state, path)
+    return state
 
 
 def save_weights(network: nn.Module, path: Path, half: bool) -> str:
@@ -105,6 +109,26 @@ def _check_hash(path: Path, sha256: str | None) -> None:
         )
 
 
+def _check_finite(state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise WeightsError for NaN and infinite values: such a network detects nothing, and says nothing."""
+    faulty = {name: count for name, tensor in state.items() if (count := not_finite(tensor))}
+    if not faulty:
+        return
+    name, count = next(iter(faulty.items()))
+    others = f", and so do {len(faulty) - 1} other tensors" if len(faulty) > 1 else ""
+    raise WeightsError(
+        f"{path}: {name} holds {count} of {state[name].numel()} values that are not finite (NaN or "
+        f"infinite){others}; get the file again, or use an earlier checkpoint of a training that diverged"
+    )
+
+
+def not_finite(tensor: Tensor) -> int:
+    """The number of NaN and infinite values; one pass over a tensor without any, as its sum is finite."""
+    if not tensor.is_floating_point() or torch.isfinite(tensor.sum()):
+        return 0
+    return int((~torch.isfinite(tensor)).sum())
+
+
 def _widened(tensor: Tensor) -> Tensor:
     return tensor.float() if tensor.is_floating_point() else tensor
 
@@ -113,6 +137,6 @@ def _stored(tensor: Tensor, half: bool, name: str) -> Tensor:
     tensor = tensor.detach().cpu()
     if half and tensor.is_floating_point() and tensor.ndim > 1:
         tensor = tensor.half()
-    if not torch.isfinite(tensor).all():
+    if not_finite(tensor):
         raise WeightsError(f"{name} holds values that are not finite as {tensor.dtype}; not saved")
     return tensor.contiguous().clone()

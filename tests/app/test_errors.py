@@ -8,6 +8,7 @@ from models.images import decoder
 
 CONTRACT = [
     (400, "invalid_image"),
+    (400, "malformed_request"),
     (401, "unauthorized"),
     (403, "forbidden"),
     (403, "foreign_origin"),
@@ -17,9 +18,11 @@ CONTRACT = [
     (413, "body_too_large"),
     (413, "image_too_large"),
     (415, "unsupported_media_type"),
+    (421, "host_not_allowed"),
     (422, "invalid_parameter"),
     (422, "load_failed"),
     (429, "overloaded"),
+    (431, "head_too_large"),
     (500, "internal"),
     (503, "draining"),
     (503, "failing"),

@@ -39,11 +39,6 @@ def test_the_mixture_wastes_little_here() -> None:
     assert ours.waste <= 0.03 < 0.2 < theirs.waste
 
 
-def test_the_mean_of_a_histogram_is_read_from_the_metrics() -> None:
-    text = 'rcnn_batch_size_bucket{le="1.0"} 1.0\nrcnn_batch_size_count 4.0\nrcnn_batch_size_sum 10.0\n'
-    assert mix.histogram_mean(text, "rcnn_batch_size") == 2.5
-
-
 def test_arithmetic_is_counted_as_by_hand() -> None:
     """VGG-16's first convolution alone, 3x3 from 3 to 64 channels; the head grows with the proposals."""
     network = build_network("vgg16", 3)

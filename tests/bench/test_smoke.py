@@ -81,7 +81,7 @@ def test_profile(run: Run) -> None:
     results, text = run("profile", "--seconds 2 --threads 1")
     functions = results["threads"]["device's thread"]["with_callees"]
     assert any("infer" in function for function in functions)
-    assert "By package" in text
+    assert "with callees" in text
 
 
 def test_engine(run: Run) -> None:

@@ -1,7 +1,6 @@
 """The client against the real app and the real program; unexpected responses come from a transport."""
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,7 +12,7 @@ from pydantic import SecretStr
 
 from rcnn_client import AsyncClient, Client, NotAnAnswer, Refused, Result, Unreachable
 from tests.support.fakes import FakeDetector, picture
-from tests.support.process import Program
+from tests.support.process import Program, closed_port
 from tests.support.served import Serve, Served
 from tests.support.servers.responses import ANSWER, Scripted, busy, detected
 
@@ -153,8 +152,7 @@ def test_an_error_page_of_a_proxy_is_a_refusal() -> None:
 
 
 async def test_no_server_is_unreachable() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    url = f"http://127.0.0.1:{closed_port()}"
     with (
         Client(url, retries=0) as client,
         pytest.raises(Unreachable, match=f"no answer from {url}/detect.*running"),
@@ -174,14 +172,9 @@ def test_a_wrong_url_is_refused_at_once(url: str) -> None:
 
 
 def test_a_path_before_the_routes_is_kept() -> None:
-    sent: list[httpx.URL] = []
-
-    def answer(request: httpx.Request) -> httpx.Response:
-        sent.append(request.url)
-        return detected()
-
-    Client("http://host/detector", transport=httpx.MockTransport(answer)).detect(b"picture")
-    assert sent == [httpx.URL("http://host/detector/detect")]
+    client = Scripted(detected(), url="http://host/detector")
+    client.detect(b"picture")
+    assert [request.url for request in client.sent] == [httpx.URL("http://host/detector/detect")]
 
 
 def test_get_gives_json_or_an_error_at_once() -> None:

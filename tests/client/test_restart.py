@@ -4,8 +4,9 @@ import asyncio
 import signal
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import httpx
 import numpy as np
@@ -38,6 +39,16 @@ class Seen:
             before = self.counts[kind]
             assert self._changed.wait_for(lambda: self.counts[kind] > before, 60), f"no {kind}: {self.counts}"
 
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """Count the error of a request."""
+        try:
+            yield
+        except httpx.TransportError as error:
+            lost = isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError)
+            self.add("lost" if lost else type(error).__name__)
+            raise
+
 
 class Counting(httpx.HTTPTransport):
     """The real transport, counted."""
@@ -45,11 +56,8 @@ class Counting(httpx.HTTPTransport):
     seen: Seen
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        try:
+        with self.seen.failures():
             response = super().handle_request(request)
-        except httpx.TransportError as error:
-            self.seen.add(_kind(error))
-            raise
         self.seen.add(str(response.status_code))
         return response
 
@@ -60,19 +68,10 @@ class CountingAsync(httpx.AsyncHTTPTransport):
     seen: Seen
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        try:
+        with self.seen.failures():
             response = await super().handle_async_request(request)
-        except httpx.TransportError as error:
-            self.seen.add(_kind(error))
-            raise
         self.seen.add(str(response.status_code))
         return response
-
-
-def _kind(error: httpx.TransportError) -> str:
-    return (
-        "lost" if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError) else type(error).__name__
-    )
 
 
 def restart(program: Program, start: Callable[..., Program], seen: Seen) -> Program:

@@ -2,7 +2,6 @@
 
 import importlib
 import io
-import subprocess
 import sys
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from PIL import Image as pillow
 import rcnn_client
 from rcnn_client import Result
 from tests.support.fakes import picture
-from tests.support.served import ROOT
+from tests.support.process import python
 
 
 def result(width: int, height: int, count: int = 2) -> Result:
@@ -94,9 +93,7 @@ def test_the_client_needs_its_three_dependencies_alone() -> None:
         "Client('http://127.0.0.1:1').close()\n"
         f"print([name for name in {unwanted} if sys.modules.get(name)])\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    done = python(program)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
 
 

@@ -133,19 +133,12 @@ def test_closing_ends_a_pause() -> None:
         return busy("60")
 
     client = Client("http://test", transport=httpx.MockTransport(answer))
-    ended: list[object] = []
-
-    def detect() -> None:
-        with pytest.raises(Unreachable, match="closed") as error:
-            client.detect(b"picture")
-        ended.append(error.value)
-
-    thread = threading.Thread(target=detect)
-    thread.start()
-    assert asked.wait(20)
-    client.close()
-    thread.join(20)
-    assert ended
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.detect, b"picture")
+        assert asked.wait(20)
+        client.close()
+        with pytest.raises(Unreachable, match="closed"):
+            waiting.result(20)
 
 
 def test_closing_closes_a_connection_that_is_being_made(program: Program) -> None:

@@ -2,24 +2,21 @@
 
 import json
 import re
-import shlex
 import shutil
 import subprocess
 import sys
-import threading
 import tomllib
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
 
 from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
-
-ROOT = Path(__file__).parents[2]
+from tests.support.served import ROOT
+from tests.support.servers.http_server import http_server
 
 
 def read_yaml(name: str) -> Any:
@@ -68,22 +65,52 @@ def test_the_image_builds_with_any_builder() -> None:
     assert "--mount" not in text
     assert "<<" not in text
     bases = {rest.split()[0] for word, rest in dockerfile() if word == "FROM"}
-    assert bases == {"python:3.11-slim"}
+    assert bases == {"${BASE}"}  # a release passes a digest
+    assert dockerfile()[0] == ("ARG", "BASE=python:3.11-slim")
 
 
 def test_an_edit_of_the_code_does_not_install_torch_again() -> None:
     instructions = [f"{word} {rest}" for word, rest in dockerfile()]
-    [install] = [text for text in instructions if "pip install" in text and "requirements.txt" in text]
+    [install] = [text for text in instructions if "requirements.txt" in text and "pip install" in text]
+    assert " torch torchvision" in install
     assert instructions.index(install) < instructions.index("COPY . .")
 
 
-def test_the_image_computes_on_openvino_and_reads_videos() -> None:
-    [line] = [rest for word, rest in dockerfile() if word == "RUN" and "tomllib" in rest]
-    code = shlex.split(line)[2].replace("'/", f"'{ROOT}/")
-    listed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    names = {re.split(r"[^A-Za-z0-9-]", requirement)[0] for requirement in listed.splitlines()}
-    assert {"torch", "fastapi", "openvino", "av", "tenacity"} <= names
-    assert not {"pytest", "schemathesis"} & names
+def test_every_file_of_the_build_but_torchs_has_a_checked_hash() -> None:
+    [install] = [rest for word, rest in dockerfile() if word == "RUN" and "requirements.txt" in rest]
+    [product] = [rest for word, rest in dockerfile() if word == "RUN" and "--target" in rest]
+    without = [part for part in install.split("&&") if "--require-hashes --no-deps" not in part]
+    assert [part.split("constraints.txt")[1].split() for part in without] == [["torch", "torchvision"]]
+    assert {"--no-deps", "--no-build-isolation"} <= set(product.split())
+    for name in ("requirements.txt", "sbom-requirements.txt"):
+        pinned = re.split(r"\n(?=\w)", (ROOT / "docker" / name).read_text().strip())
+        assert all("==" in one and "--hash=sha256:" in one for one in pinned)
+
+
+def test_the_docs_name_the_sbom_where_the_build_writes_it() -> None:
+    [written] = re.findall(r"cyclonedx-py environment .* -o (\S+) ", (ROOT / "Dockerfile").read_text())
+    assert f"cat {written}" in (ROOT / "docs/operations.md").read_text()
+
+
+def locked(name: str) -> dict[str, str]:
+    return dict(re.findall(r"(?m)^([\w.-]+)==([^ ;]+)", (ROOT / "docker" / name).read_text()))
+
+
+def test_the_locked_versions_are_the_tested_ones_and_complete() -> None:
+    """After a change of the dependencies: make lock."""
+    tested = dict(re.findall(r"(?m)^([\w.-]+)==(.+)$", (ROOT / "constraints.txt").read_text()))
+    for name, argument in (("requirements.txt", ""), ("sbom-requirements.txt", "sbom")):
+        program = [sys.executable, "docker/requirements.py", *argument.split()]
+        listed = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+        pinned = locked(name)
+        for requirement in map(Requirement, listed.splitlines()):
+            assert requirement.specifier.contains(pinned[requirement.name]), requirement.name
+        assert {one: version for one, version in pinned.items() if tested.get(one, version) != version} == {}
+
+
+def test_the_image_computes_on_openvino_reads_videos_and_speaks_grpc() -> None:
+    assert {"fastapi", "openvino", "av", "grpcio", "protobuf", "tenacity"} <= set(locked("requirements.txt"))
+    assert not {"torch", "pytest", "schemathesis"} & set(locked("requirements.txt"))
 
 
 def test_the_image_names_only_settings_that_exist() -> None:
@@ -101,37 +128,21 @@ def test_the_build_sees_the_package_and_nothing_else() -> None:
     assert lines[0] == "*"
     allowed = {line[1:] for line in lines if line.startswith("!")}
     project = {"pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
-    assert allowed == project | {"app", "client", "models", "samples"}
+    locks = {"docker/requirements.txt", "docker/sbom-requirements.txt"}
+    assert allowed == project | locks | {"app", "client", "models", "samples"}
     assert all((ROOT / name).exists() for name in allowed)
 
 
-@pytest.fixture
-def server() -> Iterator[ThreadingHTTPServer]:
-    """A server that answers 200 to /health/ready while its `ready` is true, and 503 otherwise."""
+def test_the_image_is_healthy_when_the_service_is_ready() -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(status if handler.path == "/health/ready" else 404)
+        handler.end_headers()
 
-    class Ready(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            ok = self.path == "/health/ready" and getattr(self.server, "ready", True)
-            self.send_response(200 if ok else 503)
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Ready) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-def test_the_image_is_healthy_when_the_service_is_ready(server: ThreadingHTTPServer) -> None:
-    environment = {"RCNN_PORT": str(server.server_port)}
-    for ready in (True, False):
-        server.ready = ready  # type: ignore[attr-defined]  # read by `Ready`
-        done = subprocess.run(health_command(), env=environment, capture_output=True, timeout=60)
-        assert (done.returncode == 0) is ready
+    with http_server(answer) as port:
+        for status in (200, 503):
+            environment = {"RCNN_PORT": str(port)}
+            done = subprocess.run(health_command(), env=environment, capture_output=True, timeout=60)
+            assert (done.returncode == 0) is (status == 200)
 
 
 # --- compose
@@ -147,6 +158,19 @@ def test_compose_has_the_service_a_prometheus_and_by_profile_a_grafana() -> None
         assert service["cap_drop"] == ["ALL"]
         assert service["security_opt"] == ["no-new-privileges:true"]
         assert all("127.0.0.1" in port for port in service["ports"])
+
+
+def test_compose_bounds_memory_and_processes_of_every_service() -> None:
+    services = read_yaml("docker-compose.yml")["services"]
+    for service in services.values():
+        assert service["deploy"]["resources"]["limits"]["memory"]
+        assert service["pids_limit"] >= 256
+    assert services["app"]["pids_limit"] >= 1024  # threads count: decoders, torch, OpenVINO
+
+
+def test_compose_passes_the_keys_of_the_shell() -> None:
+    environment = read_yaml("docker-compose.yml")["services"]["app"]["environment"]
+    assert [environment[name] for name in ("RCNN_API_KEYS", "RCNN_ADMIN_KEYS")] == [None, None]
 
 
 def test_compose_runs_the_coco_model_on_the_cpu_and_waits_for_its_drain() -> None:

@@ -260,7 +260,9 @@ def test_a_stuck_batch_and_a_stuck_upload_end_within_the_spare_seconds(start: St
 def begin_upload(connection: socket.socket) -> None:
     """Send the head and the first bytes of a request."""
     image = picture()
-    head = f"POST /detect HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(image)}\r\n"
-    connection.sendall(head.encode() + b"Expect: 100-continue\r\n\r\n")
+    head = (
+        f"POST /detect HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: {len(image)}"
+    )
+    connection.sendall(head.encode() + b"\r\nExpect: 100-continue\r\n\r\n")
     assert connection.recv(100).startswith(b"HTTP/1.1 100")  # the service waits for the body
     connection.sendall(image[:10])

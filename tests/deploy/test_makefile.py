@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PROJECT = ("Makefile", "pyproject.toml", "client/pyproject.toml", "constraints.txt")
 TARGETS = (
     *("install", "serve", "check", "test", "test-fast", "coverage", "bench", "demo-model"),
-    *("test-gpu", "bench-gpu", "test-ray"),
+    *("test-gpu", "bench-gpu", "test-ray", "lock", "sbom", "audit", "fuzz"),
 )
 
 
@@ -87,4 +87,4 @@ def test_ci_runs_the_same_commands() -> None:
     script = ROOT / ".ci/run"
     assert os.access(script, os.X_OK)
     assert "set -euo pipefail" in script.read_text()
-    assert script.read_text().rstrip().endswith("make check coverage")
+    assert script.read_text().rstrip().endswith("make check coverage fuzz MINUTES=0.5 SEED=1")

@@ -27,50 +27,44 @@ def test_the_rules_see_the_house() -> None:
     assert known <= seen
 
 
+CANVAS, BATCHER, SERVICE = "models/pipeline/canvas.py", "app/batching/batcher.py", "app/serving/service.py"
+WORKER, ITEM, ROUTE = "app/batching/worker.py", "app/batching/item.py", "app/routes/detect.py"
 BROKEN = {
     "torch in the service": (
-        "app/serving/service.py",
+        SERVICE,
         "import torch\n",
         "app/serving/service.py:1: torch is imported outside",
     ),
     "torch inside a function": (
-        "app/serving/service.py",
+        SERVICE,
         "def f():\n    from torch import nn\n",
         ":2: torch is imported outside",
     ),
     "starlette in the service": (
-        "app/serving/service.py",
+        SERVICE,
         "from starlette.requests import Request\n",
         "starlette is imported outside",
     ),
-    "a submodule of a dependency": (
-        "models/pipeline/canvas.py",
-        "import PIL.Image\n",
-        "PIL is imported outside",
-    ),
-    "metrics elsewhere": (
-        "app/batching/batcher.py",
-        "import prometheus_client\n",
-        "prometheus_client is imported outside",
-    ),
-    "an unknown dependency": ("models/pipeline/canvas.py", "import pandas\n", "pandas is no dependency"),
+    "a submodule of a dependency": (CANVAS, "import PIL.Image\n", "PIL is imported outside"),
+    "metrics elsewhere": (BATCHER, "import prometheus_client\n", "prometheus_client is imported outside"),
+    "an unknown dependency": (CANVAS, "import pandas\n", "pandas is no dependency"),
     "an arrow upwards": (
         "models/detector.py",
         "from app.settings.settings import Settings\n",
         "models.detector may not import app",
     ),
     "an arrow sideways": (
-        "app/batching/batcher.py",
+        BATCHER,
         "from app.telemetry import metrics\n",
         "app.batching may not import app.telemetry.metrics",
     ),
     "a relative arrow": (
-        "app/batching/batcher.py",
+        BATCHER,
         "from ..serving.service import detect\n",
         "app.batching may not import app.serving.service",
     ),
     "a relative arrow, two up": (
-        "app/routes/detect.py",
+        ROUTE,
         "from ..server import serve\n",
         "app.routes may not import app.server",
     ),
@@ -83,53 +77,37 @@ BROKEN = {
     "os.environ": ("app/settings/settings.py", "import os\nx = os.environ['A']\n", ":2: the environment"),
     "os.getenv": ("app/settings/settings.py", "from os import getenv\n", ":1: the environment"),
     "a blind except": (
-        "models/pipeline/canvas.py",
+        CANVAS,
         "try:\n    pass\nexcept (ValueError, Exception):\n    pass\n",
         ":3: catches everything",
     ),
     "a second last resort": (
-        "app/batching/worker.py",
+        WORKER,
         "try:\n    pass\nexcept Exception:\n    pass\ntry:\n    pass\nexcept:\n    pass\n",
         ":7: catches everything",
     ),
-    "a bare except": (
-        "models/pipeline/canvas.py",
-        "try:\n    pass\nexcept:\n    pass\n",
-        ":3: catches everything",
-    ),
-    "a long function": ("models/pipeline/canvas.py", "def f():\n" + "    x = 1\n" * 40, ":1: f has 41 lines"),
-    "a long file": ("models/pipeline/canvas.py", "x = 1\n" * 301, ":301: the file has 301 lines"),
-    "many parameters": (
-        "models/pipeline/canvas.py",
-        "def f(a, b, c, *, d, e, f, **g): ...\n",
-        "f takes 7 parameters",
-    ),
+    "a bare except": (CANVAS, "try:\n    pass\nexcept:\n    pass\n", ":3: catches everything"),
+    "a long function": (CANVAS, "def f():\n" + "    x = 1\n" * 40, ":1: f has 41 lines"),
+    "a long file": (CANVAS, "x = 1\n" * 301, ":301: the file has 301 lines"),
+    "many parameters": (CANVAS, "def f(a, b, c, *, d, e, f, **g): ...\n", "f takes 7 parameters"),
     "many parameters of a method": (
-        "models/pipeline/canvas.py",
+        CANVAS,
         "class A:\n    def f(self, a, b, c, d, e, f, g): ...\n",
         ":2: f takes 7",
     ),
     "a banned module name": ("app/routes/utils.py", "", "named after nothing"),
-    "a banned class name": ("models/pipeline/canvas.py", "class QueueManager: ...\n", "class QueueManager"),
-    "an old name": ("app/batching/item.py", "class Waiter: ...\n", "Waiter is called QueueItem here"),
+    "a banned class name": (CANVAS, "class QueueManager: ...\n", "class QueueManager"),
+    "an old name": (ITEM, "class Waiter: ...\n", "Waiter is called QueueItem here"),
     "an old attribute": (
-        "app/batching/item.py",
+        ITEM,
         "class QueueItem:\n    def f(self):\n        self.holder = None\n",
         ":3: holder is called device here",
     ),
-    "a banned suffix": ("models/pipeline/canvas.py", "class ErrorHandler: ...\n", "class ErrorHandler"),
-    "a banned function name": ("models/pipeline/canvas.py", "def box_helper(): ...\n", "box_helper"),
-    "an unexplained noqa": (
-        "models/pipeline/canvas.py",
-        "x = 1  # noqa: E501\n",
-        ":1: # noqa: E501: an ignore names",
-    ),
+    "a banned suffix": (CANVAS, "class ErrorHandler: ...\n", "class ErrorHandler"),
+    "a banned function name": (CANVAS, "def box_helper(): ...\n", "box_helper"),
+    "an unexplained noqa": (CANVAS, "x = 1  # noqa: E501\n", ":1: # noqa: E501: an ignore names"),
     "a noqa without a code": ("tests/models/pipeline/test_canvas.py", "x = 1  # noqa\n", "an ignore names"),
-    "an unexplained type: ignore": (
-        "models/pipeline/canvas.py",
-        "x = 1  # type: ignore[misc]\n",
-        "an ignore names",
-    ),
+    "an unexplained type: ignore": (CANVAS, "x = 1  # type: ignore[misc]\n", "an ignore names"),
 }
 
 
@@ -140,12 +118,9 @@ def test_a_broken_rule_is_found(path: str, text: str, expected: str) -> None:
 
 
 SOUND = {
-    "six parameters": ("models/pipeline/canvas.py", "class A:\n    def f(self, a, b, c, d, e, f): ...\n"),
-    "forty lines": ("models/pipeline/canvas.py", "def f():\n" + "    x = 1\n" * 39),
-    "a last resort": (
-        "app/batching/worker.py",
-        "try:\n    pass\nexcept Exception:  # noqa: BLE001  # it lives on\n    pass\n",
-    ),
+    "six parameters": (CANVAS, "class A:\n    def f(self, a, b, c, d, e, f): ...\n"),
+    "forty lines": (CANVAS, "def f():\n" + "    x = 1\n" * 39),
+    "a last resort": (WORKER, "try:\n    pass\nexcept Exception:  # noqa: BLE001  # it lives on\n    pass\n"),
     "a log handler": ("app/telemetry/logs.py", "import logging\nclass JsonHandler(logging.Handler): ...\n"),
     "a home": ("app/telemetry/metrics.py", "from prometheus_client import Counter\n"),
 }

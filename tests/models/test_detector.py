@@ -12,15 +12,25 @@ import torch
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, Job, load_detector
 from models.engines import EngineChoice, EngineUnavailable, build_engine, build_engines
+from models.engines.protocol import DenseOutput, Engine
+from models.evaluation.curves import overlaps
 from models.images.decoder import Image
 from models.ops.nms import torchvision_nms
 from models.options import Options
+from models.pipeline.postprocess import NonFiniteOutputs
 from models.shapes.scenes import draw_scene
-from tests.support.data.networks import LABELS, random_card, random_detector, random_network
+from models.zoo.weights import save_weights
+from tests.support.data.networks import (
+    LABELS,
+    USUAL,
+    assert_alike,
+    detect,
+    random_card,
+    random_detector,
+    random_network,
+)
 
 pytestmark = pytest.mark.network
-
-ALL = Options(score_threshold=0.05, nms_threshold=0.5, max_detections=100)
 
 
 @pytest.fixture(scope="module", params=["torch", "openvino"])
@@ -35,74 +45,62 @@ def images() -> list[Image]:
     return [Image(np.ascontiguousarray(crop), "PNG") for crop in crops if crop.shape == (180, 240, 3)][:6]
 
 
-def detect(detector: Detector, image: Image, options: Options = ALL) -> Detections:
-    return detector.detect([Job(detector.prepare(image), options)])[0]
-
-
 def test_a_batch_answers_as_each_image_alone(detector: Detector, images: list[Image]) -> None:
-    alone = [detect(detector, image) for image in images]
-    together = detector.detect([Job(detector.prepare(image), ALL) for image in images])
+    alone = [detect(detector, image)[0] for image in images]
+    together = detector.detect([Job(detector.prepare(image), USUAL) for image in images])
     assert len({len(answer) for answer in alone} | {0}) > 1, "the images must differ to tell anything"
     for one, other in zip(alone, together, strict=True):
-        np.testing.assert_array_equal(one.labels, other.labels)
-        np.testing.assert_allclose(one.boxes, other.boxes, atol=0.01)
-        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+        assert_alike(one, other)
 
 
 def test_options_belong_to_the_request_not_the_batch(detector: Detector, images: list[Image]) -> None:
-    options = [ALL, Options(0.9, 0.5, 100), Options(0.05, 0.1, 100), Options(0.05, 0.5, 3)]
+    options = [USUAL, Options(0.9, 0.5, 100), Options(0.05, 0.1, 100), Options(0.05, 0.5, 3)]
     canvas = detector.prepare(images[0])
     together = detector.detect([Job(canvas, each) for each in options])
     for each, answer in zip(options, together, strict=True):
-        alone = detect(detector, images[0], each)
+        alone = detect(detector, images[0], options=each)[0]
         np.testing.assert_allclose(alone.scores, answer.scores, atol=1e-4)
     assert len(together[3]) == 3
     assert len(together[1]) < len(together[0])
 
 
 def test_scores_are_sorted_and_above_the_floor(detector: Detector, images: list[Image]) -> None:
-    answer = detect(detector, images[0], Options(0.2, 0.5, 100))
+    answer = detect(detector, images[0], options=Options(0.2, 0.5, 100))[0]
     assert len(answer) > 2
     assert (np.diff(answer.scores) <= 0).all()
     assert (answer.scores > 0.2).all()
 
 
 def test_boxes_lie_inside_the_image(detector: Detector, images: list[Image]) -> None:
-    answer = detect(detector, images[1])
+    answer = detect(detector, images[1])[0]
     assert (answer.boxes >= 0).all()
     assert (answer.boxes[:, [0, 2]] <= images[1].width + 1e-3).all()
     assert (answer.boxes[:, [1, 3]] <= images[1].height + 1e-3).all()
 
 
 def test_only_the_classes_asked_for(detector: Detector, images: list[Image]) -> None:
-    everything = detect(detector, images[0], Options(0.05, 0.5, 1000))
+    everything = detect(detector, images[0], options=Options(0.05, 0.5, 1000))[0]
     wanted = int(everything.labels[0])
-    answer = detect(detector, images[0], Options(0.05, 0.5, 1000, classes=frozenset({wanted})))
+    answer = detect(detector, images[0], options=Options(0.05, 0.5, 1000, classes=frozenset({wanted})))[0]
     assert set(answer.labels) == {wanted}
     assert len(answer) == int((everything.labels == wanted).sum())
-    assert len(detect(detector, images[0], Options(0.05, 0.5, 100, classes=frozenset()))) == 0
+    assert len(detect(detector, images[0], options=Options(0.05, 0.5, 100, classes=frozenset()))[0]) == 0
 
 
-def overlaps(boxes: np.ndarray) -> np.ndarray:
-    """IoU of each pair of different boxes."""
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    both = (high - low).clip(0).prod(-1)
-    area = (boxes[:, 2:] - boxes[:, :2]).prod(-1)
-    iou = both / (area[:, None] + area[None] - both)
-    np.fill_diagonal(iou, 0)
-    return iou
+def largest_overlap(boxes: np.ndarray) -> float:
+    """The highest IoU of two different boxes."""
+    return float(np.triu(overlaps(boxes, boxes), 1).max())
 
 
 def test_class_agnostic_nms_lets_no_two_boxes_overlap(detector: Detector, images: list[Image]) -> None:
-    per_class = detect(detector, images[0], Options(0.05, 0.3, 1000))
-    agnostic = detect(detector, images[0], Options(0.05, 0.3, 1000, class_agnostic=True))
-    assert overlaps(per_class.boxes).max() > 0.3
-    assert overlaps(agnostic.boxes).max() <= 0.3 + 1e-5
+    per_class = detect(detector, images[0], options=Options(0.05, 0.3, 1000))[0]
+    agnostic = detect(detector, images[0], options=Options(0.05, 0.3, 1000, class_agnostic=True))[0]
+    assert largest_overlap(per_class.boxes) > 0.3
+    assert largest_overlap(agnostic.boxes) <= 0.3 + 1e-5
 
 
 def test_nms_threshold_may_be_looser_than_torchvisions(detector: Detector, images: list[Image]) -> None:
-    tight, loose = (detect(detector, images[0], Options(0.05, nms, 1000)) for nms in (0.3, 0.9))
+    tight, loose = (detect(detector, images[0], options=Options(0.05, nms, 1000))[0] for nms in (0.3, 0.9))
     assert len(loose) > len(tight)
 
 
@@ -111,7 +109,7 @@ def test_no_jobs_no_answers(detector: Detector) -> None:
 
 
 def test_mixed_canvases_are_refused(detector: Detector, images: list[Image]) -> None:
-    jobs = [Job(detector.prepare(images[0], size), ALL) for size in (None, 256)]
+    jobs = [Job(detector.prepare(images[0], size), USUAL) for size in (None, 256)]
     with pytest.raises(ValueError, match="share one canvas size"):
         detector.detect(jobs)
 
@@ -125,7 +123,7 @@ def test_size_asks_for_another_short_side(detector: Detector, images: list[Image
 
 def test_every_stage_is_timed(detector: Detector, images: list[Image]) -> None:
     seconds: dict[str, float] = {}
-    detector.detect([Job(detector.prepare(images[0]), ALL)], seconds.__setitem__)
+    detector.detect([Job(detector.prepare(images[0]), USUAL)], seconds.__setitem__)
     assert list(seconds) == ["dense", "proposals", "roi_align", "head", "postprocess"]
     assert all(value > 0 for value in seconds.values())
 
@@ -161,7 +159,7 @@ def test_a_full_device_is_a_memory_error_and_bounds_the_warm_up(images: list[Ima
     detector = Detector(network, card, FullDevice(build_engine(network, EngineChoice("cpu"))))
     canvas = detector.prepare(images[0])
     with pytest.raises(MemoryError, match="2 canvases"):
-        detector.detect([Job(canvas, ALL)] * 2)
+        detector.detect([Job(canvas, USUAL)] * 2)
     assert detector.warm_up(8) == 1
 
 
@@ -202,16 +200,15 @@ def test_devices_of_one_name_share_the_weights_and_answer_alike_at_once(
     first, second = build_engines(network, EngineChoice(engine=engine), ["cpu", "cpu"])
     assert first is not second
     detectors = [Detector(network, card, one) for one in (first, second)]
-    alone = detect(detectors[0], images[0])
+    [alone] = detect(detectors[0], images[0])
 
     def often(own: Detector) -> list[Detections]:
-        return [detect(own, images[0]) for _ in range(10)]
+        return [detect(own, images[0])[0] for _ in range(10)]
 
     with ThreadPoolExecutor(2) as pool:  # a thread each, as a detector takes one batch at a time
         answers = [answer for answers in pool.map(often, detectors) for answer in answers]
     for answer in answers:
-        np.testing.assert_allclose(answer.boxes, alone.boxes, atol=0.01)
-        np.testing.assert_allclose(answer.scores, alone.scores, atol=1e-4)
+        assert_alike(answer, alone)
     own = [list(weights_of(one)) for one in (first, second)]
     assert all(a is b for a, b in zip(*own, strict=True))
 
@@ -229,3 +226,56 @@ def test_threads_are_set_when_asked() -> None:
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+class Overflowing:
+    """An engine whose outputs for bright images hold a value that is not finite, in one of them."""
+
+    def __init__(self, engine: Engine, output: str, value: float) -> None:
+        self._engine, self._output, self._value = engine, output, value
+        self.name, self.device, self.precision = engine.name, engine.device, engine.precision
+        self.suppress = engine.suppress
+        self._bright = torch.zeros(0)
+
+    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
+        pass
+
+    def dense(self, pixels: torch.Tensor) -> DenseOutput:
+        output = self._engine.dense(pixels)
+        self._bright = pixels.mean((1, 2, 3)) > 1
+        if self._output in ("objectness", "deltas"):
+            getattr(output, self._output)[-1][self._bright, 0, 0, 0] = self._value
+        return output
+
+    def head(self, pooled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        logits, deltas = self._engine.head(pooled)
+        if self._bright.any() and self._output in ("logits", "box deltas"):
+            (logits if self._output == "logits" else deltas)[-1, 1] = self._value
+        return logits, deltas
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("output", ["objectness", "deltas", "logits", "box deltas"])
+def test_an_overflow_is_an_error_and_not_an_empty_answer(output: str, value: float) -> None:
+    network = random_network()
+    engine = build_engine(network, EngineChoice(device="cpu", engine="torch"))
+    detector = Detector(network, random_card(), Overflowing(engine, output, value))
+    white = Image(np.full((96, 128, 3), 255, np.uint8), "PNG")
+    grey = Image(np.full((96, 128, 3), 90, np.uint8), "PNG")
+    jobs = [Job(detector.prepare(image), USUAL) for image in (grey, white)]
+    with pytest.raises(NonFiniteOutputs, match=r"outputs for 1 of 2 images are not finite.*RCNN_PRECISION"):
+        detector.detect(jobs)
+    assert len(detector.detect(jobs[:1])) == 1
+
+
+def test_weights_that_are_finite_but_give_no_numbers_are_refused_at_load(tmp_path: Path) -> None:
+    network = random_network()
+    state = network.state_dict()
+    next(tensor for name, tensor in state.items() if name.endswith("running_var")).fill_(-1.0)
+    save_weights(network, tmp_path / "w.safetensors", half=False)
+    card = tmp_path / "mine.toml"
+    card.write_text(
+        f'name = "mine"\narchitecture = "small"\nweights = "file:w.safetensors"\nlabels = {list(LABELS)}\n'
+    )
+    with pytest.raises(NonFiniteOutputs, match="get the weights again or train again"):
+        load_detector(DetectorSpec(str(card), tmp_path, device="cpu", engine="torch"))

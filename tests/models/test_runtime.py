@@ -1,9 +1,8 @@
-"""torchvision is imported without torch's compiler, which stays available. Each in a process of its own."""
-
-import subprocess
-import sys
+"""torchvision is imported without torch's compiler, which stays available; data and cards without torch."""
 
 import pytest
+
+from tests.support.process import python
 
 WITHOUT_COMPILER = """
 from models.runtime import import_torchvision
@@ -34,5 +33,13 @@ assert sys.modules['torch._dynamo'] is before, 'a compiler that is there already
 @pytest.mark.network
 @pytest.mark.parametrize("program", [WITHOUT_COMPILER, WITH_COMPILER], ids=["deferred", "imported"])
 def test_the_compiler_is_deferred_and_real(program: str) -> None:
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert run.returncode == 0, run.stderr
+    done = python(program)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "program", ["import models.datasets", "from models.zoo.catalogue import catalogue; catalogue(None)"]
+)
+def test_data_sets_and_cards_are_read_without_torch(program: str) -> None:
+    done = python(f"{program}; import sys; assert 'torch' not in sys.modules")
+    assert done.returncode == 0, done.stderr

@@ -5,12 +5,14 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser
 
-from tests.support.chromium import Show, chromium, pages
+from tests.support.chromium import CHROMIUM, Show, chromium, pages
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """A Chromium. It ends with this folder: no test on asyncio can run in a process beside it."""
+    if not CHROMIUM.exists():
+        pytest.skip(f"there is no Chromium at {CHROMIUM}")
     with chromium() as browser:
         yield browser
 

@@ -6,9 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from models.images.drawing import PALETTE, ink_on
-from tests.support.chromium import CHROMIUM, DISC_BOX, SQUARE_BOX, Show, Shown
-
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM}")
+from tests.support.chromium import DISC_BOX, SQUARE_BOX, Show, Shown
 
 PHONE = {"has_touch": True, "is_mobile": True, "reduced_motion": "reduce"}
 READABLE = 4.5  # to 1, WCAG 2 AA

@@ -12,7 +12,6 @@ from PIL import Image as pillow
 from playwright.sync_api import expect
 
 from tests.support.chromium import (
-    CHROMIUM,
     DISC,
     KITE,
     KITE_BOX,
@@ -27,9 +26,6 @@ from tests.support.chromium import (
     on_the_device,
 )
 from tests.support.fakes import FINDS, FakeDetector, picture
-
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM}")
-
 
 # -- sliders, chips, list ------------------------------------------------------------------------------------
 

@@ -6,11 +6,8 @@ import pytest
 from playwright.sync_api import expect
 
 from app.routes import live as live_route
-from tests.support.chromium import CHROMIUM, DISC, DISC_BOX, OBJECTS, Show, Shown, check_box, on_the_device
+from tests.support.chromium import DISC, DISC_BOX, OBJECTS, Show, Shown, check_box, on_the_device
 from tests.support.fakes import FakeDetector, picture
-
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM}")
-
 
 FRAMES = """() => new Promise((resolve) => {
     const video = document.getElementById("video");

@@ -10,7 +10,6 @@ from PIL import Image as pillow
 from playwright.sync_api import expect
 
 from tests.support.chromium import (
-    CHROMIUM,
     DISC,
     DISC_BOX,
     KITE,
@@ -23,9 +22,6 @@ from tests.support.chromium import (
     drawn,
 )
 from tests.support.fakes import picture
-
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM}")
-
 
 # -- from an image to boxes ----------------------------------------------------------------------------------
 

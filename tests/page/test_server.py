@@ -5,14 +5,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import httpx
-import pytest
 from playwright.sync_api import expect
 
 from tests.app.serving.test_several_devices import Dying
-from tests.support.chromium import CHROMIUM, NOON, OBJECTS, Show, Shown, on_the_device
+from tests.support.chromium import NOON, OBJECTS, Show, Shown, on_the_device
 from tests.support.fakes import CARD, FakeDetector, picture
-
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no Chromium at {CHROMIUM}")
 
 SERVING = "fake · fake · cpu · fp32"
 

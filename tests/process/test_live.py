@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.frames import Frame, Opcode
 from websockets.sync.client import ClientConnection, connect
 
-from app.server import FRAGMENTS
+from app.http_server.websocket_protocol import FRAGMENTS
 from tests.support.fakes import picture
 from tests.support.process import Program
 

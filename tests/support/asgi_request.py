@@ -2,38 +2,39 @@
 
 import asyncio
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from fastapi import FastAPI
 
-if TYPE_CHECKING:
-    pass
+
+def asgi_scope(url: str, headers: Iterable[tuple[str, str]], **others: Any) -> dict[str, Any]:
+    """The scope of a request or a web socket from this machine."""
+    path, _, query = url.partition("?")
+    return {
+        "asgi": {"version": "3.0", "spec_version": "2.4"},
+        "http_version": "1.1",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": query.encode(),
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
+        "client": ("127.0.0.1", 1),
+        "server": ("test", 80),
+        "root_path": "",
+        **others,
+    }
 
 
 class AsgiRequest:
     """One request on the app's own ASGI interface: it may send slowly, and leave whenever it likes."""
 
-    def __init__(self, app: FastAPI, url: str, headers: dict[str, str]) -> None:
-        path, _, query = url.partition("?")
+    def __init__(self, app: FastAPI, url: str, headers: dict[str, str], method: str = "POST") -> None:
         self._inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self._body = b""
         self.status: int | None = None
         self.headers: dict[str, str] = {}
         self.read_all = False
-        scope = {
-            "type": "http",
-            "asgi": {"version": "3.0"},
-            "http_version": "1.1",
-            "method": "POST",
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
-            "client": ("127.0.0.1", 1),
-            "server": ("test", 80),
-            "root_path": "",
-        }
+        scope = asgi_scope(url, headers.items(), type="http", scheme="http", method=method)
         self._task = asyncio.ensure_future(app(scope, self._receive, self._send))
 
     @property

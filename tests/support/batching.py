@@ -166,3 +166,10 @@ async def outcomes(tasks: list[Task]) -> list[Any]:
     done = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 20)
     results = [value.result if isinstance(value, Completed) else value for value in done]
     return [result.item if isinstance(result, Done) else result for result in results]
+
+
+@contextlib.asynccontextmanager
+async def occupying(*devices: StubDevice, **options: Any) -> AsyncIterator[tuple[AnyBatcher, list[Task]]]:
+    """A running batcher with an item on each of its blocked devices, and the tasks of these items."""
+    async with running(*devices, **options) as batcher:
+        yield batcher, await occupied(batcher, *devices)

@@ -28,8 +28,9 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
+from app.http_server.connections import Connections
+from app.http_server.websocket_protocol import BoundedWebSocket
 from app.main import create_app
-from app.server import BoundedWebSocket
 from app.settings.settings import Settings
 from models.images.drawing import PALETTE
 from tests.support.fakes import FINDS, FakeDetector, picture
@@ -69,6 +70,7 @@ def served(detector: FakeDetector, **settings: Any) -> Iterator[str]:
     sockets = BoundedWebSocket if settings.pop("sockets", True) else "none"
     app = create_app(Settings(**settings), detector)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", ws=sockets))
+    server.server_state = Connections(app.state.service.metrics, limit=100)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()

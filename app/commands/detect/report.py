@@ -14,7 +14,7 @@ from app.commands import CommandFailed
 from app.commands.detect.inputs import Item
 from app.commands.detect.output_files import Writer, printable
 from app.commands.detect.result import ImageResult
-from app.commands.shared.console import open_console
+from app.commands.shared.console import open_console, plain_table
 
 Write = Callable[[str], object]
 
@@ -133,11 +133,7 @@ def _objects(number: int) -> str:
 
 
 def _table(result: ImageResult) -> Table:
-    table = Table(box=None, pad_edge=True, header_style="dim")
-    table.add_column("name")
-    table.add_column("score", justify="right", no_wrap=True)
-    for corner in ("x1", "y1", "x2", "y2"):
-        table.add_column(corner, justify="right", no_wrap=True)
+    table = plain_table("name", numbers=("score", "x1", "y1", "x2", "y2"), pad_edge=True)
     for name, score, box in zip(result.names, result.detections.scores, result.detections.boxes, strict=True):
         table.add_row(Text(name), f"{score:.3f}", *(f"{value:.1f}" for value in box))
     return table

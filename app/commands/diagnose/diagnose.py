@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from app.commands import CommandFailed
 from app.commands.arguments import DiagnoseArguments
-from app.commands.diagnose.report import Diagnosed, print_report, print_warnings, to_document, write_markdown
+from app.commands.diagnose.report import Diagnosed, print_report, to_document, warnings_of, write_markdown
 from app.commands.evaluate.answer_source import facts_of
 from app.commands.shared.checks import make_folder, require_extra
-from app.commands.shared.console import loading_status, open_bar, read_settings
+from app.commands.shared.console import loading_status, open_bar, print_warnings, read_settings
 from app.commands.shared.dataset import data_title, match_classes, read_data
 from app.commands.shared.model import load_detector
 from models.datasets import AnnotatedImage, Dataset
@@ -49,7 +49,7 @@ def run(arguments: DiagnoseArguments) -> int:
     title = data_title(arguments.data, arguments.split)
     diagnosed = Diagnosed(title, dataset, facts_of(detector), len(chosen.images), seen, diagnosis)
     written = _write(arguments.out, diagnosed)
-    print_warnings(diagnosed)
+    print_warnings(warnings_of(diagnosed))
     if arguments.json:
         print(json.dumps(to_document(diagnosed), indent=2))
     else:

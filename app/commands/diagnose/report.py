@@ -44,14 +44,8 @@ class Diagnosed:
         return f"{images}, {self.diagnosis.recall.objects['all']} objects"
 
 
-def print_warnings(diagnosed: Diagnosed) -> None:
-    """Print to stderr what qualifies the numbers."""
-    err = Console(stderr=True)
-    for text in _warnings(diagnosed):
-        err.print(Text(f"rcnn: {text}"), soft_wrap=True)
-
-
-def _warnings(diagnosed: Diagnosed) -> Iterator[str]:
+def warnings_of(diagnosed: Diagnosed) -> Iterator[str]:
+    """What qualifies the numbers."""
     model, faults = diagnosed.model, diagnosed.dataset.report
     if model.fallback_reason is not None:
         yield f"{model.name} is diagnosed: {model.fallback_reason}"
@@ -67,7 +61,7 @@ def to_document(diagnosed: Diagnosed) -> dict[str, Any]:
         "data": {"name": diagnosed.data, "format": diagnosed.dataset.format, "images": diagnosed.seen},
         "model": diagnosed.model.to_dict(),
         **diagnosed.diagnosis.to_dict(),
-        "warnings": list(_warnings(diagnosed)),
+        "warnings": list(warnings_of(diagnosed)),
     }
 
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from app.commands import USAGE, CommandFailed
 from app.commands.arguments import EvaluateArguments
 from app.commands.evaluate.answer_source import AnswerSource, local_source, service_source
-from app.commands.evaluate.report import Collected, Evaluated, print_tables, print_warnings, to_document
+from app.commands.evaluate.report import Collected, Evaluated, print_tables, to_document, warnings_of
 from app.commands.shared.checks import make_folder, require_extra
-from app.commands.shared.console import loading_status, open_bar, read_settings
+from app.commands.shared.console import loading_status, open_bar, print_warnings, read_settings
 from app.commands.shared.dataset import data_title, match_classes, read_data
 from app.commands.shared.request_options import check_options
 from app.commands.shared.service_client import open_service
@@ -50,7 +50,7 @@ def run(arguments: EvaluateArguments) -> int:
         assessment=_assess(dataset, source, collected),
     )
     written = _write(arguments, evaluated)
-    print_warnings(evaluated)
+    print_warnings(warnings_of(evaluated))
     if arguments.json:
         print(json.dumps(to_document(evaluated), indent=2))
     else:

@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from app.commands.evaluate.answer_source import ModelFacts
-from app.commands.shared.console import open_console
+from app.commands.shared.console import open_console, plain_table
 from models.datasets import Dataset
 from models.detections import Detections
 from models.evaluation.labels import LabelMatch
@@ -48,14 +47,8 @@ class Evaluated:
         return self.collected.seconds / len(self.dataset.images)
 
 
-def print_warnings(evaluated: Evaluated) -> None:
-    """Print to stderr what qualifies the numbers."""
-    err = Console(stderr=True)
-    for text in _warnings(evaluated):
-        err.print(Text(f"rcnn: {text}"), soft_wrap=True)
-
-
-def _warnings(evaluated: Evaluated) -> Iterator[str]:
+def warnings_of(evaluated: Evaluated) -> Iterator[str]:
+    """What qualifies the numbers."""
     dataset, model, collected = evaluated.dataset, evaluated.model, evaluated.collected
     if model.fallback_reason is not None:
         yield f"{model.name} is evaluated: {model.fallback_reason}"
@@ -93,7 +86,7 @@ def to_document(evaluated: Evaluated) -> dict[str, Any]:
         **evaluated.assessment.to_dict(),
         "seconds": {"total": evaluated.collected.seconds, "per_image": evaluated.seconds_per_image},
         "images_without_answer": evaluated.collected.faults,
-        "warnings": list(_warnings(evaluated)),
+        "warnings": list(warnings_of(evaluated)),
     }
 
 
@@ -126,10 +119,7 @@ def _head(evaluated: Evaluated) -> Text:
 
 def _numbers(assessment: "Assessment") -> Table:
     numbers, counts = assessment.numbers, assessment.counts
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("")
-    for title in ("IoU .50:.95", "IoU .50", "IoU .75", "small", "medium", "large"):
-        table.add_column(title, justify="right", no_wrap=True)
+    table = plain_table("", numbers=("IoU .50:.95", "IoU .50", "IoU .75", "small", "medium", "large"))
     names = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
     table.add_row(Text("precision (AP)", "bold"), *(_number(numbers[name]) for name in names))
     recalls = (_number(numbers[f"AR_{size}"]) for size in ("small", "medium", "large"))
@@ -142,12 +132,9 @@ def _numbers(assessment: "Assessment") -> Table:
 
 
 def _classes(assessment: "Assessment") -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    table.add_column("class")
     at = f"at {assessment.threshold:g}"
     titles = ("objects", "AP", "AP50", f"precision {at}", f"recall {at}", f"F1 {at}", "best F1", "at score")
-    for title in titles:
-        table.add_column(title, justify="right", no_wrap=True)
+    table = plain_table("class", numbers=titles)
     for each in assessment.classes:
         if not each.objects:
             table.add_row(Text(each.name), "0", *[NONE] * (len(titles) - 1))

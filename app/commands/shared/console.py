@@ -1,6 +1,6 @@
 """Settings and terminal output of the commands."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 from pydantic import ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
 
 from app.commands import CommandFailed
 from app.settings.settings import Settings, explain
@@ -25,6 +27,23 @@ def open_console() -> Console:
     """Prints to stdout, as wide as the terminal; a pipe has no width, so nothing is cut to fit one."""
     console = Console()
     return console if console.is_terminal else Console(width=200)
+
+
+def plain_table(*texts: str, numbers: Sequence[str] = (), pad_edge: bool = False) -> Table:
+    """A table without lines: columns of text, then of numbers; the first column is not wrapped."""
+    table = Table(box=None, header_style="dim", pad_edge=pad_edge)
+    for index, title in enumerate(texts):
+        table.add_column(title, no_wrap=index == 0)
+    for title in numbers:
+        table.add_column(title, justify="right", no_wrap=True)
+    return table
+
+
+def print_warnings(texts: Iterable[str]) -> None:
+    """Print a line for each on stderr."""
+    err = Console(stderr=True)
+    for text in texts:
+        err.print(Text(f"rcnn: {text}"), soft_wrap=True)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from app.protocols.openinference.http_body import (
     read_inference,
     write_response,
 )
+from app.serving.request import Outcome
 from app.serving.service import DetectionService
 from app.transport.body import read_within
 from app.transport.compression import compressed, read_body
@@ -170,12 +171,21 @@ async def _infer(request: Request, name: str, version: str, json_bytes: str | No
     service = service_of(request)
     inference.check_model(service, name, version)
     parsed, outcomes = await run_detection(request, partial(_read, request, json_bytes), name, version)
-    arrays = inference.outputs(outcomes, parsed.options)
-    body, length = await run_in_threadpool(write_response, parsed, arrays, outcomes[0].model)
-    body, headers = await run_in_threadpool(compressed, body, request.headers.get("accept-encoding"))
+    accepted = request.headers.get("accept-encoding")
+    body, length, headers = await run_in_threadpool(_written, parsed, outcomes, accepted)
     if length is None:
         return Response(body, media_type="application/json", headers=headers)
     return Response(body, media_type="application/octet-stream", headers=headers | {LENGTH: str(length)})
+
+
+def _written(
+    parsed: ParsedInference, outcomes: list[Outcome], accepted: str | None
+) -> tuple[bytes, int | None, dict[str, str]]:
+    """The body, the bytes of its JSON if binary data follow, and the headers."""
+    arrays = inference.outputs(outcomes, parsed.options)
+    body, length = write_response(parsed, arrays, outcomes[0].model)
+    body, headers = compressed(body, accepted)
+    return body, length, headers
 
 
 def _readiness(service: DetectionService, document: dict[str, Any]) -> Response:

@@ -1,6 +1,6 @@
 """The bodies of the Open Inference Protocol over HTTP: JSON, and the binary data that may follow it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -10,7 +10,16 @@ from pydantic_core import to_json
 from app.errors import InvalidParameter
 from app.protocols.base import ParsedRequest
 from app.protocols.openinference.inference import Parameters, output_names, read_parameters, resolve_deadline
+from app.protocols.openinference.listed_numbers import cut_numbers, read_numbers
 from app.protocols.openinference.tensors import DATATYPES, IMAGE, IMAGES, Array, Tensor, raw, read_images
+from app.schemas.limits import (
+    MAX_NAME,
+    MAX_QUOTED,
+    MAX_TENSOR_INPUTS,
+    MAX_TENSOR_OUTPUTS,
+    MAX_TENSOR_PARAMETERS,
+    MAX_TENSOR_RANK,
+)
 from app.schemas.options import DetectOptions
 from app.serving.model import LoadedModel
 from app.transport.json_body import decode_base64, parse_json
@@ -18,7 +27,7 @@ from app.transport.responses import FRACTION_DECIMALS, PIXEL_DECIMALS, SCORE_DEC
 
 LENGTH = "Inference-Header-Content-Length"
 USAGE = '{"inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": ["<base64>"]}]}'
-Shape = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=8)]
+Shape = Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(max_length=MAX_TENSOR_RANK)]
 
 
 class InputParameters(BaseModel):
@@ -33,9 +42,15 @@ class InputParameters(BaseModel):
 class Input(BaseModel):
     """The one input of a request."""
 
-    name: str = Field(description=f"{IMAGE}, or {IMAGES}.", json_schema_extra={"enum": [IMAGE, IMAGES]})
+    name: str = Field(
+        max_length=MAX_NAME,
+        description=f"{IMAGE}, or {IMAGES}.",
+        json_schema_extra={"enum": [IMAGE, IMAGES]},
+    )
     datatype: str = Field(
-        description=f"BYTES for {IMAGE}, UINT8 for {IMAGES}.", json_schema_extra={"enum": ["BYTES", "UINT8"]}
+        max_length=MAX_NAME,
+        description=f"BYTES for {IMAGE}, UINT8 for {IMAGES}.",
+        json_schema_extra={"enum": ["BYTES", "UINT8"]},
     )
     shape: Shape = Field(description="[N], or [N, height, width, 3]; N is at most 32.")
     parameters: InputParameters = InputParameters()
@@ -57,19 +72,21 @@ class OutputParameters(BaseModel):
 class Output(BaseModel):
     """A requested output."""
 
-    name: str = Field(description="boxes, labels, scores or num_detections.")
+    name: str = Field(max_length=MAX_NAME, description="boxes, labels, scores or num_detections.")
     parameters: OutputParameters = OutputParameters()
 
 
 class Inference(BaseModel):
     """A request; if binary data follow, its length is in the header Inference-Header-Content-Length."""
 
-    id: str | None = None
+    id: str | None = Field(default=None, max_length=MAX_NAME)
     parameters: dict[str, Any] = Field(
-        default={}, description="The options of POST /detect; timeout (in microseconds); priority."
+        default={},
+        max_length=MAX_TENSOR_PARAMETERS,
+        description="The options of POST /detect; timeout (in microseconds); priority.",
     )
-    inputs: list[Input]
-    outputs: list[Output] = []
+    inputs: list[Input] = Field(max_length=MAX_TENSOR_INPUTS)
+    outputs: list[Output] = Field(default=[], max_length=MAX_TENSOR_OUTPUTS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,10 +101,11 @@ def read_inference(body: bytes, json_bytes: str | None, limit_ms: int) -> Parsed
     if json_bytes is not None and json_bytes.strip() == "0":  # "raw binary": the body is the one input
         return ParsedInference([body], resolve_deadline(Parameters(), limit_ms))
     end = _json_end(body, json_bytes)
-    inference = parse_json(body[:end], Inference, USAGE)
+    text, numbers = cut_numbers(body[:end])
+    inference = parse_json(text, Inference, USAGE)
     options = resolve_deadline(read_parameters(inference.parameters), limit_ms)
     output_names([output.name for output in inference.outputs])
-    images = read_images(_tensors(inference, body[end:]))
+    images = read_images(_tensors(inference, body[end:], numbers))
     return ParsedInference(images, options, inference=inference)
 
 
@@ -103,15 +121,17 @@ def _json_end(body: bytes, json_bytes: str | None) -> int:
     return int(text)
 
 
-def _tensors(inference: Inference, binary: bytes) -> list[Tensor]:
-    """The inputs, each with its data or its part of the bytes after the JSON."""
+def _tensors(inference: Inference, binary: bytes, numbers: bytes | None) -> list[Tensor]:
+    """The inputs, each with its data (cut out if it is `numbers`) or its part of the bytes after the JSON."""
     tensors = []
     offset = 0
-    for tensor in inference.inputs[:2]:
+    for tensor in inference.inputs:
         size = tensor.parameters.binary_data_size
         if (size is None) == (tensor.data is None):
-            raise InvalidParameter(f"inputs: {tensor.name[:60]!r} has either `data` or a `binary_data_size`")
-        content = _listed(tensor) if size is None else binary[offset : offset + size]
+            raise InvalidParameter(
+                f"inputs: {tensor.name[:MAX_QUOTED]!r} has either `data` or a `binary_data_size`"
+            )
+        content = _listed(tensor, numbers) if size is None else binary[offset : offset + size]
         offset += size or 0
         tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, content))
     if offset != len(binary):
@@ -121,10 +141,20 @@ def _tensors(inference: Inference, binary: bytes) -> list[Tensor]:
     return tensors
 
 
-def _listed(tensor: Input) -> list[Any]:
+def _listed(tensor: Input, numbers: bytes | None) -> Sequence[Any] | Array:
     if tensor.datatype != "BYTES":
-        return tensor.data or []
-    return [decode_base64(text, f"inputs: {tensor.name[:60]}") for text in _flat(tensor.data or [])]
+        return _numbers(tensor, numbers) if numbers and not tensor.data else tensor.data or []
+    return [decode_base64(text, f"inputs: {tensor.name[:MAX_QUOTED]}") for text in _flat(tensor.data or [])]
+
+
+def _numbers(tensor: Input, numbers: bytes) -> Array:
+    try:
+        return read_numbers(numbers)
+    except ValueError as error:
+        raise InvalidParameter(
+            f"inputs: {tensor.name[:MAX_QUOTED]!r}: its data must be whole numbers from 0 to 255, flat or "
+            "nested as its shape"
+        ) from error
 
 
 def _flat(data: list[Any]) -> list[str]:

@@ -8,9 +8,10 @@ from pydantic import BaseModel, Field
 
 from app.protocols.openinference import repository as catalogue
 from app.protocols.openinference.http import DIALECT, TAG
+from app.schemas.limits import MAX_TENSOR_PARAMETERS
 from app.transport.access import require_admin
 from app.transport.context import service_of
-from app.transport.json_body import parse_json
+from app.transport.json_body import read_json
 from app.transport.openapi import EVERYWHERE, OF_LOAD, protocol
 from app.transport.openapi_examples import VERSION
 from app.transport.router import Router
@@ -30,6 +31,7 @@ class RepositoryRequest(BaseModel):
     ready: bool = Field(default=False, description="Of the index: list the model that serves only.")
     parameters: dict[str, Any] = Field(
         default={},
+        max_length=MAX_TENSOR_PARAMETERS,
         description="`unload_dependents` of an unload; no other, because a model is configured by its card.",
     )
 
@@ -82,4 +84,6 @@ async def unload_model(request: Request, name: str) -> dict[str, str]:
 async def _read(request: Request) -> RepositoryRequest:
     """The request; an empty body stands for its defaults."""
     body = await request.body()
-    return parse_json(body, RepositoryRequest, '{"parameters": {}}') if body.strip() else RepositoryRequest()
+    if not body.strip():
+        return RepositoryRequest()
+    return await read_json(body, RepositoryRequest, '{"parameters": {}}')

@@ -10,10 +10,11 @@ from pydantic import Field
 from app import version as app_version
 from app.batching.item import HIGHEST, LOWEST, NORMAL
 from app.errors import InvalidParameter
-from app.protocols.openinference.tensors import IMAGE, IMAGES, Array
+from app.protocols.openinference.tensors import IMAGE, IMAGES, Array, check_count
+from app.schemas.limits import MAX_IMAGES, MAX_QUOTED, MAX_TENSOR_OUTPUTS, MAX_TENSOR_PARAMETERS
 from app.schemas.options import DetectOptions
 from app.serving.model import ANY_VERSION
-from app.serving.request import MAX_IMAGES, Outcome
+from app.serving.request import Outcome
 from app.serving.service import DetectionService
 from app.transport.query import read_options
 from models.detections import convert_boxes
@@ -47,6 +48,7 @@ class Parameters(DetectOptions):
 
 def read_parameters(parameters: Mapping[str, Any]) -> Parameters:
     """The options among the parameters of a request; raises InvalidParameter."""
+    check_count("parameters", len(parameters), MAX_TENSOR_PARAMETERS)
     values = {name: value for name, value in parameters.items() if name not in _TRANSPORT}
     if isinstance(values.get("classes"), str):
         values["classes"] = [values["classes"]]
@@ -65,9 +67,12 @@ def resolve_deadline(parameters: Parameters, limit_ms: float) -> Parameters:
 
 def output_names(requested: Sequence[str]) -> list[str]:
     """The requested outputs, all if none is named; raises InvalidParameter."""
+    check_count("outputs", len(requested), MAX_TENSOR_OUTPUTS)
     unknown = [name for name in requested if name not in OUTPUTS]
     if unknown:
-        raise InvalidParameter(f"outputs: no output {unknown[0][:60]!r}; allowed are {', '.join(OUTPUTS)}")
+        raise InvalidParameter(
+            f"outputs: no output {unknown[0][:MAX_QUOTED]!r}; allowed are {', '.join(OUTPUTS)}"
+        )
     return list(dict.fromkeys(requested)) or list(OUTPUTS)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from app.errors import Conflict, InvalidParameter, LoadFailed, NotFound
+from app.schemas.limits import MAX_QUOTED
 from app.serving.service import DetectionService
 
 READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
@@ -36,7 +37,7 @@ async def load(service: DetectionService, name: str, parameters: Iterable[str]) 
 async def unload(service: DetectionService, name: str) -> None:
     """Do nothing for a model that is not loaded; raises Conflict for the one that serves, NotFound."""
     if name not in await _known(service):
-        raise NotFound(f"no model {name[:60]!r}; the repository's index lists all models")
+        raise NotFound(f"no model {name[:MAX_QUOTED]!r}; the repository's index lists all models")
     if name == service.ready_model().name:
         raise Conflict(
             f"{name} is the only loaded model and cannot be unloaded; load another model, which replaces it"
@@ -48,7 +49,8 @@ def refuse_parameters(parameters: Iterable[str], known: Iterable[str] = ()) -> N
     unknown = sorted(set(parameters) - set(known))
     if unknown:
         raise InvalidParameter(
-            f"parameters: {unknown[0][:60]!r} is not supported: the card configures the model; leave it out"
+            f"parameters: {unknown[0][:MAX_QUOTED]!r} is not supported: the card configures the model; leave "
+            "it out"
         )
 
 

@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from app.errors import InvalidParameter
-from app.serving.request import MAX_IMAGES, Source
+from app.protocols.openinference.listed_numbers import whole_numbers
+from app.schemas.limits import MAX_IMAGES, MAX_QUOTED, MAX_TENSOR_INPUTS, MAX_TENSOR_RANK
+from app.serving.request import Source
 from models.images.decoder import Pixels
 
 IMAGE, IMAGES = "image", "images"
@@ -29,24 +31,35 @@ _LENGTH = struct.Struct("<I")  # before each element of a BYTES tensor
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """An input: `content` is raw bytes, the elements of a BYTES tensor, or numbers, flat or nested."""
+    """An input: `content` is raw bytes, the elements of a BYTES tensor, or numbers, flat or nested.
+
+    A list of many numbers costs 40 bytes each: give an array.
+    """
 
     name: str
     datatype: str
     shape: Sequence[int]
-    content: bytes | Sequence[Any]
+    content: bytes | Sequence[Any] | Array
 
 
 def read_images(inputs: Sequence[Tensor]) -> list[Source]:
     """The images of a request's one input; raises InvalidParameter."""
+    check_count("inputs", len(inputs), MAX_TENSOR_INPUTS)
     if len(inputs) != 1 or inputs[0].name not in (IMAGE, IMAGES):
-        names = ", ".join(repr(tensor.name[:60]) for tensor in inputs[:5]) or "none"
+        names = ", ".join(repr(tensor.name[:MAX_QUOTED]) for tensor in inputs[:5]) or "none"
         raise InvalidParameter(f"inputs: {names}; send exactly one: {USAGE}")
     tensor = inputs[0]
+    check_count("shape", len(tensor.shape), MAX_TENSOR_RANK)
     count = math.prod(tensor.shape if tensor.name == IMAGE else tensor.shape[:1])
     if not (tensor.shape and 1 <= count <= MAX_IMAGES and min(tensor.shape) >= 0):
         raise _invalid(tensor, f"send 1 to {MAX_IMAGES} images")
     return list(_files(tensor, count) if tensor.name == IMAGE else _pixels(tensor))
+
+
+def check_count(name: str, count: int, most: int) -> None:
+    """Raise InvalidParameter for a list of more than `most` items, before anything is built of them."""
+    if count > most:
+        raise InvalidParameter(f"{name}: it has {count} items, {most} are allowed; send fewer")
 
 
 def raw(array: Array) -> bytes:
@@ -91,14 +104,12 @@ def _pixels(tensor: Tensor) -> list[Pixels]:
     return list(values.reshape(shape))
 
 
-def _bytes_of(tensor: Tensor, values: Sequence[Any]) -> Pixels:
+def _bytes_of(tensor: Tensor, values: Sequence[Any] | Array) -> Pixels:
     try:
-        numbers = np.array(values)
-    except ValueError as error:  # lists of different lengths, or nested too deeply
-        raise _invalid(tensor, "its data must be whole numbers, flat or nested as its shape") from error
-    if numbers.size and (numbers.dtype.kind not in "iu" or numbers.min() < 0 or numbers.max() > 255):
-        raise _invalid(tensor, "its data must be whole numbers from 0 to 255")
-    return numbers.astype(np.uint8)
+        return whole_numbers(values)
+    except ValueError as error:  # among them lists of different lengths, or nested too deeply
+        reason = "its data must be whole numbers from 0 to 255, flat or nested as its shape"
+        raise _invalid(tensor, reason) from error
 
 
 def _invalid(tensor: Tensor, reason: str) -> InvalidParameter:

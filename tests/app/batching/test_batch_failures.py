@@ -11,7 +11,17 @@ from app.batching.batcher import Batcher, BatchEvents
 from app.batching.device import Device
 from app.batching.item import Expired
 from app.batching.scheduler import BatchLimits
-from tests.support.batching import FAR, AnyBatcher, EventLog, StubDevice, occupied, outcomes, queued, running
+from tests.support.batching import (
+    FAR,
+    AnyBatcher,
+    EventLog,
+    StubDevice,
+    occupied,
+    occupying,
+    outcomes,
+    queued,
+    running,
+)
 
 
 @pytest.mark.parametrize("devices", [1, 2])
@@ -21,8 +31,7 @@ async def test_only_the_culprits_of_a_batch_fail_each_with_its_own_error(
 ) -> None:
     device, log = StubDevice(blocked=True), EventLog()
     items: list[Any] = [ValueError(n) if n in culprits else n for n in range(8)]
-    async with running(*[device] * devices, log=log) as batcher:
-        first = await occupied(batcher, *[device] * devices)
+    async with occupying(*[device] * devices, log=log) as (batcher, first):
         tasks = await queued(batcher, *(batcher.submit(item, "k", FAR) for item in items))
         device.unblock()
         assert await outcomes(tasks) == items
@@ -56,8 +65,7 @@ async def test_a_wrong_number_of_results_fails_the_batch_and_hangs_no_item(wrong
 
 async def test_a_batch_that_does_not_fit_halves_the_cap_for_good_and_is_run_in_parts() -> None:
     device, log = StubDevice(blocked=True, fits=2), EventLog()
-    async with running(device, log=log) as batcher:
-        first = await occupied(batcher, device)
+    async with occupying(device, log=log) as (batcher, first):
         tasks = await queued(batcher, *(batcher.submit(n, "k", FAR) for n in range(20)))
         device.unblock()
         assert await outcomes([*first, *tasks]) == ["first 0", *range(20)]
@@ -72,8 +80,7 @@ async def test_a_batch_that_does_not_fit_halves_the_cap_for_good_and_is_run_in_p
 
 async def test_no_part_of_a_batch_that_did_not_fit_is_above_the_new_cap() -> None:
     device = StubDevice(blocked=True, fits=1)
-    async with running(device, max_batch=3) as batcher:
-        first = await occupied(batcher, device)
+    async with occupying(device, max_batch=3) as (batcher, first):
         tasks = await queued(batcher, *(batcher.submit(n, "k", FAR) for n in range(3)))
         device.unblock()
         assert await outcomes([*first, *tasks]) == ["first 0", 0, 1, 2]
@@ -84,8 +91,7 @@ async def test_no_part_of_a_batch_that_did_not_fit_is_above_the_new_cap() -> Non
 async def test_one_item_that_never_fits_costs_the_others_only_half_of_the_cap() -> None:
     device, error = StubDevice(blocked=True), MemoryError("17 GiB")
     items = [1, 2, error, 4, 5, 6, 7, 8]
-    async with running(device) as batcher:
-        first = await occupied(batcher, device)
+    async with occupying(device) as (batcher, first):
         tasks = await queued(batcher, *(batcher.submit(item, "k", FAR) for item in items))
         device.unblock()
         assert await outcomes([*first, *tasks]) == ["first 0", *items]

@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 
 from app.batching.item import Completed, Expired, RequestHandle
-from tests.support.batching import FAR, Clock, EventLog, StubDevice, occupied, outcomes, queued, running
+from tests.support.batching import (
+    FAR,
+    AnyBatcher,
+    Clock,
+    EventLog,
+    StubDevice,
+    occupied,
+    occupying,
+    outcomes,
+    queued,
+    running,
+)
 from tests.support.served import eventually
 
 # which items make a batch
@@ -29,8 +40,7 @@ async def test_a_single_item_is_a_batch_of_one_on_a_thread_of_its_own() -> None:
 
 async def test_items_that_wait_become_batches_of_one_group_each() -> None:
     device = StubDevice(blocked=True)
-    async with running(device, max_batch=3) as batcher:
-        first = await occupied(batcher, device)
+    async with occupying(device, max_batch=3) as (batcher, first):
         names = ["x1", "y1", "x2", "y2", "x3", "x4", "x5"]
         tasks = await queued(batcher, *(batcher.submit(name, name[0], FAR) for name in names))
         device.unblock()
@@ -40,8 +50,7 @@ async def test_items_that_wait_become_batches_of_one_group_each() -> None:
 
 async def test_the_group_of_the_most_urgent_item_goes_first_and_within_it_the_most_urgent() -> None:
     device = StubDevice(blocked=True)
-    async with running(device, max_batch=2) as batcher:
-        first = await occupied(batcher, device)
+    async with occupying(device, max_batch=2) as (batcher, first):
         items = [("x", 50), ("x", 40), ("y", 45), ("x", 60), ("y", 30), ("z", 99)]
         tasks = await queued(batcher, *(batcher.submit(at, key, FAR + at) for key, at in items))
         device.unblock()
@@ -51,8 +60,7 @@ async def test_the_group_of_the_most_urgent_item_goes_first_and_within_it_the_mo
 
 async def test_the_cap_can_be_set_while_running() -> None:
     device = StubDevice(blocked=True)
-    async with running(device, max_batch=8) as batcher:
-        first = await occupied(batcher, device)
+    async with occupying(device, max_batch=8) as (batcher, first):
         tasks = await queued(batcher, *(batcher.submit(n, "k", FAR) for n in range(5)))
         batcher.set_max_batch(2)
         assert batcher.max_batch == 2
@@ -90,8 +98,7 @@ class Item:
 
 async def test_an_item_cancelled_in_the_queue_never_reaches_the_device_and_is_counted() -> None:
     device, log = StubDevice(blocked=True), EventLog()
-    async with running(device, log=log) as batcher:
-        first = await occupied(batcher, device)
+    async with occupying(device, log=log) as (batcher, first):
         item = Item()
         watch = weakref.ref(item)
         cancelled, stays = await queued(
@@ -110,8 +117,7 @@ async def test_an_item_cancelled_in_the_queue_never_reaches_the_device_and_is_co
 
 async def test_an_item_cancelled_as_the_batch_is_formed_is_left_out() -> None:
     device, log = StubDevice(blocked=True), EventLog()
-    async with running(device, log=log) as batcher:
-        [first] = await occupied(batcher, device)
+    async with occupying(device, log=log) as (batcher, [first]):
         cancelled, stays = await queued(
             batcher, batcher.submit("cancelled", "k", FAR), batcher.submit("stays", "k", FAR)
         )
@@ -126,8 +132,7 @@ async def test_an_item_cancelled_as_the_batch_is_formed_is_left_out() -> None:
 
 async def test_an_item_cancelled_on_the_device_harms_no_other_and_is_not_counted() -> None:
     device, log = StubDevice(blocked=True), EventLog()
-    async with running(device, log=log) as batcher:
-        [first] = await occupied(batcher, device)
+    async with occupying(device, log=log) as (batcher, [first]):
         first.cancel()
         await outcomes([first])
         tasks = await queued(batcher, batcher.submit("next", "k", FAR))
@@ -141,8 +146,7 @@ async def test_an_item_cancelled_on_the_device_harms_no_other_and_is_not_counted
 
 async def test_a_deadline_that_passes_in_the_queue_is_answered_at_once_and_never_reaches_the_device() -> None:
     device, log = StubDevice(blocked=True), EventLog()
-    async with running(device, log=log) as batcher:
-        [first] = await occupied(batcher, device)
+    async with occupying(device, log=log) as (batcher, [first]):
         now = asyncio.get_running_loop().time()
         with pytest.raises(Expired):
             await asyncio.wait_for(batcher.submit("late", "k", now + 0.02), 10)
@@ -153,8 +157,7 @@ async def test_a_deadline_that_passes_in_the_queue_is_answered_at_once_and_never
 
 async def test_a_request_of_several_items_is_counted_once_when_they_expire() -> None:
     device, log = StubDevice(blocked=True), EventLog()
-    async with running(device, log=log) as batcher:
-        await occupied(batcher, device)
+    async with occupying(device, log=log) as (batcher, _):
         deadline, request = asyncio.get_running_loop().time() + 0.02, RequestHandle()
         tasks = await queued(batcher, *(batcher.submit(n, "k", deadline, request) for n in range(3)))
         assert [type(error) for error in await outcomes(tasks)] == [Expired] * 3
@@ -229,44 +232,40 @@ class StormDevice:
         return [number for number, _, _ in items]
 
 
+async def storm_request(batcher: AnyBatcher, number: int, dice: random.Random) -> str:
+    """Submit one item, perhaps poisoned or in a hurry; the name of its outcome, which is checked."""
+    item = (number, dice.randrange(5), dice.random() < 0.05)
+    hurry = dice.random() < 0.2
+    deadline = asyncio.get_running_loop().time() + (dice.random() * 0.01 if hurry else 30)
+    try:
+        completed = await batcher.submit(item, item[1], deadline, RequestHandle(dice.randrange(3)))
+    except Poison as error:
+        return "poison" if item[2] and error.args == ([number],) else "the poison of another"
+    except Expired:
+        assert hurry
+        return "expired"
+    assert (completed.result, item[2]) == (number, False)
+    assert min(completed.queued, completed.ran) >= 0
+    return "answered"
+
+
 @pytest.mark.parametrize(
     ("seed", "devices"), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (0, 2), (1, 2), (2, 3)]
 )
 async def test_through_a_storm_every_item_gets_exactly_one_outcome(seed: int, devices: int) -> None:
     dice, run, log, cap = random.Random(seed), StormDevice(seed), EventLog(), 8  # noqa: S311 - as above
-    seen: Counter[str] = Counter()
+    tasks: list[asyncio.Task[str]] = []
     async with running(*[run] * devices, max_batch=cap, log=log) as batcher:
-
-        async def request(number: int) -> str:
-            item = (number, dice.randrange(5), dice.random() < 0.05)
-            hurry = dice.random() < 0.2
-            deadline = asyncio.get_running_loop().time() + (dice.random() * 0.01 if hurry else 30)
-            try:
-                handle = RequestHandle(dice.randrange(3))
-                completed = await batcher.submit(item, item[1], deadline, handle)
-            except Poison as error:
-                return "poison" if item[2] and error.args == ([number],) else "the poison of another"
-            except Expired:
-                assert hurry
-                return "expired"
-            assert completed.result == number
-            assert not item[2]
-            assert completed.queued >= 0
-            assert completed.ran >= 0
-            return "answered"
-
-        tasks = []
         for number in range(500):
-            tasks.append(asyncio.create_task(request(number)))
+            tasks.append(asyncio.create_task(storm_request(batcher, number, dice)))
             if dice.random() < 0.1:
                 dice.choice(tasks[-20:]).cancel()
             if dice.random() < 0.3:
                 await asyncio.sleep(0)
-        for value in await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60):
-            seen[value if isinstance(value, str) else type(value).__name__] += 1
-        assert batcher.alive
-        assert batcher.depth == 0
+        values = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 60)
+        assert (batcher.alive, batcher.depth) == (True, 0)
         assert await batcher.close(10) is True
+    seen = Counter(value if isinstance(value, str) else type(value).__name__ for value in values)
     assert seen.total() == 500
     assert set(seen) == {"answered", "poison", "expired", "CancelledError"}
     assert log.counts["expired"] == seen["expired"]

@@ -7,7 +7,17 @@ import threading
 import pytest
 
 from app.batching.item import Closed
-from tests.support.batching import FAR, Clock, StubDevice, built, occupied, outcomes, queued, running
+from tests.support.batching import (
+    FAR,
+    Clock,
+    StubDevice,
+    built,
+    occupied,
+    occupying,
+    outcomes,
+    queued,
+    running,
+)
 
 
 def batcher_threads() -> set[threading.Thread]:
@@ -17,8 +27,7 @@ def batcher_threads() -> set[threading.Thread]:
 @pytest.mark.parametrize("devices", [1, 2])
 async def test_close_answers_what_waits_and_leaves_no_thread(devices: int) -> None:
     device, before = StubDevice(blocked=True), batcher_threads()
-    async with running(*[device] * devices) as batcher:
-        first = await occupied(batcher, *[device] * devices)
+    async with occupying(*[device] * devices) as (batcher, first):
         tasks = await queued(batcher, *(batcher.submit(n, n % 2, FAR) for n in range(6)))
         closing = asyncio.create_task(batcher.close(60))
         await asyncio.sleep(0)  # it has begun
@@ -37,8 +46,7 @@ async def test_what_outlasts_the_drain_is_failed_and_the_thread_ends_with_its_ba
     caplog: pytest.LogCaptureFixture, devices: int
 ) -> None:
     device, before = StubDevice(blocked=True), batcher_threads()
-    async with running(*[device] * devices) as batcher:
-        first = await occupied(batcher, *[device] * devices)
+    async with occupying(*[device] * devices) as (batcher, first):
         tasks = await queued(batcher, *(batcher.submit(n, "k", FAR) for n in range(3)))
         assert await asyncio.wait_for(batcher.close(0), 10) is False
         assert [type(error) for error in await outcomes([*first, *tasks])] == [Closed] * (3 + devices)
@@ -56,8 +64,7 @@ async def test_what_outlasts_the_drain_is_failed_and_the_thread_ends_with_its_ba
 
 async def test_close_is_not_clean_while_a_call_runs_whose_item_was_cancelled() -> None:
     device = StubDevice(blocked=True)
-    async with running(device) as batcher:
-        [first] = await occupied(batcher, device)
+    async with occupying(device) as (batcher, [first]):
         first.cancel()
         assert await asyncio.wait_for(batcher.close(0), 10) is False
 
@@ -86,8 +93,7 @@ async def test_before_start_and_after_close_no_item_is_taken() -> None:
 
 async def test_if_the_loop_is_cancelled_every_item_fails() -> None:
     device = StubDevice(blocked=True)
-    async with running(device) as batcher:
-        first = await occupied(batcher, device)
+    async with occupying(device) as (batcher, first):
         tasks = await queued(batcher, *(batcher.submit(n, "k", FAR) for n in range(3)))
         [loop] = [task for task in asyncio.all_tasks() if task.get_name() == "batcher"]
         loop.cancel()
@@ -109,8 +115,7 @@ async def test_if_the_loop_dies_every_item_fails_and_the_log_says_why(
             raise OSError("no clock")
         return clock.now
 
-    async with running(device, clock=breaking_clock) as batcher:
-        first = await occupied(batcher, device)
+    async with occupying(device, clock=breaking_clock) as (batcher, first):
         tasks = await queued(batcher, *(batcher.submit(n, "k", FAR) for n in range(3)))
         clock.now = -1
         device.unblock()

@@ -15,7 +15,7 @@ from tests.support.batching import (
     EventLog,
     StubDevice,
     built,
-    occupied,
+    occupying,
     outcomes,
     queued,
     running,
@@ -33,8 +33,7 @@ def states(batcher: AnyBatcher) -> list[str]:
 
 async def test_each_free_device_takes_the_first_batch() -> None:
     one, other = blocked(2)
-    async with running(one, other) as batcher:
-        first = await occupied(batcher, one, other)
+    async with occupying(one, other) as (batcher, first):
         tasks = await queued(batcher, *(batcher.submit(n, n % 2, FAR) for n in range(4)))
         other.unblock()
         await eventually(lambda: len(other.batches) == 3, "the free one has run both groups")
@@ -48,8 +47,7 @@ async def test_each_free_device_takes_the_first_batch() -> None:
 async def test_a_device_that_dies_is_taken_out_and_its_batch_is_run_elsewhere() -> None:
     broken, healthy = blocked(2)
     log = EventLog()
-    async with running(broken, healthy, log=log) as batcher:
-        first = await occupied(batcher, broken, healthy)
+    async with occupying(broken, healthy, log=log) as (batcher, first):
         broken.broken = True
         tasks = await queued(batcher, *(batcher.submit(n, "k", FAR) for n in range(3)))
         broken.unblock()
@@ -66,8 +64,7 @@ async def test_a_device_that_dies_is_taken_out_and_its_batch_is_run_elsewhere() 
 
 async def test_a_poisoned_item_is_not_the_fault_of_its_device() -> None:
     one, other = blocked(2)
-    async with running(one, other) as batcher:
-        first = await occupied(batcher, one, other)
+    async with occupying(one, other) as (batcher, first):
         items = ["a", ValueError("poison"), "b", "c"]
         tasks = await queued(batcher, *(batcher.submit(item, "k", FAR) for item in items))
         one.unblock()
@@ -88,8 +85,7 @@ async def test_an_item_that_breaks_devices_breaks_no_third_one() -> None:
 
 async def test_when_the_last_device_dies_every_item_fails() -> None:
     devices = blocked(2)
-    async with running(*devices) as batcher:
-        tasks = await occupied(batcher, *devices)
+    async with occupying(*devices) as (batcher, tasks):
         tasks += await queued(batcher, *(batcher.submit(n, n, FAR) for n in range(3)))
         for device in devices:
             device.broken = True
@@ -104,8 +100,7 @@ async def test_when_the_last_device_dies_every_item_fails() -> None:
 async def test_a_device_that_dies_while_closing_leaves_its_batch_to_an_idle_one() -> None:
     broken, healthy = blocked(2)
     healthy.unblock()
-    async with running(broken, healthy) as batcher:
-        first, second = await occupied(batcher, broken, healthy)
+    async with occupying(broken, healthy) as (batcher, (first, second)):
         await asyncio.wait({first, second}, return_when=asyncio.FIRST_COMPLETED)
         broken.broken = True
         closing = asyncio.ensure_future(batcher.close(10))
@@ -119,8 +114,7 @@ async def test_a_device_that_hangs_gives_its_batch_away_and_works_again_when_it_
     hangs, healthy = blocked(2)
     healthy.unblock()
     log = EventLog()
-    async with running(hangs, healthy, hang_seconds=0.5, log=log) as batcher:
-        tasks = await occupied(batcher, hangs, healthy)
+    async with occupying(hangs, healthy, hang_seconds=0.5, log=log) as (batcher, tasks):
         assert await outcomes(tasks) == ["first 0", "first 1"]
         assert states(batcher) == ["stuck", "working"]
         assert sorted(batch[0] for batch in healthy.batches) == ["first 0", "first 1"]
@@ -152,8 +146,7 @@ async def test_a_stuck_device_does_not_retry_the_items_that_another_has_taken_ov
 
 async def test_a_stuck_device_that_dies_does_not_fail_the_items_that_another_has_taken_over() -> None:
     hangs, other = StubDevice(blocked=True), StubDevice()
-    async with running(hangs, other, hang_seconds=0.3) as batcher:
-        first, _ = await occupied(batcher, hangs, other)
+    async with occupying(hangs, other, hang_seconds=0.3) as (batcher, (first, _)):
         other.block()
         await eventually(lambda: ["first 0"] in other.batches, "the other has taken its item over")
         hangs.broken = True
@@ -165,8 +158,7 @@ async def test_a_stuck_device_that_dies_does_not_fail_the_items_that_another_has
 
 async def test_the_last_device_keeps_the_batch_that_it_hangs_on_and_answers_it_when_it_returns() -> None:
     [device] = blocked(1)
-    async with running(device, hang_seconds=0.01) as batcher:
-        tasks = await occupied(batcher, device)
+    async with occupying(device, hang_seconds=0.01) as (batcher, tasks):
         await eventually(lambda: states(batcher) == ["stuck"], "it hangs")
         assert not batcher.alive
         device.unblock()

@@ -10,28 +10,17 @@ from tests.support.fakes import picture
 from tests.support.process import Program
 from tests.support.rcnn import Ran, rcnn
 
-CARD = """
-name = "random"
-architecture = "small"
-weights = "file:random.safetensors"
-labels = {labels}
-score_threshold = 0.3
-min_size = 128
-max_size = 224
-"""
-
 
 @pytest.fixture(scope="session")
 def card(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A card of a small network with random weights, which detects many objects."""
-    from models.zoo.weights import save_weights
-    from tests.support.data.networks import LABELS, random_network
+    from tests.support.data.cards import write_model
+    from tests.support.data.networks import random_network
 
     folder = tmp_path_factory.mktemp("random")
-    save_weights(random_network(), folder / "random.safetensors", half=False)
-    path = folder / "random.toml"
-    path.write_text(CARD.format(labels=list(LABELS)))
-    return path
+    return write_model(
+        folder, random_network(), name="random", score_threshold=0.3, min_size=128, max_size=224
+    )
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import logging
 import re
 import socket
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,9 @@ import pytest
 from app import cli
 from app.settings.table import settings_markdown, settings_table
 from models.zoo.catalogue import catalogue
-from tests.app.commands.conftest import CARD
+from tests.support.data.cards import write_card
+from tests.support.process import python
 from tests.support.rcnn import rcnn
-from tests.support.served import ROOT
 
 # -- the program ---------------------------------------------------------------------------------------------
 
@@ -28,9 +27,7 @@ def test_help_comes_without_heavy_imports() -> None:
         "try:\n    runpy.run_module('app.cli', run_name='__main__')\n"
         f"finally:\n    print('loaded:', [name for name in {heavy} if name in sys.modules])"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
+    done = python(program)
     assert done.returncode == 0
     assert "Usage: rcnn" in done.stdout
     assert "loaded: []" in done.stdout
@@ -92,15 +89,15 @@ def test_a_plain_install_lacks_the_extra(
 
 
 def test_models_lists_the_catalogue(tmp_path: Path) -> None:
-    (tmp_path / "random.toml").write_text(CARD.format(labels=["background", "one", "two"]))
-    assert f"{tmp_path / 'random.safetensors'} is missing" in rcnn("models", model_dir=tmp_path).out
-    (tmp_path / "random.safetensors").touch()
+    write_card(tmp_path, labels=["background", "one", "two"])
+    assert f"{tmp_path / 'mine.safetensors'} is missing" in rcnn("models", model_dir=tmp_path).out
+    (tmp_path / "mine.safetensors").touch()
     ran = rcnn("models", model_dir=tmp_path)
     rows = {line.split()[0]: line.split() for line in ran.out.splitlines()[1:]}
     assert ran.code == 0
     assert set(rows) == set(catalogue(tmp_path))
     assert rows["coco-r50-fpn"] == ["coco-r50-fpn", "resnet50_fpn", "80", "0.370", "torchvision"]
-    assert rows["random"] == ["random", "small", "2", "random.safetensors"]
+    assert rows["mine"] == ["mine", "small", "2", "mine.safetensors"]
     listed = rcnn("models", "--json").json
     assert listed == [card.model_dump(mode="json") for card in catalogue(None).values()]
     assert "path" not in listed[0]

@@ -4,37 +4,24 @@ import io
 import os
 import pty
 import re
-import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import av
 import httpx
 import numpy as np
 import pytest
 from PIL import Image as pillow
 
+from tests.support.data.moving import video
 from tests.support.fakes import picture
-from tests.support.process import Program
+from tests.support.process import Program, closed_port
 from tests.support.rcnn import RCNN, Ran, rcnn
 from tests.support.served import ROOT
 
 Detect = Callable[..., Ran]
 SQUARE = [8.0, 12.0, 32.0, 36.0]  # in a picture of 64 x 48
-
-
-def video(path: Path, frames: int = 5) -> Path:
-    """A video of 64 x 48 pixels at 10 frames a second, each frame of one grey, lighter and lighter."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for number in range(frames):
-            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 40 * number, np.uint8), format="rgb24")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
-    return path
 
 
 # -- inputs --------------------------------------------------------------------------------------------------
@@ -98,7 +85,8 @@ def test_a_name_that_is_not_utf8_is_shown(detect: Detect, tmp_path: Path) -> Non
 
 
 def test_each_frame_of_a_video_has_its_number_and_time(detect: Detect, tmp_path: Path) -> None:
-    file = video(tmp_path / "film.mp4")
+    file = tmp_path / "film.mp4"
+    file.write_bytes(video(greys=(0, 40, 80, 120, 160)))
     ran = detect(file, "--json", "--save", tmp_path / "drawn", "--every", 2)
     assert (ran.code, ran.err) == (0, "")
     assert [(line["file"], line["frame"], line["seconds"]) for line in ran.lines] == [
@@ -117,9 +105,9 @@ def test_each_frame_of_a_video_has_its_number_and_time(detect: Detect, tmp_path:
 
 
 def test_a_broken_video_or_camera_loses_no_other(detect: Detect, tmp_path: Path) -> None:
-    broken, cut = tmp_path / "broken.mp4", tmp_path / "cut.avi"
+    broken, whole, cut = (tmp_path / name for name in ("broken.mp4", "film.avi", "cut.avi"))
     broken.write_bytes(b"no film")
-    whole = video(tmp_path / "film.avi", 3)
+    whole.write_bytes(video("avi", greys=(0, 40, 80)))
     cut.write_bytes(whole.read_bytes()[:40])
     ran = detect(broken, whole, cut, "camera:973", "--json")
     assert ran.code == 1
@@ -166,8 +154,7 @@ def test_a_refusal_of_every_image_ends_the_run(start: Callable[..., Program], fo
 
 
 def test_no_server_at_the_url(folder: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    url = f"http://127.0.0.1:{closed_port()}"
     ran = rcnn("detect", folder, "--url", url)
     assert (ran.code, ran.out) == (1, "")
     assert re.fullmatch(rf"rcnn: no answer from {url}/health/live: .*\n", ran.err)

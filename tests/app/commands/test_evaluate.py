@@ -84,11 +84,6 @@ def test_pycocotools_finds_the_same_in_the_saved_files(here: Evaluated) -> None:
     assert list(here.numbers.values()) == pytest.approx(run.stats.tolist(), abs=1e-6)
     assert 0.2 < here.numbers["AP"] < 1
     assert {image["file_name"] for image in truth.dataset["images"]} == {f"scene{k}.png" for k in range(8)}
-    per_class = {each["name"]: each for each in here.ran.json["classes"]}
-    for index, category in enumerate(truth.dataset["categories"]):
-        precision = run.eval["precision"][:, :, index, 0, -1]
-        assert per_class[category["name"]]["AP"] == pytest.approx(precision.mean(), abs=1e-6)
-        assert per_class[category["name"]]["AP50"] == pytest.approx(precision[0].mean(), abs=1e-6)
 
 
 @pytest.mark.parametrize(("format", "flags"), [("voc", ()), ("yolo", ("--format", "yolo"))])

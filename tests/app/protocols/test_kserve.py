@@ -107,4 +107,4 @@ async def test_predict_takes_post_and_the_model_get(served: Served) -> None:
     predict = await served.client.get("/v1/models/fake:predict")
     assert (predict.status_code, predict.headers["Allow"]) == (405, "POST")
     model = await served.client.post("/v1/models/fake")
-    assert (model.status_code, model.headers["Allow"]) == (405, "GET")
+    assert (model.status_code, model.headers["Allow"]) == (405, "GET, HEAD")

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from app.serving.request import MAX_IMAGES
+from app.schemas.limits import MAX_IMAGES
 from tests.support.asgi_request import AsgiRequest
 from tests.support.fakes import FakeDetector, picture
 from tests.support.served import Serve, Served, eventually

@@ -61,6 +61,27 @@ async def test_every_and_max_frames_choose_the_frames(served: Served) -> None:
     assert (await posted(served, animation(), "?max_frames=5"))[-1]["end"] == "complete"
 
 
+async def test_pixels_between_two_answers_are_bounded(serve: Serve) -> None:
+    """64 x 48 pixels of at most 4096, ten times: 13 frames."""
+    async with serve(max_pixels=4096) as served:
+        assert [line.get("frame") for line in await posted(served, animation(), "?every=13")] == [0, None]
+        for data, headers in ((animation(), GIF), (video(), MP4)):
+            refused = await served.client.post("/detect/stream?every=14", content=data, headers=headers)
+            assert (refused.status_code, refused.json()["code"]) == (422, "invalid_parameter")
+            assert "at most 40960 pixels are allowed; give every=13 or less" in refused.json()["detail"]
+
+
+async def test_the_deadline_counts_between_skipped_frames(served: Served) -> None:
+    """A thousand skipped frames take longer than the second answer has time; no thread goes on with them."""
+    two = animation(size=(500, 400), greys=(40, 90))
+    data = two[:-1] + 999 * two[two.rindex(b"!\xf9\x04") : -1] + b";"
+    first, failed, end = await posted(served, data, "?every=1000&timeout_ms=100")
+    assert (first["frame"], failed["error"]["code"]) == (0, "deadline_exceeded")
+    assert end == {"end": "error", "frames": 2}
+    gauge = served.app.state.service.metrics.abandoned_decodes
+    await eventually(lambda: gauge.collect()[0].samples[0].value == 0, "the step ends", seconds=1)
+
+
 async def test_the_frames_of_a_body_are_bounded(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("app.routes.stream.MAX_FRAMES", 3)
     assert (await posted(served, animation()))[-1] == {"end": "max_frames", "frames": 3}

@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
+from app.schemas.exports import Subject, to_csv
 from models.datasets.coco import read_coco
 from models.datasets.raw import RawDataset
 from models.datasets.voc import read_voc
 from models.datasets.yolo import read_yolo
-from tests.support.fakes import picture
+from models.detections import Detections
+from tests.support.fakes import CARD, FakeDetector, picture
 from tests.support.protocols import PNG, detected
-from tests.support.served import Served
+from tests.support.served import Serve, Served
 
+AS_PNG = {"Content-Type": "image/png"}
 WIDE = picture(640, 480)
 MEDIA_TYPES = {
     "coco": "application/json",
@@ -180,6 +183,25 @@ async def test_geojson_is_closed_polygons(served: Served) -> None:
         xs, ys = zip(*ring, strict=True)
         read.append((feature["properties"]["name"], [min(xs), min(ys), max(xs), max(ys)]))
     assert read == await expected(served)
+
+
+async def test_a_spreadsheet_runs_no_text_of_a_csv_file(serve: Serve) -> None:
+    texts = ("=cmd|' /C calc'!A1", "+1", "-1", "@SUM(A1)", "\uff1d1")
+    card = CARD.model_copy(update={"labels": ("background", texts[0], "-disc", "N/A", "kite")})
+    async with serve(FakeDetector(card=card)) as served:
+        for text in texts:
+            params = {"format": "csv", "file_name": text, "score_threshold": "0"}
+            response = await served.client.post("/detect", params=params, content=PNG, headers=AS_PNG)
+            rows = list(csv.DictReader(io.StringIO(response.text)))
+            assert {row["image"] for row in rows} == {f"'{text}"}
+            assert [row["name"] for row in rows] == [f"'{texts[0]}", "'-disc", "kite"]
+
+
+def test_negative_numbers_of_a_csv_file_stay_numbers() -> None:
+    one = Detections(np.float32([[-2.5, -1, 3, 4]]), np.array([1]), np.float32([0.5]))
+    subject = Subject("\ta.png", (4, 4), "fake", {1: "\r=1"})
+    [row] = csv.DictReader(io.StringIO(to_csv(one, subject), newline=""))
+    assert (row["xmin"], row["ymin"], row["image"], row["name"]) == ("-2.5", "-1.0", "'\ta.png", "'\r=1")
 
 
 # names

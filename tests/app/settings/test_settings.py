@@ -16,6 +16,7 @@ from app.settings.table import settings_markdown, settings_table
 
 DEVICES = "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"
 KEYS = "comma-separated keys"
+HOSTS = "comma-separated names such as detect.example.org, or *"
 DEFAULTS = {
     "MODEL": "auto",
     "MODEL_DIR": None,
@@ -38,6 +39,7 @@ DEFAULTS = {
     "DECODE_THREADS": 0,
     "INFERENCE_THREADS": 0,
     "ALLOWED_ORIGINS": (),
+    "ALLOWED_HOSTS": (),
     "MAX_STREAMS": 16,
     "LOG_LEVEL": "info",
     "LOG_FORMAT": "text",
@@ -110,6 +112,10 @@ def test_settings_are_frozen() -> None:
         ("RCNN_DRAIN_SECONDS", "2.5", ""),
         ("RCNN_LOG_FORMAT", "xml", "text, json"),
         ("RCNN_OTLP_ENDPOINT", "127.0.0.1:4318", "an address such as http://127.0.0.1:4318"),
+        ("RCNN_ALLOWED_HOSTS", "detect.example.org, 10.0.0.7,[::1],*", ""),
+        ("RCNN_ALLOWED_HOSTS", "a.example,http://b.example", HOSTS),
+        ("RCNN_ALLOWED_HOSTS", "a.example:80", HOSTS),
+        ("RCNN_ALLOWED_HOSTS", "a.example,", HOSTS),
         ("RCNN_DEEPSTACK_MAX_PREDICTIONS", "20", ""),
         ("RCNN_DEEPSTACK_MAX_PREDICTIONS", "1001", "0 to 1000"),
         ("RCNN_DEEPSTACK_LABEL_MAP", "truck = car,sports ball=ball", ""),

@@ -1,27 +1,18 @@
 """Where spans are sent: the collector of the settings, or none; and that neither delays the program."""
 
-import subprocess
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.support.process import Program
+from tests.support.process import Program, python
 from tests.support.protocols import PNG
-from tests.support.served import ROOT
+from tests.support.servers.http_server import http_server
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 HEADERS = {"Content-Type": "image/png", "traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
 SPANS = {"POST /detect", "decode", "queue", "batch", "dense", "postprocess"}
-
-
-def python(program: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
 
 
 def test_without_a_collector_the_sdk_is_not_imported() -> None:
@@ -47,36 +38,26 @@ def test_a_missing_extra_is_named_at_the_start() -> None:
     assert "RCNN_OTLP_ENDPOINT needs OpenTelemetry: pip install 'rcnn-serve[tracing]'" in done.stderr
 
 
-class Collector(ThreadingHTTPServer):
+class Collector:
     """An OTLP collector that keeps what it gets, with its path."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), _CollectorHandler)
+        self.port = 0
         self.requests: list[tuple[str, ExportTraceServiceRequest]] = []
 
-
-class _CollectorHandler(BaseHTTPRequestHandler):
-    server: Collector
-
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        self.server.requests.append((self.path, ExportTraceServiceRequest.FromString(body)))
-        self.send_response(200)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def log_message(self, format: str, *args: object) -> None:
-        """Log nothing."""
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        body = handler.rfile.read(int(handler.headers["Content-Length"]))
+        self.requests.append((handler.path, ExportTraceServiceRequest.FromString(body)))
+        handler.send_response(200)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
 
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with Collector() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
+    collector = Collector()
+    with http_server(collector.answer) as collector.port:
+        yield collector
 
 
 @pytest.mark.parametrize(
@@ -90,7 +71,7 @@ def test_the_program_sends_its_traces_before_it_ends(
     variable: str,
     path: str,
 ) -> None:
-    monkeypatch.setenv(variable, f"http://127.0.0.1:{collector.server_port}{path}")
+    monkeypatch.setenv(variable, f"http://127.0.0.1:{collector.port}{path}")
     program = start()
     program.logged("ready")
     response = program.client.post("/detect", content=PNG, headers=HEADERS)

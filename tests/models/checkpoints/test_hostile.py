@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,14 @@ def test_a_tensor_larger_than_its_data_is_refused(tmp_path: Path, lie: str) -> N
     stretched = Reduced(torch._utils._rebuild_tensor_v2, typed, *LIES[lie], False, {})
     torch.save({"a": stretched}, tmp_path / "w.pth")
     with pytest.raises(CheckpointError, match="a tensor in it"):
+        read_state(tmp_path / "w.pth")
+
+
+def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
+    """Some kilobytes of it could be gigabytes of memory."""
+    with zipfile.ZipFile(tmp_path / "w.pth", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({"a": [0.0] * 1000}))
+    with pytest.raises(CheckpointError, match="a compressed zip archive"):
         read_state(tmp_path / "w.pth")
 
 

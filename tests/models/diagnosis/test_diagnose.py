@@ -1,6 +1,5 @@
 """`rcnn diagnose`: its verdicts on a healthy model, its report, and what it refuses."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +7,7 @@ from PIL import Image as pillow
 
 from models.shapes.scenes import LABELS, Scene, draw_scene
 from tests.support.data.annotated import write_coco
+from tests.support.data.cards import write_card
 from tests.support.data.training_log import write_log
 from tests.support.rcnn import Ran, rcnn
 from tests.support.served import ROOT
@@ -27,24 +27,11 @@ def verdicts(ran: Ran) -> dict[str, str]:
     return {name: check["verdict"] for name, check in ran.json["checks"].items()}
 
 
-def write_card(folder: Path, name: str, **changes: object) -> Path:
-    """The bundled model's card with other values, and its weights beside it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = folder / "shapes.safetensors"
-    if not weights.exists():
-        weights.symlink_to(ROOT / "models" / "zoo" / "shapes.safetensors")
-    values = {
-        "name": name,
-        "architecture": "small",
-        "weights": "file:shapes.safetensors",
-        "labels": list(LABELS),
-        "min_size": 320,
-        "max_size": 576,
-    }
-    lines = [f"{key} = {json.dumps(value)}" for key, value in (values | changes).items()]
-    card = folder / f"{name}.toml"
-    card.write_text("\n".join(lines))
-    return card
+def bundled(folder: Path, name: str, **changes: object) -> Path:
+    """The bundled model's card with other values; its weights are beside it."""
+    folder.mkdir(exist_ok=True)
+    (folder / "mine.safetensors").symlink_to(ROOT / "models" / "zoo" / "shapes.safetensors")
+    return write_card(folder, name=name, labels=LABELS, **({"min_size": 320, "max_size": 576} | changes))
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +72,7 @@ def test_a_healthy_model_has_no_fault(data: Path, scenes: list[Scene]) -> None:
 def test_unfit_anchors_are_named_first_in_the_report(data: Path, tmp_path: Path) -> None:
     """At 64 px the objects are about 12 px large, and the smallest anchor 32. Each check has its plot."""
     log = write_log(tmp_path / "metrics.jsonl", lambda step: {"score": 0.5} if step % 10 == 0 else {})
-    out, card = tmp_path / "new" / "out", write_card(tmp_path, "tiny", min_size=64, max_size=115)
+    out, card = tmp_path / "new" / "out", bundled(tmp_path, "tiny", min_size=64, max_size=115)
     ran = diagnose(data, "--model", card, "--images", 3, "--metrics", log, "--out", out)
     assert (ran.code, ran.err) == (0, "")
     assert "3 of 8 images" in ran.out
@@ -105,7 +92,7 @@ def test_unfit_anchors_are_named_first_in_the_report(data: Path, tmp_path: Path)
 
 
 def test_the_log_beside_the_card_is_read(data: Path, tmp_path: Path) -> None:
-    card = write_card(tmp_path / "run", "model")
+    card = bundled(tmp_path / "run", "model")
     write_log(tmp_path / "run" / "metrics.jsonl", lambda step: {"loss_box_reg": 0.0001})
     ran = diagnose(data, "--model", card, "--images", 2, "--json")
     assert verdicts(ran)["balance"] == "fault"

@@ -3,27 +3,22 @@
 import numpy as np
 import pytest
 
-from models.detections import Detections
 from models.diagnosis.clusters import cluster, shape_ious
 from models.diagnosis.inspection import InspectedImage
 from models.diagnosis.localisation import judge_localisation, measure_localisation
 from models.diagnosis.nms import sweep_thresholds
 from models.diagnosis.recall import measure_recall
 from models.evaluation.coco import GroundTruth
+from tests.support.data.ground_truth import detections_of
 
 
 def inspected(
     objects: list[list[float]], labels: list[int], found: list[tuple[list[float], int, float]]
 ) -> InspectedImage:
     """An image with these objects, and these candidates (box, label, score), which are proposals as well."""
-    boxes = np.array([box for box, _, _ in found], np.float32).reshape(-1, 4)
-    candidates = Detections(
-        boxes,
-        np.array([label for _, label, _ in found], np.int64),
-        np.array([score for _, _, score in found], np.float32),
-    )
+    candidates = detections_of(*((label, score, tuple(box)) for box, label, score in found))
     truth = GroundTruth(400, 300, np.array(objects, np.float32).reshape(-1, 4), np.array(labels, np.int64))
-    return InspectedImage(truth, candidates, boxes, (1.0, 1.0), np.ones(len(labels)))
+    return InspectedImage(truth, candidates, candidates.boxes, (1.0, 1.0), np.ones(len(labels)))
 
 
 NAMES = ("background", "a", "b")

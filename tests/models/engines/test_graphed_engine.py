@@ -7,19 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.detections import Detections
-from models.detector import Detector, Job
+from models.detector import Detector
 from models.engines import EngineChoice, build_engine
 from models.engines.graphed_engine import GraphedEngine, RunDense
 from models.engines.protocol import DenseOutput, Engine
 from models.images.decoder import Image
-from models.options import Options
 from models.shapes.scenes import draw_scene
-from tests.support.data.networks import random_card, random_network
+from tests.support.data.networks import canvases, dense, detect, random_card, random_network
 
 pytestmark = pytest.mark.network
 
-OPTIONS = Options(0.05, 0.5, 100)
 KEY = (64, 96)
 
 
@@ -59,20 +56,6 @@ def graphed(tape: Tape, max_graphs: int = 32) -> GraphedEngine:
     return GraphedEngine(eager_engine(), tape, max_graphs)
 
 
-def canvases(batch: int, key: tuple[int, int] = KEY, seed: int = 1) -> Tensor:
-    pixels = torch.randn(batch, *key, 3, generator=torch.Generator().manual_seed(seed))
-    return pixels.permute(0, 3, 1, 2)
-
-
-def dense(engine: Engine, pixels: Tensor) -> list[Tensor]:
-    with torch.inference_mode():
-        return flat(engine.dense(pixels))
-
-
-def detect(detector: Detector, images: list[Image]) -> list[Detections]:
-    return detector.detect([Job(detector.prepare(image), OPTIONS) for image in images])
-
-
 def picture(index: int) -> Image:
     return Image(np.ascontiguousarray(np.resize(draw_scene(5, index).pixels, (180, 240, 3))), "PNG")
 
@@ -83,7 +66,7 @@ def test_only_prepared_shapes_are_replayed() -> None:
     engine.get_ready(2, KEY)
     tape.replayed.clear()
     for shape in ((2, 3, *KEY), (1, 3, *KEY), (2, 3, *KEY[::-1])):
-        dense(engine, canvases(shape[0], shape[2:]))
+        dense(engine, canvases(shape[0], *shape[2:]))
     assert engine.recorded == [(2, 3, *KEY)]
     assert tape.replayed == [(2, 3, *KEY)]
 
@@ -92,7 +75,7 @@ def test_a_replay_answers_as_the_eager_run_does() -> None:
     engine, eager = graphed(Tape()), eager_engine()
     engine.get_ready(2, KEY)
     for seed in (1, 2):
-        ours, theirs = (dense(each, canvases(2, seed=seed)) for each in (engine, eager))
+        ours, theirs = (dense(each, canvases(2, *KEY, seed)) for each in (engine, eager))
         for one, other in zip(ours, theirs, strict=True):
             torch.testing.assert_close(one, other)
 
@@ -136,7 +119,9 @@ def test_a_failed_recording_is_one_warning_and_later_runs_are_eager(
     [record] = caplog.records
     assert reason in record.getMessage()
     assert "\n" not in record.getMessage()
-    for one, other in zip(dense(engine, canvases(1)), dense(eager_engine(), canvases(1)), strict=True):
+    for one, other in zip(
+        dense(engine, canvases(1, *KEY)), dense(eager_engine(), canvases(1, *KEY)), strict=True
+    ):
         torch.testing.assert_close(one, other)
 
 
@@ -170,8 +155,8 @@ def test_answers_outlive_the_next_replay() -> None:
     key = ours.prepare(picture(0)).key
     engine.get_ready(2, key)
     replays = len(tape.replayed)
-    found = [answer for batch in batches for answer in detect(ours, batch)]
-    expected = [answer for batch in batches for answer in detect(theirs, batch)]
+    found = [answer for batch in batches for answer in detect(ours, *batch)]
+    expected = [answer for batch in batches for answer in detect(theirs, *batch)]
     assert len(tape.replayed) == replays + 2
     assert sum(map(len, expected)) > 20
     for one, other in zip(found, expected, strict=True):

@@ -1,9 +1,6 @@
 """The OpenVINO engine: it computes what torch does, reuses its memory, and keeps what it converted."""
 
 import gc
-import os
-import subprocess
-import sys
 import weakref
 from importlib.util import find_spec
 from pathlib import Path
@@ -16,8 +13,8 @@ from torch import Tensor
 from models.detector import DetectorSpec, load_detector
 from models.engines import EngineChoice, EngineUnavailable, build_engine
 from models.engines.protocol import Engine
-from tests.support.data.networks import random_network
-from tests.support.served import ROOT
+from tests.support.data.networks import canvases, dense, detect, random_network
+from tests.support.process import python
 
 pytestmark = pytest.mark.network
 
@@ -28,17 +25,6 @@ CHANNELS, SIDE, CLASSES = 96, 7, 5  # of the small network
 def build(cache_dir: Path | None = None, engine: str = "openvino", seed: int = 3, **more: str) -> Engine:
     choice = EngineChoice(device="cpu", engine=engine, cache_dir=cache_dir, **more)
     return build_engine(random_network(seed=seed), choice)
-
-
-def canvases(shape: tuple[int, int, int], seed: int = 1) -> Tensor:
-    pixels = torch.randn(shape[0], *shape[1:], 3, generator=torch.Generator().manual_seed(seed))
-    return pixels.permute(0, 3, 1, 2)
-
-
-def dense(engine: Engine, pixels: Tensor) -> list[Tensor]:
-    with torch.inference_mode():
-        found = engine.dense(pixels)
-    return [*found.features, *found.objectness, *found.deltas]
 
 
 def head(engine: Engine, pooled: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,14 +63,14 @@ def test_the_head_is_torchs(engine: Engine, eager: Engine, rois: int) -> None:
 
 def test_feature_maps_lie_as_roi_align_reads_them(engine: Engine) -> None:
     """Channels last: their rows are a view, not a copy."""
-    level = dense(engine, canvases(SHAPES[0]))[0]
+    level = dense(engine, canvases(*SHAPES[0]))[0]
     assert level.permute(0, 2, 3, 1).is_contiguous()
 
 
 def test_the_dense_part_is_torchs_in_reused_memory(engine: Engine, eager: Engine) -> None:
     """Sizes up and down: each output overwrites the last. bf16 would be a hundred times further off."""
     for seed, shape in enumerate([*SHAPES, *reversed(SHAPES), *SHAPES]):
-        ours, theirs = dense(engine, canvases(shape, seed)), dense(eager, canvases(shape, seed))
+        ours, theirs = dense(engine, canvases(*shape, seed)), dense(eager, canvases(*shape, seed))
         assert len(ours) == len(theirs) == 12
         for one, other in zip(ours, theirs, strict=True):
             assert one.shape == other.shape
@@ -93,8 +79,8 @@ def test_the_dense_part_is_torchs_in_reused_memory(engine: Engine, eager: Engine
 
 def test_batches_of_one_shape_share_their_memory(cache: Path) -> None:
     chosen = build(cache)
-    dense(chosen, canvases(SHAPES[0]))  # tells the shapes
-    places = {dense(chosen, canvases(SHAPES[0], seed))[0].data_ptr() for seed in range(3)}
+    dense(chosen, canvases(*SHAPES[0]))  # tells the shapes
+    places = {dense(chosen, canvases(*SHAPES[0], seed))[0].data_ptr() for seed in range(3)}
     assert len(places) == 1
 
 
@@ -108,7 +94,7 @@ def test_the_heads_answer_is_not_overwritten_by_the_next(engine: Engine) -> None
 
 def test_an_answer_outlives_its_engine(cache: Path) -> None:
     chosen = build(cache)
-    found = dense(chosen, canvases(SHAPES[0]))
+    found = dense(chosen, canvases(*SHAPES[0]))
     copies = [level.clone() for level in found]
     del chosen
     gc.collect()
@@ -133,7 +119,7 @@ def test_bf16_is_computed_where_asked_for_and_the_cpu_can(engine: Engine, cache:
         with pytest.raises(EngineUnavailable, match="no bf16"):
             build(cache, precision="bf16")
         return
-    exact, rough = (dense(one, canvases(SHAPES[2]))[0] for one in (engine, build(cache, precision="bf16")))
+    exact, rough = (dense(one, canvases(*SHAPES[2]))[0] for one in (engine, build(cache, precision="bf16")))
     difference = float((exact - rough).abs().max() / exact.abs().max())
     assert 1e-4 < difference < 0.1
 
@@ -149,7 +135,9 @@ def test_a_converted_network_is_cached_and_read_again(cache: Path, caplog: pytes
     again = build(cache)
     assert conversions(cache) == kept
     assert {path: path.stat().st_mtime_ns for folder in kept for path in folder.iterdir()} == written
-    for one, other in zip(dense(first, canvases(SHAPES[0])), dense(again, canvases(SHAPES[0])), strict=True):
+    for one, other in zip(
+        dense(first, canvases(*SHAPES[0])), dense(again, canvases(*SHAPES[0])), strict=True
+    ):
         assert torch.equal(one, other)
     assert not caplog.records
 
@@ -189,7 +177,7 @@ def test_a_damaged_cache_entry_is_converted_again(
     repaired, sound = build(tmp_path), build(cache)
     assert (folder / name).stat().st_size > 0.9 * whole
     assert "converting the network again" in caplog.text
-    assert torch.equal(dense(repaired, canvases(SHAPES[0]))[0], dense(sound, canvases(SHAPES[0]))[0])
+    assert torch.equal(dense(repaired, canvases(*SHAPES[0]))[0], dense(sound, canvases(*SHAPES[0]))[0])
 
 
 def test_without_a_usable_cache_the_engine_still_runs(
@@ -198,7 +186,7 @@ def test_without_a_usable_cache_the_engine_still_runs(
     (tmp_path / "file").touch()
     chosen = build(tmp_path / "file")
     assert "could not be cached" in caplog.text
-    ours, expected = dense(chosen, canvases(SHAPES[0]))[0], dense(engine, canvases(SHAPES[0]))[0]
+    ours, expected = dense(chosen, canvases(*SHAPES[0]))[0], dense(engine, canvases(*SHAPES[0]))[0]
     torch.testing.assert_close(ours, expected)
 
 
@@ -222,12 +210,11 @@ def test_the_weights_are_in_memory_once(cache: Path) -> None:
     del network
     gc.collect()
     assert weight() is None
-    assert len(dense(engine, canvases(SHAPES[0]))) == 12
+    assert len(dense(engine, canvases(*SHAPES[0]))) == 12
 
 
 def test_the_bundled_model_runs_on_it_in_fp32_and_int8(tmp_path: Path) -> None:
     """int8 answers much as fp32 does, and not the same: it is really int8."""
-    from models.detector import Job
     from models.images.decoder import Image
     from models.options import Options
     from models.shapes.scenes import draw_scene
@@ -236,9 +223,8 @@ def test_the_bundled_model_runs_on_it_in_fp32_and_int8(tmp_path: Path) -> None:
     exact, rough = (load_detector(DetectorSpec(**spec, precision=p)) for p in ("auto", "int8"))
     assert (exact.engine_name, exact.precision) == ("openvino", "fp32")
     assert (rough.engine_name, rough.precision) == ("openvino", "int8")
-    scene = Image(draw_scene(2, 0).pixels, "PNG")
-    options = Options(0.5, 0.5, 100)
-    ours, theirs = (one.detect([Job(one.prepare(scene), options)])[0] for one in (exact, rough))
+    scene, options = Image(draw_scene(2, 0).pixels, "PNG"), Options(0.5, 0.5, 100)
+    ours, theirs = (detect(one, scene, options=options)[0] for one in (exact, rough))
     assert len(ours) == len(theirs) > 2
     order, other = np.lexsort(ours.boxes.round(-1).T), np.lexsort(theirs.boxes.round(-1).T)
     np.testing.assert_array_equal(ours.labels[order], theirs.labels[other])
@@ -260,10 +246,7 @@ def test_openvino_sends_no_telemetry(tmp_path: Path) -> None:
         "import sys; from pathlib import Path; from tests.models.engines.test_openvino_engine import build; "
         "build(Path(sys.argv[1])); print(sys.modules['openvino_telemetry'])"
     )
-    command = [sys.executable, "-c", code, str(tmp_path / "cache")]
-    environment = {**os.environ, "HOME": str(tmp_path)}
-    done = subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True, timeout=120
-    )
+    done = python(code, str(tmp_path / "cache"), HOME=str(tmp_path))
+    assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == "None"
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]

@@ -44,8 +44,8 @@ def test_truncated_data_is_invalid(kind: str, share: float) -> None:
 NO_META = box(b"ftyp", b"avif", bytes(4), b"avif")
 DAMAGED = {
     "png without its palette": png(2, 1, 8, 3, bytes(3)),
-    "png with an empty profile after the picture": (
-        encoded(noise(), "PNG")[:-12] + chunk(b"iCCP", b"") + chunk(b"IEND", b"")
+    "png with a short header after the picture": (
+        encoded(noise(), "PNG")[:-12] + chunk(b"tRNS", b"") + chunk(b"IHDR", b"") + chunk(b"IEND", b"")
     ),
     "png of an unknown colour type": png(2, 1, 8, 5, bytes(9)),
     "tiff with negative colours": grey_tiff(2, 1, 8, bytes(2), {262: (3, [3]), 320: (9, [-1] * 768)}),

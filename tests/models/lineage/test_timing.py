@@ -1,35 +1,21 @@
 """`rcnn bench lineage`: the times of the three methods, and what it refuses."""
 
-import json
 import sys
-from collections.abc import Callable
 from itertools import count
 from pathlib import Path
 
 import pytest
 from PIL import Image as pillow
 
-from app import cli
 from models.images.decoder import Image
 from models.lineage import timing
+from tests.support.rcnn import Ran, rcnn
 
 pytestmark = pytest.mark.network
 
-Rcnn = Callable[..., tuple[int, str, str]]
 
-
-@pytest.fixture
-def rcnn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Rcnn:
-    """Call `rcnn bench lineage` with these arguments: exit code, stdout, stderr."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["rcnn", "bench", "lineage", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        captured = capsys.readouterr()
-        return int(ended.value.code or 0), captured.out, captured.err
-
-    return call
+def lineage(*arguments: object) -> Ran:
+    return rcnn("bench", "lineage", *arguments)
 
 
 @pytest.fixture
@@ -40,10 +26,10 @@ def folder(tmp_path: Path, image: Image) -> Path:
 
 
 @pytest.mark.slow
-def test_each_method_is_slower_than_its_successor(rcnn: Rcnn, folder: Path) -> None:
-    code, out, err = rcnn("--images", folder, "--proposals", 60, "--crops", 16, "--json")
-    assert code == 0, err
-    times = json.loads(out)
+def test_each_method_is_slower_than_its_successor(folder: Path) -> None:
+    ran = lineage("--images", folder, "--proposals", 60, "--crops", 16, "--json")
+    assert ran.code == 0, ran.err
+    times = ran.json
     assert (times["images"], times["searched"], times["crops"]) == (2, 60, 16)
     assert times["ratios"]["rcnn"] > times["ratios"]["fast_rcnn"]
     assert times["ratios"]["faster_rcnn"] == 1
@@ -53,18 +39,18 @@ def test_each_method_is_slower_than_its_successor(rcnn: Rcnn, folder: Path) -> N
     assert times["rcnn"]["network"] > times["fast_rcnn"]["network"]
 
 
-def test_the_table_stands_beside_the_published_times(rcnn: Rcnn) -> None:
-    code, out, err = rcnn("--count", 1, "--proposals", 20, "--crops", 4)
-    assert code == 0, err
-    rows = {line.split("│")[1].strip(): line.split("│")[2:-1] for line in out.splitlines() if "│" in line}
+def test_the_table_stands_beside_the_published_times() -> None:
+    ran = lineage("--count", 1, "--proposals", 20, "--crops", 4)
+    assert ran.code == 0, ran.err
+    rows = {line.split("│")[1].strip(): line.split("│")[2:-1] for line in ran.out.splitlines() if "│" in line}
     published = {name: (cells[-2].strip(), cells[-1].strip()) for name, cells in rows.items()}
     assert published == {
         "R-CNN": ("47 +", "237.4"),
         "Fast R-CNN": ("2", "9.2"),
         "Faster R-CNN": ("0.2", "1.0"),
     }
-    assert "timed on 4 of them and scaled up to all" in out
-    assert "Weights are random" in out
+    assert "timed on 4 of them and scaled up to all" in ran.out
+    assert "Weights are random" in ran.out
 
 
 def test_rcnns_time_is_scaled_from_its_sample(monkeypatch: pytest.MonkeyPatch, image: Image) -> None:
@@ -81,13 +67,13 @@ def test_rcnns_time_is_scaled_from_its_sample(monkeypatch: pytest.MonkeyPatch, i
 
 @pytest.mark.parametrize("module", ["cv2", "cv2.ximgproc"])
 def test_without_opencvs_contrib_part_it_says_what_to_install(
-    rcnn: Rcnn, monkeypatch: pytest.MonkeyPatch, module: str
+    monkeypatch: pytest.MonkeyPatch, module: str
 ) -> None:
     for name in [name for name in sys.modules if name.startswith(module)] or [module]:
         monkeypatch.setitem(sys.modules, name, None)
-    code, _, err = rcnn("--count", 1)
-    assert code == 1
-    assert "pip install 'rcnn-serve[lineage]'" in err
+    ran = lineage("--count", 1)
+    assert ran.code == 1
+    assert "pip install 'rcnn-serve[lineage]'" in ran.err
 
 
 @pytest.mark.parametrize(
@@ -103,14 +89,14 @@ def test_without_opencvs_contrib_part_it_says_what_to_install(
         (["--crops", "0"], "--crops"),
     ],
 )
-def test_wrong_options_are_refused(rcnn: Rcnn, tmp_path: Path, arguments: list[str], message: str) -> None:
-    code, _, err = rcnn(*(str(tmp_path) if each == "EMPTY" else each for each in arguments))
-    assert code == 2
-    assert message in err
+def test_wrong_options_are_refused(tmp_path: Path, arguments: list[str], message: str) -> None:
+    ran = lineage(*(str(tmp_path) if each == "EMPTY" else each for each in arguments))
+    assert ran.code == 2
+    assert message in ran.err
 
 
-def test_a_damaged_image_is_named(rcnn: Rcnn, folder: Path) -> None:
+def test_a_damaged_image_is_named(folder: Path) -> None:
     (folder / "a.png").write_bytes(b"no image")
-    code, _, err = rcnn("--images", folder)
-    assert code == 1
-    assert "a.png: the data is not an image" in err
+    ran = lineage("--images", folder)
+    assert ran.code == 1
+    assert "a.png: the data is not an image" in ran.err

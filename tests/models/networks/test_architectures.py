@@ -13,22 +13,19 @@ from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.resnet import Bottleneck
 
-from models.detections import Detections
-from models.detector import Detector, Job
+from models.detector import Detector
 from models.engines import EngineChoice, build_engine
 from models.images.decoder import Image
 from models.networks import ARCHITECTURES, build_network
-from models.options import Options
 from models.zoo.loading import load_network
-from models.zoo.weights import save_weights
-from tests.support.data.networks import LABELS, matches, torchvision_detections
+from tests.support.data.cards import write_model
+from tests.support.data.networks import LABELS, USUAL, detect, matches, torchvision_detections
 
 pytestmark = pytest.mark.network
 SMALL = (64, 96)  # px; the smallest short side a card may name, as the ResNets are heavy
 LARGER = (96, 144)  # for VGG-16, whose smallest anchor is 128 px
 SHAPES = [(120, 160), (160, 120), (333, 500)]
 PROPOSALS = 40  # per image where both sides can be told so; a ResNet's last stage takes each by itself
-OPTIONS = Options(score_threshold=0.05, nms_threshold=0.5, max_detections=100)
 ROIS = 8  # sampled per training image; the ground truth is one of the proposals they are drawn from
 LOGIT_SPREAD = 3.0
 # The second engine takes one of each kind: conversion is most of its time, and grows with the network.
@@ -148,13 +145,8 @@ def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     fit_norms(network)
     spread_scores(network)
     folder = tmp_path_factory.mktemp(request.param)
-    digest = save_weights(network, folder / "weights.safetensors", half=False)
-    card = folder / "model.toml"
-    card.write_text(
-        f'name = "specimen"\narchitecture = "{request.param}"\nsha256 = "{digest}"\n'
-        f'weights = "file:weights.safetensors"\nlabels = {list(LABELS)}\n'
-        f"score_threshold = {OPTIONS.score_threshold}\nmin_size = {short}\nmax_size = {long}\n"
-    )
+    values = {"min_size": short, "max_size": long, "score_threshold": USUAL.score_threshold}
+    card = write_model(folder, network, architecture=request.param, **values)
     yield Specimen(request.param, network, before, after, card)
     shutil.rmtree(folder)  # pytest would keep three runs of it: VGG-16 alone is 550 MB
 
@@ -169,10 +161,6 @@ def reloaded(specimen: Specimen, engine: str) -> Detector:
 
 def cache_of(specimen: Specimen) -> Path:
     return specimen.card.parent / "cache"
-
-
-def detect(detector: Detector, image: Image) -> Detections:
-    return detector.detect([Job(detector.prepare(image), OPTIONS)])[0]
 
 
 def test_one_training_step_lowers_the_loss(specimen: Specimen) -> None:
@@ -205,7 +193,7 @@ def check_answers(specimen: Specimen, engine: str, monkeypatch: pytest.MonkeyPat
     count, expected, matched = 0, 0, 0
     for index, shape in enumerate(SHAPES):
         image = scene(index, shape)
-        ours, theirs = detect(detector, image), torchvision_detections(specimen.network, image)
+        [ours], theirs = detect(detector, image), torchvision_detections(specimen.network, image)
         matched += matches(ours, theirs)
         count, expected = count + len(ours), expected + len(theirs)
     assert count >= 5 * len(SHAPES), "too few detections to tell anything"

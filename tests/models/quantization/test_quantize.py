@@ -1,17 +1,14 @@
 """`rcnn quantize` on a small model of one's own: an artefact for its weights alone, or nothing."""
 
-import io
 import json
+import re
 import shutil
-import sys
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as PillowImage
 
-from app import cli
 from app.commands import CommandFailed
 from app.commands.arguments import QuantizeArguments
 from app.commands.quantize import run
@@ -25,9 +22,10 @@ from models.shapes.scenes import draw_scene
 from models.zoo.cards import read_card
 from models.zoo.catalogue import find_card
 from models.zoo.quantized import QuantizedError, find_quantized, read_manifest
-from models.zoo.weights import save_weights
 from tests.support.data.annotated import write_small_coco
-from tests.support.data.networks import LABELS, random_network
+from tests.support.data.cards import write_model
+from tests.support.data.networks import random_network
+from tests.support.rcnn import rcnn
 
 pytestmark = pytest.mark.network
 
@@ -43,30 +41,21 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def write_model(folder: Path, seed: int = 3) -> Path:
+def write(folder: Path, seed: int = 3) -> Path:
     """A card and random weights in a folder."""
-    digest = save_weights(random_network(spread=10, seed=seed), folder / "w.safetensors", half=False)
-    card = folder / "mine.toml"
-    card.write_text(
-        f'name = "mine"\narchitecture = "small"\nweights = "file:w.safetensors"\nsha256 = "{digest}"\n'
-        f"labels = {list(LABELS)}\nscore_threshold = 0.1\nmin_size = 96\nmax_size = 160\n\n"
-        "[training]\nap = 0.5\n"
-    )
+    sizes = {"score_threshold": 0.1, "min_size": 96, "max_size": 160}
+    card = write_model(folder, random_network(spread=10, seed=seed), **sizes)
+    card.write_text(f"{card.read_text()}\n[training]\nap = 0.5\n")
     return card
 
 
 @pytest.fixture(scope="module")
 def quantized(tmp_path_factory: pytest.TempPathFactory, pictures: Path) -> tuple[Path, str, str]:
     """The card of a model that the command has quantized; what it printed."""
-    card = write_model(tmp_path_factory.mktemp("model"))
-    out, err = io.StringIO(), io.StringIO()
-    options = ["--model", str(card), "--images", str(pictures), "--max-drop", "0.9"]
-    with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(err):
-        patch.setattr(sys, "argv", ["rcnn", "quantize", *options])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-    assert not ended.value.code, err.getvalue()
-    return card, out.getvalue(), err.getvalue()
+    card = write(tmp_path_factory.mktemp("model"))
+    ran = rcnn("quantize", "--model", card, "--images", pictures, "--max-drop", 0.9)
+    assert ran.code == 0, ran.err
+    return card, ran.out, ran.err
 
 
 def load(card: Path, cache_dir: Path, precision: str = "int8") -> Detector:
@@ -82,7 +71,7 @@ def test_the_artefact_lies_beside_the_weights(quantized: tuple[Path, str, str]) 
     }  # fmt: skip
     assert (folder / "dense.bin").stat().st_size < 3.5e6  # of 12.7e6 in fp32
     assert f"RCNN_PRECISION=int8 RCNN_MODEL={card}" in err
-    assert {path.name for path in card.parent.iterdir()} == {"mine.toml", "w.safetensors", "mine.int8-v1"}
+    assert {path.name for path in card.parent.iterdir()} == {"mine.toml", "mine.safetensors", "mine.int8-v1"}
 
 
 def test_manifest_and_card_say_what_was_measured(quantized: tuple[Path, str, str]) -> None:
@@ -109,7 +98,7 @@ def test_it_answers_much_as_fp32_does(
 
 
 def test_other_weights_are_refused(quantized: tuple[Path, str, str], tmp_path: Path) -> None:
-    write_model(tmp_path, seed=4)
+    write(tmp_path, seed=4)
     shutil.copytree(quantized[0].parent / "mine.int8-v1", tmp_path / "mine.int8-v1")
     with pytest.raises(QuantizedError, match=r"made for other weights.*rcnn quantize --model \S+mine\.toml"):
         load(tmp_path / "mine.toml", tmp_path)
@@ -127,8 +116,31 @@ def test_a_damaged_artefact_is_refused(quantized: tuple[Path, str, str], tmp_pat
         load(tmp_path / "mine.toml", tmp_path)
 
 
-def test_without_an_artefact_the_error_says_what_to_run(tmp_path: Path) -> None:
+def test_an_artefact_with_a_value_that_is_not_finite_is_refused(
+    quantized: tuple[Path, str, str], tmp_path: Path
+) -> None:
+    shutil.copytree(quantized[0].parent, tmp_path, dirs_exist_ok=True)
+    folder = tmp_path / "mine.int8-v1"
+    described = (folder / "head.xml").read_text()
+    last = re.findall(r'<data element_type="f32" [^>]*offset="(\d+)" size="\d\d+"', described)[-1]
+    content = bytearray((folder / "head.bin").read_bytes())
+    content[int(last) : int(last) + 4] = np.float32("nan").tobytes()
+    (folder / "head.bin").write_bytes(content)
+    with pytest.raises(ValueError, match=r"the model again \(.*holds 1 of \d+ values that are not finite"):
+        load(tmp_path / "mine.toml", tmp_path)
+
+
+def test_a_card_without_a_hash_gets_one(tmp_path: Path, pictures: Path) -> None:
     card = write_model(tmp_path)
+    known = read_card(card)
+    card.write_text(re.sub(r"(?m)^sha256 = .*\n", "", card.read_text()))
+    run(QuantizeArguments(str(card), pictures, count=1, max_drop=1.0))
+    assert read_card(card).sha256 == known.sha256
+    assert read_card(card).training == known.training
+
+
+def test_without_an_artefact_the_error_says_what_to_run(tmp_path: Path) -> None:
+    card = write(tmp_path)
     with pytest.raises(
         QuantizedError, match=r"no int8 artefact.*rcnn quantize --model \S+mine\.toml --images DIR"
     ):
@@ -141,7 +153,7 @@ def test_too_great_a_loss_leaves_nothing_behind(
 ) -> None:
     """Every step is tried: what stays fp32 grows until there is nothing left to try."""
     (tmp_path / "model").mkdir()
-    card = write_model(tmp_path / "model")
+    card = write(tmp_path / "model")
     before = card.read_text()
     arguments = QuantizeArguments(str(card), pictures, count=1, max_drop=0.0, out=tmp_path / "out")
     with pytest.raises(
@@ -161,7 +173,7 @@ def test_annotated_images_are_measured_by_ap(
     write_small_coco(tmp_path / "data", "val", 32, 3)
     document = tmp_path / "data" / "annotations" / "instances_val.json"
     document.write_text(document.read_text().replace('"even"', '"one"').replace('"odd"', '"two"'))
-    card, out = write_model(tmp_path), tmp_path / "out"
+    card, out = write(tmp_path), tmp_path / "out"
     before = card.read_text()
     run(QuantizeArguments(str(card), pictures, 2, tmp_path / "data", "val", 1.0, out))
     assert card.read_text() == before

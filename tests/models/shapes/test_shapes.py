@@ -12,8 +12,10 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import torch
 from fastapi import FastAPI
 from PIL import Image as PillowImage
+from torchvision.ops import box_iou
 
 from app.main import create_app
 from app.settings.settings import Settings
@@ -49,10 +51,7 @@ async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
 
 def iou(a: list[float], b: list[float]) -> float:
     """Intersection over union of two xyxy boxes."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    both = max(0.0, width) * max(0.0, height)
-    return both / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - both)
+    return float(box_iou(torch.tensor([a]), torch.tensor([b])))
 
 
 async def test_every_object_of_the_samples_is_found(client: httpx.AsyncClient) -> None:

@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -15,26 +14,23 @@ from typing import Any
 import pytest
 
 from models.zoo.download import FetchLimits, PublishedFile, WeightsError, fetch, sha256_of
-from tests.support.servers.weights_server import BODY, DIGEST, NAME, Answer, WeightsServer, redirects, sends
+from tests.support.process import closed_port
+from tests.support.servers.http_server import Answer, http_server
+from tests.support.servers.weights_server import BODY, DIGEST, NAME, WeightsServer, redirects, sends
 
 QUICK = FetchLimits(connect_seconds=0.3, read_seconds=0.3)
 
 
 @pytest.fixture
 def server() -> Iterator[WeightsServer]:
-    with closing(WeightsServer()) as server:
+    server = WeightsServer()
+    with http_server(server.answer) as server.port:
         yield server
 
 
 @pytest.fixture(autouse=True)
 def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-
-
-@pytest.fixture
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 def test_a_published_file_is_fetched_once_and_progress_is_logged(
@@ -195,12 +191,10 @@ def test_unusable_proxy_settings_are_named(
         fetch(PublishedFile("http://weights.invalid/w", NAME, DIGEST[:8]), tmp_path, QUICK)
 
 
-def test_a_damaged_cached_file_is_fetched_again(
-    server: WeightsServer, closed_port: int, tmp_path: Path
-) -> None:
+def test_a_damaged_cached_file_is_fetched_again(server: WeightsServer, tmp_path: Path) -> None:
     (tmp_path / NAME).write_bytes(BODY[:100])
     with pytest.raises(WeightsError, match="Connection refused"):
-        fetch(PublishedFile(f"http://127.0.0.1:{closed_port}/w", NAME, DIGEST[:8]), tmp_path)
+        fetch(PublishedFile(f"http://127.0.0.1:{closed_port()}/w", NAME, DIGEST[:8]), tmp_path)
     assert fetch(server.source("/w", sends(BODY)), tmp_path).read_bytes() == BODY
 
 

@@ -49,11 +49,6 @@ def test_state_dicts_are_read(tmp_path: Path, file_name: str, archive: bool, wra
     assert_same(load_state(path, None), state())
 
 
-def test_safetensors_are_read(tmp_path: Path) -> None:
-    save_file(state(), tmp_path / "w.safetensors")
-    assert_same(load_state(tmp_path / "w.safetensors", sha256_of(tmp_path / "w.safetensors")), state())
-
-
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("file_name", ["w.pt", "w.safetensors"])
 def test_floats_become_float32(tmp_path: Path, file_name: str, dtype: torch.dtype) -> None:
@@ -132,9 +127,43 @@ def test_a_wrong_hash_is_refused(tmp_path: Path) -> None:
         load_state(path, "0" * 64)
 
 
-def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"absent\.pt: no such weights file; put it there"):
-        load_state(tmp_path / "absent.pt", None)
+def write_state(path: Path, content: dict[str, Tensor]) -> None:
+    if path.suffix == ".safetensors":
+        save_file(content, path)
+    else:
+        torch.save({"model": content}, path)
+
+
+@pytest.mark.parametrize("file_name", ["w.pt", "w.pth", "w.safetensors"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_a_value_that_is_not_finite_is_refused_with_its_tensor(
+    tmp_path: Path, file_name: str, value: float
+) -> None:
+    content = state()
+    content["a.weight"][1, 2] = value
+    write_state(path := tmp_path / file_name, content)
+    reason = r"a\.weight holds 1 of 12 values that are not finite \(NaN or infinite\); get the file again"
+    for digest in (None, sha256_of(path)):
+        with pytest.raises(WeightsError, match=reason):
+            load_state(path, digest)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [(torch.float16, float("nan")), (torch.bfloat16, float("inf")), (torch.float64, 1e300)],
+)
+def test_a_value_beyond_float32_is_refused_whatever_its_dtype(
+    tmp_path: Path, dtype: torch.dtype, value: float
+) -> None:
+    content = {name: torch.full((2, 3), value, dtype=dtype) for name in ("a", "b", "c")}
+    write_state(tmp_path / "w.safetensors", content | {"n": torch.tensor(3)})
+    with pytest.raises(WeightsError, match=r"a holds 6 of 6 values.*so do 2 other tensors"):
+        load_state(tmp_path / "w.safetensors", None)
+
+
+def test_large_finite_values_are_kept_though_their_sum_is_infinite(tmp_path: Path) -> None:
+    write_state(tmp_path / "w.safetensors", {"a": torch.full((4,), 3e38)})
+    assert load_state(tmp_path / "w.safetensors", None)["a"].tolist() == pytest.approx([3e38] * 4)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """From a name to a network: it answers as its weights were trained to, or says why it cannot."""
 
 import logging
-import socket
+import re
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,25 +18,16 @@ from models.zoo.catalogue import catalogue, find_card
 from models.zoo.download import PublishedFile, WeightsError, sha256_of
 from models.zoo.loading import load_network
 from models.zoo.weights import published_file, save_weights
+from tests.support.data.cards import write_model
+from tests.support.process import closed_port
 
 pytestmark = pytest.mark.network
-LABELS = '["background", "cat", "dog"]'
+LABELS = ("background", "cat", "dog")
 
 
-def write_model(folder: Path, **changes: str) -> str:
+def write(folder: Path, **changes: object) -> str:
     """Save a small random network with its card; the card's path."""
-    network = random_network("small", 3)
-    digest = save_weights(network, folder / "mine.safetensors", half=False)
-    keys = {
-        "name": '"mine"',
-        "architecture": '"small"',
-        "weights": '"file:mine.safetensors"',
-        "sha256": f'"{digest}"',
-        "labels": LABELS,
-    } | changes
-    path = folder / "mine.toml"
-    path.write_text("".join(f"{key} = {value}\n" for key, value in keys.items() if value))
-    return str(path)
+    return str(write_model(folder, random_network("small", 3), **({"labels": LABELS} | changes)))
 
 
 @cache
@@ -69,7 +60,7 @@ def features(network: nn.Module) -> list[Tensor]:
 
 
 def test_a_users_model_is_loaded_by_path_and_by_name(tmp_path: Path) -> None:
-    path = write_model(tmp_path)
+    path = write(tmp_path)
     expected = random_network("small", 3)
     for model, model_dir in ((path, None), ("mine", tmp_path)):
         loaded = load_network(model, model_dir, tmp_path / "cache")
@@ -82,7 +73,7 @@ def test_a_users_model_is_loaded_by_path_and_by_name(tmp_path: Path) -> None:
 
 
 def test_weights_stored_in_half_precision_answer_nearly_the_same(tmp_path: Path) -> None:
-    path = write_model(tmp_path, sha256="")
+    path = write(tmp_path, sha256=None)
     network = random_network("small", 3)
     save_weights(network, tmp_path / "mine.safetensors", half=True)
     loaded = load_network(path, None, tmp_path).network
@@ -120,7 +111,7 @@ def save_state(folder: Path, change: Callable[[dict[str, Tensor]], object]) -> N
 def test_weights_that_do_not_fit_are_refused_with_the_first_differences(
     tmp_path: Path, change: Callable[[dict[str, Tensor]], object], fragments: list[str]
 ) -> None:
-    path = write_model(tmp_path, weights='"file:mine.pth"', sha256="")
+    path = write(tmp_path, weights="file:mine.pth", sha256=None)
     save_state(tmp_path, change)
     with pytest.raises(WeightsError) as refusal:
         load_network(path, None, tmp_path)
@@ -132,21 +123,21 @@ def test_weights_that_do_not_fit_are_refused_with_the_first_differences(
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"labels": '["background", "cat"]'}, r"cls_score\.weight"),
-        ({"architecture": '"mobilenet_v3_large_fpn"'}, r"and \d+ more"),
-        ({"sha256": f'"{"0" * 64}"'}, "the card says 0000"),
-        ({"weights": '"file:absent.pt"'}, r"absent\.pt: no such weights file"),
+        ({"labels": ("background", "cat")}, r"cls_score\.weight"),
+        ({"architecture": "mobilenet_v3_large_fpn"}, r"and \d+ more"),
+        ({"sha256": "0" * 64}, "the card says 0000"),
+        ({"weights": "file:absent.pt"}, r"absent\.pt: no such weights file"),
     ],
 )
 def test_a_card_that_does_not_fit_its_weights_is_refused(
-    tmp_path: Path, changes: dict[str, str], reason: str
+    tmp_path: Path, changes: dict[str, object], reason: str
 ) -> None:
     with pytest.raises(WeightsError, match=reason):
-        load_network(write_model(tmp_path, **changes), None, tmp_path)
+        load_network(write(tmp_path, **changes), None, tmp_path)
 
 
 def test_an_unknown_architecture_names_the_card_and_the_known_ones(tmp_path: Path) -> None:
-    path = write_model(tmp_path, architecture='"yolo"')
+    path = write(tmp_path, architecture="yolo")
     with pytest.raises(CardError, match=r"mine\.toml: unknown architecture 'yolo'.*resnet50_fpn"):
         load_network(path, None, tmp_path)
 
@@ -188,7 +179,7 @@ def test_published_weights_answer_as_torchvision_does_with_them(
 
 
 def test_the_key_names_of_the_oldest_published_file_are_understood(tmp_path: Path) -> None:
-    path = write_model(tmp_path, weights='"file:mine.pth"', sha256="")
+    path = write(tmp_path, weights="file:mine.pth", sha256=None)
 
     def as_in_2019(state: dict[str, Tensor]) -> None:
         for name in list(state):
@@ -216,9 +207,7 @@ def offline(card: Card) -> PublishedFile | None:
     source = published_file(card)
     if source is None:
         return None
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    return PublishedFile(f"http://127.0.0.1:{port}/{source.file_name}", source.file_name, source.sha256)
+    return PublishedFile(f"http://127.0.0.1:{closed_port()}/x", source.file_name, source.sha256)
 
 
 @pytest.fixture(autouse=True)
@@ -285,3 +274,16 @@ def test_every_card_has_a_known_architecture() -> None:
     """Others are for cards that `rcnn import` and users write."""
     assert {card.architecture for card in catalogue(None).values()} < set(ARCHITECTURES)
     assert len(UNTRAINED) == 5
+
+
+@pytest.mark.parametrize("hashed", [True, False])
+def test_a_card_without_a_hash_is_loaded_with_a_warning_that_names_it(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, hashed: bool
+) -> None:
+    path = write_model(tmp_path) if hashed else write_model(tmp_path, sha256="")
+    with caplog.at_level(logging.WARNING):
+        load_network(path, None, tmp_path / "cache")
+    digest = sha256_of(tmp_path / "mine.safetensors")
+    expected = [] if hashed else [f'{path} has no sha256, .*add: sha256 = "{digest}"']
+    assert len(caplog.messages) == len(expected)
+    assert all(re.match(*pair) for pair in zip(expected, caplog.messages, strict=True))

@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image as pillow
 
 from models.datasets import Dataset, Format, read_dataset
@@ -15,11 +17,12 @@ Box = tuple[float, float, float, float]
 
 
 class Picture(NamedTuple):
-    """An image to write: file name, size, and (class name, box xyxy in pixels) of each object."""
+    """An image to write: file name, size, (class name, box xyxy px) of each; pixels, else one colour."""
 
     name: str
     size: tuple[int, int]
     objects: tuple[tuple[str, Box], ...]
+    pixels: npt.NDArray[np.uint8] | None = None
 
 
 Splits = Mapping[str, tuple[Picture, ...]]
@@ -38,6 +41,12 @@ def save(path: Path, size: tuple[int, int], **options: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     pillow.new("RGB", size, (90, 120, 40)).save(path, **options)
     return path
+
+
+def save_picture(path: Path, picture: Picture) -> None:
+    save(path, picture.size)
+    if picture.pixels is not None:
+        pillow.fromarray(picture.pixels).save(path)
 
 
 def write(path: Path, text: str) -> Path:
@@ -59,54 +68,62 @@ def xml(picture: Picture, extra: str = "", size: tuple[int, int] | None = None) 
     )
 
 
-def yolo_line(name: str, box: Box, size: tuple[int, int]) -> str:
+def yolo_line(name: str, box: Box, size: tuple[int, int], names: tuple[str, ...] = NAMES) -> str:
     (x1, y1, x2, y2), (width, height) = box, size
     values = ((x1 + x2) / 2 / width, (y1 + y2) / 2 / height, (x2 - x1) / width, (y2 - y1) / height)
-    return " ".join([str(NAMES.index(name)), *(f"{value:.8f}" for value in values)])
+    return " ".join(map(repr, (names.index(name), *values)))
 
 
-def coco_document(pictures: tuple[Picture, ...], **changes: Any) -> dict[str, Any]:
-    """Category ids with gaps, in another order than the file's."""
-    ids = {"apple": 3, "pear": 17, "plum": 90}
+def coco_document(
+    pictures: tuple[Picture, ...], names: tuple[str, ...] = NAMES, crowd: int = -1
+) -> dict[str, Any]:
+    """Category ids with gaps, in another order than the file's; object `crowd` of each image is one."""
+    ids = {name: 3 + 14 * number for number, name in enumerate(names)}
     annotations = [
-        {"image_id": number, "category_id": ids[name], "bbox": [x1, y1, x2 - x1, y2 - y1], "iscrowd": 0}
+        {
+            "image_id": number,
+            "category_id": ids[name],
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "iscrowd": int(index == crowd),
+        }
         for number, picture in enumerate(pictures)
-        for name, (x1, y1, x2, y2) in picture.objects
+        for index, (name, (x1, y1, x2, y2)) in enumerate(picture.objects)
     ]
     images = [
         {"id": number, "file_name": picture.name, "width": picture.size[0], "height": picture.size[1]}
         for number, picture in enumerate(pictures)
     ]
-    categories = [{"id": ids[name], "name": name} for name in reversed(NAMES)]
-    return {"images": images, "annotations": annotations, "categories": categories, **changes}
+    categories = [{"id": ids[name], "name": name} for name in reversed(names)]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
-def write_coco(root: Path, splits: Splits = FRUIT) -> Path:
+def write_coco(root: Path, splits: Splits = FRUIT, names: tuple[str, ...] = NAMES, crowd: int = -1) -> Path:
     for split, pictures in splits.items():
         for picture in pictures:
-            save(root / split / picture.name, picture.size)
-        write(root / f"annotations/instances_{split}.json", json.dumps(coco_document(pictures)))
+            save_picture(root / split / picture.name, picture)
+        document = coco_document(pictures, names, crowd)
+        write(root / f"annotations/instances_{split}.json", json.dumps(document))
     return root
 
 
 def write_voc(root: Path, splits: Splits = FRUIT) -> Path:
     for split, pictures in splits.items():
         for picture in pictures:
-            save(root / "JPEGImages" / picture.name, picture.size)
+            save_picture(root / "JPEGImages" / picture.name, picture)
             write(root / f"Annotations/{Path(picture.name).stem}.xml", xml(picture))
         stems = "".join(f"{Path(picture.name).stem}\n" for picture in pictures)
         write(root / f"ImageSets/Main/{split}.txt", stems)
     return root
 
 
-def write_yolo(root: Path, splits: Splits = FRUIT) -> Path:
+def write_yolo(root: Path, splits: Splits = FRUIT, names: tuple[str, ...] = NAMES) -> Path:
     for split, pictures in splits.items():
         for picture in pictures:
-            save(root / f"images/{split}/{picture.name}", picture.size)
-            lines = [yolo_line(name, box, picture.size) for name, box in picture.objects]
+            save_picture(root / f"images/{split}/{picture.name}", picture)
+            lines = [yolo_line(name, box, picture.size, names) for name, box in picture.objects]
             if lines:  # an image without a file of labels has no objects
                 write(root / f"labels/{split}/{Path(picture.name).stem}.txt", "\n".join(lines) + "\n")
-    write(root / "data.yaml", f"train: images/train\nval: images/val\nnc: 3\nnames: {list(NAMES)}\n")
+    write(root / "data.yaml", f"train: images/train\nval: images/val\nnames: {list(names)}\n")
     return root
 
 

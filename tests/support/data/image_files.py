@@ -114,6 +114,7 @@ def segment(marker: int, body: bytes) -> bytes:
 def tiff(tags: Tags, strip: bytes, order: str = "<") -> bytes:
     """A TIFF of one strip, which tags 273 and 279 name."""
     tags = {273: (4, [8]), 279: (4, [len(strip)]), **tags}
+    tags = {tag: value for tag, value in tags.items() if value[1]}
     padded = strip + bytes(len(strip) % 2)
     directory = 8 + len(padded)
     rest = directory + 2 + 12 * len(tags) + 4

@@ -11,6 +11,8 @@ import numpy.typing as npt
 from fastapi import FastAPI
 from PIL import Image as pillow
 
+from tests.support.asgi_request import asgi_scope
+
 GREYS = (40, 90, 140, 190, 240)
 IDENTITY = b"\0\1\0\0" + b"\0" * 12 + b"\0\1\0\0" + b"\0" * 12 + b"\x40\0\0\0"
 QUARTER = b"\0" * 4 + b"\0\1\0\0" + b"\0" * 4 + b"\xff\xff\0\0" + b"\0" * 16 + b"\x40\0\0\0"
@@ -55,28 +57,16 @@ class Socket:
     """A client of a web socket on the app's own ASGI interface."""
 
     def __init__(self, app: FastAPI, url: str = "/detect/live", **headers: str) -> None:
-        path, _, query = url.partition("?")
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         protocols = named.pop("protocols", "")
         self.inbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.outbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.may_send = asyncio.Event()  # as long as it is not set, the client takes no answers
         self.may_send.set()
-        scope = {
-            "type": "websocket",
-            "asgi": {"version": "3.0", "spec_version": "2.4"},
-            "http_version": "1.1",
-            "scheme": "ws",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": query.encode(),
-            "headers": [(b"host", b"test"), *((n.encode(), v.encode()) for n, v in named.items())],
-            "client": ("127.0.0.1", 1),
-            "server": ("test", 80),
-            "root_path": "",
-            "subprotocols": [one for one in protocols.split(",") if one],
-            "extensions": {"websocket.http.response": {}},
-        }
+        sent = [("host", "test"), *named.items()]
+        scope = asgi_scope(url, sent, type="websocket", scheme="ws")
+        scope["subprotocols"] = [one for one in protocols.split(",") if one]
+        scope["extensions"] = {"websocket.http.response": {}}
         self.inbox.put_nowait({"type": "websocket.connect"})
         self.task = asyncio.ensure_future(app(scope, self.inbox.get, self._send))
 

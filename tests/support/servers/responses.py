@@ -45,7 +45,7 @@ class Pauses(threading.Event):
 class Scripted(Client):
     """A client that gets these responses and errors one after the other; `sent` are its requests."""
 
-    def __init__(self, *replies: httpx.Response | Exception, **policy: Any) -> None:
+    def __init__(self, *replies: httpx.Response | Exception, url: str = "http://test", **policy: Any) -> None:
         left = list(replies)
         self.sent: list[httpx.Request] = []
 
@@ -56,5 +56,5 @@ class Scripted(Client):
                 raise following
             return following
 
-        super().__init__("http://test", **policy, transport=httpx.MockTransport(reply))
+        super().__init__(url, **policy, transport=httpx.MockTransport(reply))
         self.pauses = self._closed = Pauses()

@@ -1,13 +1,15 @@
 """The methods of GRPCInferenceService: a message in, a message out, with the same service as every route."""
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from app.errors import InvalidParameter
 from app.protocols.openinference import repository
+from app.protocols.openinference.grpc.calls import CallContext
+from app.protocols.openinference.grpc.messages import byte_values
 from app.protocols.openinference.grpc.proto import grpc_service_pb2 as pb
 from app.protocols.openinference.inference import (
+    Parameters,
     check_model,
     model_config,
     model_metadata,
@@ -18,17 +20,10 @@ from app.protocols.openinference.inference import (
     server_metadata,
 )
 from app.protocols.openinference.tensors import DATATYPES, Tensor, raw, read_images
+from app.schemas.limits import MAX_TENSOR_INPUTS, MAX_TENSOR_OUTPUTS, MAX_TENSOR_PARAMETERS
 from app.serving.request import Source
 from app.serving.service import DetectionService
-
-
-@dataclass(frozen=True)
-class CallContext:
-    """A call apart from its message: when it began (monotonic), and seconds until its deadline, if any."""
-
-    started: float
-    seconds_left: float | None
-
+from app.transport.threads import run_sized
 
 Method = Callable[[DetectionService, Any, CallContext], Awaitable[Any]]
 
@@ -83,15 +78,14 @@ async def model_infer(
     service: DetectionService, request: pb.ModelInferRequest, call: CallContext
 ) -> pb.ModelInferResponse:
     """Detect within the call's own deadline; the end of the call cancels its queued work."""
-    limit_ms: float = service.settings.timeout_ms
-    limit_ms = limit_ms if call.seconds_left is None else min(limit_ms, call.seconds_left * 1000)
-    options = resolve_deadline(read_parameters(_parameters(request.parameters)), limit_ms)
+    _check_counts(request)
+    options = _options(service, request, call)
     names = output_names([_output_name(output) for output in request.outputs])
-    await service.wait_for_capacity(call.started, options.priority)
     check_model(service, request.model_name, request.model_version)
     model = service.ready_model()
     plan = service.plan(options, call.started, model=model)
-    found = outputs(await service.pipeline.detect_all(_images(request), plan), options)
+    images = await run_sized(call.nbytes, _images, request)
+    found = outputs(await service.pipeline.detect_all(images, plan), options)
     response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
     for name in names:
         array = found[name]
@@ -139,8 +133,29 @@ METHODS: dict[str, Method] = {
 }
 OPEN = ("ServerLive", "ServerReady")
 """Methods that need no key, as /health."""
+ADMITTED = ("ModelInfer",)
+"""Methods that wait for capacity before their message is read."""
 ADMIN = ("RepositoryModelLoad", "RepositoryModelUnload")
 """Methods that need one of RCNN_ADMIN_KEYS."""
+
+
+def _check_counts(request: pb.ModelInferRequest) -> None:
+    """Raise InvalidParameter for more items than any request needs, before anything is built of them."""
+    for name, items, limit in (
+        ("inputs", request.inputs, MAX_TENSOR_INPUTS),
+        ("outputs", request.outputs, MAX_TENSOR_OUTPUTS),
+        ("parameters", request.parameters, MAX_TENSOR_PARAMETERS),
+    ):
+        if len(items) > limit:
+            raise InvalidParameter(f"{name}: {len(items)} were sent, at most {limit} are allowed")
+
+
+def _options(service: DetectionService, request: pb.ModelInferRequest, call: CallContext) -> Parameters:
+    """The options of the message, with the time and the priority of the call."""
+    parameters = read_parameters(_parameters(request.parameters))
+    if parameters.priority is None and call.priority is not None:
+        parameters = parameters.model_copy(update={"priority": call.priority})
+    return resolve_deadline(parameters, call.seconds_of(service.settings.timeout_ms / 1000) * 1000)
 
 
 def _images(request: pb.ModelInferRequest) -> list[Source]:
@@ -159,9 +174,12 @@ def _images(request: pb.ModelInferRequest) -> list[Source]:
     return read_images(tensors)
 
 
-def _contents(tensor: pb.ModelInferRequest.InferInputTensor) -> list[Any]:
-    contents = tensor.contents
-    return list(contents.bytes_contents if tensor.datatype == "BYTES" else contents.uint_contents)
+def _contents(tensor: pb.ModelInferRequest.InferInputTensor) -> bytes | list[bytes]:
+    """The elements, or one byte for each number."""
+    contents: Any = tensor.contents  # its numbers are packed: messages.request_class
+    if tensor.datatype == "BYTES":
+        return list(contents.bytes_contents)
+    return byte_values(b"".join(contents.uint_contents))
 
 
 def _output_name(output: pb.ModelInferRequest.InferRequestedOutputTensor) -> str:

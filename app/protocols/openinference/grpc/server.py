@@ -2,25 +2,28 @@
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import aclosing, nullcontext
+from dataclasses import replace
+from typing import Any, TypeVar, cast
 
 import grpc
 
 from app.errors import Internal, ServiceError
-from app.protocols.openinference.grpc.methods import ADMIN, METHODS, OPEN, CallContext, Method
-from app.protocols.openinference.grpc.proto.grpc_service_pb2_grpc import (
-    GRPCInferenceServiceServicer,
-    add_GRPCInferenceServiceServicer_to_server,
-)
-from app.protocols.openinference.grpc.stream import ROUTE, SERVICE, STREAM, answers
+from app.protocols.openinference.grpc.calls import CallContext, OpenCalls, forget_frames
+from app.protocols.openinference.grpc.connections import OPTIONS
+from app.protocols.openinference.grpc.messages import SERVICE, parse, request_class
+from app.protocols.openinference.grpc.methods import ADMIN, ADMITTED, METHODS, OPEN, Method
+from app.protocols.openinference.grpc.stream import ROUTE, STREAM, answers
 from app.serving.service import DetectionService
 from app.serving.streams import StreamSlots
 from app.telemetry import tracing
 from app.telemetry.logs import chosen_id, request_id
 from app.telemetry.request_log import RequestRecord, record
 from app.transport.access import check_admin, check_key, header_keys
+from app.transport.query import PRIORITY_HEADER, parse_priority
+
+R = TypeVar("R")
 
 CODES = {
     400: grpc.StatusCode.INVALID_ARGUMENT,
@@ -37,23 +40,15 @@ CODES = {
 }
 """The gRPC status of an error, by its HTTP status."""
 
-CALLS_PER_SLOT = 4  # concurrent calls for each slot of the queue: the others wait for admission
-
-OPTIONS = (
-    # A compressed message is inflated before its length is checked: a small one may fill all memory.
-    ("grpc.compression_enabled_algorithms_bitset", 1),  # none but "identity"
-    ("grpc.so_reuseport", 0),  # or a second server on the port would silently take half of the calls
-)
-
 
 async def listen(service: DetectionService, slots: StreamSlots, host: str, port: int) -> tuple[Any, int]:
     """Start the server; returns it and its port, which is any free one for 0. Raises OSError."""
-    settings = service.settings
-    server = grpc.aio.server(
-        options=(("grpc.max_receive_message_length", settings.max_body_bytes), *OPTIONS),
-        maximum_concurrent_rpcs=CALLS_PER_SLOT * settings.max_queue,
+    # A longer message is refused by the length before it: none of it is collected.
+    longest = ("grpc.max_receive_message_length", service.settings.max_body_bytes)
+    server = grpc.aio.server(options=(longest, *OPTIONS))
+    server.add_generic_rpc_handlers(
+        (grpc.method_handlers_generic_handler(SERVICE, _handlers(service, slots)),)
     )
-    add_GRPCInferenceServiceServicer_to_server(_servicer(service, slots), server)
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = server.add_insecure_port(address)
@@ -66,64 +61,95 @@ async def listen(service: DetectionService, slots: StreamSlots, host: str, port:
     return server, bound
 
 
-def _servicer(service: DetectionService, slots: StreamSlots) -> GRPCInferenceServiceServicer:
-    servicer = GRPCInferenceServiceServicer()
-    for name, method in METHODS.items():
-        setattr(servicer, name, _unary(service, name, method))
-    setattr(servicer, STREAM, _stream(service, slots))
-    return servicer
+def _handlers(service: DetectionService, slots: StreamSlots) -> dict[str, Any]:
+    """A handler for each method, in bytes; all take streams, so that they begin with the headers of a call.
+
+    On the wire a request alone and a stream of one are the same.
+    """
+    calls = OpenCalls(service)
+    handlers = {
+        name: grpc.stream_unary_rpc_method_handler(_unary(service, calls, name, method))
+        for name, method in METHODS.items()
+    }
+    return handlers | {STREAM: grpc.stream_stream_rpc_method_handler(_stream(service, calls, slots))}
 
 
 def _unary(
-    service: DetectionService, name: str, method: Method
-) -> Callable[[Any, grpc.aio.ServicerContext], Awaitable[Any]]:
-    async def answer(request: Any, context: grpc.aio.ServicerContext) -> Any:
-        async with _call(service, name, context) as started:
-            return await method(service, request, CallContext(started, context.time_remaining()))
+    service: DetectionService, calls: OpenCalls, name: str, method: Method
+) -> Callable[[object, grpc.aio.ServicerContext], Awaitable[bytes | None]]:
+    message = request_class(name)
+
+    async def respond(context: grpc.aio.ServicerContext, call: CallContext) -> bytes:
+        if name in ADMITTED:
+            await calls.admit(call)
+        data = await calls.receive(context.read, call)
+        call = replace(call, nbytes=len(data))
+        with calls.hold(call.nbytes):
+            request = await parse(data, message)
+            del data  # its fields are in `request`
+            response = await method(service, request, call)
+        return cast(bytes, response.SerializeToString())
+
+    async def respond_unread(context: grpc.aio.ServicerContext, call: CallContext) -> bytes:
+        """To a message without fields."""
+        return cast(bytes, (await method(service, message(), call)).SerializeToString())
+
+    work = respond_unread if name in OPEN else respond
+
+    async def answer(requests: object, context: grpc.aio.ServicerContext) -> bytes | None:
+        return await _serve(service, calls, name, context, work)
 
     return answer
 
 
 def _stream(
-    service: DetectionService, slots: StreamSlots
-) -> Callable[[AsyncIterator[Any], grpc.aio.ServicerContext], AsyncIterator[Any]]:
-    async def answer(requests: AsyncIterator[Any], context: grpc.aio.ServicerContext) -> AsyncIterator[Any]:
-        async with _call(service, STREAM, context):
-            with slots.hold(ROUTE):
-                async for response in answers(service, requests, context.time_remaining):
-                    yield response
+    service: DetectionService, calls: OpenCalls, slots: StreamSlots
+) -> Callable[[object, grpc.aio.ServicerContext], Awaitable[None]]:
+    async def respond(context: grpc.aio.ServicerContext, call: CallContext) -> None:
+        responses = answers(service, calls, context.read, context.time_remaining, call.priority)
+        with slots.hold(ROUTE):
+            async with aclosing(responses):
+                async for response in responses:
+                    await calls.sent(context.write(response.SerializeToString()))
+
+    async def answer(requests: object, context: grpc.aio.ServicerContext) -> None:
+        await _serve(service, calls, STREAM, context, respond)
 
     return answer
 
 
-@asynccontextmanager
-async def _call(
-    service: DetectionService, name: str, context: grpc.aio.ServicerContext
-) -> AsyncIterator[float]:
-    """A call, from the check of its key to its record; yields when it began. An error becomes its status."""
+async def _serve(
+    service: DetectionService,
+    calls: OpenCalls,
+    name: str,
+    context: grpc.aio.ServicerContext,
+    respond: Callable[[grpc.aio.ServicerContext, CallContext], Awaitable[R]],
+) -> R | None:
+    """A call, from the check of its key to its record; its response. An error becomes its status."""
     started = time.monotonic()
     sent = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     token = request_id.set(chosen_id(sent.get("x-request-id", "")))
     # Neither probes nor streams, which may stay open for days, have a span.
     span = tracing.begin(name, sent) if name not in (*OPEN, STREAM) else None
-    status = tracing.GONE
+    status, response = tracing.GONE, None
     with tracing.as_current(span):
         try:
             context.set_trailing_metadata(tuple(_ids().items()))
             _check_access(service, name, header_keys(sent))
-            yield started
+            with nullcontext() if name in OPEN else calls.count():
+                priority = None if name in OPEN else _priority(sent)
+                response = await respond(context, CallContext(started, context.time_remaining(), priority))
             status = 200
         except ServiceError as error:
-            status = error.status
-            await _refuse(service, context, error)
+            status = await _refuse(service, context, error)
         except Exception as error:  # the last resort of a call: its text is for the log only
             logging.getLogger(__name__).exception("unhandled error", exc_info=error)
-            status = Internal.status
             detail = f"an error of the service; its log has the reason under {request_id.get()}"
-            await _refuse(service, context, Internal(detail))
+            status = await _refuse(service, context, Internal(detail))
         finally:
             _record(service, name, status, time.monotonic() - started)
             request_id.reset(token)
+    return response
 
 
 def _check_access(service: DetectionService, name: str, keys: tuple[str, ...]) -> None:
@@ -133,12 +159,30 @@ def _check_access(service: DetectionService, name: str, keys: tuple[str, ...]) -
         check_key(service, keys)
 
 
-async def _refuse(service: DetectionService, context: grpc.aio.ServicerContext, error: ServiceError) -> None:
-    """End the call with the error's status; raises. Retry-After goes along as metadata, in seconds."""
-    service.metrics.rejected.labels(code=error.code).inc()
+def _priority(sent: Mapping[str, str]) -> int | None:
+    """The priority in the metadata, as in the header of the same name."""
+    text = sent.get(PRIORITY_HEADER.lower())
+    return None if text is None else parse_priority(text)
+
+
+async def _refuse(service: DetectionService, context: grpc.aio.ServicerContext, error: ServiceError) -> int:
+    """End the call with the error's status; the status that its record gets.
+
+    When to try again goes along as metadata: Retry-After in seconds, and gRPC's own for clients that retry.
+    """
+    forget_frames(error)
     headers = {**_ids(), "rcnn-code": error.code, **error.headers()}
+    if "Retry-After" in headers:
+        headers["grpc-retry-pushback-ms"] = str(int(headers["Retry-After"]) * 1000)
     trailing = tuple((key.lower(), value) for key, value in headers.items())
-    await context.abort(CODES[error.status], error.detail, trailing)
+    try:
+        await context.abort(CODES[error.status], error.detail, trailing)
+    except grpc.aio.AbortError as ended:
+        forget_frames(ended)  # gRPC keeps it with the call
+    except grpc.aio.InternalError:
+        return tracing.GONE  # gRPC has ended it already, as for a message that is too long
+    service.metrics.rejected.labels(code=error.code).inc()
+    return error.status
 
 
 def _ids() -> dict[str, str]:

@@ -18,7 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import (
     PROBLEMS,
+    RETRY_SECONDS,
     Dialect,
+    Draining,
     Internal,
     InvalidParameter,
     MethodNotAllowed,
@@ -37,6 +39,7 @@ Dialects = Callable[[Scope], Dialect]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _BEGINNINGS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
+STOPPING = "the service is stopping; send the request to another instance"
 # Asked every few seconds: logged at debug when well.
 PROBES = ("/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready")
 
@@ -54,10 +57,13 @@ class RequestContext:
         app: ASGIApp,
         metrics: Metrics,
         dialects: Dialects = only_problems,
+        is_draining: Callable[[], bool] = lambda: False,
     ) -> None:
+        """`is_draining`: whether a request that is cancelled is so because the service stops."""
         self._app = app
         self._metrics = metrics
         self._dialects = dialects
+        self._is_draining = is_draining
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection; anything but a request or a web socket passes through."""
@@ -91,13 +97,21 @@ class RequestContext:
             await self._app(scope, receive, answer.send)
         except ClientDisconnect:
             logger.debug("the client left before its answer")
+        except asyncio.CancelledError:
+            if not self._is_draining():
+                raise
+            if not answer.begun:  # else the server cuts the answer off
+                await self._refuse(Draining(STOPPING, RETRY_SECONDS), scope, receive, answer)
         except Exception as error:  # the error handler: an exception that no route handles is a 500
             logging.getLogger(__name__).exception("unhandled error", exc_info=error)
             if answer.begun:
                 raise  # too late for a problem: the server must cut the answer off, not end it
             internal = Internal(f"an error of the service; its log has the reason under {answer.request_id}")
-            response = error_response(internal, self._metrics, self._dialects(scope))
-            await response(scope, receive, answer.send)
+            await self._refuse(internal, scope, receive, answer)
+
+    async def _refuse(self, error: ServiceError, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        response = error_response(error, self._metrics, self._dialects(scope))
+        await response(scope, receive, answer.send)
 
     def _record(self, scope: Scope, answer: "_Answer") -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED)
@@ -139,6 +153,7 @@ class _Answer:
             self.status = message.get("status", OPENED)
             headers = MutableHeaders(scope=message)
             headers["X-Request-ID"] = self.request_id
+            headers["X-Content-Type-Options"] = "nosniff"
             headers.update(tracing.response_headers(self.span))
             if (model := self.state.get("model")) is not None:
                 headers["X-Model"], headers["X-Model-Version"] = model.name, model.version

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from models.images.resize import resize_opencv, resize_pillow
+from models.pipeline.resize import resize_opencv, resize_pillow
 
 SIZES = [
     ((48, 64), (80, 107)),

@@ -7,7 +7,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import BodyTooLarge
 from app.serving.byte_account import BodyAccounts
 from app.telemetry.metrics import Metrics
-from app.transport.middleware import Dialects, error_response, only_problems
+from app.transport.middleware.request_context import Dialects, error_response, only_problems
 
 
 class BodyLimit:

@@ -1,0 +1,61 @@
+"""The memory that decoding takes, known before it begins, and whether the process could have it.
+
+The figures are bytes a pixel, measured by `python -m bench.decode_memory` (Pillow 13, 12 megapixels), the
+decoded image of 3 bytes included: the picture as Pillow stores it, then the decoder's own tables.
+"""
+
+import numpy as np
+from PIL.ImageFile import ImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+
+from models.images.avif import Size
+
+OUTPUT = 3  # RGB
+_STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
+_STORED_ELSE = 4  # RGB, RGBA, LA, CMYK, LAB, I, F
+WEBP = 19  # 16.2 to 18.7: two canvases, the frame and the tables of its transforms
+AVIF, AVIF_GREY = 12, 6  # 9.5 to 11.8, and 5.8
+VIDEO = 30  # not measured: 16 reference frames of 1.5 bytes, the frame and RGB
+_WIDE_LEVELS = 6  # 5.9: of modes I and F, the arrays that find black and white
+_ANIMATED = 8  # the frame before, and what it is restored from
+_COEFFICIENTS = 2  # of a progressive JPEG, for each component of a pixel
+
+
+def webp_bytes(size: Size) -> int:
+    """Bytes for a WebP of this canvas, which opening the file takes in part."""
+    return WEBP * size[0] * size[1]
+
+
+def decoding_bytes(picture: ImageFile, size: Size) -> int:
+    """Bytes for an opened picture whose full size is `size`; its own is smaller if it is a draft."""
+    pixels, drafted = size[0] * size[1], picture.width * picture.height
+    if picture.format == "WEBP":
+        return WEBP * pixels
+    if picture.format == "AVIF":
+        return pixels * (AVIF_GREY if picture.mode == "L" else AVIF)
+    stored = _STORED.get(picture.mode, _STORED_ELSE) * drafted
+    output = OUTPUT * drafted
+    if isinstance(picture, JpegImageFile) and "progressive" in picture.info:
+        return stored + max(output, _COEFFICIENTS * picture.layers * pixels)
+    if picture.mode in ("I", "F"):
+        output += _WIDE_LEVELS * pixels
+    return stored + output
+
+
+def frame_bytes(picture: ImageFile) -> int:
+    """Bytes for the next frame of an opened animation or document."""
+    return decoding_bytes(picture, picture.size) + _ANIMATED * picture.width * picture.height
+
+
+def video_bytes(size: Size) -> int:
+    """Bytes for the next frame of a video."""
+    return VIDEO * size[0] * size[1]
+
+
+def is_available(nbytes: int) -> bool:
+    """Whether the process could allocate so many bytes now. It does not touch them."""
+    try:
+        np.empty(max(0, nbytes), np.uint8)
+    except MemoryError:
+        return False
+    return True

@@ -1,0 +1,129 @@
+"""TIFF: bounds each page's tags, strips and tiles; and the tags of EXIF, which has the same form."""
+
+import struct
+from collections.abc import Iterator
+
+from models.images.avif import HeaderError, Size
+
+MAX_TAGS = 1_000  # raw files and maps have about 200
+MAX_VALUES = 400_000  # in one tag: 50 million pixels in tiles of 16 x 16 have 195 313 offsets
+MAX_RAW_PARTS = 100_000  # strips or tiles without compression, 5 µs each; of a row each: at most 65 535
+
+_WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
+_BYTES = frozenset({1, 2, 6, 7})  # types whose values are bytes, which are cheap to read
+_COMPRESSION, _TILE_WIDTH, _TILE_LENGTH = 259, 322, 323
+_PART_OFFSETS = frozenset({273, 324})  # of strips, of tiles
+# The others are for faxes, or rare; their decoders are old and print an error for each line to stderr.
+_COMPRESSIONS = {
+    1: "none",
+    5: "LZW",
+    7: "JPEG",
+    8: "Deflate",
+    32773: "PackBits",
+    32946: "Deflate",
+    50000: "Zstd",
+}
+_SLACK = 65_536  # values of a small file may overlap
+
+
+class ExcessiveTags(HeaderError):
+    """More tags, or more data in them, than a reader should take."""
+
+
+def cleaned(data: bytes) -> tuple[bytes, tuple[Size, ...]]:
+    """The file as it is, and as `pages`, for the first page."""
+    return data, next(pages(data))
+
+
+def pages(data: bytes) -> Iterator[tuple[Size, ...]]:
+    """Bound each page's tags and yield its tile sizes in pixels; ends at a loop. Raises HeaderError."""
+    start, seen = _start(data), set[int]()
+    while start not in seen:
+        seen.add(start)
+        yield _check_directory(data, start)
+        start = _next_directory(data, start)
+        if not start:
+            return
+
+
+def has_excessive_tags(exif: bytes) -> bool:
+    """Whether the first directory of EXIF has more tags, or more data in them, than a reader should take.
+
+    Each tag may name the same bytes: 60 000 tags of 2 MB are 120 GB to a reader.
+    """
+    try:
+        for _ in _bounded_entries(exif, _start(exif)):
+            pass
+    except ExcessiveTags:
+        return True
+    except HeaderError:  # cut short: a reader stops there too
+        return False
+    return False
+
+
+def _check_directory(data: bytes, start: int) -> tuple[Size, ...]:
+    """Bound the tags of a directory; the size of its tiles."""
+    parts, values = 0, {_COMPRESSION: 1, _TILE_WIDTH: 0, _TILE_LENGTH: 0}
+    for tag, count, value in _bounded_entries(data, start):
+        parts = max(parts, count) if tag in _PART_OFFSETS else parts
+        if tag in values:
+            values[tag] = value
+    if values[_COMPRESSION] not in _COMPRESSIONS:
+        allowed = ", ".join(dict.fromkeys(_COMPRESSIONS.values()))
+        raise HeaderError(f"TIFF compression {values[_COMPRESSION]}; allowed are {allowed}")
+    if values[_COMPRESSION] == 1 and parts > MAX_RAW_PARTS:
+        raise HeaderError(f"more than {MAX_RAW_PARTS} strips or tiles without compression")
+    return ((values[_TILE_WIDTH], values[_TILE_LENGTH]),)
+
+
+def _bounded_entries(data: bytes, start: int) -> Iterator[tuple[int, int, int]]:
+    """Yield (tag, count, value) of a directory. Raises HeaderError, ExcessiveTags where it is too large."""
+    claimed = 0
+    for number, (tag, kind, count, value) in enumerate(_entries(data, start)):
+        claimed += count * _WIDTHS.get(kind, 0)
+        if number >= MAX_TAGS or (count > MAX_VALUES and kind not in _BYTES):
+            raise ExcessiveTags(f"more than {MAX_TAGS} tags, or {MAX_VALUES} numbers in one")
+        if claimed > len(data) + _SLACK:
+            raise ExcessiveTags("tags that claim more data than the file holds")
+        yield tag, count, value
+
+
+def _layout(data: bytes) -> tuple[str, str, str, str]:
+    """The byte order, and struct's formats of an offset, a number of entries, an entry up to its value."""
+    order = "<" if data[:1] == b"I" else ">"
+    return (order, "Q", "Q", "HHQ") if 43 in data[2:4] else (order, "I", "H", "HHI")
+
+
+def _start(data: bytes) -> int:
+    order, offset, _, _ = _layout(data)
+    return _number(data, order + offset, 8 if offset == "Q" else 4)
+
+
+def _next_directory(data: bytes, start: int) -> int:
+    """The position of the next directory; 0 after the last."""
+    order, offset, number, entry = _layout(data)
+    entries = _number(data, order + number, start)
+    step = struct.calcsize("<" + entry + offset)
+    return _number(data, order + offset, start + struct.calcsize("<" + number) + entries * step)
+
+
+def _number(data: bytes, format: str, position: int) -> int:
+    try:
+        return int(struct.unpack_from(format, data, position)[0])
+    except (struct.error, OverflowError) as exc:
+        raise HeaderError("a directory that does not lie in the file") from exc
+
+
+def _entries(data: bytes, start: int) -> Iterator[tuple[int, int, int, int]]:
+    """Yield (tag, type, count, value) of a directory; the value is the first number if stored inline."""
+    order, offset, number, entry = _layout(data)
+    head, step = struct.calcsize("<" + entry), struct.calcsize("<" + entry + offset)
+    try:
+        (entries,) = struct.unpack_from(order + number, data, start)
+        start += struct.calcsize("<" + number)
+        for position in range(start, start + entries * step, step):
+            tag, kind, count = struct.unpack_from(order + entry, data, position)
+            (value,) = struct.unpack_from(order + {3: "H"}.get(kind, "I"), data, position + head)
+            yield tag, kind, count, value
+    except (struct.error, OverflowError) as exc:
+        raise HeaderError("a directory that does not lie in the file") from exc
