@@ -2,7 +2,7 @@
 
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +23,7 @@ from models.training.report import write_report
 from models.training.start import start_from, trained_norms
 from models.training.train import Callbacks, train
 from models.training.validation import assess_network, choose_thresholds
+from models.zoo.card_text import card_text
 from models.zoo.cards import Card
 from models.zoo.weights import save_weights
 
@@ -198,15 +199,6 @@ def _finish(network: FasterRCNN, recipe: Recipe, data: Data, command: str) -> Pa
         "torchvision": version("torchvision"),
     }
     path = recipe.out / "model.toml"
-    path.write_text(card_text(card, training))
+    path.write_text(card_text(card.model_copy(update={"training": training})))
     write_report(recipe.out, card, training, assessment, data.reports, validated.images)
     return path
-
-
-def card_text(card: Card, training: Mapping[str, object]) -> str:
-    """The card as TOML."""
-    values = card.model_dump(mode="json", exclude_none=True)
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-    lines += ["", "[training]"]
-    lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in training.items()]
-    return "\n".join(lines) + "\n"
