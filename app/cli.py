@@ -19,6 +19,7 @@ from app.commands.arguments import (
     BenchLineageArguments,
     DiagnoseArguments,
     EvaluateArguments,
+    ImportArguments,
     ModelsArguments,
     QuantizeArguments,
     ServeArguments,
@@ -136,6 +137,18 @@ def quantize(arguments: QuantizeArguments) -> int:
     Exit codes: 0 written, 1 int8 loses too much or it failed (nothing is written), 2 wrong usage.
     """
     from app.commands.quantize import run
+
+    return run(arguments)
+
+
+@app.command("import")
+@takes(ImportArguments)
+def import_model(arguments: ImportArguments) -> int:
+    """Make a model of a checkpoint of detectron2, mmdetection or torchvision; nothing in it is run.
+
+    Exit codes: 0 written and tried, 1 the checkpoint cannot be served, 2 wrong usage.
+    """
+    from app.commands.import_model import run
 
     return run(arguments)
 

@@ -99,8 +99,9 @@ class Detector:
         self._engine = engine
         self.jpeg = jpeg
         self.proposal_config = proposal_config(network)
-        self._tail = Tail(network, engine)
-        self._upload = DeviceUpload(torch.device(engine.device))
+        own = None if card.sections_are_default else Trimmed(engine.suppress, card.head.empty_boxes)
+        self._tail = Tail(network, engine, own)
+        self._upload = DeviceUpload(torch.device(engine.device), card.preprocessing)
 
     @property
     def engine_name(self) -> str:
@@ -135,7 +136,8 @@ class Detector:
         detected = self._detect(jobs, observe)
         images = detected.answers.read() or self._tail.exact(detected.run).read() or []
         detected.stages.finish()
-        return collect_all(images, [job.canvas for job in jobs], [job.options for job in jobs])
+        canvases, options = [job.canvas for job in jobs], [job.options for job in jobs]
+        return collect_all(images, canvases, options, self.card.head.empty_boxes)
 
     def _detect(self, jobs: Sequence[Job], observe: Observe) -> _Detected:
         """The batch's detections on the device. On a GPU nothing in here waits for it."""

@@ -188,7 +188,7 @@ class TrainArguments:
         1e-4
     )
     clip_norm: Annotated[float, Option(help="Maximum gradient norm.", min=1e-3)] = 5.0
-    min_size: Annotated[int, Option(help="Input size (short side) in pixels.", min=64, max=1333)] = 320
+    min_size: Annotated[int, Option(help="Input size (short side) in pixels.", min=64, max=8192)] = 320
     max_size: Annotated[
         int | None, Option(help="Maximum long side in pixels; default: 16:9 of the short side.", max=8192)
     ] = None
@@ -266,6 +266,40 @@ class QuantizeArguments:
         Path | None,
         Option(help="Write into DIR; default: beside the weights.", metavar="DIR", file_okay=False),
     ] = None
+
+
+@dataclass(frozen=True)
+class ImportArguments:
+    """The checkpoint, what it does not say itself, and the output."""
+
+    checkpoint: Annotated[
+        Path,
+        Argument(
+            help="Checkpoint of detectron2, mmdetection, torchvision or Lightning.",
+            exists=True,
+            dir_okay=False,
+            metavar="CHECKPOINT",
+        ),
+    ]
+    out: Annotated[Path, Option(help="Write NAME.toml and NAME.safetensors into DIR.", metavar="DIR")]
+    config: Annotated[
+        Path | None,
+        Option(
+            help="config.yaml of detectron2, config.py of mmdetection.",
+            exists=True,
+            dir_okay=False,
+            metavar="FILE",
+        ),
+    ] = None
+    labels: Annotated[
+        str | None,
+        Option(
+            help="Class names without the background: a file, one a line, or a,b,c.", metavar="FILE|NAMES"
+        ),
+    ] = None
+    name: Annotated[str | None, Option(help="Name of the model; default: made of the checkpoint's path.")] = (
+        None
+    )
 
 
 @dataclass(frozen=True)

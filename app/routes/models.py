@@ -11,6 +11,7 @@ from app.transport.openapi import EVERYWHERE, OF_LOAD, problems
 from app.transport.openapi_examples import LABELS, MODELS, VERSION, shown
 from app.transport.router import Router
 from models.zoo.catalogue import catalogue
+from models.zoo.sections import SECTIONS
 
 router = Router("catalogue", "The models of this server, and the labels of the loaded one.")
 loads = Router("operation", access=require_admin)
@@ -33,7 +34,8 @@ def list_models(request: Request) -> ModelList:
     if serving:
         cards[serving.name] = serving.card  # a card given by its path is in no folder
     entries = [
-        ModelEntry(loaded=name == loaded, **card.model_dump(mode="json")) for name, card in cards.items()
+        ModelEntry(loaded=name == loaded, **card.model_dump(mode="json", exclude=set(SECTIONS)))
+        for name, card in cards.items()
     ]
     version = serving.version if serving else None
     loading = service.swapper.loading

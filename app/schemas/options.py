@@ -36,7 +36,7 @@ Status = Literal["loading", "ok", "degraded", "draining", "failing"]
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1, le=1000)]
 FileName = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f-\x9f\ufffe\uffff]{1,255}$")]
-Side = Annotated[int, Field(ge=64, le=1333)]
+Side = Annotated[int, Field(ge=64, le=8192)]
 
 
 def _one_message(value: Any, check: ModelWrapValidatorHandler[Any]) -> Any:
@@ -160,7 +160,7 @@ class DetectOptions(OptionSet):
     )
     size: Side | None = Field(
         default=None,
-        description="Input size (short side) in pixels: a whole number from 64 to 1333.",
+        description="Input size (short side) in pixels: a whole number from 64 to 8192.",
     )
     timeout_ms: Annotated[int, Field(ge=1)] | None = Field(
         default=None,

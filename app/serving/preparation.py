@@ -89,7 +89,7 @@ class Preparation:
     def _read(self, source: Source, plan: Plan, control: DecodeControl) -> tuple[Image, tuple[Tile, ...]]:
         """The image and its tiles, which need all of its pixels; without tiles a draft may be enough."""
         model, jpeg = plan.model, plan.model.detector.jpeg
-        enough = model.card.canvas_limits(plan.size)
+        enough = model.card.draft_limits(plan.size)
         if plan.tiling:
             image = decoder.read(source, self._limits, jpeg=jpeg, control=control)
             if tiles := model.tiles((image.width, image.height), plan.size, plan.tiling):

@@ -21,7 +21,7 @@ class Options(TypedDict, total=False):
     min_area: float | None
     """Minimum box area in square pixels of the image: a number from 0."""
     size: int | None
-    """Input size (short side) in pixels: a whole number from 64 to 1333."""
+    """Input size (short side) in pixels: a whole number from 64 to 8192."""
     timeout_ms: int | None
     """Deadline in milliseconds: a whole number from 1 to the server's limit."""
     priority: int | None

@@ -34,7 +34,7 @@ def readers() -> int:
 
 def read_job(detector: Detector, file: Path, options: Options, limits: Limits) -> Job:
     """An image as a job, as it is served; raises ImageError, OSError."""
-    image = decode(file.read_bytes(), limits, detector.card.canvas_limits())
+    image = decode(file.read_bytes(), limits, detector.card.draft_limits())
     return Job(detector.prepare(image), options)
 
 

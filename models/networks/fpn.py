@@ -1,15 +1,26 @@
 """Faster R-CNN on feature pyramids (Lin et al. 2017) for which torchvision has parts but no builder."""
 
-from torch import nn
+from torchvision.models import ResNet
 from torchvision.models.detection import FasterRCNN
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
 
-ALL_LAYERS = 5
+from models.networks.resnet_variants import Builder
+
+STAGES = ("layer1", "layer2", "layer3", "layer4")
+PYRAMID_CHANNELS = 256
 
 
-def resnet101_fpn(num_classes: int) -> FasterRCNN:
-    """ResNet-101 with a pyramid of strides 4 to 64; otherwise as torchvision's `fasterrcnn_resnet50_fpn`."""
-    backbone = resnet_fpn_backbone(
-        backbone_name="resnet101", weights=None, norm_layer=nn.BatchNorm2d, trainable_layers=ALL_LAYERS
+def resnet_fpn(build: Builder, num_classes: int) -> FasterRCNN:
+    """A ResNet with a pyramid of strides 4 to 64; otherwise as torchvision's `fasterrcnn_resnet50_fpn`."""
+    return FasterRCNN(_pyramid(build()), num_classes)
+
+
+def _pyramid(resnet: ResNet) -> BackboneWithFPN:
+    """Level k of the pyramid is named "k", as `resnet_fpn_backbone` names it."""
+    deepest = resnet.inplanes // 8
+    return BackboneWithFPN(
+        resnet,
+        return_layers={stage: str(level) for level, stage in enumerate(STAGES)},
+        in_channels_list=[deepest * 2**level for level in range(len(STAGES))],
+        out_channels=PYRAMID_CHANNELS,
     )
-    return FasterRCNN(backbone, num_classes)

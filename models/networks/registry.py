@@ -1,6 +1,7 @@
 """The table of architectures by name. A new network is one line here."""
 
 from collections.abc import Callable
+from functools import partial
 
 from torchvision.models.detection import (
     FasterRCNN,
@@ -10,12 +11,15 @@ from torchvision.models.detection import (
     fasterrcnn_resnet50_fpn_v2,
 )
 
-from models.networks.c4 import resnet50_c4, resnet101_c4
-from models.networks.fpn import resnet101_fpn
+from models.networks.c4 import resnet_c4, resnet_dc5
+from models.networks.fpn import resnet_fpn
+from models.networks.mobilenet import mobilenet_v2
+from models.networks.resnet_variants import caffe, plain, resnext
 from models.networks.small import small
 from models.networks.vgg import vgg16, vgg16_roi_pool
 
 Builder = Callable[[int], FasterRCNN]
+DEPTH_50, DEPTH_101 = (3, 4, 6, 3), (3, 4, 23, 3)
 
 
 def _torchvision(builder: Callable[..., FasterRCNN]) -> Builder:
@@ -26,11 +30,27 @@ def _torchvision(builder: Callable[..., FasterRCNN]) -> Builder:
 ARCHITECTURES: dict[str, Builder] = {
     "vgg16": vgg16,
     "vgg16_roi_pool": vgg16_roi_pool,
-    "resnet50_c4": resnet50_c4,
-    "resnet101_c4": resnet101_c4,
+    "mobilenet_v2": mobilenet_v2,
+    "resnet50_c4": partial(resnet_c4, plain("resnet50")),
+    "resnet101_c4": partial(resnet_c4, plain("resnet101")),
+    "resnet50_caffe_c4": partial(resnet_c4, caffe("resnet50")),
+    "resnet101_caffe_c4": partial(resnet_c4, caffe("resnet101")),
+    "resnet50_dc5": partial(resnet_dc5, plain("resnet50")),
+    "resnet101_dc5": partial(resnet_dc5, plain("resnet101")),
+    "resnet50_caffe_dc5": partial(resnet_dc5, caffe("resnet50")),
+    "resnet101_caffe_dc5": partial(resnet_dc5, caffe("resnet101")),
+    "resnet18_fpn": partial(resnet_fpn, plain("resnet18")),
+    "resnet34_fpn": partial(resnet_fpn, plain("resnet34")),
     "resnet50_fpn": _torchvision(fasterrcnn_resnet50_fpn),
     "resnet50_fpn_v2": _torchvision(fasterrcnn_resnet50_fpn_v2),
-    "resnet101_fpn": resnet101_fpn,
+    "resnet101_fpn": partial(resnet_fpn, plain("resnet101")),
+    "resnet152_fpn": partial(resnet_fpn, plain("resnet152")),
+    "resnet50_caffe_fpn": partial(resnet_fpn, caffe("resnet50")),
+    "resnet101_caffe_fpn": partial(resnet_fpn, caffe("resnet101")),
+    "resnext50_32x4d_fpn": partial(resnet_fpn, resnext(DEPTH_50, 32, 4)),
+    "resnext101_32x4d_fpn": partial(resnet_fpn, resnext(DEPTH_101, 32, 4)),
+    "resnext101_32x8d_fpn": partial(resnet_fpn, resnext(DEPTH_101, 32, 8)),
+    "resnext101_64x4d_fpn": partial(resnet_fpn, resnext(DEPTH_101, 64, 4)),
     "mobilenet_v3_large_fpn": _torchvision(fasterrcnn_mobilenet_v3_large_fpn),
     "mobilenet_v3_large_320_fpn": _torchvision(fasterrcnn_mobilenet_v3_large_320_fpn),
     "small": small,

@@ -15,6 +15,8 @@ def centres_and_sizes(boxes: Tensor) -> tuple[Tensor, Tensor]:
 
 def decode(deltas: Tensor, centres: Tensor, sizes: Tensor, coder: BoxCoder) -> Tensor:
     """Boxes (..., 4) xyxy from deltas (..., 4) to reference boxes, given by centres and sizes (..., 2)."""
+    if limit := getattr(coder, "limit", None):  # torchvision's own limits growth alone, below
+        deltas = limit(deltas)
     weights = tuple(coder.weights)
     if any(weight != 1 for weight in weights):
         deltas = deltas / _constant(weights, deltas.device)

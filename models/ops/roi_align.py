@@ -15,9 +15,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchvision.models.detection import FasterRCNN
+from torchvision.ops import roi_align as torchvision_roi_align
 from torchvision.ops import roi_pool as torchvision_roi_pool
 from torchvision.ops.poolers import LevelMapper
 
+from models.ops.adaptive_roi_align import pool_adaptive
 from models.ops.scratch import ScratchBuffer
 
 CHUNK_FLOATS = 2**21  # output of a CPU kernel call: 8 MB, small enough for the C library to reuse its memory
@@ -26,7 +28,7 @@ NEAR = 256  # floats around a level's smallest area; rounding moves it by a few
 
 @dataclass(frozen=True)
 class RoIAlignConfig:
-    """A network's pooling: feature levels, output side, samples per bin side, and the level rule."""
+    """A network's pooling: feature levels, output side, samples per bin side (0: by its size), level rule."""
 
     levels: tuple[int, ...]
     output_size: int
@@ -34,6 +36,7 @@ class RoIAlignConfig:
     canonical_scale: int
     canonical_level: int
     quantised: bool = False  # RoIPool: the maximum over whole positions, without samples
+    aligned: bool = False  # boxes shifted by half a position, as of detectron2's ROIAlignV2
 
 
 Kernel = Callable[[Tensor, Tensor, Tensor, RoIAlignConfig], Tensor]
@@ -49,6 +52,7 @@ def roi_align_config(network: FasterRCNN) -> RoIAlignConfig:
         canonical_scale=pool.canonical_scale,
         canonical_level=pool.canonical_level,
         quantised=getattr(pool, "quantised", False),  # torchvision's own pooler never is
+        aligned=getattr(pool, "aligned", False),
     )
 
 
@@ -80,10 +84,11 @@ def pool_rows(
     """As `roi_align`, for boxes (R, 4) of the images (R,)."""
     levels, scales = pooled_levels(features, canvas, config)
     chosen = level_of_each(boxes[:, 2:] - boxes[:, :2], scales, config)
-    pool = _kernel(config)
+    pool = _kernel(boxes.device, config)
     used = torch.unique(chosen).tolist()
     channels = levels[0].shape[1]
-    in_chunks = pool is _pool_bags  # torchvision's kernels convert the whole level's layout at each call
+    # torchvision's kernels convert the whole level's layout at each call.
+    in_chunks = pool in (_pool_bags, _pool_adaptive)
     chunk = max(1, CHUNK_FLOATS // (config.output_size**2 * channels)) if in_chunks else max(1, len(boxes))
     if len(used) == 1 and len(boxes) <= chunk:  # usual with a small canvas: nothing to gather
         return pool(levels[used[0]], images, boxes * scales[used[0]], config).permute(0, 3, 1, 2)
@@ -130,15 +135,36 @@ def _areas(scales: tuple[float, ...], config: RoIAlignConfig, device: torch.devi
     return torch.stack(smallest).to(device)
 
 
-def _kernel(config: RoIAlignConfig) -> Kernel:
+def _kernel(device: torch.device, config: RoIAlignConfig) -> Kernel:
     """The function that pools boxes (R, 4), in a level's positions, of images (R,) to (R, side, side, C)."""
-    return _pool_maxima if config.quantised else _pool_bags
+    if config.quantised:
+        return _pool_maxima
+    if config.sampling_ratio > 0:
+        return _pool_bags
+    return _pool_adaptive if device.type == "cpu" else _pool_samples
 
 
 def _pool_maxima(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
     rois = torch.cat([images[:, None].to(boxes), boxes], dim=1)
     pooled: Tensor = torchvision_roi_pool(level, rois, config.output_size, spatial_scale=1.0)
     return pooled.permute(0, 2, 3, 1)
+
+
+def _pool_samples(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
+    rois = torch.cat([images[:, None].to(boxes), boxes], dim=1)
+    pooled: Tensor = torchvision_roi_align(
+        level,
+        rois,
+        config.output_size,
+        spatial_scale=1.0,
+        sampling_ratio=config.sampling_ratio,
+        aligned=config.aligned,
+    )
+    return pooled.permute(0, 2, 3, 1)
+
+
+def _pool_adaptive(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
+    return pool_adaptive(level, images, boxes, config.output_size, config.aligned)
 
 
 def _pool_bags(level: Tensor, images: Tensor, boxes: Tensor, config: RoIAlignConfig) -> Tensor:
@@ -169,11 +195,13 @@ def _columns_first(taps: Tensor) -> Tensor:
 def _samples(start: Tensor, end: Tensor, size: int, config: RoIAlignConfig) -> tuple[Tensor, Tensor]:
     """Along one axis: positions and weights (R, side, 2 * samples) whose sum is each bin's mean.
 
-    As torchvision with `aligned=False`: a RoI is at least 1 wide, a sample outside [-1, size] counts as zero,
-    one after the last position takes the last.
+    As in torchvision: a sample outside [-1, size] counts as zero, one after the last position takes the last;
+    unless it is aligned, a RoI is at least 1 wide.
     """
     side, samples = config.output_size, config.sampling_ratio
-    bin_size = ((end - start).clamp(min=1.0) / side)[:, None, None]
+    extent = end - start
+    bin_size = ((extent if config.aligned else extent.clamp(min=1.0)) / side)[:, None, None]
+    start = start - 0.5 if config.aligned else start
     step = (torch.arange(samples, device=start.device) + 0.5) * bin_size / samples
     position = (
         start[:, None, None] + torch.arange(side, device=start.device)[:, None] * bin_size + step

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -12,10 +12,13 @@ import torch
 from torch import Tensor
 
 from models.images.decoder import Image
+from models.pipeline.resize import resize_opencv, resize_pillow
+from models.zoo.sections import Preprocessing
 
-DIVISOR = 32  # the coarsest stride of the feature pyramids; torchvision pads to it too
-MEAN = torch.tensor([0.485, 0.456, 0.406])  # ImageNet, RGB: torchvision's detectors were trained with it
-STD = torch.tensor([0.229, 0.224, 0.225])
+TORCHVISION = Preprocessing()
+MEAN = torch.tensor(TORCHVISION.mean)  # ImageNet, RGB: torchvision's detectors were trained with it
+STD = torch.tensor(TORCHVISION.std)
+RESIZES = {"pillow": resize_pillow, "opencv": resize_opencv}
 
 ToDevice = Callable[[Tensor], Tensor]
 UNLIMITED = nullcontext()
@@ -23,7 +26,7 @@ UNLIMITED = nullcontext()
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """A network input: pixels (H, W, 3) float32, normalised, zero-padded right and below to /32."""
+    """A network input: pixels (H, W, 3) float32 RGB, normalised, zero-padded right and below."""
 
     pixels: Tensor
     content: tuple[int, int]  # height, width of the resized image inside the canvas
@@ -53,6 +56,26 @@ def resized(height: int, width: int, min_size: int, max_size: int) -> tuple[int,
     return max(1, math.floor(height * scale)), max(1, math.floor(width * scale))
 
 
+def resized_by(library: str, sides: tuple[int, int], min_size: int, max_size: int) -> tuple[int, int]:
+    """As `resized`, with the library's rounding: "torch", "pillow" as detectron2, "opencv" as mmdetection."""
+    if library == "torch":
+        return resized(*sides, min_size, max_size)
+    if library == "opencv":
+        scale = min(max_size / max(sides), min_size / min(sides))
+        return _nearest(sides[0] * scale), _nearest(sides[1] * scale)
+    scale = min_size / min(sides)
+    short_first = sides[0] < sides[1]
+    height, width = (min_size * 1.0, scale * sides[1]) if short_first else (scale * sides[0], min_size * 1.0)
+    if max(height, width) > max_size:
+        scale = max_size / max(height, width)
+        height, width = height * scale, width * scale
+    return _nearest(height), _nearest(width)
+
+
+def _nearest(side: float) -> int:
+    return max(1, int(side + 0.5))
+
+
 def _keep_on_host(tensor: Tensor) -> Tensor:
     return tensor
 
@@ -63,35 +86,53 @@ def prepare(
     max_size: int,
     send: ToDevice = _keep_on_host,
     limit: AbstractContextManager[object] = UNLIMITED,
+    how: Preprocessing = TORCHVISION,
 ) -> Canvas:
-    """Normalise, resize and pad as torchvision's `GeneralizedRCNNTransform` does for one image.
+    """Normalise, resize and pad, by default as torchvision's `GeneralizedRCNNTransform` does for one image.
 
     `send` copies the needed rows to the device, on which everything after that is computed, inside `limit`:
     before it nothing is on the device, after it the canvas alone.
     """
-    height, width = resized(image.height, image.width, min_size, max_size)
-    rows = _gather(image, height, width, to_send=send is not _keep_on_host)
+    height, width = resized_by(how.resize, (image.height, image.width), min_size, max_size)
+    content = _content(image, (height, width), how, to_send=send is not _keep_on_host)
     with limit:
-        return _compute(rows, height, width, (image.height, image.width), send)
+        pixels = _padded(content(send), height, width, how)
+    return Canvas(pixels, (height, width), (image.height, image.width))
 
 
-def _compute(rows: "_Rows", height: int, width: int, image_size: tuple[int, int], send: ToDevice) -> Canvas:
-    content = _resize(rows, height, send)
-    mean, spread = _normalisation(content.device)
-    pixels = torch.zeros(_padded(height), _padded(width), 3, device=content.device)
+def _padded(content: Tensor, height: int, width: int, how: Preprocessing) -> Tensor:
+    """The normalised content (H, W, 3), zero-padded right and below."""
+    mean, spread = _normalisation(content.device, how)
+    rows, columns = (math.ceil(side / how.pad_to) * how.pad_to for side in (height, width))
+    pixels = torch.zeros(rows, columns, 3, device=content.device)
     shown = pixels.view(len(pixels), -1)[:height, : 3 * width]
     torch.addcmul(mean.repeat(width), content, spread.repeat(width), out=shown)
-    return Canvas(pixels, (height, width), image_size)
+    return pixels
 
 
 @lru_cache
-def _normalisation(device: torch.device) -> tuple[Tensor, Tensor]:
-    """Offset and factor per channel that normalise a value in 0..255: value * factor + offset."""
-    return (-MEAN / STD).to(device), (1 / (255 * STD)).to(device)
+def _normalisation(device: torch.device, how: Preprocessing) -> tuple[Tensor, Tensor]:
+    """Offset and factor per channel, RGB, that normalise a value in 0..255: value * factor + offset."""
+    order = slice(None, None, -1 if how.channels == "bgr" else 1)
+    mean, std = torch.tensor(how.mean[order]), torch.tensor(how.std[order])
+    return (-mean / std).to(device), (1 / (how.scale * std)).to(device)
 
 
-def _padded(side: int) -> int:
-    return math.ceil(side / DIVISOR) * DIVISOR
+def _content(
+    image: Image, size: tuple[int, int], how: Preprocessing, to_send: bool
+) -> Callable[[ToDevice], Tensor]:
+    """Makes the resized image: float32 (height, width * 3) in 0..255, channels interleaved.
+
+    What can be done on the host is done here, before anything is sent.
+    """
+    height, width = size
+    if how.resize == "torch":
+        return partial(_resize, _gather(image, height, width, to_send), height)
+    if image.draft:
+        raise ValueError("a draft lacks pixels that this resize reads; decode without canvas_limits")
+    pixels = RESIZES[how.resize](image.pixels, height, width)
+    on_host = torch.from_numpy(pixels.reshape(height, -1).copy())
+    return lambda send: send(on_host).float()
 
 
 @dataclass(frozen=True, eq=False)

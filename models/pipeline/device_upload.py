@@ -9,13 +9,15 @@ import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from models.images.decoder import Image
 from models.ops.memory import is_out_of_memory
-from models.pipeline.canvas import Canvas, prepare
+from models.pipeline.canvas import TORCHVISION, Canvas, prepare
+from models.zoo.sections import Preprocessing
 
 # A canvas of 800x1333 needs some 80 MB of temporary device memory: uploads, and rows as floats. Without a
 # limit each decoding thread, one for each core, could hold that; the kernels of all share one stream anyway.
@@ -25,9 +27,10 @@ PREPARATIONS = 4
 class DeviceUpload:
     """Makes canvases for a device, on any thread, and stacks them to batches on the inference thread."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, preprocessing: Preprocessing = TORCHVISION) -> None:
         self._device = device
         self._preparations = threading.BoundedSemaphore(PREPARATIONS)
+        self._prepare = partial(prepare, how=preprocessing)
         self._stream: torch.cuda.Stream | None = None
         self._batches: torch.cuda.Stream | None = None
         if device.type == "cuda":
@@ -44,15 +47,17 @@ class DeviceUpload:
     def prepare(self, image: Image, min_size: int, max_size: int) -> Canvas:
         """The image's canvas: on the device, or in the host's memory if the device is full."""
         if self._stream is None:
-            return prepare(image, min_size, max_size)
+            return self._prepare(image, min_size, max_size)
         try:
             with torch.cuda.stream(self._stream):
-                canvas = prepare(image, min_size, max_size, self._send, self._preparations)
+                canvas = self._prepare(image, min_size, max_size, self._send, self._preparations)
                 return replace(canvas, ready=self._stream.record_event())
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            return prepare(image, min_size, max_size)  # queued canvases fill it; `stack` uploads this one
+            return self._prepare(
+                image, min_size, max_size
+            )  # queued canvases fill it; `stack` uploads this one
 
     def send(self, tensor: Tensor) -> Tensor:
         """A copy on the device, for the current stream; the host does not wait for it."""

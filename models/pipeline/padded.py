@@ -23,7 +23,6 @@ from models.pipeline.checksums import check_finite
 from models.pipeline.request_table import RequestTable
 from models.pipeline.rows import (
     SMALLEST_DETECTION,
-    SMALLEST_PROPOSAL,
     Best,
     Chosen,
     Decoded,
@@ -93,9 +92,12 @@ def _unpack(row: Tensor, count: int) -> _Image:
 
 
 class Padded:
-    """`models.pipeline.rows.Shapes` with the same number of rows for every image."""
+    """`models.pipeline.rows.Shapes` with the same number of rows for every image.
 
-    def rank(self, dense: DenseOutput, pre_nms: int) -> Best:
+    Computes what torchvision does. Only `Trimmed` knows the other ways of a card's sections.
+    """
+
+    def rank(self, dense: DenseOutput, limits: RPNLimits) -> Best:
         """The best anchors of each level: `pre_nms` of each, with score 0 where a level has fewer.
 
         One top-k over all levels: each is padded at its front to the length of the first, finest one. The
@@ -109,7 +111,7 @@ class Padded:
         columns = *(part for pair in pairs for part in pair), *(rows.flatten(1) for _, rows in levels)
         outputs = torch.cat(columns, dim=1)
         padded, deltas = outputs.tensor_split([len(levels) * lengths[0]], dim=1)
-        counts = tuple(min(pre_nms, length) for length in lengths)
+        counts = tuple(min(limits.pre_nms, length) for length in lengths)
         logits, places = padded.view(batch, -1, lengths[0]).topk(counts[0], dim=2)
         index = (places + starts).flatten(1)
         best = deltas.view(batch, -1, 4).gather(1, index[..., None].expand(-1, -1, 4))
@@ -118,7 +120,8 @@ class Padded:
     def propose(self, ranking: Ranking, limits: RPNLimits) -> Proposals:
         """The proposals that are large enough and survive NMS within their level; not those of score 0."""
         batch, count = len(ranking.boxes), ranking.counts[0]
-        valid = (ranking.sizes >= _smallest(ranking.counts, ranking.sizes.device)).all(dim=2)
+        smallest = _smallest(ranking.counts, limits.min_size, ranking.sizes.device)
+        valid = (ranking.sizes >= smallest).all(dim=2)
         if limits.score_threshold > 0:
             valid &= ranking.scores >= limits.score_threshold
         groups = (part.reshape(-1, count, *part.shape[2:]) for part in (ranking.boxes, ranking.sizes, valid))
@@ -180,10 +183,10 @@ def _padding(lengths: tuple[int, ...], batch: int, device: torch.device) -> tupl
 
 
 @lru_cache(64)
-def _smallest(counts: tuple[int, ...], device: torch.device) -> Tensor:
+def _smallest(counts: tuple[int, ...], side: float, device: torch.device) -> Tensor:
     """The smallest side (L * n, 1) of each rank: infinite for padding, the last ones of a level."""
     ranks = torch.arange(counts[0])
-    sides = [torch.where(ranks < count, SMALLEST_PROPOSAL, math.inf) for count in counts]
+    sides = [torch.where(ranks < count, side, math.inf) for count in counts]
     return torch.cat(sides)[:, None].to(device)
 
 

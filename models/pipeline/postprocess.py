@@ -17,6 +17,7 @@ from models.pipeline.canvas import Canvas
 from models.pipeline.request_table import RequestTable, request_table
 from models.pipeline.rows import Answers, Decoded, Proposals, Shapes
 from models.pipeline.trimmed import Trimmed
+from models.zoo.sections import EmptyBoxes
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,14 +44,15 @@ def postprocess(
     options: Options,
     coder: BoxCoder,
     suppress: Suppress = torchvision_nms,
+    empty_boxes: EmptyBoxes = "drop_first",
 ) -> Detections:
     """One image's detections, from as many candidates as there are. Raises NonFiniteOutputs."""
     boxes, logits = candidates.proposals, candidates.logits
     table = request_table([canvas.content], [options], logits.shape[1], lambda rows: rows.to(logits.device))
     images = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
     output = HeadOutput(Proposals(boxes, images), logits, candidates.deltas)
-    [rows] = select(output, table, coder, Trimmed(suppress)).read() or []
-    return collect(rows, canvas, options)
+    [rows] = select(output, table, coder, Trimmed(suppress, empty_boxes)).read() or []
+    return collect(rows, canvas, options, empty_boxes)
 
 
 def select(output: HeadOutput, table: RequestTable, coder: BoxCoder, shapes: Shapes) -> Answers:
@@ -77,22 +79,30 @@ def _checksums(output: HeadOutput, images: int, shapes: Shapes) -> tuple[Tensor,
     return *proposals.checksums, *of_head
 
 
-def collect(rows: Tensor, canvas: Canvas, options: Options) -> Detections:
+def collect(
+    rows: Tensor, canvas: Canvas, options: Options, empty_boxes: EmptyBoxes = "drop_first"
+) -> Detections:
     """An image's detections from those after NMS (N, 6) on the host: minimum area, top-k, image pixels."""
     boxes = canvas.to_image(rows[:, :4])
     if options.min_area:
         large = box_area(boxes) >= options.min_area
         boxes, rows = boxes[large], rows[large]
-    best = rows[: options.max_detections]
+    boxes, best = boxes[: options.max_detections], rows[: options.max_detections]
+    if empty_boxes == "drop_last":
+        filled = box_area(best[:, :4]) > 0
+        boxes, best = boxes[filled], best[filled]
     return Detections(
-        boxes=boxes[: options.max_detections].numpy(),
+        boxes=boxes.numpy(),
         labels=best[:, 4].to(torch.int64).numpy(),
         scores=best[:, 5].numpy(),
     )
 
 
 def collect_all(
-    images: Sequence[Tensor], canvases: Sequence[Canvas], options: Sequence[Options]
+    images: Sequence[Tensor],
+    canvases: Sequence[Canvas],
+    options: Sequence[Options],
+    empty_boxes: EmptyBoxes = "drop_first",
 ) -> list[Detections]:
     """`collect` for each image of a batch."""
-    return [collect(*image) for image in zip(images, canvases, options, strict=True)]
+    return [collect(*image, empty_boxes) for image in zip(images, canvases, options, strict=True)]

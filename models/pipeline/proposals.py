@@ -14,6 +14,7 @@ from models.engines.protocol import DenseOutput
 from models.ops.box_coding import centres_and_sizes, clip, decode
 from models.pipeline.rows import Proposals, Ranking, RPNLimits, Shapes
 from models.pipeline.trimmed import Trimmed
+from models.zoo.sections import RankBy
 
 CACHED_CANVASES = 64  # canvas keys whose anchors are cached; 64 keys cover every aspect ratio at one size
 
@@ -28,11 +29,15 @@ class ProposalConfig:
     post_nms: int
     nms_threshold: float
     score_threshold: float
+    min_size: float  # shortest side of a proposal, canvas px
+    rank_by: RankBy = "both"
 
     @property
     def limits(self) -> RPNLimits:
-        """What is kept of the ranked boxes."""
-        return RPNLimits(self.post_nms, self.nms_threshold, self.score_threshold)
+        """What is ranked, and what is kept of it."""
+        return RPNLimits(
+            self.pre_nms, self.post_nms, self.nms_threshold, self.score_threshold, self.min_size, self.rank_by
+        )
 
 
 def proposal_config(network: FasterRCNN) -> ProposalConfig:
@@ -45,6 +50,8 @@ def proposal_config(network: FasterRCNN) -> ProposalConfig:
         post_nms=rpn.post_nms_top_n(),
         nms_threshold=rpn.nms_thresh,
         score_threshold=rpn.score_thresh,
+        min_size=rpn.min_size,
+        rank_by=getattr(rpn, "rank_by", "both"),  # torchvision's own has none
     )
 
 
@@ -71,12 +78,14 @@ class Proposer:
     ) -> Proposals:
         """Proposals of the batch, clipped to `limits` (B, 4), each image's best first."""
         shapes = shapes or self._shapes
-        best = shapes.rank(dense, self._config.pre_nms)
+        rpn_limits = self._config.limits
+        best = shapes.rank(dense, rpn_limits)
         references = self._references(canvas, *_places(dense))[best.index]
         boxes = decode(best.deltas, references[..., :2], references[..., 2:], self._config.coder)
         boxes = clip(boxes, limits[:, None])
-        ranking = Ranking(boxes, boxes[..., 2:] - boxes[..., :2], best.logits.sigmoid(), best.counts)
-        return replace(shapes.propose(ranking, self._config.limits), checksums=(best.checksum,))
+        sizes, scores = boxes[..., 2:] - boxes[..., :2], best.logits.sigmoid()
+        ranking = Ranking(boxes, sizes, scores, best.logits, best.counts)
+        return replace(shapes.propose(ranking, rpn_limits), checksums=(best.checksum,))
 
     def anchors(self, dense: DenseOutput, canvas: tuple[int, int]) -> list[Tensor]:
         """The anchors (A, 4) of each level, xyxy canvas px."""
@@ -85,9 +94,13 @@ class Proposer:
     def _make_anchors(
         self, canvas: tuple[int, int], shapes: tuple[tuple[int, int], ...], device: torch.device
     ) -> list[Tensor]:
-        """As the generator makes them; it would keep the device, and detectors of other devices share it."""
-        levels = zip(shapes, self._config.anchors.cell_anchors, strict=True)
-        return [_grid(canvas, shape, cells.to(device, torch.float32)) for shape, cells in levels]
+        """Made where the generator is, then copied: detectors of other devices share it."""
+        strides = [
+            [torch.tensor(side // count) for side, count in zip(canvas, shape, strict=True)]
+            for shape in shapes
+        ]
+        levels = self._config.anchors.grid_anchors([list(shape) for shape in shapes], strides)
+        return [level.to(device, torch.float32) for level in levels]
 
     def _make_references(
         self, canvas: tuple[int, int], shapes: tuple[tuple[int, int], ...], device: torch.device
@@ -100,14 +113,3 @@ class Proposer:
 def _places(dense: DenseOutput) -> tuple[tuple[tuple[int, int], ...], torch.device]:
     shapes = tuple((level.shape[-2], level.shape[-1]) for level in dense.objectness)
     return shapes, dense.objectness[0].device
-
-
-def _grid(canvas: tuple[int, int], shape: tuple[int, int], cells: Tensor) -> Tensor:
-    """Each cell anchor (C, 4) at each position: (h * w * C, 4)."""
-    rows, columns = (
-        torch.arange(count, dtype=torch.int32, device=cells.device) * (side // count)
-        for side, count in zip(canvas, shape, strict=True)
-    )
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
-    corners = torch.stack([x, y, x, y], dim=-1).view(-1, 1, 4)
-    return (corners + cells).view(-1, 4)

@@ -16,18 +16,21 @@ from models.engines.protocol import DenseOutput
 from models.ops.roi_align import RoIAlignConfig
 from models.ops.scratch import ScratchBuffer
 from models.pipeline.request_table import RequestTable
+from models.zoo.sections import RankBy
 
-SMALLEST_PROPOSAL = 1e-3  # px; torchvision's `RegionProposalNetwork.min_size`
 SMALLEST_DETECTION = 1e-2  # canvas px; torchvision's `RoIHeads.postprocess_detections`
 
 
 @dataclass(frozen=True)
 class RPNLimits:
-    """Proposals of an image at most, largest overlap in a level, and lowest score."""
+    """What is ranked, at most `pre_nms` anchors of a level, and what is kept, `post_nms` of an image."""
 
+    pre_nms: int
     post_nms: int
-    nms_threshold: float
-    score_threshold: float
+    nms_threshold: float  # largest overlap in a level
+    score_threshold: float  # lowest score
+    min_size: float  # shortest side, canvas px
+    rank_by: RankBy
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +49,12 @@ class Best:
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """Decoded boxes (B, N, 4), their sizes (B, N, 2) and scores (B, N), best first in each level."""
+    """Decoded boxes (B, N, 4), their sizes (B, N, 2), scores and logits (B, N), best first in each level."""
 
     boxes: Tensor
     sizes: Tensor
     scores: Tensor
+    logits: Tensor
     counts: tuple[int, ...]
 
 
@@ -109,8 +113,8 @@ class Answers(Protocol):
 class Shapes(Protocol):
     """How the rows of a batch are chosen: trimmed or padded."""
 
-    def rank(self, dense: DenseOutput, pre_nms: int) -> Best:
-        """The best `pre_nms` anchors of each level."""
+    def rank(self, dense: DenseOutput, limits: RPNLimits) -> Best:
+        """The best anchors of each level."""
 
     def propose(self, ranking: Ranking, limits: RPNLimits) -> Proposals:
         """The proposals that are large enough and survive NMS within their level."""

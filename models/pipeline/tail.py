@@ -34,7 +34,7 @@ class Tail:
         self._engine = engine
         self._trimmed = Trimmed(engine.suppress)
         on_host = torch.device(engine.device).type == "cpu"
-        self._shapes: Shapes = shapes or (self._trimmed if on_host else Padded())
+        self.shapes: Shapes = shapes or (self._trimmed if on_host else Padded())
         self._propose = Proposer(proposal_config(network))
         self._roi_align = roi_align_config(network)
         self._scratch = ScratchBuffer()
@@ -42,7 +42,7 @@ class Tail:
 
     def __call__(self, run: Run, stages: TimeStage) -> Answers:
         """The detections on the device; padded ones do not wait for it, and may not be certain."""
-        return self._run(run, stages, self._shapes)
+        return self._run(run, stages, self.shapes)
 
     def exact(self, run: Run) -> Answers:
         """The detections with trimmed rows, for a batch whose padded ones are not certain."""

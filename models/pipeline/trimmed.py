@@ -18,7 +18,6 @@ from models.pipeline.checksums import check_finite, dense_checksums
 from models.pipeline.request_table import RequestTable
 from models.pipeline.rows import (
     SMALLEST_DETECTION,
-    SMALLEST_PROPOSAL,
     Best,
     Chosen,
     Decoded,
@@ -26,6 +25,7 @@ from models.pipeline.rows import (
     Ranking,
     RPNLimits,
 )
+from models.zoo.sections import EmptyBoxes, RankBy
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,30 +46,31 @@ class TrimmedAnswers:
 class Trimmed:
     """`models.pipeline.rows.Shapes` with as many rows as there are."""
 
-    def __init__(self, suppress: Suppress = torchvision_nms) -> None:
+    def __init__(self, suppress: Suppress = torchvision_nms, empty_boxes: EmptyBoxes = "drop_first") -> None:
         self._suppress = suppress
+        self._smallest = SMALLEST_DETECTION if empty_boxes == "drop_first" else 0.0
 
-    def rank(self, dense: DenseOutput, pre_nms: int) -> Best:
-        """The best `pre_nms` anchors of each level."""
+    def rank(self, dense: DenseOutput, limits: RPNLimits) -> Best:
+        """The best anchors of each level."""
         parts: list[tuple[Tensor, Tensor, Tensor]] = []
         start = 0
         for objectness, deltas in zip(dense.objectness, dense.deltas, strict=True):
             logits, rows = flat_level(objectness, deltas)
-            scores, index = logits.topk(min(pre_nms, logits.shape[1]), dim=1)
-            parts.append((scores, rows.gather(1, index[..., None].expand(-1, -1, 4)), index + start))
+            best, index = _best_logits(logits, min(limits.pre_nms, logits.shape[1]), limits.rank_by)
+            parts.append((best, rows.gather(1, index[..., None].expand(-1, -1, 4)), index + start))
             start += logits.shape[1]
-        counts = tuple(scores.shape[1] for scores, *_ in parts)
+        counts = tuple(best.shape[1] for best, *_ in parts)
         logits, picked, index = (torch.cat(columns, dim=1) for columns in zip(*parts, strict=True))
         return Best(logits, picked, index, counts, dense_checksums(dense))
 
     def propose(self, ranking: Ranking, limits: RPNLimits) -> Proposals:
         """The proposals that are large enough and survive NMS within their level."""
-        large = (ranking.sizes >= SMALLEST_PROPOSAL).all(dim=2) & (ranking.scores >= limits.score_threshold)
+        large = (ranking.sizes >= limits.min_size).all(dim=2) & (ranking.scores >= limits.score_threshold)
         device = ranking.boxes.device
         level = torch.cat([torch.full((n,), k, device=device) for k, n in enumerate(ranking.counts)])
         kept = [
             self._keep(*image, level, limits)
-            for image in zip(ranking.boxes, ranking.scores, large, strict=True)
+            for image in zip(ranking.boxes, _nms_scores(ranking, limits.rank_by), large, strict=True)
         ]
         images = [torch.full((len(boxes),), k, device=device) for k, boxes in enumerate(kept)]
         return Proposals(torch.cat(kept), torch.cat(images))
@@ -104,7 +105,7 @@ class Trimmed:
         """Drop small boxes, then NMS within each image and class."""
         boxes, labels, scores = decoded.boxes[0], decoded.labels[0], decoded.scores[0]
         sizes = boxes[:, 2:] - boxes[:, :2]
-        keep = torch.where((sizes >= SMALLEST_DETECTION).all(dim=1))[0]
+        keep = torch.where((sizes >= self._smallest).all(dim=1))[0]
         counts = proposals.images[decoded.rows[0, keep]].bincount(minlength=len(table.options)).tolist()
         columns = (torch.split(column[keep], counts) for column in (boxes, labels, scores))
         images = zip(*columns, table.options, strict=True)
@@ -116,6 +117,23 @@ class Trimmed:
         best = self._suppress(boxes, scores, groups, options.nms_threshold)
         columns = labels[best, None].to(boxes.dtype), scores[best, None]  # a float holds every label exactly
         return torch.cat([boxes[best], *columns], dim=1)
+
+
+def _best_logits(logits: Tensor, count: int, rank_by: RankBy) -> tuple[Tensor, Tensor]:
+    """The best logits (B, count) and their indices; by score, the first of those that round to the same."""
+    if rank_by != "scores":
+        best, index = logits.topk(count, dim=1)
+        return best, index
+    index = logits.sigmoid().sort(dim=1, descending=True, stable=True).indices[:, :count]
+    return logits.gather(1, index), index
+
+
+def _nms_scores(ranking: Ranking, rank_by: RankBy) -> Tensor:
+    """What NMS orders the boxes of all levels by (B, N)."""
+    if rank_by != "logits":
+        return ranking.scores
+    lowest = ranking.logits.amin(dim=1, keepdim=True)
+    return ranking.logits - lowest + 1.0  # positive, as an engine's NMS may require
 
 
 def flat_level(objectness: Tensor, deltas: Tensor) -> tuple[Tensor, Tensor]:

@@ -26,7 +26,8 @@ from models.training.resume import OptionError, content_of, save_recipe, write_w
 from models.training.run_log import LogKind
 from models.training.start import StartPoint, start_from
 from models.training.train import Callbacks, train
-from models.training.validation import MODEL, WEIGHTS, NewestModel, card_text, choose_thresholds
+from models.training.validation import MODEL, WEIGHTS, NewestModel, choose_thresholds
+from models.zoo.card_text import card_text
 from models.zoo.cards import AUTO, Card
 from models.zoo.weights import save_weights
 
@@ -239,6 +240,6 @@ def _finish(network: FasterRCNN, recipe: Recipe, data: Data, command: str) -> Tr
         "torchvision": version("torchvision"),
     }
     path = recipe.out / MODEL
-    write_whole(path, card_text(card, training))
+    write_whole(path, card_text(card.model_copy(update={"training": training})))
     write_report(recipe.out, card, training, assessment, data.reports, images)
     return Trained(path, assessment.numbers, str(evaluated_on))

@@ -14,10 +14,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.optim.swa_utils import AveragedModel
 from torchvision.models.detection import FasterRCNN
 
+from models.checkpoints.files import UNREADABLE
 from models.training.distributed import data_parallel, process_rank
 from models.training.optimizer import TrainingConfig, average_weights, build_optimizer, build_schedule
 from models.training.phases import Objective, Phase, freeze_norms, set_trainable
-from models.zoo.weights import UNREADABLE
 
 FORMAT = 2  # of a checkpoint; 1 had no schedule and a moving average of its own
 STATEFUL = ("network", "average", "optimizer", "schedule", "scaler")

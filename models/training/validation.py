@@ -1,8 +1,7 @@
 """Validation of a network on annotated images, during and after training."""
 
 import copy
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,7 @@ from models.evaluation.predictions import FLOOR
 from models.options import Options
 from models.training.batches import LIMITS
 from models.training.resume import write_whole
+from models.zoo.card_text import card_text
 from models.zoo.cards import Card
 from models.zoo.weights import save_weights
 
@@ -48,17 +48,10 @@ class NewestModel:
         """Write the network as the model; raises WeightsError, OSError."""
         sha256 = save_weights(network, self._out / WEIGHTS, half=True)
         unfinished = {"unfinished": f"the best of {step} of {self._steps} steps"}
-        text = card_text(self._card.model_copy(update={"sha256": sha256}), self._training | unfinished)
+        text = card_text(
+            self._card.model_copy(update={"sha256": sha256, "training": self._training | unfinished})
+        )
         write_whole(self._out / MODEL, text)
-
-
-def card_text(card: Card, training: Mapping[str, object]) -> str:
-    """The card as TOML."""
-    values = card.model_dump(mode="json", exclude_none=True)
-    lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in values.items()]
-    lines += ["", "[training]"]
-    lines += [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in training.items()]
-    return "\n".join(lines) + "\n"
 
 
 def assess_network(network: FasterRCNN, card: Card, images: Sequence[AnnotatedImage]) -> Assessment:

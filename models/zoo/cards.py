@@ -9,15 +9,14 @@ from typing import Annotated, Any, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from models.zoo.coco_labels import COCO_LABELS
+from models.zoo.sections import SECTIONS, Anchors, Fraction, Head, Preprocessing, Rpn
 
 AUTO = "auto"  # the model name for an automatic choice; no card may use it
 PUBLISHED = "torchvision:"
 FILE = "file:"
 RANDOM = "random:"
-WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth")
+WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".pkl", ".tar")
 UNUSED_LABEL = "N/A"
-
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class CardError(ValueError):
@@ -37,8 +36,12 @@ class Card(BaseModel):
     score_threshold: Fraction = 0.5
     nms_threshold: Fraction = 0.5
     max_detections: Annotated[int, Field(ge=1, le=1000)] = 100
-    min_size: Annotated[int, Field(ge=64, le=1333)] = 800
+    min_size: Annotated[int, Field(ge=64, le=8192)] = 800
     max_size: Annotated[int, Field(le=8192)] = 1333
+    preprocessing: Preprocessing = Preprocessing()
+    anchors: Anchors = Anchors()
+    rpn: Rpn = Rpn()
+    head: Head = Head()
     training: dict[str, Any] | None = None
     int8: dict[str, Any] | None = None  # what `rcnn quantize` measured
     path: Path | None = Field(default=None, exclude=True)
@@ -61,10 +64,19 @@ class Card(BaseModel):
         folder = Path() if self.path is None else self.path.parent
         return folder / self.weights.removeprefix(FILE)
 
+    @property
+    def sections_are_default(self) -> bool:
+        """Whether the sections say nothing else than torchvision's ways and the architecture's numbers."""
+        return all(getattr(self, name) == section() for name, section in SECTIONS.items())
+
     def canvas_limits(self, size: int | None = None) -> tuple[int, int]:
         """Limits of the canvas's short and long side; `size` replaces the short side and scales the other."""
         short = size or self.min_size
         return short, round(self.max_size * short / self.min_size)
+
+    def draft_limits(self, size: int | None = None) -> tuple[int, int] | None:
+        """As `canvas_limits`, for a JPEG that may be decoded smaller; None if its resize needs all pixels."""
+        return self.canvas_limits(size) if self.preprocessing.resize == "torch" else None
 
     @field_validator("name")
     @classmethod
@@ -95,6 +107,8 @@ class Card(BaseModel):
             return COCO_LABELS
         if isinstance(labels, str):
             raise ValueError('must be a list of names, or "coco" for torchvision\'s COCO names')
+        if isinstance(labels, list) and labels[:1] == ["__background__"]:
+            labels = ["background", *labels[1:]]
         return tuple(labels) if isinstance(labels, list) else labels
 
     @field_validator("labels")

@@ -9,9 +9,12 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN, FasterRCNN_ResNet50_FPN_Weights
 
+from models.checkpoints.recognise import architecture_of
 from models.networks import build_network
+from models.networks.adjust import flip_input_channels
 from models.zoo.cards import AUTO, Card, CardError
 from models.zoo.catalogue import find_card
+from models.zoo.configure import configure
 from models.zoo.download import PublishedFile, WeightsError, fetch, sha256_of
 from models.zoo.weights import load_state, published, published_file
 
@@ -20,6 +23,8 @@ log = logging.getLogger(__name__)
 PREFERRED = "coco-r50-fpn"
 BUNDLED = "shapes"
 MAX_SHOWN = 5  # differences named in an error
+CLASSES_KEY = "roi_heads.box_predictor.cls_score.bias"
+ANCHORS_KEY = "rpn.head.cls_logits.bias"
 
 Resolve = Callable[[Card], PublishedFile | None]
 
@@ -88,19 +93,26 @@ def _untrained(card: Card, seed: int) -> FasterRCNN:
 
 def _build(card: Card) -> FasterRCNN:
     try:
-        return build_network(card.architecture, len(card.labels))
+        return configure(build_network(card.architecture, len(card.labels)), card)
     except ValueError as error:
         raise CardError(f"{card.path or card.name}: {error}") from error
 
 
 def _load(card: Card, path: Path, sha256: str | None) -> FasterRCNN:
-    state = load_state(path, sha256)
+    network = filled_network(card, load_state(path, sha256), path)
+    _restore_epsilon(network, card)
+    if card.preprocessing.channels == "bgr":
+        flip_input_channels(network)
+    return network.eval()
+
+
+def filled_network(card: Card, state: dict[str, Tensor], path: Path) -> FasterRCNN:
+    """The card's network with the state of the file `path`; raises CardError, WeightsError."""
     network = _build(card)
     differences = _fill(network, state)
     if differences:
-        raise WeightsError(_misfit(card, path, differences))
-    _restore_epsilon(network, card)
-    return network.eval()
+        raise WeightsError(_misfit(card, path, state, differences))
+    return network
 
 
 def _fill(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
@@ -117,14 +129,25 @@ def _fill(network: nn.Module, state: dict[str, Tensor]) -> list[str]:
     return missing + [f"unexpected {key}" for key in result.unexpected_keys]
 
 
-def _misfit(card: Card, path: Path, differences: list[str]) -> str:
+def _misfit(card: Card, path: Path, state: dict[str, Tensor], differences: list[str]) -> str:
     shown = "; ".join(differences[:MAX_SHOWN])
     more = f"; and {len(differences) - MAX_SHOWN} more" if len(differences) > MAX_SHOWN else ""
     return (
         f"{path} does not fit the card {card.name} (architecture {card.architecture}, "
         f"{len(card.labels)} labels with the background): {shown}{more}. "
-        "Set architecture and labels to those the weights were trained with"
+        f"Set architecture and labels to those the weights were trained with{_recognised(state)}"
     )
+
+
+def _recognised(state: dict[str, Tensor]) -> str:
+    """What the weights look like: architecture, labels and anchors."""
+    architecture = architecture_of(state)
+    found = [] if architecture is None else [f"architecture {architecture}"]
+    for key, what in ((CLASSES_KEY, "labels with the background"), (ANCHORS_KEY, "anchors a position")):
+        if key in state:
+            found.append(f"{len(state[key])} {what}")
+    advice = "; for other anchors give the card [anchors] sizes and ratios" if ANCHORS_KEY in state else ""
+    return f"; they look like {', '.join(found)}{advice}" if found else ""
 
 
 def _restore_epsilon(network: nn.Module, card: Card) -> None:

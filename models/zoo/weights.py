@@ -1,38 +1,22 @@
 """Weights files: a card's published file, reading without running code, and writing."""
 
-import pickle
 import re
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 from uuid import uuid4
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torchvision.models import WeightsEnum, get_weight
 
+from models.checkpoints.errors import CheckpointError
+from models.checkpoints.states import read_state, source_of
 from models.zoo.cards import Card
 from models.zoo.download import PARTIAL, PublishedFile, WeightsError, sha256_of
 
-WRAPPERS = ("model", "state_dict")  # keys under which common training scripts store the state
-
-# What reading a damaged or hostile file raises, found by fuzzing.
-UNREADABLE = (
-    pickle.UnpicklingError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    LookupError,
-    AttributeError,
-    TypeError,
-    OverflowError,
-    AssertionError,
-    struct.error,
-    OSError,
-)
+FOREIGN = ("detectron2", "mmdetection")  # libraries whose weights `rcnn import` converts
 
 
 def published(card: Card) -> WeightsEnum | None:
@@ -66,16 +50,24 @@ def published_file(card: Card) -> PublishedFile | None:
 
 
 def load_state(path: Path, sha256: str | None) -> dict[str, Tensor]:
-    """The state dict of a .safetensors, .pt or .pth file, on the CPU, floats as float32.
+    """The state dict of a checkpoint under torchvision's names, on the CPU, floats as float32.
 
-    Reads only tensors: a pickle that names anything else is rejected before any code runs. A state under
-    "model" or "state_dict" is unwrapped. Raises WeightsError, also for values that are not finite.
+    Reads tensors and arrays, whatever wraps them, and runs nothing in the file. Raises WeightsError, also
+    for values that are not finite.
     """
     if not path.is_file():
         raise WeightsError(f"{path}: no such weights file; put it there, or correct `weights` in the card")
     _check_hash(path, sha256)
-    loaded = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-    state = {name: _widened(tensor) for name, tensor in _unwrapped(loaded, path).items()}
+    try:
+        state = read_state(path)
+    except CheckpointError as error:
+        raise WeightsError(f"{path}: {error}") from error
+    if (source := source_of(state)) in FOREIGN:
+        raise WeightsError(
+            f"{path}: weights of {source}, which names and orders them otherwise; "
+            f"make a card with `rcnn import {path} --out DIR` and serve that"
+        )
+    state = {name: _widened(tensor) for name, tensor in state.items()}
     _check_finite(state, path)
     return state
 
@@ -135,64 +127,6 @@ def not_finite(tensor: Tensor) -> int:
     if not tensor.is_floating_point() or torch.isfinite(tensor.sum()):
         return 0
     return int((~torch.isfinite(tensor)).sum())
-
-
-def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise _damaged(path, error) from error
-
-
-def _read_pickle(path: Path) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_archive(path))
-    except UNREADABLE as error:
-        # PyTorch's own text advises to disable the protection, so only the name is taken from it.
-        name = re.search(r"GLOBAL (\S+) was not an allowed", str(error))
-        if name is None:
-            raise _damaged(path, error) from error
-        raise WeightsError(
-            f"{path}: rejected, as it contains more than tensors ({name.group(1)}) and reading it could "
-            "run code; save only the state dict: torch.save(network.state_dict(), path), or as safetensors"
-        ) from error
-
-
-def _is_archive(path: Path) -> bool:
-    """Whether the file is a zip archive; files from before PyTorch 1.6 are not, and cannot be mapped."""
-    with path.open("rb") as file:
-        return file.read(4) == b"PK\x03\x04"
-
-
-def _damaged(path: Path, error: Exception) -> WeightsError:
-    reason = (str(error).splitlines() or [""])[0][:200]
-    return WeightsError(
-        f"{path}: not a readable {path.suffix} weights file ({type(error).__name__}: {reason}); "
-        "get the file again"
-    )
-
-
-def _unwrapped(loaded: object, path: Path) -> Mapping[str, Tensor]:
-    for key in WRAPPERS:
-        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
-            loaded = loaded[key]
-            break
-    if not isinstance(loaded, Mapping):
-        raise _no_state(path, f"a {type(loaded).__name__}")
-    if not loaded:
-        raise _no_state(path, "nothing")
-    for name, tensor in loaded.items():
-        if not isinstance(name, str) or not isinstance(tensor, Tensor):
-            raise _no_state(path, f"{name!r} of type {type(tensor).__name__}")
-    return loaded
-
-
-def _no_state(path: Path, content: str) -> WeightsError:
-    wrappers = " or ".join(repr(key) for key in WRAPPERS)
-    return WeightsError(
-        f"{path}: contains {content} instead of a state dict "
-        f"(names to tensors, at the top level or under {wrappers})"
-    )
 
 
 def _widened(tensor: Tensor) -> Tensor:

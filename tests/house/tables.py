@@ -4,17 +4,17 @@
 HOMES: dict[str, tuple[str, ...]] = {
     "torch": ("models/*",),
     "torchvision": ("models/*",),
-    "safetensors": ("models/zoo/*", "models/training/*", "models/shapes/*"),
+    "safetensors": ("models/zoo/*", "models/checkpoints/*", "models/training/*", "models/shapes/*"),
     "faster_coco_eval": ("models/evaluation/*",),
     "matplotlib": ("models/evaluation/*", "models/diagnosis/*", "models/training/report.py"),
-    "yaml": ("models/datasets/*",),
+    "yaml": ("models/datasets/*", "models/importing/*"),
     "imagesize": ("models/datasets/*",),
     "cv2": ("models/lineage/*",),
     "openvino": ("models/engines/openvino_import.py",),
     "av": ("models/images/frames.py",),
     "nncf": ("models/quantization/*",),
     "numpy": ("app/*", "models/*", "client/*"),
-    "PIL": ("models/images/*", "models/shapes/*", "client/*"),
+    "PIL": ("models/images/*", "models/pipeline/resize.py", "models/shapes/*", "client/*"),
     "tenacity": ("client/*",),
     "fastapi": ("app/main.py", "app/routes/*", "app/protocols/*", "app/transport/*", "app/distributed/*"),
     "starlette": ("app/main.py", "app/routes/*", "app/protocols/*", "app/transport/*", "app/distributed/*"),
@@ -39,6 +39,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "app/commands/*",
         "app/distributed/arguments.py",
         "models/zoo/cards.py",
+        "models/zoo/sections.py",
     ),
     "pydantic_core": ("app/schemas/*", "app/transport/*", "app/routes/*", "app/protocols/*"),
     "pydantic_settings": ("app/settings/*",),
@@ -51,7 +52,7 @@ HOMES: dict[str, tuple[str, ...]] = {
 # Plain values: open to every room but the closed ones.
 VALUES = (
     "models.detections models.options models.images models.tiling.tiles "
-    "models.zoo.cards models.zoo.classes models.zoo.catalogue"
+    "models.zoo.cards models.zoo.sections models.zoo.classes models.zoo.catalogue"
 )
 CLOSED = (
     *("app.batching", "app.settings", "app.telemetry", "rcnn_client"),
@@ -68,7 +69,7 @@ ROWS: dict[str, str] = {
     # what imports nothing of ours
     "app.batching app.telemetry app.schemas app.settings app.errors rcnn_client": "",
     "models.detections models.options models.images models.tiling.tiles": "",
-    "models.ops models.networks models.runtime models.datasets": "",
+    "models.ops models.networks models.runtime models.datasets models.checkpoints": "",
     # the service, from the command line down
     "app.cli": "app.commands",
     "app.commands": "rcnn_client app.schemas app.settings app.server app.serving.loading models",
@@ -83,7 +84,7 @@ ROWS: dict[str, str] = {
     "app.serving": SERVING,
     "app.serving.loading": "app.settings models.detector models.runtime",
     # the detector
-    "models.zoo": "models.networks",
+    "models.zoo": "models.networks models.checkpoints",
     "models.engines": "models.ops",
     "models.pipeline": "models.engines.protocol models.ops",
     "models.detector": "models.pipeline models.engines models.ops models.zoo",
@@ -91,8 +92,9 @@ ROWS: dict[str, str] = {
     "models.evaluation": "models.datasets models.detector models.tiling models.pipeline models.zoo",
     "models.diagnosis": "models.evaluation models.datasets models.detector models.pipeline models.zoo",
     "models.quantization": LEARNING,
-    "models.training": f"{LEARNING} models.networks",
+    "models.training": f"{LEARNING} models.networks models.checkpoints",
     "models.shapes": f"models.training models.networks {LEARNING}",
+    "models.importing": "models.checkpoints models.detector models.zoo",
     "models.lineage": "models.pipeline models.ops models.engines models.networks",
     # the benchmarks
     "bench": "app models rcnn_client",

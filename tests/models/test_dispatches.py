@@ -12,7 +12,9 @@ from models.engines.protocol import DenseOutput
 from models.networks import build_network
 from models.options import Options
 from models.pipeline.padded import PaddedAnswers
+from models.pipeline.trimmed import Trimmed
 from models.zoo.catalogue import find_card
+from models.zoo.sections import Anchors, Preprocessing, Rpn, Section
 
 MOST = {1: 120, 8: 160}
 
@@ -30,6 +32,14 @@ def test_a_batch_runs_to_its_end_without_a_value(network: FasterRCNN) -> None:
     answers = detector._detect(meta_jobs(2, options), lambda *_: None).answers
     assert isinstance(answers, PaddedAnswers)
     assert answers.columns.device == META
+
+
+@pytest.mark.parametrize("section", [Preprocessing(pad_to=1), Anchors(offset=0.5), Rpn(rank_by="logits")])
+def test_a_card_with_sections_has_as_many_rows_as_there_are(network: FasterRCNN, section: Section) -> None:
+    """Fixed numbers of rows are for torchvision's ways."""
+    card = find_card(MODEL, None).model_copy(update={type(section).__name__.lower(): section})
+    detector = Detector(network, card, MetaEngine(network, DispatchCounter()))
+    assert isinstance(detector._tail.shapes, Trimmed)
 
 
 def test_few_dispatches_and_one_host_read(network: FasterRCNN) -> None:

@@ -39,7 +39,7 @@ class LocalClient:
                 decoded = time.perf_counter()
                 detections = detect_tiled(self._detector, picture, resolved, tiling, options.size)
                 return self._result(picture, detections, (started, decoded, time.perf_counter()), 0.0)
-        picture = decode(image, self._limits, self._detector.card.canvas_limits(options.size))
+        picture = decode(image, self._limits, self._detector.card.draft_limits(options.size))
         canvas = self._detector.prepare(picture, options.size)
         decoded = time.perf_counter()
         stages: dict[str, float] = {}

@@ -22,8 +22,8 @@ class RequestOptions:
         "with a comma alone, or in double quotes.")] = None
     min_area: Annotated[float | None, Option(min=0, help=
         "Minimum box area in square pixels of the image: a number from 0.")] = None
-    size: Annotated[int | None, Option(min=64, max=1333, help=
-        "Input size (short side) in pixels: a whole number from 64 to 1333.")] = None
+    size: Annotated[int | None, Option(min=64, max=8192, help=
+        "Input size (short side) in pixels: a whole number from 64 to 8192.")] = None
     tile: Annotated[str | None, Option(metavar="auto|N", help=
         "Detect small objects of a large image in tiles of this side in pixels: a whole number from"
         " 64 to 8192, or auto, which uses tiles only where the network would see the image at less "

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torchvision.ops import MultiScaleRoIAlign, roi_pool
+from torchvision.ops import roi_align as torchvision_roi_align
 
 from models.ops.roi_align import RoIAlignConfig, roi_align
 from models.ops.scratch import MAX_KEPT, ScratchBuffer
@@ -41,7 +42,7 @@ def boxes(count: int, seed: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("strides", [(4, 8, 16, 32), (8, 16, 32), (16,)])
-@pytest.mark.parametrize("sampling_ratio", [1, 2, 3])
+@pytest.mark.parametrize("sampling_ratio", [0, 1, 2, 3])
 @pytest.mark.parametrize("side", [7, 14])
 def test_pooled_features_equal_torchvisions(strides: tuple[int, ...], sampling_ratio: int, side: int) -> None:
     maps = features(strides)
@@ -54,6 +55,15 @@ def test_pooled_features_equal_torchvisions(strides: tuple[int, ...], sampling_r
     pooled = roi_align(maps, proposals, CANVAS, config)
     assert pooled.shape == expected.shape
     torch.testing.assert_close(pooled, expected, atol=2e-5, rtol=0)
+
+
+@pytest.mark.parametrize("sampling_ratio", [0, 2])
+def test_an_aligned_pooler_shifts_boxes_as_torchvisions_does(sampling_ratio: int) -> None:
+    (level,) = features((8,))
+    proposals = [boxes(60, 1), boxes(25, 2)]
+    expected = torchvision_roi_align(level, proposals, 7, 1 / 8, sampling_ratio, aligned=True)
+    config = RoIAlignConfig((0,), 7, sampling_ratio, 224, 4, aligned=True)
+    torch.testing.assert_close(roi_align([level], proposals, CANVAS, config), expected, atol=2e-5, rtol=0)
 
 
 def test_a_quantised_pooler_takes_maxima_as_torchvisions_does() -> None:

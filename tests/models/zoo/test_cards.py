@@ -92,7 +92,7 @@ def test_a_dumped_card_has_every_key_but_the_path(tmp_path: Path) -> None:
         ({"max_detections": "1001"}, ["max_detections:", "less than or equal to 1000"]),
         ({"max_detections": "true"}, ["max_detections:", "integer"]),
         ({"min_size": "63"}, ["min_size:", "greater than or equal to 64"]),
-        ({"min_size": "1334"}, ["min_size:", "less than or equal to 1333"]),
+        ({"min_size": "8193", "max_size": "8192"}, ["min_size:", "less than or equal to 8192"]),
         ({"min_size": '"800"'}, ["min_size:", "integer"]),
         ({"min_size": "800", "max_size": "799"}, ["max_size (799)", "at least min_size (800)"]),
         ({"thresold": "0.5"}, ["unknown key thresold", "score_threshold", "max_size"]),
@@ -115,7 +115,7 @@ def test_a_wrong_card_is_refused_naming_file_key_and_what_is_allowed(
     [
         {"score_threshold": "0", "nms_threshold": "1.0", "max_detections": "1000"},
         {"min_size": "64", "max_size": "64"},
-        {"min_size": "1333", "max_size": "1333"},
+        {"min_size": "8192", "max_size": "8192"},
         {"labels": '["background", "N/A", "cat", "N/A"]'},
         {"name": '"0a.b_c-d"'},
         {"sha256": f'"{"0f" * 32}"'},

@@ -270,8 +270,9 @@ def test_an_untrained_model_is_the_same_each_time_and_says_so(
     assert "untrained-r50-c4 is untrained" in caplog.text
 
 
-def test_every_architecture_has_a_card() -> None:
-    assert {card.architecture for card in catalogue(None).values()} == set(ARCHITECTURES)
+def test_every_card_has_a_known_architecture() -> None:
+    """Others are for cards that `rcnn import` and users write."""
+    assert {card.architecture for card in catalogue(None).values()} < set(ARCHITECTURES)
     assert len(UNTRAINED) == 5
 
 

@@ -1,0 +1,1 @@
+"""Reads checkpoints of training frameworks as plain data, without running anything in them."""
