@@ -124,11 +124,14 @@ def test_a_run_is_extended_moved_and_continued_with_other_data_only_if_they_are_
     assert "step 3 of 4, loss " in longer.err
     assert "AP " in longer.err.splitlines()[-3]
     change(moved, "train", lambda document: document["annotations"].pop())
-    refused = train(moved, out, "--from", "shapes", "--zoom", "2")
+    options = ("--from", "shapes", "--zoom", "2", "--boxes", "xywh", "--rename", "even=two")
+    refused = train(moved, out, *options)
     assert (refused.code, refused.out) == (2, "")
     for difference in (
         "--from was scratch, is shapes",
         "--zoom was 1.4, is 2.0",
+        "--boxes was none, is xywh",
+        "--rename was none, is even=two",
         "--epochs was 2, is 1 (it can only be raised)",
         "train images or their annotations differ: 4 images with 29 objects were, 4 with 28 are",
     ):
