@@ -19,7 +19,6 @@ from app.commands.arguments import (
     BenchLineageArguments,
     DiagnoseArguments,
     EvaluateArguments,
-    ImportArguments,
     ModelsArguments,
     QuantizeArguments,
     ServeArguments,
@@ -27,6 +26,7 @@ from app.commands.arguments import (
     TrainArguments,
 )
 from app.commands.detect.arguments import DetectArguments
+from app.commands.import_arguments import ImportArguments
 
 A = TypeVar("A")
 

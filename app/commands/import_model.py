@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from app.commands import CommandFailed
-from app.commands.arguments import ImportArguments
+from app.commands.import_arguments import ImportArguments
 from app.commands.shared.checks import make_folder
 
 if TYPE_CHECKING:
