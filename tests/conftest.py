@@ -33,11 +33,13 @@ def _torchs_threads_as_before() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def _no_handler_for_ended_children() -> None:
+def _no_handler_for_ended_children(monkeypatch: pytest.MonkeyPatch) -> None:
     """torch's DataLoader leaves its handler of SIGCHLD behind, and OpenVINO a freed signal stack.
 
-    With both in one process the next child that ends would kill the process.
+    With both in one process the next child that ends would kill the process: also one of this test.
     """
+    if (data := sys.modules.get("torch.utils.data._utils.signal_handling")) is not None:
+        monkeypatch.setattr(data, "_set_SIGCHLD_handler", lambda: None)
     if signal.getsignal(signal.SIGCHLD) is not signal.SIG_DFL:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
