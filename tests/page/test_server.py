@@ -115,9 +115,9 @@ def test_a_refused_request_is_explained(show: Show) -> None:
     expect(text).to_contain_text("400000")
     shown.detect()
     expect(page.locator("#notice")).to_be_hidden()
-    page.locator("#size").evaluate("(slider) => { slider.max = 4000; }")
-    page.get_by_label("Input size (short side)").fill("2000")
-    expect(text).to_contain_text("1333")
+    page.locator("#size").evaluate("(slider) => { slider.max = 9000; }")
+    page.get_by_label("Input size (short side)").fill("9000")
+    expect(text).to_contain_text("8192")
     expect(page.locator("#notice-button")).to_be_hidden()
     shown.lists(*OBJECTS)
 

@@ -96,7 +96,7 @@ def test_csv_label_studio_and_geojson_are_one_document(detect: Detect, folder: P
         (("--nms-threshold", "-1"), "--nms-threshold"),
         (("--max-detections", "0"), "--max-detections"),
         (("--size", "63"), "--size"),
-        (("--size", "1334"), "--size"),
+        (("--size", "8193"), "--size"),
     ],
 )
 def test_options_out_of_range_or_contradictory_are_wrong_usage(

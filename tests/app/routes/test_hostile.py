@@ -81,7 +81,7 @@ OPTIONS = {
     for text in (
         *("score_threshold=nan", "score_threshold=", "nms_threshold=1e400", "nms_threshold=0x1"),
         *("score_threshold=-0.1", "score_threshold=1.01", "nms_threshold=2", "max_detections=0"),
-        *("max_detections=1001", "max_detections=1.5", "size=63", "size=1334", "timeout_ms=0"),
+        *("max_detections=1001", "max_detections=1.5", "size=63", "size=8193", "timeout_ms=0"),
         *(f"max_detections={'9' * 5000}", "max_detections=1&max_detections=1", "timeout_ms=999999999"),
         *("classes=unicorn", "classes=0", "classes=3", "classes=-1", "classes=background"),
         *("classes=N%2FA", f"classes={'x' * 9000}", "classes=%F0%9F%A6%84", "class_agnostic=maybe"),

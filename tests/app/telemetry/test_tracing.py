@@ -174,7 +174,7 @@ def failure(span: ReadableSpan) -> tuple[StatusCode, Any]:
 
 
 async def test_a_clients_fault_is_no_error_of_the_request(served: Served, collected: Collected) -> None:
-    await detect(served, image=b"no image")
+    await detect(served, image=picture()[:60])
     assert failure(collected.one("POST /detect")) == (StatusCode.UNSET, None)
     assert failure(collected.one("decode")) == (StatusCode.ERROR, "InvalidImage")
 
