@@ -14,6 +14,7 @@ from fastapi.security.utils import get_authorization_scheme_param
 from app.errors import Forbidden, ForeignOrigin, InvalidParameter, Unauthorized, UnsupportedMediaType
 from app.serving.service import DetectionService
 from app.transport.context import service_of
+from app.transport.json_body import from_base64
 from app.transport.middleware.body_limit import body_count
 
 SUBPROTOCOL = "rcnn-live"
@@ -153,7 +154,6 @@ def _subprotocol_keys(socket: WebSocket) -> Iterator[str]:
 def _from_base64url(text: str) -> str:
     """Decode unpadded base64url; "" where the text is none."""
     try:
-        padded = text.translate({ord("-"): "+", ord("_"): "/"}) + "=" * (-len(text) % 4)
-        return binascii.a2b_base64(padded, strict_mode=True).decode("utf-8", "replace")
+        return from_base64(text.encode("ascii")).decode("utf-8", "replace")
     except (ValueError, binascii.Error):
         return ""

@@ -15,6 +15,8 @@ M = TypeVar("M", bound=BaseModel)
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 """From the alphabet for URLs and file names (RFC 4648 §5)."""
 
+_BLANKS = b" \t\r\n"  # the base64 command adds line breaks
+
 _ESCAPES = (("%2B", "+"), ("%2F", "/"), ("%3D", "="), ("%2D", "-"), ("%5F", "_"), ("%0A", ""), ("%0D", ""))
 """What of base64 a URL may escape."""
 
@@ -52,12 +54,16 @@ def check_values(body: bytes, example: str) -> None:
         )
 
 
+def from_base64(text: bytes | bytearray) -> bytes:
+    """The bytes of base64 in either alphabet, with or without padding and blanks; raises binascii.Error."""
+    encoded = text.translate(_STANDARD, _BLANKS).rstrip(b"=")
+    return binascii.a2b_base64(encoded + b"=" * (-len(encoded) % 4), strict_mode=True)
+
+
 def decode_base64(text: str, where: str) -> bytes:
     """The bytes of a text in base64, with or without padding, or of a data URL; raises InvalidParameter."""
     try:
-        # The base64 command adds line breaks; any other character outside the alphabets is an error.
-        encoded = _without_prefix(text, where).encode("ascii").translate(_STANDARD, b" \t\r\n").rstrip(b"=")
-        return binascii.a2b_base64(encoded + b"=" * (-len(encoded) % 4), strict_mode=True)
+        return from_base64(_without_prefix(text, where).encode("ascii"))
     except (UnicodeEncodeError, binascii.Error) as error:
         raise InvalidParameter(
             f"{where}: not valid base64 ({error}); encode the bytes of the image file{_advice(text)}"

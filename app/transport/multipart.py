@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from app.errors import InvalidParameter
 from app.schemas.limits import MAX_FORM_PARTS, MAX_QUOTED
+from app.transport.json_body import from_base64
 from app.transport.threads import run_sized
 
 
@@ -31,7 +32,7 @@ class Part:
     def decode(self) -> None:
         """Undo the encoding of the content; raises InvalidParameter."""
         if self.encoding == "base64":
-            self.data = bytearray(self._from_base64())
+            self.data = self._decoded()
         elif self.encoding == "quoted-printable":
             self.data = bytearray(binascii.a2b_qp(self.data))
         elif self.encoding not in _AS_IT_IS:
@@ -41,10 +42,9 @@ class Part:
                 f"{self.encoding[:MAX_QUOTED]!r}; allowed are {allowed}"
             )
 
-    def _from_base64(self) -> bytes:
-        text = self.data.translate(None, b" \t\r\n").rstrip(b"=")
+    def _decoded(self) -> bytearray:
         try:
-            return binascii.a2b_base64(text + b"=" * (-len(text) % 4), strict_mode=True)
+            return bytearray(from_base64(self.data))
         except binascii.Error as error:
             raise InvalidParameter(
                 f"the part {self.name[:MAX_QUOTED]!r} is not the base64 that its Content-Transfer-Encoding "
@@ -71,9 +71,7 @@ async def read_parts(request: Request, options: dict[bytes, bytes], check_part: 
     """The parts of a body with these Content-Type options; raises InvalidParameter."""
     boundary = options.get(b"boundary")
     if not boundary:
-        raise InvalidParameter(
-            "Content-Type has no boundary; let your HTTP client write the multipart header"
-        )
+        raise without_boundary()
     try:
         form, size = _Form(boundary, check_part), 0
         async for chunk in request.stream():
@@ -82,6 +80,11 @@ async def read_parts(request: Request, options: dict[bytes, bytes], check_part: 
     except FormParserError as error:
         raise InvalidParameter(f"the multipart body is malformed: {error}") from error
     return await run_sized(size, form.complete)
+
+
+def without_boundary() -> InvalidParameter:
+    """The error of a Content-Type that does not say where parts begin."""
+    return InvalidParameter("Content-Type has no boundary; let your HTTP client write the multipart header")
 
 
 class _Form:

@@ -4,13 +4,14 @@ import time
 
 from starlette.requests import Request
 
-from app.errors import InvalidImage, InvalidParameter, UnsupportedMediaType
+from app.errors import InvalidImage, UnsupportedMediaType
 from app.schemas.limits import MAX_QUOTED
 from app.transport.bodies import mistakes
 from app.transport.bodies.documents import USAGE, read_document
 from app.transport.bodies.forms import read_image_form
 from app.transport.bodies.image_request import Accepted, ImageRequest
 from app.transport.body import MEDIA_TYPES, MULTIPART, media_type_of, read_within, unsupported
+from app.transport.multipart import without_boundary
 
 
 async def read_image_request(request: Request, seconds: float, accepted: Accepted) -> ImageRequest:
@@ -34,9 +35,7 @@ def _is_json(media_type: str) -> bool:
 def _of_raw(body: bytes, media_type: str, accepted: Accepted) -> bytes:
     """The body, whatever its Content-Type says; raises InvalidImage or UnsupportedMediaType."""
     if media_type == MULTIPART and not mistakes.is_image(body):
-        raise InvalidParameter(
-            "Content-Type has no boundary; let your HTTP client write the multipart header"
-        )
+        raise without_boundary()
     text = mistakes.mistake(body) or (None if accepted.video else mistakes.video_mistake(body))
     if text is None and media_type == "application/x-www-form-urlencoded":
         text = mistakes.stripped_mistake(body)

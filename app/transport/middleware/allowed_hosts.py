@@ -11,10 +11,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.errors import HostNotAllowed
+from app.schemas.limits import MAX_QUOTED
 from app.telemetry.metrics import Metrics
 from app.transport.middleware.request_context import PROBES, Dialects, error_response, only_problems
-
-QUOTED_CHARACTERS = 60
 
 
 class AllowedHosts:
@@ -35,7 +34,7 @@ class AllowedHosts:
             refused = [host for host in sent if not self._is_allowed(host, scope["path"])]
             if refused:
                 error = HostNotAllowed(
-                    f"this server does not answer for the host {refused[0][:QUOTED_CHARACTERS]!r}; to allow "
+                    f"this server does not answer for the host {refused[0][:MAX_QUOTED]!r}; to allow "
                     "it, add it to RCNN_ALLOWED_HOSTS"
                 )
                 response = error_response(error, self._metrics, self._dialects(scope))
