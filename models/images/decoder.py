@@ -26,9 +26,9 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import SUPPORTED as HAS_WEBP
 from PIL.WebPImagePlugin import WebPImageFile
 
-from models.images.avif import HeaderError, Size
 from models.images.color import converter
 from models.images.control import UNCONTROLLED, DecodeControl
+from models.images.formats.errors import HeaderError, Size
 from models.images.headers import Header, read_header
 from models.images.jpeg_draft import CanvasLimits, Draft, begin_draft, draft_of
 from models.images.memory import decoding_bytes, is_available, webp_bytes

@@ -16,7 +16,6 @@ import numpy as np
 from PIL import Image as pillow
 from PIL.ImageFile import ImageFile
 
-from models.images.avif import HeaderError, is_avif
 from models.images.control import UNCONTROLLED, DecodeControl
 from models.images.decoder import (
     ImageError,
@@ -30,9 +29,11 @@ from models.images.decoder import (
     open_picture,
     render,
 )
-from models.images.gif import ALL_FRAMES
+from models.images.formats.avif import is_avif
+from models.images.formats.errors import HeaderError
+from models.images.formats.gif import ALL_FRAMES
+from models.images.formats.tiff import pages as tiff_pages
 from models.images.memory import frame_bytes, video_bytes
-from models.images.tiff import pages as tiff_pages
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame

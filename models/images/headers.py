@@ -10,8 +10,8 @@ decoding of its pixels; tests/models/images/test_cost.py has a file of each unit
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from models.images import avif, gif, jpeg, png, tiff
-from models.images.avif import HeaderError, Size
+from models.images.formats import avif, gif, jpeg, png, tiff
+from models.images.formats.errors import HeaderError, Size
 
 # A BMP's runs are decoded in Python, 0.3 µs each, and its empty pixels one at a time. Such files are rare.
 MAX_RLE_BYTES = 2_000_000

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from models.images.avif import Size
+from models.images.formats.errors import Size
 from models.images.orientation import flips
 
 CanvasLimits = tuple[int, int]  # maximum px of a canvas' short and long side

@@ -8,7 +8,7 @@ import numpy as np
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 
-from models.images.avif import Size
+from models.images.formats.errors import Size
 
 OUTPUT = 3  # RGB
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}

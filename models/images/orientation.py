@@ -8,7 +8,7 @@ import numpy.typing as npt
 from PIL import ExifTags
 from PIL.ImageFile import ImageFile
 
-from models.images.tiff import has_excessive_tags
+from models.images.formats.tiff import has_excessive_tags
 
 Stored = npt.NDArray[np.uint8]  # (rows, columns, 3)
 

@@ -12,8 +12,8 @@ from typing import Any
 from google.protobuf import json_format
 
 from app.protocols.openinference.grpc.proto import grpc_service_pb2 as pb
-from models.images.avif import HeaderError
 from models.images.decoder import ImageError, Limits, decode
+from models.images.formats.errors import HeaderError
 from models.images.frames import read_frames
 from models.images.headers import read_header
 from tests.fuzz.server import FuzzedServer

@@ -1,6 +1,6 @@
 """PNG: bounds the chunks, and drops metadata that a decoder would read, and inflate, for nothing."""
 
-from models.images.avif import HeaderError, Size
+from models.images.formats.errors import HeaderError, Size
 
 MAX_CHUNKS = 100_000  # image data in chunks of a kilobyte; 0.1 s
 MAX_CRITICAL = 200  # chunks that are neither image data nor metadata; a file has about four

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Iterator
 
-from models.images.avif import HeaderError, Size
+from models.images.formats.errors import HeaderError, Size
 
 MAX_TAGS = 1_000  # raw files and maps have about 200
 MAX_VALUES = 400_000  # in one tag: 50 million pixels in tiles of 16 x 16 have 195 313 offsets

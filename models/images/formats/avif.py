@@ -10,7 +10,7 @@ widths of that header; only the decoding library's own limit, 2^28 pixels, bound
 from collections.abc import Iterator
 from typing import NamedTuple
 
-Size = tuple[int, int]  # width, height in pixels
+from models.images.formats.errors import HeaderError, Size
 
 MAX_UNITS = 50_000  # AV1 units (OBUs) in a file: a grid of 64 x 64 cells has about four per cell
 MAX_FRAMES = 8  # AV1 frames in an item: a still image has one, a layered one four; each may fill the picture
@@ -26,10 +26,6 @@ _CONTAINERS = {  # boxes of boxes, and the bytes in front of the first
 }
 _LINKS = (b"iref", b"ipma")
 _SEQUENCE_HEADER_BYTES = 1_024  # at most some 400
-
-
-class HeaderError(ValueError):
-    """An image whose structure is broken or excessive; the text completes "the image has …"."""
 
 
 class CutShort(HeaderError):

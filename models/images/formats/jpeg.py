@@ -6,8 +6,8 @@ libjpeg walks the rest in C, at some nanoseconds a byte.
 
 import re
 
-from models.images import tiff
-from models.images.avif import HeaderError, Size
+from models.images.formats import tiff
+from models.images.formats.errors import HeaderError, Size
 
 MAX_SEGMENTS = 100_000  # in front of the first scan, 0.1 s; a depth map or a video takes a few hundred
 MAX_KEPT_SEGMENTS = 2_000  # of those that the decoder reads, 20 µs each; an encoder writes about ten

@@ -1,6 +1,6 @@
 """GIF: bounds the blocks, and drops extensions that no picture needs."""
 
-from models.images.avif import HeaderError, Size
+from models.images.formats.errors import HeaderError, Size
 
 MAX_BLOCKS = 2_000_000  # in the frames that are read, 0.5 s; 20 MB in the usual blocks of 255 bytes: 80 000
 ALL_FRAMES = 1_000_000  # more than fit into a request's body
