@@ -29,7 +29,7 @@ Exif = Annotated[
     Literal["apply", "ignore"] | None,
     Option(
         help="Boxes of images that EXIF rotates are of the image as displayed (apply) or of its stored "
-        "pixels (ignore). Default: told from the boxes."
+        "pixels (ignore). Default: recognised from the boxes."
     ),
 ]
 Classes = Annotated[

@@ -18,7 +18,7 @@ from app.serving.request import DrawnFormat, Outcome, Plan
 from app.serving.service import DetectionService
 from app.telemetry.logs import request_id
 from app.transport import openapi_examples
-from app.transport.bodies.image_request import Accepted, Image
+from app.transport.bodies.image_request import Accepted, SentImage
 from app.transport.bodies.images import read_image_request
 from app.transport.context import pin_model, service_of
 from app.transport.disconnect import cancel_on_disconnect
@@ -107,7 +107,7 @@ async def detect_batch(
 
 
 async def _detect_all(
-    request: Request, images: Sequence[Image], options: DetectOptions, plan: Plan
+    request: Request, images: Sequence[SentImage], options: DetectOptions, plan: Plan
 ) -> Response:
     """The response for several images, each with its own result."""
     service = service_of(request)
@@ -118,7 +118,7 @@ async def _detect_all(
     return Response(body, media_type="application/json")
 
 
-async def _detect(service: DetectionService, image: Image, plan: Plan) -> Outcome:
+async def _detect(service: DetectionService, image: SentImage, plan: Plan) -> Outcome:
     if isinstance(image, ServiceError):
         raise image
     return await service.pipeline.detect(image, plan)

@@ -1,10 +1,10 @@
 """The memory of running decodes, reserved from an image's header before its pixels are decoded.
 
-It counts in RCNN_MAX_QUEUE_BYTES, up to half of it: a decode must not make admission reject everybody else. A
-large decode for which too little is left waits on its thread for another one to end, so that fewer run at
-once; none is rejected. One that no other could make way for is let through, as is a small one, which a large
-one must not hold up. So decoding takes at most half of RCNN_MAX_QUEUE_BYTES, one large image, and SMALL_BYTES
-for each thread.
+It counts in RCNN_MAX_QUEUE_BYTES, up to half of it: a decode must not make admission reject everybody else.
+A large decode for which too little is left waits on its thread for another large one to end, so that fewer
+run at once; none is rejected. It does not wait if no other large one runs. A small one never waits, as a
+large one must not delay it. So decoding takes at most half of RCNN_MAX_QUEUE_BYTES, one large image, and
+SMALL_BYTES a thread.
 """
 
 import asyncio

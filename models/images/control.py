@@ -2,7 +2,7 @@
 
 
 class DecodeStopped(Exception):
-    """The result of a decode is wanted no more."""
+    """The result of a decode is not needed any more."""
 
 
 class DecodeControl:
@@ -15,7 +15,7 @@ class DecodeControl:
         """Called before a picture is decoded, with the bytes that this takes. May wait, or raise."""
 
     def check(self) -> None:
-        """Called between the steps of a decode; raises where its result is wanted no more."""
+        """Called between the steps of a decode; raises where its result is not needed any more."""
 
 
 UNCONTROLLED = DecodeControl()

@@ -24,7 +24,7 @@ STATEFUL = ("network", "average", "optimizer", "schedule", "scaler")
 VALUES = ("step", "best", "best_score", "stale")
 
 
-class CheckpointError(ValueError):
+class RunStateError(ValueError):
     """A checkpoint that cannot be read or written; the text says what to do."""
 
 
@@ -51,7 +51,7 @@ class State:
         return network
 
     def save(self, path: Path) -> None:
-        """Write a checkpoint in place of the last; where that fails the last one stays: CheckpointError."""
+        """Write a checkpoint in place of the last; where that fails the last one stays: RunStateError."""
         parts = {name: getattr(self, name).state_dict() for name in STATEFUL}
         values = {name: getattr(self, name) for name in (*VALUES, "steps")}
         partial = path.with_suffix(".partial")
@@ -63,10 +63,10 @@ class State:
             partial.replace(path)
         except (OSError, RuntimeError) as error:
             partial.unlink(missing_ok=True)
-            raise CheckpointError(_cannot_write(path, self.step, error)) from error
+            raise RunStateError(_cannot_write(path, self.step, error)) from error
 
     def restore(self, path: Path) -> None:
-        """Continue from a checkpoint; raises CheckpointError for a damaged one, or another release's."""
+        """Continue from a checkpoint; raises RunStateError for a damaged one, or another release's."""
         saved = _read(path)
         longer = saved.get("steps", self.steps) != self.steps
         try:
@@ -77,7 +77,7 @@ class State:
                 setattr(self, name, saved[name])
             torch.set_rng_state(saved["random"])
         except UNREADABLE as error:
-            raise CheckpointError(_damaged(path, error)) from error
+            raise RunStateError(_damaged(path, error)) from error
         if rates is not None:  # the loaded optimizer has those of the shorter run
             self.stale = 0
             for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
@@ -124,10 +124,10 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         saved = torch.load(path, weights_only=True)
     except UNREADABLE as error:
-        raise CheckpointError(_damaged(path, error)) from error
+        raise RunStateError(_damaged(path, error)) from error
     if not isinstance(saved, dict) or saved.get("format") != FORMAT:
         found = saved.get("format", 1) if isinstance(saved, dict) else "none"
-        raise CheckpointError(
+        raise RunStateError(
             f"{path} was written by another release (format {found}, this one reads {FORMAT}); start the run "
             "anew with another --out, or delete the file"
         )

@@ -17,7 +17,7 @@ from models.training.optimizer import TrainingConfig
 from models.training.phases import JOINT, Phase
 from models.training.resume import write_whole
 from models.training.run_log import LogKind, RunLog
-from models.training.state import CheckpointError as CheckpointError
+from models.training.state import RunStateError as RunStateError
 from models.training.state import State, device_of, start
 
 Batches = Callable[[int], Iterable[Batch]]  # first batch number -> batches from there on
@@ -58,7 +58,7 @@ def train(
 
     Continues from `run`/checkpoint.pt if there is one. One process then ends with the same weights as without
     the interruption; several processes draw other samples. A longer `config.steps` than the checkpoint's
-    extends the run. Raises CheckpointError, TrainingDiverged.
+    extends the run. Raises RunStateError, TrainingDiverged.
     """
     run.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(config.seed + process_rank().rank)

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from app.errors import InvalidImage, InvalidParameter, ServiceError
 from app.schemas.limits import MAX_QUOTED
 from app.schemas.options import ImageBody, OptionSet, unknown_option
-from app.transport.bodies.image_request import Image, ImageRequest
+from app.transport.bodies.image_request import ImageRequest, SentImage
 from app.transport.bodies.mistakes import mistake
 from app.transport.json_body import check_values, decode_base64, explain_first
 from app.transport.threads import run_sized
@@ -36,7 +36,7 @@ async def read_document(
     return ImageRequest(images, values, many)
 
 
-def _parse(body: bytes, options: type[OptionSet]) -> tuple[list[Image | _Address], dict[str, Any], bool]:
+def _parse(body: bytes, options: type[OptionSet]) -> tuple[list[SentImage | _Address], dict[str, Any], bool]:
     values = _object(body)
     keys = tuple(ImageBody.model_fields)
     sources = {name: values.pop(name) for name in keys if values.get(name) is not None}
@@ -65,7 +65,7 @@ def _object(body: bytes) -> dict[str, Any]:
     return values
 
 
-def _sources(images: ImageBody) -> Iterator[Image | _Address]:
+def _sources(images: ImageBody) -> Iterator[SentImage | _Address]:
     """Each image, or where it is; one that is not valid base64 is its error."""
     for index, item in enumerate(images.images or ()):
         where = f"images.{index}"
@@ -74,7 +74,7 @@ def _sources(images: ImageBody) -> Iterator[Image | _Address]:
         yield _source(images.image, images.url, "image" if images.url is None else "url")
 
 
-def _source(text: str | None, url: str | None, where: str) -> Image | _Address:
+def _source(text: str | None, url: str | None, where: str) -> SentImage | _Address:
     if (text is None) == (url is None):
         return InvalidParameter(f"{where}: either `image` or `url`; send {USAGE}")
     if url is not None and url[:16].lstrip()[:5].lower() != "data:":
@@ -87,7 +87,7 @@ def _source(text: str | None, url: str | None, where: str) -> Image | _Address:
     return data if wrong is None else InvalidImage(f"{where}: {wrong}")
 
 
-async def _content(request: Request, image: Image | _Address, deadline: float) -> Image:
+async def _content(request: Request, image: SentImage | _Address, deadline: float) -> SentImage:
     if not isinstance(image, _Address):
         return image
     try:

@@ -5,7 +5,7 @@ from starlette.requests import Request
 from app.errors import InvalidImage, InvalidParameter
 from app.schemas.limits import MAX_FORM_PARTS
 from app.schemas.options import OptionSet, unknown_option
-from app.transport.bodies.image_request import Accepted, Image, ImageRequest
+from app.transport.bodies.image_request import Accepted, ImageRequest, SentImage
 from app.transport.bodies.mistakes import mistake
 from app.transport.body import text_of
 from app.transport.multipart import CheckPart, Part, read_parts
@@ -41,7 +41,7 @@ async def read_image_form(
     request: Request, parameters: dict[bytes, bytes], accepted: Accepted
 ) -> ImageRequest:
     """The images and the options of a form with these Content-Type parameters; raises InvalidParameter."""
-    images: list[Image] = []
+    images: list[SentImage] = []
     options: dict[str, object] = {}
     for part in await read_parts(request, parameters, _part_check(accepted)):
         if part.name in IMAGE_PARTS:
@@ -67,7 +67,7 @@ def _listed(value: object) -> list[object]:
     return value if isinstance(value, list) else []
 
 
-def _of_part(part: Part) -> Image:
+def _of_part(part: Part) -> SentImage:
     data = bytes(part.data)
     text = mistake(data)
     if text is None:

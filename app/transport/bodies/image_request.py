@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from app.errors import InvalidParameter, ServiceError
 from app.schemas.options import OptionSet
 
-Image = bytes | ServiceError
+SentImage = bytes | ServiceError
 """One image, or why it cannot be read: in a batch it fails alone."""
 
 
@@ -14,7 +14,7 @@ Image = bytes | ServiceError
 class ImageRequest:
     """The images of a body in the order sent, and its options by their names; `many`: sent as a list."""
 
-    images: list[Image]
+    images: list[SentImage]
     options: Mapping[str, object] = field(default_factory=dict)
     many: bool = False
 

@@ -133,7 +133,7 @@ def _places(numbers: Floats, sizes: Floats, order: BoxOrder) -> tuple[tuple[int,
 
 
 def _order(numbers: Floats, sizes: Floats, declared: BoxOrder) -> tuple[BoxOrder, list[str]]:
-    """The order of the numbers; raises DatasetError if it cannot be told."""
+    """The order of the numbers; raises DatasetError if it is ambiguous."""
     count = len(numbers)
     now = _inside(to_corners(numbers, declared), sizes)
     if now >= FITS or count < FEW:

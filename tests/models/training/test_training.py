@@ -16,7 +16,7 @@ from models.networks import build_network
 from models.training.alternating import train_alternating
 from models.training.batches import Batch
 from models.training.optimizer import TrainingConfig, average_weights, build_optimizer, build_schedule
-from models.training.state import CheckpointError
+from models.training.state import RunStateError
 from models.training.train import Callbacks, TrainingDiverged, train
 
 pytestmark = pytest.mark.network
@@ -93,9 +93,7 @@ def test_an_interrupted_run_ends_with_the_same_weights(config: TrainingConfig, t
 
 def test_a_checkpoint_of_another_release_is_refused(tmp_path: Path) -> None:
     torch.save({"network": {}, "step": 2}, tmp_path / "checkpoint.pt")
-    with pytest.raises(
-        CheckpointError, match=r"checkpoint\.pt was written by another release.*another --out"
-    ):
+    with pytest.raises(RunStateError, match=r"checkpoint\.pt was written by another release.*another --out"):
         run(tmp_path)
 
 
@@ -224,13 +222,13 @@ def test_a_checkpoint_that_cannot_be_written_or_read_costs_nothing(tmp_path: Pat
     checkpoint = tmp_path / "checkpoint.pt"
     whole = checkpoint.read_bytes()
     checkpoint.with_suffix(".partial").symlink_to("/dev/full")
-    with pytest.raises(CheckpointError, match=r"step 6 cannot be written: No space left.*repeat the command"):
+    with pytest.raises(RunStateError, match=r"step 6 cannot be written: No space left.*repeat the command"):
         run(tmp_path, replace(CONFIG, steps=8))
     assert checkpoint.read_bytes() == whole
     assert not checkpoint.with_suffix(".partial").exists()
     for damaged in (whole[:100_000], b"", b"not one", whole[:-2000] + bytes(2000)):
         checkpoint.write_bytes(damaged)
-        with pytest.raises(CheckpointError, match=r"checkpoint\.pt is damaged and was left as it is"):
+        with pytest.raises(RunStateError, match=r"checkpoint\.pt is damaged and was left as it is"):
             run(tmp_path)
         assert checkpoint.read_bytes() == damaged
 
