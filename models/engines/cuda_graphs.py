@@ -13,9 +13,8 @@ from models.engines.protocol import DenseOutput
 
 WARM_UPS = 3  # as torch.cuda.make_graphed_callables: libraries tune and allocate in the first runs
 
-# After a failed capture torch's allocator keeps using the graph for every allocation, so the graph must not
-# be freed. At most one per engine.
-_abandoned: list[torch.cuda.CUDAGraph] = []
+# A graph whose capture failed: older torch keeps using it for every allocation, so it must not be freed.
+_kept: list[torch.cuda.CUDAGraph] = []
 
 
 class GraphRecorder:
@@ -48,7 +47,9 @@ class GraphRecorder:
             with capture:
                 return run(inputs)
         except RuntimeError:
-            _abandoned.append(graph)
+            graph.reset()  # returns what the capture had allocated
+            if not frees_failed_captures(torch.__version__):
+                _kept.append(graph)
             raise
 
 
@@ -71,3 +72,9 @@ class Replay:
             inputs.copy_(pixels)
         self._graph.replay()
         return self._outputs
+
+
+def frees_failed_captures(version: str) -> bool:
+    """Whether this torch's `CUDAGraph.reset` ends a failed capture's use of the allocator: from 2.14 on."""
+    major, minor = version.split(".")[:2]
+    return (int(major), int(minor)) >= (2, 14)

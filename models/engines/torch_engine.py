@@ -2,14 +2,15 @@
 
 import copy
 import logging
-from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
 
 from models.engines.folding import FoldingError, folded
+from models.engines.full_float32 import full_float32
 from models.engines.parts import DensePart, HeadNHWC, HeadPart
 from models.engines.protocol import DenseOutput, PrecisionOverflow
 from models.ops.nms import torchvision_nms
@@ -68,19 +69,8 @@ class TorchEngine:
     def _precision(self) -> AbstractContextManager[object]:
         """Autocast for activations; weights are cast already, so it needs no cache."""
         if self._autocast is None:
-            return _without_tf32()
+            return full_float32()
         return torch.autocast(torch.device(self.device).type, self._autocast, cache_enabled=False)
-
-
-@contextmanager
-def _without_tf32() -> Iterator[None]:
-    """Full float32: by default cuDNN's convolutions use a 10-bit mantissa (TF32)."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
-    try:
-        yield
-    finally:
-        torch.backends.cudnn.allow_tf32 = before
 
 
 def _folded_parts(network: FasterRCNN, nhwc: bool) -> tuple[nn.Module, nn.Module]:
@@ -93,7 +83,7 @@ def _folded_parts(network: FasterRCNN, nhwc: bool) -> tuple[nn.Module, nn.Module
         EXAMPLE_ROIS, network.backbone.out_channels, side, side, generator=torch.Generator().manual_seed(0)
     ).to(weight.device)
     try:
-        with _without_tf32():
+        with full_float32():
             return folded(dense, pixels), folded(head, pooled.permute(0, 2, 3, 1) if nhwc else pooled)
     except FoldingError as error:
         log.warning("the norms are not folded: %s", error)
