@@ -47,7 +47,7 @@ class EvaluateArguments:
     url: Annotated[
         str | None, Option(help="Evaluate the model of the service at URL, through the service.")
     ] = None
-    api_key: Annotated[str | None, Option(help="API key of the service.")] = None
+    api_key: Annotated[str | None, Option(help="API key of the service; default: RCNN_API_KEY.")] = None
     split: Split = None
     format: Format = None
     boxes: Boxes = None

@@ -18,6 +18,9 @@ REMOVED = {
 RENAMED = {"roboflow_urls": "fetch_urls"}
 """Settings of the release before that are taken with a warning, and their names now."""
 
+OF_CLIENTS = ("url", "api_key")
+"""RCNN_URL and RCNN_API_KEY are read by rcnn_client, and may be set where a service starts."""
+
 OTEL_ENDPOINT = "OTEL_EXPORTER_OTLP_ENDPOINT"
 OTEL_EXPORTER = "OTEL_TRACES_EXPORTER"
 ADDRESS = r"^https?://[^/\s]+(/\S*)?$"
@@ -77,6 +80,16 @@ def take_renamed(values: dict[str, Any]) -> list[str]:
         f"{PREFIX}{name.upper()} is now {PREFIX}{RENAMED[name].upper()}, which means the same; set that: the "
         "next release does not read the old name"
         for name in names
+    ]
+
+
+def drop_client_variables(values: dict[str, Any]) -> list[str]:
+    """Leave out what rcnn_client reads; a warning where its key may have been meant as the service's."""
+    found = [name for name in OF_CLIENTS if values.pop(name, None)]
+    if "api_key" not in found or values.get("api_keys"):
+        return []
+    return [
+        "RCNN_API_KEY is read by clients only, and this service asks for no key: set RCNN_API_KEYS for that"
     ]
 
 

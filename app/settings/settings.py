@@ -23,6 +23,7 @@ from app.settings.environment import (
     ADDRESS,
     PREFIX,
     Environment,
+    drop_client_variables,
     drop_removed,
     take_otel_endpoint,
     take_renamed,
@@ -184,7 +185,8 @@ class Settings(ProtocolSettings, ServerSettings, KeySettings, ModelSettings):
     @classmethod
     def _check_names(cls, values: dict[str, Any], check: ModelWrapValidatorHandler[Self]) -> Self:
         values = dict(values)
-        warnings = (*take_otel_endpoint(values), *drop_removed(values), *take_renamed(values))
+        takers = (take_otel_endpoint, drop_removed, take_renamed, drop_client_variables)
+        warnings = tuple(warning for take in takers for warning in take(values))
         if unknown := sorted(set(values) - set(cls.model_fields)):
             raise ValueError(_unknown(unknown))
         settings = check(values)

@@ -9,14 +9,15 @@ from typing import Any, Self, Unpack
 import httpx
 from tenacity import AsyncRetrying, Retrying
 
-from rcnn_client import exchange
+from rcnn_client import defaults, exchange
 from rcnn_client.concurrency import bar, check, in_order, in_order_async
 from rcnn_client.errors import ClientError, Refused, Unreachable
-from rcnn_client.exchange import FrameRange, Picture, RetryPolicy
+from rcnn_client.exchange import FrameRange, RetryPolicy
+from rcnn_client.images import Picture, content
 from rcnn_client.options import Options
-from rcnn_client.result import Frame, Result
+from rcnn_client.result import Detections, Frame
 
-AttemptResult = Result | ClientError | OSError
+AttemptResult = Detections | ClientError | OSError
 """Of one image among many: its detections, or why there are none."""
 
 # As many connections as there are requests in flight, each kept for the next request.
@@ -24,11 +25,15 @@ LIMITS = httpx.Limits(max_connections=None, max_keepalive_connections=None)
 
 
 class Client:
-    """A client of the service at `url`, for any number of threads. Close it, or use `with`."""
+    """A client of the service at `url`, for any number of threads. Close it, or use `with`.
+
+    Without an argument, `url` is RCNN_URL of the environment, or http://127.0.0.1:8000, and `api_key` is
+    RCNN_API_KEY.
+    """
 
     def __init__(
         self,
-        url: str,
+        url: str | None = None,
         api_key: str | None = None,
         timeout: float = 60.0,
         retries: int = 5,
@@ -41,15 +46,18 @@ class Client:
         """
         self._policy = RetryPolicy(timeout, retries, deadline)
         self._http = httpx.Client(
-            base_url=exchange.checked(url),
-            headers=exchange.headers(api_key),
+            base_url=exchange.checked(defaults.url(url)),
+            headers=exchange.headers(defaults.api_key(api_key)),
             limits=LIMITS,
             transport=transport,
         )
         self._closed = threading.Event()
 
-    def detect(self, image: Picture, **options: Unpack[Options]) -> Result:
-        """Detections of one image, given as the file's bytes or its path; raises ClientError, OSError."""
+    def detect(self, image: Picture, **options: Unpack[Options]) -> Detections:
+        """Detections of one image, see `Picture` for what it may be.
+
+        Raises ClientError; OSError for a file, TypeError and ValueError for what is no image.
+        """
         return self._detect(image, options, self._closed)
 
     def detect_many(
@@ -74,7 +82,7 @@ class Client:
         A frame that fails alone has its error; raises ClientError, OSError. Closing the generator ends it.
         """
         frame_range = FrameRange(every=every, max_frames=max_frames)
-        request = exchange.frames(self._http, exchange.content(file), options, frame_range)
+        request = exchange.frames(self._http, content(file), options, frame_range)
         with closing(self._send(request, self._closed, stream=True)) as response:
             if response.is_error:
                 raise Refused(response)
@@ -111,8 +119,8 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _detect(self, image: Picture, options: Options, stop: threading.Event) -> Result:
-        request = exchange.detection(self._http, exchange.content(image), options)
+    def _detect(self, image: Picture, options: Options, stop: threading.Event) -> Detections:
+        request = exchange.detection(self._http, content(image), options)
         return exchange.read_result(self._send(request, stop))
 
     def _many(
@@ -160,7 +168,7 @@ class AsyncClient:
 
     def __init__(
         self,
-        url: str,
+        url: str | None = None,
         api_key: str | None = None,
         timeout: float = 60.0,  # of a try, as of the sync client
         retries: int = 5,
@@ -170,16 +178,19 @@ class AsyncClient:
         """As of `Client`."""
         self._policy = RetryPolicy(timeout, retries, deadline)
         self._http = httpx.AsyncClient(
-            base_url=exchange.checked(url),
-            headers=exchange.headers(api_key),
+            base_url=exchange.checked(defaults.url(url)),
+            headers=exchange.headers(defaults.api_key(api_key)),
             limits=LIMITS,
             transport=transport,
         )
 
-    async def detect(self, image: Picture, **options: Unpack[Options]) -> Result:
-        """Detections of one image, given as the file's bytes or its path; raises ClientError, OSError."""
-        content = await asyncio.to_thread(exchange.content, image)
-        request = exchange.detection(self._http, content, options)
+    async def detect(self, image: Picture, **options: Unpack[Options]) -> Detections:
+        """Detections of one image, see `Picture` for what it may be.
+
+        Raises ClientError; OSError for a file, TypeError and ValueError for what is no image.
+        """
+        data = await asyncio.to_thread(content, image)
+        request = exchange.detection(self._http, data, options)
         return exchange.read_result(await self._send(request))
 
     async def detect_many(
@@ -206,9 +217,9 @@ class AsyncClient:
         self, file: Picture, every: int = 1, max_frames: int | None = None, **options: Unpack[Options]
     ) -> AsyncGenerator[Frame, None]:
         """As of `Client`; close it when you leave it early (`contextlib.aclosing`)."""
-        content = await asyncio.to_thread(exchange.content, file)
+        data = await asyncio.to_thread(content, file)
         frame_range = FrameRange(every=every, max_frames=max_frames)
-        request = exchange.frames(self._http, content, options, frame_range)
+        request = exchange.frames(self._http, data, options, frame_range)
         async with aclosing(await self._send(request, stream=True)) as response:
             if response.is_error:
                 raise Refused(response)

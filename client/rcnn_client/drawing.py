@@ -1,17 +1,13 @@
-"""Draws detections onto an image. Needs pillow (the extra `draw`)."""
+"""Draws detections onto an image."""
 
-import io
 import math
-import os
 from collections.abc import Sequence
-from pathlib import Path
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont, ImageOps
+from PIL import Image, ImageDraw, ImageFont
 
-Picture = bytes | str | os.PathLike[str] | npt.NDArray[np.uint8]
-Object = tuple[str, int, float, list[float]]  # name, label id, score, box x1 y1 x2 y2 in pixels
+from rcnn_client.images import Picture, opened
+
+Object = tuple[str, int, float, tuple[float, float, float, float]]  # name, label id, score, box in pixels
 
 # Far apart in hue and lightness, neighbours most of all: label ids are small numbers.
 PALETTE = ("#e6194b", "#3cc850", "#ffe119", "#286ef0", "#f58230", "#a53cc8", "#46e6e6", "#f032e6", "#bfef45")
@@ -21,7 +17,7 @@ MIN_TEXT = 13
 
 def draw(image: Picture, size: tuple[int, int], objects: Sequence[Object]) -> Image.Image:
     """A copy of the image with the objects' boxes, names and scores; ValueError if it is not of that size."""
-    picture = _open(image)
+    picture = opened(image)
     if picture.size != size:
         raise ValueError(
             f"the image is {picture.width}x{picture.height}, the detections are of one of "
@@ -39,15 +35,6 @@ def draw(image: Picture, size: tuple[int, int], objects: Sequence[Object]) -> Im
         pen.rectangle(corners, outline=colour, width=max(2, text_size // 7))
         _draw_tag(pen, (left, max(top, 0)), f"{name} {score:.2f}", colour, font)
     return picture
-
-
-def _open(image: Picture) -> Image.Image:
-    """As RGB, and as displayed: the EXIF orientation is applied."""
-    if isinstance(image, np.ndarray):
-        return Image.fromarray(image)
-    data = image if isinstance(image, bytes) else Path(image).read_bytes()
-    with Image.open(io.BytesIO(data)) as opened:
-        return ImageOps.exif_transpose(opened).convert("RGB")
 
 
 def _draw_tag(

@@ -1,12 +1,10 @@
 """Requests, when they are sent again, and what responses mean; no sockets."""
 
 import json
-import os
 import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypedDict
 
 import httpx
@@ -14,9 +12,8 @@ import tenacity
 
 from rcnn_client.errors import ClientError, NotAnAnswer, Refused, Unreachable, json_object, retry_after
 from rcnn_client.options import Options
-from rcnn_client.result import Frame, Result
+from rcnn_client.result import Detections, Frame
 
-Picture = bytes | str | os.PathLike[str]
 HttpClient = httpx.Client | httpx.AsyncClient
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0  # seconds between tries where the service names none; they double
@@ -114,11 +111,6 @@ def headers(api_key: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {api_key}"} if api_key else {}
 
 
-def content(image: Picture) -> bytes:
-    """The bytes of an image file; raises OSError."""
-    return image if isinstance(image, bytes) else Path(image).read_bytes()
-
-
 def detection(http: HttpClient, image: bytes, options: Options) -> httpx.Request:
     """The request of one detection."""
     return _post(http, "detect", image, "application/json", options)
@@ -179,7 +171,7 @@ def read_labels(response: httpx.Response) -> dict[int, str]:
         raise _unexpected(response, "the labels of a model") from error
 
 
-def read_result(response: httpx.Response) -> Result:
+def read_result(response: httpx.Response) -> Detections:
     """The detections of POST /detect."""
     if response.is_error:
         raise Refused(response)
@@ -201,8 +193,8 @@ def read_line(response: httpx.Response, line: str) -> Frame | None:
         raise _unexpected(response, "a line a frame") from error
 
 
-def _result(answer: dict[str, Any]) -> Result:
-    return Result(
+def _result(answer: dict[str, Any]) -> Detections:
+    return Detections(
         boxes=answer["boxes"],
         labels=answer["labels"],
         scores=answer["scores"],

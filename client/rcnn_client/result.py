@@ -1,22 +1,32 @@
 """The detections of one image as arrays; drawn, or in another library's form."""
 
-import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from rcnn_client.errors import ClientError
+from rcnn_client.images import Picture
 
 if TYPE_CHECKING:
+    import pandas
     import supervision
     from PIL import Image
 
 
+class Detection(NamedTuple):
+    """One object: its class, its score, and its box x1 y1 x2 y2 in pixels of the image as displayed."""
+
+    name: str
+    label: int
+    score: float
+    box: tuple[float, float, float, float]
+
+
 @dataclass(frozen=True, eq=False)
-class Result:
+class Detections:
     """N >= 0 detections of one image, highest score first; the arrays are read-only copies.
 
     boxes: (N, 4) float32, x1 y1 x2 y2 in pixels of the image as displayed. labels: (N,) int64 class ids.
@@ -52,15 +62,23 @@ class Result:
     def __len__(self) -> int:
         return len(self.scores)
 
-    def draw(self, image: bytes | str | os.PathLike[str] | npt.NDArray[np.uint8]) -> "Image.Image":
-        """A Pillow image: `image` (a file, its bytes, or RGB pixels uint8 (H, W, 3)) with the boxes drawn on.
+    def __getitem__(self, index: int) -> Detection:
+        """The detection at `index`; 0 has the highest score."""
+        left, top, right, bottom = self.boxes[index].tolist()
+        label, score = int(self.labels[index]), float(self.scores[index])
+        return Detection(self.names[index], label, score, (left, top, right, bottom))
 
-        An image below 320 pixels is enlarged. Raises ValueError for an image of another size; needs pillow.
+    def __iter__(self) -> Iterator[Detection]:
+        return (self[index] for index in range(len(self)))
+
+    def draw(self, image: Picture) -> "Image.Image":
+        """A Pillow image: `image`, given as for `Client.detect`, with the boxes drawn on.
+
+        An image below 320 pixels is enlarged. Raises ValueError for an image of another size.
         """
         from rcnn_client.drawing import draw
 
-        columns = (self.names, self.labels.tolist(), self.scores.tolist(), self.boxes.tolist())
-        return draw(image, (self.width, self.height), list(zip(*columns, strict=True)))
+        return draw(image, (self.width, self.height), list(self))
 
     def to_supervision(self) -> "supervision.Detections":
         """As `supervision.Detections`, with the names in `data["class_name"]`; needs supervision."""
@@ -72,6 +90,26 @@ class Result:
             class_id=self.labels.copy(),
             data={"class_name": np.array(self.names, dtype=str)},
         )
+
+    def to_coco(self, image_id: int | str = 0) -> list[dict[str, Any]]:
+        """As COCO results of that image: bbox is x, y, width, height in pixels, category_id the label id."""
+        return [
+            {
+                "image_id": image_id,
+                "category_id": label,
+                "bbox": [round(value, 3) for value in (x1, y1, x2 - x1, y2 - y1)],
+                "score": round(score, 6),
+            }
+            for _, label, score, (x1, y1, x2, y2) in self
+        ]
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """A row a detection: x1, y1, x2, y2, score, label, name; needs pandas."""
+        import pandas
+
+        boxes = dict(zip(("x1", "y1", "x2", "y2"), self.boxes.T.copy(), strict=True))
+        others = {"score": self.scores.copy(), "label": self.labels.copy(), "name": list(self.names)}
+        return pandas.DataFrame({**boxes, **others})
 
     def label_names(self) -> list[str]:
         """Names by label id (index = id) of the detected classes; "" for the others."""
@@ -100,4 +138,4 @@ class Frame:
 
     index: int
     seconds: float | None
-    outcome: Result | ClientError
+    outcome: Detections | ClientError

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from pydantic import SecretStr
 
-from rcnn_client import AsyncClient, Client, NotAnAnswer, Refused, Result, Unreachable
+from rcnn_client import AsyncClient, Client, Detections, NotAnAnswer, Refused, Unreachable
 from tests.support.fakes import FakeDetector, picture
 from tests.support.process import Program, closed_port
 from tests.support.served import Serve, Served
@@ -26,7 +26,7 @@ async def client_to(
         yield client
 
 
-def check(result: Result) -> None:
+def check(result: Detections) -> None:
     """What a FakeDetector finds in picture() with the card's thresholds."""
     np.testing.assert_allclose(result.boxes, [[8, 12, 32, 36], [16, 12, 64, 24]])
     assert [array.dtype.name for array in (result.boxes, result.labels)] == ["float32", "int64"]

@@ -12,7 +12,7 @@ import httpx
 import numpy as np
 import pytest
 
-from rcnn_client import AsyncClient, Client, Result
+from rcnn_client import AsyncClient, Client, Detections
 from rcnn_client.clients import LIMITS, AttemptResult
 from tests.support.fakes import FINDS, picture
 from tests.support.process import Program
@@ -89,8 +89,8 @@ def restart(program: Program, start: Callable[..., Program], seen: Seen) -> Prog
 
 def check_all(found: list[AttemptResult], seen: Seen, *obstacles: str) -> None:
     """Each image's own answer, in order, once; and each kind of obstacle was met."""
-    assert [type(one).__name__ for one in found] == ["Result"] * IMAGES
-    results = [one for one in found if isinstance(one, Result)]
+    assert [type(one).__name__ for one in found] == ["Detections"] * IMAGES
+    results = [one for one in found if isinstance(one, Detections)]
     assert [one.width for one in results] == [64 + number for number in range(IMAGES)]
     assert len({one.request_id for one in results}) == IMAGES
     shares = np.array([box for _, _, box in FINDS[:2]])

@@ -1,4 +1,4 @@
-"""What a Result can do, and what the distribution needs."""
+"""What a Detections can do, and what the distribution needs."""
 
 import importlib
 import io
@@ -11,16 +11,16 @@ import supervision
 from PIL import Image as pillow
 
 import rcnn_client
-from rcnn_client import Result
+from rcnn_client import Detection, Detections
 from tests.support.fakes import picture
 from tests.support.process import python
 
 
-def result(width: int, height: int, count: int = 2) -> Result:
+def result(width: int, height: int, count: int = 2) -> Detections:
     """A square and a disc, as a FakeDetector finds them in an image of that size."""
     shares = np.array([[0.125, 0.25, 0.5, 0.75], [0.25, 0.25, 1.0, 0.5]])[:count]
     boxes = (shares * np.array([width, height] * 2)).astype(np.float32)
-    return Result(
+    return Detections(
         boxes=boxes,
         labels=np.array([1, 2])[:count],
         scores=np.array([0.9375, 0.75], np.float32)[:count],
@@ -72,20 +72,50 @@ def test_supervision_gets_the_same_detections() -> None:
     assert len(result(64, 48, count=0).to_supervision()) == 0
 
 
+def test_detections_are_iterated_and_given_as_coco_results_and_as_a_table() -> None:
+    ours = result(64, 48)
+    assert list(ours) == [
+        Detection("Square", 1, 0.9375, (8, 12, 32, 36)),
+        Detection("disc", 2, 0.75, (16, 12, 64, 24)),
+    ]
+    assert ours[-1].name == "disc"
+    with pytest.raises(IndexError):
+        ours[2]
+    assert ours.to_coco(image_id=7) == [
+        {"image_id": 7, "category_id": 1, "bbox": [8, 12, 24, 24], "score": 0.9375},
+        {"image_id": 7, "category_id": 2, "bbox": [16, 12, 48, 12], "score": 0.75},
+    ]
+    table = ours.to_pandas()
+    assert list(table.columns) == ["x1", "y1", "x2", "y2", "score", "label", "name"]
+    assert table.iloc[1].tolist() == [16, 12, 64, 24, 0.75, 2, "disc"]
+    assert len(result(64, 48, count=0).to_pandas()) == 0
+
+
 def test_arrays_are_checked_and_read_only() -> None:
     ours = result(64, 48)
     with pytest.raises(ValueError, match="read-only"):
         ours.scores[0] = 1
     with pytest.raises(ValueError, match=r"boxes must be \(1, 4\) finite numbers"):
-        Result(ours.boxes, ours.labels, ours.scores, ("one",), 64, 48, "fake", {})
+        Detections(ours.boxes, ours.labels, ours.scores, ("one",), 64, 48, "fake", {})
     with pytest.raises(ValueError, match="scores must be"):
-        Result(ours.boxes, ours.labels, ours.scores * np.float32("nan"), ours.names, 64, 48, "fake", {})
+        Detections(ours.boxes, ours.labels, ours.scores * np.float32("nan"), ours.names, 64, 48, "fake", {})
     assert result(64, 48, count=0).boxes.shape == (0, 4)
     assert ours.label_names() == ["", "Square", "disc"]
 
 
-def test_the_client_needs_its_three_dependencies_alone() -> None:
-    unwanted = ("app", "models", "torch", "PIL", "rich", "supervision", "fastapi", "pydantic", "typer", "av")
+def test_the_client_needs_its_four_dependencies_alone() -> None:
+    unwanted = (
+        "app",
+        "models",
+        "torch",
+        "rich",
+        "pandas",
+        "supervision",
+        "fastapi",
+        "pydantic",
+        "typer",
+        "av",
+    )
     program = (
         "import sys\n"
         f"sys.modules.update(dict.fromkeys({unwanted}))\n"
@@ -101,6 +131,7 @@ def test_the_old_name_of_the_client_warns() -> None:
     sys.modules.pop("app.client", None)
     with pytest.warns(DeprecationWarning, match="app.client is now rcnn_client"):
         alias = importlib.import_module("app.client")
+    assert rcnn_client.Result is Detections  # its name in the release before
     assert {name: getattr(alias, name) for name in rcnn_client.__all__} == {
         name: getattr(rcnn_client, name) for name in rcnn_client.__all__
     }

@@ -14,7 +14,7 @@ import httpcore
 import httpx
 import pytest
 
-from rcnn_client import AsyncClient, Client, Refused, Result, Unreachable, in_order
+from rcnn_client import AsyncClient, Client, Detections, Refused, Unreachable, in_order
 from rcnn_client.clients import LIMITS
 from rcnn_client.errors import retry_after
 from tests.support.fakes import picture
@@ -173,8 +173,8 @@ def test_of_many_one_fails_in_its_place(program: Program, tmp_path: Path) -> Non
     with Client(f"http://127.0.0.1:{program.port}") as client:
         found = list(client.detect_many(images, in_flight=2, score_threshold=0.9))
     kinds = [type(one).__name__ for one in found]
-    assert kinds == ["Result", "FileNotFoundError", "Refused", "Result"]
-    assert [(one.width, len(one)) for one in found if isinstance(one, Result)] == [(70, 1), (71, 1)]
+    assert kinds == ["Detections", "FileNotFoundError", "Refused", "Detections"]
+    assert [(one.width, len(one)) for one in found if isinstance(one, Detections)] == [(70, 1), (71, 1)]
 
 
 def test_no_more_are_in_flight_than_asked_and_images_are_read_as_needed() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from rcnn_client import AsyncClient, Client, Frame, NotAnAnswer, Refused, Result, Unreachable
+from rcnn_client import AsyncClient, Client, Detections, Frame, NotAnAnswer, Refused, Unreachable
 from tests.support.data.moving import animation
 from tests.support.fakes import picture
 from tests.support.process import Program
@@ -42,7 +42,7 @@ def check(frames: list[Frame]) -> None:
     assert [frame.index for frame in frames] == [0, 2, 4]
     assert [frame.seconds for frame in frames] == pytest.approx([0.0, 0.2, 0.4])
     for frame in frames:
-        assert isinstance(frame.outcome, Result)
+        assert isinstance(frame.outcome, Detections)
         assert (frame.outcome.names, frame.outcome.width) == (("Square", "disc"), 64)
 
 
@@ -52,7 +52,7 @@ def test_frames_come_with_their_number_time_and_detections(program: Program, tmp
     with Client(url(program)) as client:
         check(list(client.stream(clip, every=2)))
         [first] = client.stream(animation(), max_frames=1, score_threshold=0.9)
-        assert isinstance(first.outcome, Result)
+        assert isinstance(first.outcome, Detections)
         assert first.outcome.names == ("Square",)
         [page] = client.stream(picture())
         assert (page.index, page.seconds) == (0, None)
@@ -78,7 +78,7 @@ def test_a_frame_that_fails_has_its_problem(program: Program) -> None:
     data = animation()
     with Client(url(program)) as client:
         *whole, last = client.stream(data[: len(data) * 3 // 4])
-    assert all(isinstance(frame.outcome, Result) for frame in whole)
+    assert all(isinstance(frame.outcome, Detections) for frame in whole)
     assert whole
     assert isinstance(last.outcome, Refused)
     assert (last.outcome.status, last.outcome.code) == (400, "invalid_image")

@@ -47,6 +47,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "rich": ("app/cli.py", "app/commands/*", "models/training/*", "models/shapes/*", "client/*"),
     "httpx": ("client/*", "app/transport/url_images.py", "models/zoo/*"),
     "supervision": ("client/*",),
+    "pandas": ("client/*",),
 }
 
 # Plain values: open to every room but the closed ones.

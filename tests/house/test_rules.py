@@ -47,7 +47,7 @@ BROKEN = {
     ),
     "a submodule of a dependency": (CANVAS, "import PIL.Image\n", "PIL is imported outside"),
     "metrics elsewhere": (BATCHER, "import prometheus_client\n", "prometheus_client is imported outside"),
-    "an unknown dependency": (CANVAS, "import pandas\n", "pandas is no dependency"),
+    "an unknown dependency": (CANVAS, "import polars\n", "polars is no dependency"),
     "an arrow upwards": (
         "models/detector.py",
         "from app.settings.settings import Settings\n",

@@ -72,5 +72,5 @@ class DetectArguments(RequestOptions):
         None
     )
     in_flight: Annotated[int, Option(help="With --url, requests at a time.", min=1, max=256, metavar="N")] = 4
-    api_key: Annotated[str | None, Option(help="API key of the service.")] = None
+    api_key: Annotated[str | None, Option(help="API key of the service; default: RCNN_API_KEY.")] = None
     model: Model = None

@@ -196,6 +196,16 @@ def test_a_removed_setting_is_ignored_with_a_warning_that_says_what_holds_now(
     assert Settings().warnings == ()
 
 
+def test_the_variables_of_the_client_are_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RCNN_URL", "http://127.0.0.1:9")
+    assert Settings().warnings == ()
+    monkeypatch.setenv("RCNN_API_KEY", "k")
+    (warning,) = Settings().warnings
+    assert "set RCNN_API_KEYS" in warning
+    monkeypatch.setenv("RCNN_API_KEYS", "k")
+    assert Settings().warnings == ()
+
+
 def test_a_renamed_setting_means_the_same_and_warns(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RCNN_ROBOFLOW_URLS", "true")
     assert Settings().fetch_urls is True
