@@ -181,12 +181,18 @@ class DetectOptions(OptionSet):
         description="Minimum overlap of neighbouring tiles as a fraction of their side: a number from 0 to "
         f"{LARGEST_OVERLAP}. Objects that are larger than the overlap may be cut.",
     )
+    flip: bool = Field(
+        default=False,
+        description="Detect in the mirror image too, and merge: more accurate, at the cost of two images: "
+        "true or false. With `tile`, in that of each tile too.",
+    )
 
     def tiling(self) -> Tiling | None:
-        """How to cut the image; None where `tile` is not given."""
-        if self.tile is None:
+        """How to cut and flip the image; None where neither `tile` nor `flip` is given."""
+        if self.tile is None and not self.flip:
             return None
-        return Tiling(None if self.tile == "auto" else self.tile, self.tile_overlap)
+        side = None if self.tile == "auto" else self.tile
+        return Tiling(side, self.tile_overlap, flip=self.flip, cut=self.tile is not None)
 
     def class_tokens(self, names: Container[str]) -> Iterator[str]:
         """The names and ids in `classes`: `names` (casefolded) as they are, others split at commas as CSV."""

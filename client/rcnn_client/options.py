@@ -33,3 +33,6 @@ class Options(TypedDict, total=False):
     tile_overlap: float | None
     """Minimum overlap of neighbouring tiles as a fraction of their side: a number from 0 to 0.5. Objects that
     are larger than the overlap may be cut."""
+    flip: bool | None
+    """Detect in the mirror image too, and merge: more accurate, at the cost of two images: true or false.
+    With `tile`, in that of each tile too."""

@@ -2,17 +2,13 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
 
 from models.detections import Detections
 from models.detector import Detector, Job
-from models.evaluation.candidates import KEEP_ALL, MAX_PROPOSALS, suppress
 from models.evaluation.coco import as_sent
 from models.evaluation.predictions import THREADS, ImageDetections, Refused, map_files
-from models.images.decoder import Image, Limits, decode
+from models.images.decoder import Limits, decode
 from models.options import Options
 from models.tiling.tiled_detect import detect_tiled
 from models.tiling.tiles import Tiling, TooManyTiles
@@ -67,7 +63,7 @@ def detect_files(
 def detect_files_in_tiles(
     detector: Detector, files: Sequence[Path], options: Options, limits: Limits, tiling: Tiling
 ) -> Iterator[ImageDetections]:
-    """As `detect_files`, with each image cut into tiles; a batch holds tiles of one image."""
+    """As `detect_files`, with each image cut into tiles or flipped; a batch holds views of one image."""
     images = map_files(lambda file: decode(file.read_bytes(), limits), files, readers())
     for index, image in enumerate(images):
         if isinstance(image, str):
@@ -79,41 +75,6 @@ def detect_files_in_tiles(
             yield ImageDetections(index, Detections.empty(), Refused(error))
             continue
         yield ImageDetections(index, as_sent(found))
-
-
-def detect_files_flipped(
-    detector: Detector, files: Sequence[Path], options: Options, limits: Limits
-) -> Iterator[ImageDetections]:
-    """As `detect_files`, in each image and its mirror image; NMS merges the detections of both."""
-    images = map_files(lambda file: decode(file.read_bytes(), limits), files, readers())
-    every = replace(options, nms_threshold=KEEP_ALL, max_detections=MAX_PROPOSALS * len(detector.card.labels))
-    for index, image in enumerate(images):
-        if isinstance(image, str):
-            yield ImageDetections(index, Detections.empty(), image)
-            continue
-        found = [
-            detector.detect([Job(detector.prepare(each), every)])[0] for each in (image, _mirrored(image))
-        ]
-        merged = suppress(_joined(found[0], _mirrored_back(found[1], image.width)), options.nms_threshold)
-        yield ImageDetections(index, as_sent(merged))
-
-
-def _mirrored(image: Image) -> Image:
-    return Image(np.ascontiguousarray(image.pixels[:, ::-1]), image.format)
-
-
-def _mirrored_back(found: Detections, width: int) -> Detections:
-    boxes = found.boxes.copy()
-    boxes[:, [0, 2]] = width - found.boxes[:, [2, 0]]
-    return Detections(boxes, found.labels, found.scores)
-
-
-def _joined(one: Detections, other: Detections) -> Detections:
-    """The detections of both, best first."""
-    scores = np.concatenate([one.scores, other.scores])
-    order = np.argsort(-scores, kind="stable")
-    boxes, labels = np.concatenate([one.boxes, other.boxes]), np.concatenate([one.labels, other.labels])
-    return Detections(boxes[order], labels[order], scores[order])
 
 
 def _full(pending: _Pending, batch: int) -> tuple[int, int] | None:

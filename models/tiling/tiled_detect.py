@@ -1,4 +1,4 @@
-"""Detects one image in tiles in this process: the service's answer without its queue.
+"""Detects one image in tiles or mirrored in this process: the service's answer without its queue.
 
 detections = detect_tiled(detector, image, options, Tiling())  # auto; Tiling(512) for tiles of 512 px
 """
@@ -30,18 +30,26 @@ def detect_tiled(
 ) -> Detections:
     """The image's detections, `batch` tiles at a time; raises TooManyTiles, MemoryError.
 
-    If the image needs only one tile, the result equals `detector.detect` of the image exactly.
+    If the image needs only one view, the result equals `detector.detect` of the image exactly.
     """
     tiles = tiles_for(detector, image, tiling, size)
-
-    def detect(images: Sequence[Image], options: Options) -> list[Detections]:
-        return detector.detect([Job(detector.prepare(image, size), options) for image in images])
-
     if not tiles:
-        return detect([image], options)[0]
+        return detector.detect([Job(detector.prepare(image, size), options)])[0]
     per_tile = tile_options(options)
-    [whole] = detect([image], per_tile)
-    parts: list[Detections] = []
-    for start in range(0, len(tiles), batch):
-        parts += detect([cut(image, tile) for tile in tiles[start : start + batch]], per_tile)
+    found: list[Detections] = []
+    for start in range(0, 1 + len(tiles), batch):
+        views = (
+            image if tile is None else cut(image, tile) for tile in (None, *tiles)[start : start + batch]
+        )
+        found += _detect(detector, [Job(detector.prepare(view, size), per_tile) for view in views])
+    whole, *parts = found
     return merge(whole, parts, tiles, options)
+
+
+def _detect(detector: Detector, jobs: Sequence[Job]) -> list[Detections]:
+    """The detections of each job; those with the same canvas size share a batch."""
+    found: dict[int, Detections] = {}
+    for key in {job.canvas.key: None for job in jobs}:
+        chosen = [index for index, job in enumerate(jobs) if job.canvas.key == key]
+        found |= zip(chosen, detector.detect([jobs[index] for index in chosen]), strict=True)
+    return [found[index] for index in range(len(jobs))]

@@ -1,4 +1,4 @@
-"""Tiles of a large image, for small objects: computes the tiles and merges their detections. No torch.
+"""Tiles of a large image, and mirror images: computes these views and merges their detections. No torch.
 
 All tiles of an image have one size, so that their canvases share batches, and overlap by at least a share of
 their side. The network also sees the whole image, for objects larger than the overlap.
@@ -39,11 +39,16 @@ class TooManyTiles(ValueError):
 
 @dataclass(frozen=True)
 class Tiling:
-    """A request for tiles: their side in image px (None: auto), minimum overlap, and maximum number."""
+    """A request for tiles: their side in image px (None: auto), minimum overlap, and maximum number.
+
+    `flip`: the mirror image of the image and of each tile, too. `cut`: False for no tiles, to flip alone.
+    """
 
     side: int | None = None
     overlap: float = OVERLAP
     most: int = MOST_TILES
+    flip: bool = False
+    cut: bool = True
 
 
 @dataclass(frozen=True)
@@ -60,12 +65,13 @@ class ResizeLimits:
 
 @dataclass(frozen=True)
 class Tile:
-    """A part of an image, in its pixels."""
+    """A part of an image, in its pixels, or the mirror image of that part."""
 
     left: int
     top: int
     width: int
     height: int
+    mirrored: bool = False
 
     @property
     def corners(self) -> tuple[int, int, int, int]:
@@ -76,9 +82,17 @@ class Tile:
 def tiles_of(size: tuple[int, int], tiling: Tiling, limits: ResizeLimits) -> tuple[Tile, ...]:
     """The tiles of an image of that (width, height), row by row; none if it needs only one.
 
-    `auto` takes the side at which the network sees every pixel, or a larger one if those would be too many
-    tiles; no tiles if the resized whole image keeps enough detail. Raises TooManyTiles for an explicit side.
+    With `flip` the mirror images of these tiles and of the whole image follow. `auto` takes the side
+    at which the network sees every pixel, or a larger one if those would be too many tiles; no tiles if the
+    resized whole image keeps enough detail. Raises TooManyTiles for an explicit side.
     """
+    tiles = _cut_into(size, tiling, limits) if tiling.cut else ()
+    if not tiling.flip:
+        return tiles
+    return (*tiles, *(replace(tile, mirrored=True) for tile in (*tiles, Tile(0, 0, *size))))
+
+
+def _cut_into(size: tuple[int, int], tiling: Tiling, limits: ResizeLimits) -> tuple[Tile, ...]:
     width, height = size
     side = tiling.side
     if side is None:
@@ -100,7 +114,8 @@ def tiles_of(size: tuple[int, int], tiling: Tiling, limits: ResizeLimits) -> tup
 def cut(image: Image, tile: Tile) -> Image:
     """The tile as an image; the pixels are copied."""
     x1, y1, x2, y2 = tile.corners
-    return Image(np.ascontiguousarray(image.pixels[y1:y2, x1:x2]), image.format)
+    pixels = image.pixels[y1:y2, x1:x2]
+    return Image(np.ascontiguousarray(pixels[:, ::-1] if tile.mirrored else pixels), image.format)
 
 
 def tile_options(options: Options) -> Options:
@@ -133,6 +148,7 @@ def merge(
 
     Drops boxes cut by an inner border, then applies NMS to all with the request's threshold, then its limit.
     """
+    parts = [_upright(part, tile) for part, tile in zip(parts, tiles, strict=True)]
     cuts = [_cut_off(part.boxes, tile, tiles) for part, tile in zip(parts, tiles, strict=True)]
     views = [whole, *(_moved(part, tile, mask) for part, tile, mask in zip(parts, tiles, cuts, strict=True))]
     boxes = np.concatenate([view.boxes for view in views])
@@ -142,6 +158,15 @@ def merge(
     groups = np.zeros_like(labels) if options.class_agnostic else labels
     best = order[_suppress(boxes[order], groups[order], options)]
     return Detections(boxes[best], labels[best], scores[best])
+
+
+def _upright(part: Detections, tile: Tile) -> Detections:
+    """The detections in a tile's mirror image, in the pixels of the tile as it is."""
+    if not tile.mirrored:
+        return part
+    boxes = part.boxes.copy()
+    boxes[:, [0, 2]] = tile.width - part.boxes[:, [2, 0]]
+    return Detections(boxes, part.labels, part.scores)
 
 
 def _cut_off(boxes: Boxes, tile: Tile, tiles: Sequence[Tile]) -> Mask:

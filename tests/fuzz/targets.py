@@ -186,7 +186,7 @@ def _call_targets(server: FuzzedServer) -> list[Target]:
 
 QUERIES = [
     b"score_threshold=0.5&nms_threshold=0.4&max_detections=3&classes=disc,kite&class_agnostic=true",
-    b"box_format=xywh&normalized=1&size=128&timeout_ms=900&tile=auto&tile_overlap=0.3&min_area=4&priority=2",
+    b"box_format=xywh&normalized=1&size=128&timeout_ms=900&tile=auto&tile_overlap=0.3&min_area=4&priority=2&flip=true",
     b"format=coco&file_name=a.png&classes=disc&classes=4",
 ]
 TYPES = [

@@ -51,17 +51,15 @@ class AnswerSource:
     ask: Ask
 
 
-def local_source(settings: Settings, tile: DetectOptions, flip: bool) -> AnswerSource:
+def local_source(settings: Settings, views: DetectOptions) -> AnswerSource:
     """The model of the settings, in this process; raises CommandFailed with what to do."""
-    from models.evaluation.local import best_batch, detect_files, detect_files_flipped, detect_files_in_tiles
+    from models.evaluation.local import best_batch, detect_files, detect_files_in_tiles
 
     detector = load_detector(settings)
     limits, batch = Limits(settings.max_pixels), best_batch(detector)
-    tiling = tile.tiling()
+    tiling = views.tiling()
 
     def ask(files: Sequence[Path], options: Options) -> Iterator[ImageDetections]:
-        if flip:
-            return detect_files_flipped(detector, files, options, limits)
         if tiling is None:
             return detect_files(detector, files, options, limits, batch)
         return detect_files_in_tiles(detector, files, options, limits, tiling)
@@ -84,12 +82,12 @@ def facts_of(detector: "Detector") -> ModelFacts:
     )
 
 
-def service_source(client: "Client", url: str, tile: DetectOptions) -> AnswerSource:
+def service_source(client: "Client", url: str, views: DetectOptions) -> AnswerSource:
     """The model of a service; raises ClientError, CommandFailed."""
     model = _service_facts(client, url)
 
     def ask(files: Sequence[Path], options: Options) -> Iterator[ImageDetections]:
-        return detect_each(lambda file: _detect(client, file, options, tile), files)
+        return detect_each(lambda file: _detect(client, file, options, views), files)
 
     return AnswerSource(model, ask)
 
@@ -117,7 +115,7 @@ def _service_facts(client: "Client", url: str) -> ModelFacts:
         raise NotAnAnswer(f"{url} does not say which model it runs; is it rcnn-serve?") from error
 
 
-def _detect(client: "Client", file: Path, options: Options, tile: DetectOptions) -> Detections:
+def _detect(client: "Client", file: Path, options: Options, views: DetectOptions) -> Detections:
     from rcnn_client import Refused
 
     try:
@@ -127,7 +125,8 @@ def _detect(client: "Client", file: Path, options: Options, tile: DetectOptions)
             nms_threshold=options.nms_threshold,
             max_detections=options.max_detections,
             classes=sorted(options.classes or ()),
-            tile=tile.tile,
+            tile=views.tile,
+            flip=views.flip,
         )
     except Refused as error:
         if error.status in UNREADABLE_STATUSES:

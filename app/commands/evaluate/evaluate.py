@@ -39,9 +39,9 @@ LOCAL_OPTIONS = ("model", "device", "engine", "precision")
 def run(arguments: EvaluateArguments) -> int:
     """Evaluate; 1 if an image could not be detected in."""
     _check(arguments)
-    tile = check_options({"tile": arguments.tile})
+    views = check_options({"tile": arguments.tile, "flip": arguments.flip})
     dataset = read_data(arguments.data, arguments.split, arguments.format, data_options(arguments))
-    with _open_source(arguments, tile) as source:
+    with _open_source(arguments, views) as source:
         match = match_classes(dataset, source.model.name, source.model.labels)
         collected = _collect(dataset, source, match)
     evaluated = Evaluated(
@@ -67,9 +67,6 @@ def _check(arguments: EvaluateArguments) -> None:
     typed = [f"--{name}" for name in LOCAL_OPTIONS if getattr(arguments, name) is not None]
     if arguments.url is not None and typed:
         raise CommandFailed(f"--url evaluates the model of a service; leave out {', '.join(typed)}", USAGE)
-    for option, value in (("--url", arguments.url), ("--tile", arguments.tile)):
-        if arguments.flip and value is not None:
-            raise CommandFailed(f"--flip is for whole images in this process; leave out {option}", USAGE)
     require_extra("train")
     for option, folder in (
         ("--plots", arguments.plots),
@@ -81,14 +78,14 @@ def _check(arguments: EvaluateArguments) -> None:
 
 
 @contextmanager
-def _open_source(arguments: EvaluateArguments, tile: DetectOptions) -> Iterator[AnswerSource]:
+def _open_source(arguments: EvaluateArguments, views: DetectOptions) -> Iterator[AnswerSource]:
     if arguments.url is not None:
         with open_service(arguments.url, arguments.api_key) as client:
-            yield service_source(client, arguments.url, tile)
+            yield service_source(client, arguments.url, views)
         return
     with loading_status():
         settings = read_settings(**{name: getattr(arguments, name) for name in LOCAL_OPTIONS})
-        source = local_source(settings, tile, arguments.flip)
+        source = local_source(settings, views)
     try:
         yield source
     except MemoryError as error:

@@ -29,7 +29,7 @@ async def test_a_local_model_answers_as_the_service_does(card: Path, tmp_path: P
     tiles = {"tile": "256", "tile_overlap": 0.3, "size": 160, "max_detections": 50}
     local = ("--model", card, "--json")
     [here] = rcnn("detect", small, *local, "--classes", "one,3", "--classes", "TWO", *flags(options)).lines
-    [tiled] = rcnn("detect", large, *local, *flags(tiles)).lines
+    [tiled] = rcnn("detect", large, *local, *flags(tiles), "--flip").lines
     app = create_app(Settings(model=str(card)))
     async with app.router.lifespan_context(app):
         await eventually(lambda: app.state.service.state == "ok", "the service is ready")
@@ -38,7 +38,9 @@ async def test_a_local_model_answers_as_the_service_does(card: Path, tmp_path: P
             query = httpx.QueryParams(options | {"classes": "one,3,two"})
             there = (await client.post("/detect", params=query, files={"image": small.read_bytes()})).json()
             tiled_there = (
-                await client.post("/detect", params=tiles, files={"image": large.read_bytes()})
+                await client.post(
+                    "/detect", params=tiles | {"flip": True}, files={"image": large.read_bytes()}
+                )
             ).json()
     assert here.pop("file") == str(small)
     assert len(here["boxes"]) == 7

@@ -189,9 +189,13 @@ def test_tiles_find_small_objects_here_and_through_a_service(service: str, tmp_p
     whole = evaluate(data, "--model", "shapes", *flags)
     tiled = evaluate(data, "--model", "shapes", "--tile", "auto", *flags)
     there = evaluate(data, "--url", service, "--api-key", "secret", "--tile", "auto", *flags)
+    flipped = evaluate(data, "--model", "shapes", "--flip", *flags)
+    flipped_there = evaluate(data, "--url", service, "--api-key", "secret", "--flip", *flags)
     assert (tiled.code, there.code) == (0, 0), tiled.err + there.err
     assert tiled.json["numbers"]["AP_small"] > whole.json["numbers"]["AP_small"] + 0.1
     assert there.json["numbers"] == pytest.approx(tiled.json["numbers"], abs=1e-6)
+    assert flipped_there.json["numbers"] == pytest.approx(flipped.json["numbers"], abs=1e-6)
+    assert flipped.json["numbers"]["AP"] != whole.json["numbers"]["AP"]
     many = evaluate(data, "--model", "shapes", "--tile", "64", *flags)
     assert many.code == 1
     assert "at most 64 may" in many.err

@@ -136,6 +136,3 @@ def test_the_flip_scores_mirrored_images_as_it_scores_the_images(scenes: list[Sc
     assert one["numbers"] == pytest.approx(other["numbers"], abs=1e-3)
     assert one["numbers"] != pytest.approx(once["numbers"], abs=1e-6)
     assert one["counts"]["detections"] == pytest.approx(other["counts"]["detections"], abs=1)
-    ran = evaluate(roots[0], "--flip", "--tile", "auto")
-    assert (ran.code, ran.out) == (2, "")
-    assert "leave out --tile" in ran.err

@@ -3,13 +3,26 @@
 import base64
 import io
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from PIL import Image as pillow
 
+from models.images.decoder import Image
 from models.tiling.tiles import Tiling, tiles_of
-from tests.support.data.tiled_scenes import RESIZE, PixelDetector, Shape, answer, boxes, detect, draw, grid
+from tests.support.data.tiled_scenes import (
+    PNG,
+    RESIZE,
+    PixelDetector,
+    Shape,
+    ShapeCanvas,
+    answer,
+    boxes,
+    detect,
+    draw,
+    grid,
+)
 from tests.support.served import Serve, Served
 
 
@@ -85,6 +98,36 @@ async def test_options_hold_for_the_merged_answer(serve: Serve) -> None:
     x1, y1, x2, y2 = everything["boxes"][0]
     expected = [x1 / 500, y1 / 400, (x2 - x1) / 500, (y2 - y1) / 400]
     assert halves["boxes"][0] == pytest.approx(expected, abs=1e-6)
+
+
+class LeftEye(PixelDetector):
+    """Sees what lies in the left half of its canvas."""
+
+    def prepare(self, image: Image, size: int | None) -> ShapeCanvas:
+        canvas = super().prepare(image, size)
+        return replace(
+            canvas, shapes=tuple(shape for shape in canvas.shapes if shape.box[2] <= image.width / 2)
+        )
+
+
+async def test_flip_merges_what_the_mirror_image_shows_in_the_same_batch(serve: Serve) -> None:
+    shapes = [Shape((10, 20, 60, 80), 1, 0.5), Shape((230, 100, 290, 130), 2, 0.9)]
+    image = draw((300, 240), shapes)
+    async with serve(LeftEye()) as served:
+        plain = await answer(served, image, "flip=false")
+        assert boxes(plain) == [tuple(map(float, shapes[0].box))]
+        flipped = await answer(served, image, "flip=true")
+        [once, both] = served.detector.batches
+        assert (len(once), len(both)) == (1, 2)
+        best = await answer(served, image, "flip=true&max_detections=1")
+        tiled = await answer(served, image, "flip=true&tile=200")
+        assert len(served.detector.reached) == 1 + 2 + 2 + 2 * (
+            1 + len(tiles_of((300, 240), Tiling(200), RESIZE))
+        )
+        wrong = await served.client.post("/detect", params={"flip": "perhaps"}, content=image, headers=PNG)
+    assert boxes(flipped) == boxes(tiled) == [tuple(map(float, shape.box)) for shape in shapes]
+    assert (flipped["labels"], best["labels"]) == ([2, 1], [2])
+    assert (wrong.status_code, wrong.json()["code"]) == (422, "invalid_parameter")
 
 
 async def test_the_drawing_and_the_exports_have_the_merged_answer(serve: Serve) -> None:
