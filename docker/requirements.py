@@ -11,7 +11,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 EXTRAS = ("cpu", "grpc", "tracing", "video", "zstd")
 OTHER_INDEX = ("torch>", "torchvision>")
-OF_TORCH = ("filelock", "fsspec", "jinja2", "networkx", "sympy")
+OF_TORCH = ("jinja2", "networkx", "sympy")
 TO_BUILD = ("setuptools>=77",)
 SBOM = ["cyclonedx-bom>=7.0"]  # in an environment of its own that the image does not keep
 

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +29,7 @@ from models.pipeline.tail import Run, Tail
 from models.pipeline.trimmed import Trimmed
 from models.pipeline.warm_up import useful_batch
 from models.zoo.cards import Card
+from models.zoo.download import Downloads
 from models.zoo.loading import load_network
 from models.zoo.quantized import find_quantized
 from models.zoo.version import version_of
@@ -62,6 +63,7 @@ class DetectorSpec:
     threads: int = 0  # 0 = one per core
     jpeg: str = "pillow"  # or nvjpeg
     memory: float = 1.0  # share of a GPU's memory that this process may use
+    downloads: Downloads = field(default_factory=Downloads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -250,7 +252,7 @@ def load_detectors(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]
 
 
 def _load_in_precision(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]:
-    loaded = load_network(spec.model, spec.model_dir, spec.cache_dir)
+    loaded = load_network(spec.model, spec.model_dir, spec.cache_dir, downloads=spec.downloads)
     int8 = spec.precision == "int8"
     quantized = find_quantized(loaded.card, loaded.weights, spec.cache_dir) if int8 else None
     choice = EngineChoice(

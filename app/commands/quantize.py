@@ -1,5 +1,6 @@
 """`rcnn quantize`: a model in int8, measured against fp32 before it is kept."""
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -8,7 +9,7 @@ from app.commands import CommandFailed
 from app.commands.arguments import QuantizeArguments
 from app.commands.detect.inputs import find_images
 from app.commands.shared.checks import require_extra
-from app.commands.shared.console import read_settings
+from app.commands.shared.console import download_bar, read_settings
 from app.commands.shared.dataset import data_options, read_data
 
 if TYPE_CHECKING:
@@ -21,10 +22,13 @@ def run(arguments: QuantizeArguments) -> int:
     require_extra("quantize")
     config = _config(arguments)
     from models.quantization.run import run as quantize
+    from models.zoo.download import Downloads
 
     console = Console(stderr=True)
     try:
-        artefact = quantize(config, lambda line: console.print(line, highlight=False))
+        with download_bar() as observe:
+            config = replace(config, downloads=Downloads(config.downloads.mirror, observe))
+            artefact = quantize(config, lambda line: console.print(line, highlight=False))
     except (ValueError, OSError) as error:  # card, weights, data, or int8 loses too much: the text says it
         raise CommandFailed(error) from error
     print(artefact.folder)
@@ -54,6 +58,7 @@ def _annotated(arguments: QuantizeArguments) -> "Dataset | None":
 
 def _config(arguments: QuantizeArguments) -> "QuantizationConfig":
     from models.quantization.run import QuantizationConfig
+    from models.zoo.download import Downloads
 
     settings = read_settings(model=arguments.model)
     files = find_images([arguments.images])
@@ -69,4 +74,5 @@ def _config(arguments: QuantizeArguments) -> "QuantizationConfig":
         max_drop=arguments.max_drop,
         out=arguments.out,
         threads=settings.inference_threads,
+        downloads=Downloads(settings.weights_mirror),
     )

@@ -16,7 +16,7 @@ from rich.markup import escape
 from app.commands import USAGE, CommandFailed
 from app.commands.arguments import TrainArguments
 from app.commands.shared.checks import require_extra
-from app.commands.shared.console import read_settings
+from app.commands.shared.console import download_bar, read_settings
 from app.commands.shared.dataset import data_options
 from app.commands.shared.training_progress import show_progress
 from app.settings.settings import Settings
@@ -112,10 +112,15 @@ def _train(recipe: "Recipe", console: Console) -> "Trained":
     """Read the data, report its faults, train."""
     from models.training.run import read_data
     from models.training.run import run as train
+    from models.training.start import fetch_start
+    from models.zoo.download import Downloads
 
     data = read_data(recipe)
     for split, report in data.reports.items():
         console.print(f"[bold]{split}[/bold]\n{escape(report.summary())}", highlight=False, soft_wrap=True)
+    with download_bar() as observe:
+        downloads = Downloads(recipe.weights_mirror, None if console.quiet else observe)
+        fetch_start(replace(recipe.start_point, downloads=downloads), recipe.architecture)
     command = shlex.join(["rcnn", *sys.argv[1:]])
     with show_progress(console) as progress:
         return train(recipe, data, command, progress.show)
@@ -143,6 +148,7 @@ def _recipe(arguments: TrainArguments) -> "Recipe":
         "data": _data(arguments),
         "cache_dir": settings.cache_dir,
         "model_dir": settings.model_dir,
+        "weights_mirror": settings.weights_mirror,
         "architecture": architecture,
         "log": tuple(sorted(set(arguments.log or ()))),
         "reading": replace(data_options(arguments), cache_dir=None),

@@ -6,11 +6,12 @@ from app.settings.settings import Settings
 
 if TYPE_CHECKING:
     from models.detector import Detector
+    from models.zoo.download import Observe
 
 
-def load(settings: Settings) -> "Detector":
-    """The detector of the first device, for work on one image after the other."""
-    return _load(settings, settings.devices[:1])[0]
+def load(settings: Settings, observe: "Observe | None" = None) -> "Detector":
+    """The detector of the first device, for work on one image after the other; `observe` sees downloads."""
+    return _load(settings, settings.devices[:1], observe=observe)[0]
 
 
 def load_all(settings: Settings, model: str | None = None) -> "list[Detector]":
@@ -21,11 +22,17 @@ def load_all(settings: Settings, model: str | None = None) -> "list[Detector]":
     return _load(settings, settings.devices, model)
 
 
-def _load(settings: Settings, devices: tuple[str, ...], model: str | None = None) -> "list[Detector]":
+def _load(
+    settings: Settings,
+    devices: tuple[str, ...],
+    model: str | None = None,
+    observe: "Observe | None" = None,
+) -> "list[Detector]":
     from models.runtime import import_torchvision
 
     import_torchvision()
     from models.detector import DetectorSpec, load_detectors
+    from models.zoo.download import Downloads
 
     spec = DetectorSpec(
         model=model or settings.model,
@@ -36,6 +43,7 @@ def _load(settings: Settings, devices: tuple[str, ...], model: str | None = None
         threads=settings.inference_threads,
         jpeg=settings.jpeg,
         memory=settings.device_memory,
+        downloads=Downloads(settings.weights_mirror, observe),
     )
     return load_detectors(spec, devices)
 

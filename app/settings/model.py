@@ -29,6 +29,13 @@ class ModelSettings(BaseSettings):
         json_schema_extra={"allowed": "a writable folder"},
         description="The folder for fetched weights; each file is fetched once.",
     )
+    weights_mirror: str | None = Field(
+        default=None,
+        pattern=r"^https?://[^\s?#]+$",
+        json_schema_extra={"allowed": "an http or https address, {host} in it stands for the original host"},
+        description="Takes the place of https://HOST when weights are fetched: torchvision's, those of "
+        "https:// and of hf:// addresses on cards.",
+    )
     device: str = Field(
         default="auto",
         pattern=rf"^(auto|{_DEVICE}(,{_DEVICE}){{0,15}})$",

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -16,6 +16,7 @@ from models.engines.part_cache import obtain_parts
 from models.quantization.calibration import Calibration, RecordingEngine, calibrate, choose_evenly
 from models.quantization.measure import AgreementMeasure, PrecisionMeasure, QualityMeasure
 from models.quantization.post_training import STEPS, quantize
+from models.zoo.download import Downloads
 from models.zoo.loading import LoadedNetwork, load_network
 from models.zoo.quantized import (
     FORMAT,
@@ -51,6 +52,7 @@ class QuantizationConfig:
     max_drop: float | None = None
     out: Path | None = None
     threads: int = 0
+    downloads: Downloads = field(default_factory=Downloads)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +66,7 @@ class Artefact:
 
 def run(config: QuantizationConfig, report: Report) -> Artefact:
     """Quantize and write; raises QuantizationFailed, or ValueError or OSError for card, weights and data."""
-    loaded = load_network(config.model, config.model_dir, config.cache_dir)
+    loaded = load_network(config.model, config.model_dir, config.cache_dir, downloads=config.downloads)
     home = config.out or quantized_home(loaded.card, config.cache_dir)
     home.mkdir(parents=True, exist_ok=True)
     parts = obtain_parts(loaded.network, config.cache_dir)

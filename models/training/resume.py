@@ -10,7 +10,7 @@ from models.datasets import Dataset
 
 RECIPE = "recipe.json"
 # What does not change the result; the data are compared by content, wherever they are.
-FREE = {"data", "out", "cache_dir", "model_dir", "threads", "device", "log", "val_fraction"}
+FREE = {"data", "out", "cache_dir", "model_dir", "weights_mirror", "threads", "device", "log", "val_fraction"}
 NAMES = {"start": "from"}  # of options, where it is not the recipe's
 CONTENT = "content"
 

@@ -29,6 +29,7 @@ from models.training.train import Callbacks, train
 from models.training.validation import MODEL, WEIGHTS, NewestModel, choose_thresholds
 from models.zoo.card_text import card_text
 from models.zoo.cards import AUTO, Card
+from models.zoo.download import Downloads
 from models.zoo.weights import save_weights
 
 ScheduleName = Literal["joint", "alternating"]
@@ -49,6 +50,7 @@ class Recipe:
     out: Path
     cache_dir: Path
     model_dir: Path | None = None  # of cards beside the zoo's, for `start`
+    weights_mirror: str | None = None  # of the weights to start from
     architecture: str = "small"
     start: str = "scratch"
     format: Format | None = None
@@ -81,7 +83,8 @@ class Recipe:
     @property
     def start_point(self) -> StartPoint:
         """The initial weights."""
-        return StartPoint(self.start, self.model_dir, self.cache_dir)
+        downloads = Downloads(self.weights_mirror)
+        return StartPoint(self.start, self.model_dir, self.cache_dir, downloads)
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,13 @@ AUTO = "auto"  # the model name for an automatic choice; no card may use it
 PUBLISHED = "torchvision:"
 FILE = "file:"
 RANDOM = "random:"
+HTTPS, HTTP, HUB, STORAGE = "https://", "http://", "hf://", "s3://"
+REMOTE = {  # where a file may lie, and what its address looks like
+    HTTPS: re.compile(r"https://[^/?#@\s]+/[^?\s#][^\s#]*"),
+    HTTP: re.compile(r"http://[^/?#@\s]+/[^?\s#][^\s#]*"),
+    HUB: re.compile(r"hf://[\w.-]+/[\w.-]+(@[\w.-]+)?(/[^/\s]+)+"),
+    STORAGE: re.compile(r"s3://[\w.-]+(/[^/\s]+)+"),
+}
 WEIGHT_SUFFIXES = (".safetensors", ".pt", ".pth", ".ckpt", ".pkl", ".tar")
 UNUSED_LABEL = "N/A"
 
@@ -57,8 +64,13 @@ class Card(BaseModel):
         return int(self.weights.removeprefix(RANDOM)) if self.weights.startswith(RANDOM) else None
 
     @property
+    def remote_weights(self) -> str | None:
+        """The address of weights on the web, the Hugging Face hub or S3; None for others."""
+        return self.weights if self.weights.startswith(tuple(REMOTE)) else None
+
+    @property
     def weights_file(self) -> Path | None:
-        """The path of a "file:" card's weights; None for published weights."""
+        """The path of a "file:" card's weights; None for others."""
         if not self.weights.startswith(FILE):
             return None
         folder = Path() if self.path is None else self.path.parent
@@ -93,10 +105,13 @@ class Card(BaseModel):
         elif weights.startswith(RANDOM):
             if not re.fullmatch(r"[0-9]{1,9}", weights.removeprefix(RANDOM)):
                 raise ValueError(f'must be "{RANDOM}SEED" with a whole number, as in "{RANDOM}1"')
+        elif weights.startswith(tuple(REMOTE)):
+            _check_address(weights)
         elif not weights.startswith(PUBLISHED) or weights.count(".") != 1:
             raise ValueError(
-                f'must be "{PUBLISHED}ENUM.MEMBER", as in '
-                f'"{PUBLISHED}FasterRCNN_ResNet50_FPN_Weights.COCO_V1", "{FILE}NAME" or "{RANDOM}SEED"'
+                f'must be "{FILE}NAME", "{HTTPS}HOST/PATH", "{HUB}OWNER/REPO/FILE", "{STORAGE}BUCKET/KEY", '
+                f'"{PUBLISHED}ENUM.MEMBER", as in "{PUBLISHED}FasterRCNN_ResNet50_FPN_Weights.COCO_V1", '
+                f'or "{RANDOM}SEED"'
             )
         return weights
 
@@ -129,6 +144,14 @@ class Card(BaseModel):
     def _sizes_are_ordered(self) -> Self:
         if self.max_size < self.min_size:
             raise ValueError(f"max_size ({self.max_size}) must be at least min_size ({self.min_size})")
+        return self
+
+    @model_validator(mode="after")
+    def _plain_http_has_a_hash(self) -> Self:
+        if self.weights.startswith(HTTP) and self.sha256 is None:
+            raise ValueError(
+                f'weights over "{HTTP}" can be changed on the way: give their sha256 too, or use "{HTTPS}"'
+            )
         return self
 
 
@@ -191,3 +214,12 @@ def _check_file(name: str) -> None:
         )
     if posix.suffix not in WEIGHT_SUFFIXES:
         raise ValueError(f"a weights file must end in one of: {', '.join(WEIGHT_SUFFIXES)}")
+
+
+def _check_address(address: str) -> None:
+    scheme = next(scheme for scheme in REMOTE if address.startswith(scheme))
+    if "@" in address.split("/")[2] and scheme in (HTTP, HTTPS):
+        raise ValueError("an address may not hold a user or password, as others read the card; leave it out")
+    if not REMOTE[scheme].fullmatch(address) or "/../" in f"{address.partition('?')[0]}/":
+        form = {HUB: "OWNER/REPO[@REVISION]/FILE", STORAGE: "BUCKET/KEY"}.get(scheme, "HOST/PATH")
+        raise ValueError(f'must be "{scheme}{form}"')

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -15,7 +16,7 @@ from models.networks.adjust import flip_input_channels
 from models.zoo.cards import AUTO, Card, CardError
 from models.zoo.catalogue import find_card
 from models.zoo.configure import configure
-from models.zoo.download import PublishedFile, WeightsError, fetch, sha256_of
+from models.zoo.download import Downloads, PublishedFile, WeightsError, fetch, sha256_of
 from models.zoo.weights import load_state, published, published_file
 
 log = logging.getLogger(__name__)
@@ -40,25 +41,31 @@ class LoadedNetwork:
 
 
 def load_network(
-    model: str, model_dir: Path | None, cache_dir: Path, resolve: Resolve = published_file
+    model: str,
+    model_dir: Path | None,
+    cache_dir: Path,
+    resolve: Resolve = published_file,
+    downloads: Downloads | None = None,
 ) -> LoadedNetwork:
     """Load a model by name, card path or "auto"; `resolve` returns the file to download for a card.
 
-    Only "auto" falls back, if the published weights cannot be fetched. Raises CardError, WeightsError.
+    `downloads`: how. Only "auto" falls back, if the published weights cannot be fetched.
+    Raises CardError, WeightsError.
     """
+    obtain = partial(_obtain, cache_dir=cache_dir, resolve=resolve, downloads=downloads)
     if model != AUTO:
         card = find_card(model, model_dir)
         if card.random_seed is not None:
             return LoadedNetwork(_untrained(card, card.random_seed), card, None)
-        return _loaded(card, _obtain(card, cache_dir, resolve))
+        return _loaded(card, obtain(card))
     card = find_card(PREFERRED, model_dir)
     try:
-        obtained = _obtain(card, cache_dir, resolve)
+        obtained = obtain(card)
     except WeightsError as error:
         log.warning("using the bundled model %s instead of %s: %s", BUNDLED, PREFERRED, error)
         reason = f"the weights of {PREFERRED} could not be fetched: {error.reason}"
         card = find_card(BUNDLED, model_dir)
-        return _loaded(card, _obtain(card, cache_dir, resolve), reason)
+        return _loaded(card, obtain(card), reason)
     return _loaded(card, obtained)
 
 
@@ -67,20 +74,29 @@ def _loaded(card: Card, obtained: tuple[Path, str | None], reason: str | None = 
     return LoadedNetwork(_load(card, path, sha256), card, path, reason)
 
 
-def _obtain(card: Card, cache_dir: Path, resolve: Resolve) -> tuple[Path, str | None]:
+def _obtain(
+    card: Card, cache_dir: Path, resolve: Resolve, downloads: Downloads | None
+) -> tuple[Path, str | None]:
     """The weights file and the SHA-256 still to be checked, None for a fetched file, which is checked."""
     source = resolve(card)
     if source is not None:
-        return fetch(source, cache_dir), None
+        path = fetch(source, cache_dir, downloads)
+        if not source.sha256:
+            _warn_without_hash(card, path)
+        return path, None
     if card.weights_file is None:
         raise WeightsError(f"{card.name}: no address is known for {card.weights}")
     if card.sha256 is None and card.weights_file.is_file():
-        log.warning(
-            '%s has no sha256, so a damaged or exchanged weights file is not noticed; add: sha256 = "%s"',
-            card.path or card.name,
-            sha256_of(card.weights_file),
-        )
+        _warn_without_hash(card, card.weights_file)
     return card.weights_file, card.sha256
+
+
+def _warn_without_hash(card: Card, path: Path) -> None:
+    log.warning(
+        '%s has no sha256, so a damaged or exchanged weights file is not noticed; add: sha256 = "%s"',
+        card.path or card.name,
+        sha256_of(path),
+    )
 
 
 def _untrained(card: Card, seed: int) -> FasterRCNN:

@@ -1,8 +1,9 @@
 """Weights files: a card's published file, reading without running code, and writing."""
 
+import hashlib
 import re
 from collections.abc import Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -16,6 +17,8 @@ from models.checkpoints.states import read_state, source_of
 from models.zoo.cards import Card
 from models.zoo.download import PARTIAL, PublishedFile, WeightsError, sha256_of
 
+NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
+LONGEST_STEM, LONGEST_SUFFIX, ADDRESS_DIGITS = 80, 12, 12
 FOREIGN = ("detectron2", "mmdetection")  # libraries whose weights `rcnn import` converts
 
 
@@ -33,7 +36,9 @@ def published(card: Card) -> WeightsEnum | None:
 
 
 def published_file(card: Card) -> PublishedFile | None:
-    """The published file of the card's weights, None for a user's file; raises WeightsError."""
+    """The file to download for the card's weights, None for a local one; raises WeightsError."""
+    if card.remote_weights is not None:
+        return _remote_file(card.remote_weights, card.sha256)
     weights = published(card)
     if weights is None:
         return None
@@ -47,6 +52,16 @@ def published_file(card: Card) -> PublishedFile | None:
     if card.sha256 and not card.sha256.startswith(prefix):
         raise WeightsError(f"{card.path or card.name}: sha256 must start with {prefix}, as in {file_name}")
     return PublishedFile(url, file_name, card.sha256 or prefix)
+
+
+def _remote_file(address: str, sha256: str | None) -> PublishedFile:
+    """The file of an address; its name in the cache is that of the address with a hash of it."""
+    name = PurePosixPath(urlsplit(address).path).name
+    stem, _, suffix = name.rpartition(".")
+    tag = hashlib.sha256(address.encode()).hexdigest()[:ADDRESS_DIGITS]
+    plain = NOT_IN_FILE_NAMES.sub("-", stem or suffix)[:LONGEST_STEM]
+    file_name = f"{plain}.{tag}.{NOT_IN_FILE_NAMES.sub('-', suffix)[:LONGEST_SUFFIX]}"
+    return PublishedFile(address, file_name, sha256 or "")
 
 
 def load_state(path: Path, sha256: str | None) -> dict[str, Tensor]:

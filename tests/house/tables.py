@@ -45,6 +45,10 @@ HOMES: dict[str, tuple[str, ...]] = {
     "pydantic_settings": ("app/settings/*",),
     "typer": ("app/cli.py", "app/commands/*"),
     "rich": ("app/cli.py", "app/commands/*", "models/training/*", "models/shapes/*", "client/*"),
+    "filelock": ("models/zoo/download.py",),
+    "fsspec": ("models/zoo/transports.py",),
+    "huggingface_hub": ("models/zoo/transports.py",),
+    "botocore": ("models/zoo/transports.py",),  # errors that s3fs lets through
     "httpx": ("client/*", "app/transport/url_images.py", "models/zoo/*"),
     "supervision": ("client/*",),
     "pandas": ("client/*",),
@@ -83,7 +87,7 @@ ROWS: dict[str, str] = {
     "app.protocols": f"app.protocols.base {ROUTES}",  # each protocol is a room of its own
     "app.transport": TRANSPORT,
     "app.serving": SERVING,
-    "app.serving.loading": "app.settings models.detector models.runtime",
+    "app.serving.loading": "app.settings models.detector models.runtime models.zoo.download",
     # the detector
     "models.zoo": "models.networks models.checkpoints",
     "models.engines": "models.ops",

@@ -88,10 +88,10 @@ def _open_detector(
 ) -> Iterator[tuple[ImageDetector, MapInOrder]]:
     """The model or the service, and what detects in many images: one or several at a time."""
     if arguments.url is None:
-        with loading_status():
+        with loading_status() as observe:
             from app.commands.detect.local_client import load_client
 
-            detector = load_client(settings)
+            detector = load_client(settings, observe)
         yield detector, map
         return
     with open_service(arguments.url, arguments.api_key) as client:

@@ -15,6 +15,7 @@ from models.options import Options
 from models.tiling.tiled_detect import detect_tiled, tiles_for
 from models.zoo.cards import Card
 from models.zoo.classes import Classes, UnknownClass
+from models.zoo.download import Observe
 
 
 class LocalClient:
@@ -82,6 +83,6 @@ def resolve(options: DetectOptions, card: Card, classes: Classes) -> Options:
         raise CommandFailed(text, USAGE) from error
 
 
-def load_client(settings: Settings) -> LocalClient:
-    """Load the model of the settings; raises CommandFailed with what to do."""
-    return LocalClient(load_detector(settings), Limits(settings.max_pixels))
+def load_client(settings: Settings, observe: Observe | None = None) -> LocalClient:
+    """Load the model of the settings; `observe` is told of downloads. Raises CommandFailed."""
+    return LocalClient(load_detector(settings, observe), Limits(settings.max_pixels))

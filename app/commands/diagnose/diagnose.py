@@ -41,8 +41,8 @@ def run(arguments: DiagnoseArguments) -> int:
         make_folder("--out", arguments.out)
     dataset = read_data(arguments.data, arguments.split, arguments.format, data_options(arguments))
     settings = read_settings(model=arguments.model, device=arguments.device)
-    with loading_status():
-        detector = load_detector(settings)
+    with loading_status() as observe:
+        detector = load_detector(settings, observe)
     match = match_classes(dataset, detector.card.name, detector.card.labels)
     chosen = _Chosen(dataset, _spread(dataset.images, arguments.images), match)
     diagnosis, seen = _diagnose(detector, chosen, Limits(settings.max_pixels), _log(arguments, detector))

@@ -16,6 +16,7 @@ from models.options import Options
 
 if TYPE_CHECKING:
     from models.detector import Detector
+    from models.zoo.download import Observe
     from rcnn_client import Client
 
 # Statuses of one image alone: it cannot be read, or exceeds the service's limits. Any other ends the run.
@@ -51,11 +52,11 @@ class AnswerSource:
     ask: Ask
 
 
-def local_source(settings: Settings, views: DetectOptions) -> AnswerSource:
-    """The model of the settings, in this process; raises CommandFailed with what to do."""
+def local_source(settings: Settings, views: DetectOptions, observe: "Observe | None" = None) -> AnswerSource:
+    """The model of the settings, in this process; `observe` is told of downloads. Raises CommandFailed."""
     from models.evaluation.local import best_batch, detect_files, detect_files_in_tiles
 
-    detector = load_detector(settings)
+    detector = load_detector(settings, observe)
     limits, batch = Limits(settings.max_pixels), best_batch(detector)
     tiling = views.tiling()
 

@@ -83,9 +83,9 @@ def _open_source(arguments: EvaluateArguments, views: DetectOptions) -> Iterator
         with open_service(arguments.url, arguments.api_key) as client:
             yield service_source(client, arguments.url, views)
         return
-    with loading_status():
+    with loading_status() as observe:
         settings = read_settings(**{name: getattr(arguments, name) for name in LOCAL_OPTIONS})
-        source = local_source(settings, views)
+        source = local_source(settings, views, observe)
     try:
         yield source
     except MemoryError as error:

@@ -8,11 +8,12 @@ from app.settings.settings import Settings
 
 if TYPE_CHECKING:
     from models.detector import Detector
+    from models.zoo.download import Observe
 
 
-def load_detector(settings: Settings) -> "Detector":
-    """The detector of the settings; raises CommandFailed with what to do."""
+def load_detector(settings: Settings, observe: "Observe | None" = None) -> "Detector":
+    """The detector of the settings; `observe` is told of downloads. Raises CommandFailed with what to do."""
     try:
-        return load(settings)
+        return load(settings, observe)
     except (ValueError, OSError) as error:  # a card, its weights, or the device; the text says what to do
         raise CommandFailed(error) from error

@@ -21,6 +21,7 @@ DEFAULTS = {
     "MODEL": "auto",
     "MODEL_DIR": None,
     "CACHE_DIR": Path.home() / ".cache" / "rcnn-serve",
+    "WEIGHTS_MIRROR": None,
     "DEVICE": "auto",
     "ENGINE": "auto",
     "PRECISION": "auto",

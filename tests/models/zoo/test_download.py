@@ -1,7 +1,6 @@
 """Fetching weights, against a real server on this machine: whole and checked, or not there at all."""
 
 import logging
-import os
 import socket
 import threading
 import time
@@ -9,16 +8,23 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from models.zoo.download import FetchLimits, PublishedFile, WeightsError, fetch, sha256_of
+from models.zoo.download import Downloads, PublishedFile, WeightsError, fetch, sha256_of
+from models.zoo.transports import FetchLimits
 from tests.support.process import closed_port
 from tests.support.servers.http_server import Answer, http_server
 from tests.support.servers.weights_server import BODY, DIGEST, NAME, WeightsServer, redirects, sends
 
-QUICK = FetchLimits(connect_seconds=0.3, read_seconds=0.3)
+QUICK = Downloads(limits=FetchLimits(connect_seconds=0.3, read_seconds=0.3))
+
+
+def files(folder: Path) -> list[str]:
+    """Names in a cache folder, without parts that may be continued."""
+    return sorted(path.name for path in folder.iterdir() if path.suffix != ".partial")
 
 
 @pytest.fixture
@@ -60,7 +66,7 @@ def chunked_and_cut_off(handler: BaseHTTPRequestHandler) -> None:
     handler.send_response(200)
     handler.send_header("Transfer-Encoding", "chunked")
     handler.end_headers()
-    handler.wfile.write(b"%x\r\n%b\r\n" % (len(BODY), BODY))
+    handler.wfile.write(b"%x\r\n%b\r\n" % (1000, BODY[:1000]))
 
 
 @pytest.mark.parametrize(
@@ -86,7 +92,7 @@ def test_a_failed_download_leaves_no_file(
     for fragment in (source.url, reason, str(tmp_path / NAME), "RCNN_MODEL=shapes"):
         assert fragment in str(refusal.value)
     assert "\n" not in str(refusal.value)
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path) == []
 
 
 def test_the_whole_hash_is_checked_where_the_card_gives_it(server: WeightsServer, tmp_path: Path) -> None:
@@ -105,6 +111,7 @@ def stalls(handler: BaseHTTPRequestHandler) -> None:
     [
         pytest.param(stalls, FetchLimits(read_seconds=0.3), "timed out", id="stalls"),
         pytest.param(sends(BODY), FetchLimits(max_bytes=1000), "larger than 1000 bytes", id="without end"),
+        pytest.param(sends(BODY), FetchLimits(total_seconds=0), "took longer than 0 s", id="slow"),
     ],
 )
 def test_a_body_beyond_the_limits_is_given_up(
@@ -112,9 +119,9 @@ def test_a_body_beyond_the_limits_is_given_up(
 ) -> None:
     started = time.monotonic()
     with pytest.raises(WeightsError, match=reason):
-        fetch(server.source("/w", answer), tmp_path, limits)
+        fetch(server.source("/w", answer), tmp_path, Downloads(limits=limits))
     assert time.monotonic() - started < 5
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path) == []
 
 
 def test_an_unresponsive_host_costs_only_the_connect_time(tmp_path: Path) -> None:
@@ -133,7 +140,7 @@ def test_an_unresponsive_host_costs_only_the_connect_time(tmp_path: Path) -> Non
         assert time.monotonic() - started < 5
         for client in waiting:
             client.close()
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path) == []
 
 
 def test_a_slow_name_look_up_costs_only_the_connect_time(
@@ -179,7 +186,7 @@ def test_a_late_connection_is_closed(
         fetch(server.source("/w", answer), tmp_path, QUICK)
     released.set()
     assert hung_up.wait(30)
-    assert list(tmp_path.iterdir()) == []
+    assert files(tmp_path) == []
 
 
 @pytest.mark.parametrize("proxy", ["nonsense://127.0.0.1:9", "socks5://127.0.0.1:9"])
@@ -207,28 +214,39 @@ def test_a_cache_that_cannot_be_written_is_named(server: WeightsServer, tmp_path
     assert server.requests == []
 
 
-def test_stale_partial_files_are_removed_and_recent_ones_are_not(
-    server: WeightsServer, tmp_path: Path
+def test_two_that_start_at_once_download_once(
+    server: WeightsServer, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    left, living, foreign = (tmp_path / f for f in (f"{NAME}.1.partial", f"{NAME}.2.partial", "x.partial"))
-    for path in (left, living, foreign):
-        path.write_bytes(BODY)
-    for path in (left, foreign):
-        os.utime(path, (0, 0))
-    fetch(server.source("/w", sends(BODY)), tmp_path)
-    assert set(tmp_path.iterdir()) == {living, foreign, tmp_path / NAME}
-
-
-def test_concurrent_downloads_do_not_disturb_each_other(server: WeightsServer, tmp_path: Path) -> None:
-    both_are_half_done = threading.Barrier(2)
+    caplog.set_level(logging.INFO, "models.zoo.download")
+    source = server.source("/w", lambda handler: answer(handler))
+    waits = threading.Event()
 
     def answer(handler: BaseHTTPRequestHandler) -> None:
         sends(BODY[:1000], length=len(BODY))(handler)
-        both_are_half_done.wait(60)
+        waits.wait(60)
         handler.wfile.write(BODY[1000:])
 
-    source = server.source("/w", answer)
+    class Told(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "another process is fetching" in record.getMessage():
+                waits.set()
+
+    told, log = Told(), logging.getLogger("models.zoo.download")
+    log.addHandler(told)
     with ThreadPoolExecutor(2) as threads:
         assert set(threads.map(lambda _: fetch(source, tmp_path), range(2))) == {tmp_path / NAME}
+    log.removeHandler(told)
+    assert len(server.requests) == 1
     assert [path.name for path in tmp_path.iterdir()] == [NAME]
     assert sha256_of(tmp_path / NAME) == DIGEST
+
+
+def test_a_disk_without_room_is_named_before_it_is_filled(
+    server: WeightsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda _path: SimpleNamespace(free=1_000_000))
+    with pytest.raises(
+        WeightsError, match=r"No space left on device: 4 MB are needed, 1 MB are free; set RCNN"
+    ):
+        fetch(server.source("/w", sends(BODY)), tmp_path)
+    assert files(tmp_path) == []

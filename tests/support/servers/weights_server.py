@@ -48,3 +48,21 @@ def redirects(path: str) -> Answer:
         handler.end_headers()
 
     return answer
+
+
+def resumes(body: bytes, version: str | None = '"1"', stops: tuple[int, ...] = ()) -> Answer:
+    """An answer of the part asked for; the n-th response stops at byte `stops[n]` of the body."""
+    stopping = iter(stops)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        start = int(handler.headers.get("Range", "bytes=0-")[len("bytes=") : -1])
+        end = next(stopping, len(body))
+        handler.send_response(416 if start >= len(body) else 206 if start else 200)
+        handler.send_header("Content-Length", str(max(0, len(body) - start)))
+        handler.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+        if version is not None:
+            handler.send_header("ETag", version)
+        handler.end_headers()
+        handler.wfile.write(body[start:end])
+
+    return answer
