@@ -26,6 +26,7 @@ from app.commands.arguments import (
     TrainArguments,
 )
 from app.commands.detect.arguments import DetectArguments
+from app.commands.export_arguments import ExportArguments
 from app.commands.import_arguments import ImportArguments
 
 A = TypeVar("A")
@@ -149,6 +150,25 @@ def import_model(arguments: ImportArguments) -> int:
     Exit codes: 0 written and tried, 1 the checkpoint cannot be served, 2 wrong usage.
     """
     from app.commands.import_model import run
+
+    return run(arguments)
+
+
+@app.command("export")
+@takes(ExportArguments)
+def export_model(arguments: ExportArguments) -> int:
+    """Write a model as ONNX, OpenVINO's IR or torchvision's state dict; the file is compared with ours.
+
+    rcnn export shapes --to onnx --out shapes.onnx
+
+    rcnn export runs/mine/model.toml --to openvino --out mine.xml
+
+    rcnn export coco-r50-fpn --to torch --out coco.pth
+
+    Exit codes: 0 written and compared, 1 it cannot be exported or answers otherwise (nothing is written),
+    2 wrong usage.
+    """
+    from app.commands.export_model import run
 
     return run(arguments)
 

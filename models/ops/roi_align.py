@@ -115,11 +115,11 @@ def level_of_each(sizes: Tensor, scales: Sequence[float], config: RoIAlignConfig
     if len(scales) == 1:
         return torch.zeros(len(sizes), dtype=torch.int64, device=sizes.device)
     areas = sizes.prod(dim=1)
-    return torch.bucketize(areas, _areas(tuple(scales), config, sizes.device), right=True)
+    return torch.bucketize(areas, level_areas(tuple(scales), config, sizes.device), right=True)
 
 
 @lru_cache
-def _areas(scales: tuple[float, ...], config: RoIAlignConfig, device: torch.device) -> Tensor:
+def level_areas(scales: tuple[float, ...], config: RoIAlignConfig, device: torch.device) -> Tensor:
     """The smallest area of each level but the first, found among the floats near it by LevelMapper itself."""
     finest, coarsest = (int(-math.log2(scale)) for scale in (scales[0], scales[-1]))
     mapper = LevelMapper(finest, coarsest, config.canonical_scale, config.canonical_level)

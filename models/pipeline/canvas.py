@@ -102,7 +102,7 @@ def prepare(
 
 def _padded(content: Tensor, height: int, width: int, how: Preprocessing) -> Tensor:
     """The normalised content (H, W, 3), zero-padded right and below."""
-    mean, spread = _normalisation(content.device, how)
+    mean, spread = normalisation(content.device, how)
     rows, columns = (math.ceil(side / how.pad_to) * how.pad_to for side in (height, width))
     pixels = torch.zeros(rows, columns, 3, device=content.device)
     shown = pixels.view(len(pixels), -1)[:height, : 3 * width]
@@ -111,7 +111,7 @@ def _padded(content: Tensor, height: int, width: int, how: Preprocessing) -> Ten
 
 
 @lru_cache
-def _normalisation(device: torch.device, how: Preprocessing) -> tuple[Tensor, Tensor]:
+def normalisation(device: torch.device, how: Preprocessing) -> tuple[Tensor, Tensor]:
     """Offset and factor per channel, RGB, that normalise a value in 0..255: value * factor + offset."""
     order = slice(None, None, -1 if how.channels == "bgr" else 1)
     mean, std = torch.tensor(how.mean[order]), torch.tensor(how.std[order])

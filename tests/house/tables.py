@@ -11,6 +11,9 @@ HOMES: dict[str, tuple[str, ...]] = {
     "imagesize": ("models/datasets/*",),
     "cv2": ("models/lineage/*",),
     "openvino": ("models/engines/openvino_import.py",),
+    "onnx": ("models/exporting/*",),
+    "onnxscript": ("models/exporting/*",),
+    "onnxruntime": ("models/exporting/*",),
     "av": ("models/images/frames.py",),
     "nncf": ("models/quantization/*",),
     "numpy": ("app/*", "models/*", "client/*"),
@@ -100,6 +103,7 @@ ROWS: dict[str, str] = {
     "models.training": f"{LEARNING} models.networks models.checkpoints",
     "models.shapes": f"models.training models.networks {LEARNING}",
     "models.importing": "models.checkpoints models.detector models.zoo",
+    "models.exporting": "models.detector models.pipeline models.ops models.engines models.zoo",
     "models.lineage": "models.pipeline models.ops models.engines models.networks",
     # the benchmarks
     "bench": "app models rcnn_client",

@@ -8,6 +8,8 @@ from app.commands import CommandFailed
 EXTRAS = {
     "train": ("faster_coco_eval", "matplotlib"),
     "tensorboard": ("tensorboard",),
+    "cpu": ("openvino",),
+    "export": ("onnx", "onnxscript", "onnxruntime"),
     "quantize": ("openvino", "nncf", "faster_coco_eval"),
 }
 
