@@ -158,14 +158,12 @@ class MetaEngine:
 
     name, device, precision = "torch", "meta", "fp32"
     suppress = staticmethod(torchvision_nms)
+    recording = None
 
     def __init__(self, network: FasterRCNN, counter: DispatchCounter) -> None:
         parts = copy.deepcopy(network).to(META)
         self._dense, self._head = (_channels_last(part) for part in (DensePart(parts), HeadNHWC(parts)))
         self._counter = counter
-
-    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
-        """Nothing to prepare."""
 
     def dense(self, pixels: Tensor) -> DenseOutput:
         """See `models.engines.protocol.Engine`."""

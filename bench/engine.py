@@ -142,7 +142,7 @@ def compare(name: str, arguments: argparse.Namespace) -> tuple[dict[str, list[Ba
         detector = Detector(network, card, engine)
         model = Ours(detector, TORCHVISION_FLOOR)
         job = model.decode(image)
-        engine.get_ready(arguments.batch, job.canvas.key)
+        detector.get_ready(arguments.batch, job.canvas.key)
         runners[label] = Runner(
             model, images, TORCH_THREADS_BESIDE_OPENVINO if engine.name == "openvino" else threads
         )

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -13,21 +14,23 @@ from torchvision.models.detection import FasterRCNN
 
 from models.detections import Detections
 from models.engines import EngineChoice, EngineUnavailable, build_engines, fallback_reason
+from models.engines.cuda_device import memory_bytes
 from models.engines.protocol import Engine, PrecisionOverflow
 from models.images.decoder import DecodeJpeg, Image
 from models.ops.memory import out_of_memory_as
 from models.options import Options
+from models.pipeline.batches.device_thread import CallOnThread, DeviceThread, same_thread
+from models.pipeline.batches.runner import Batch, BatchRunner
 from models.pipeline.canvas import Canvas
 from models.pipeline.checksums import NonFiniteOutputs
 from models.pipeline.device_upload import DeviceUpload
 from models.pipeline.postprocess import collect_all
 from models.pipeline.proposals import ProposalConfig, Proposer, proposal_config
-from models.pipeline.request_table import request_table
 from models.pipeline.rows import Answers
 from models.pipeline.stage_timer import Observe, StageTimer
-from models.pipeline.tail import Run, Tail
+from models.pipeline.tail import Tail
 from models.pipeline.trimmed import Trimmed
-from models.pipeline.warm_up import useful_batch
+from models.pipeline.warm_up import best_seconds, useful_batch
 from models.zoo.cards import Card
 from models.zoo.download import Downloads
 from models.zoo.loading import load_network
@@ -39,7 +42,6 @@ log = logging.getLogger(__name__)
 WARM_UP_SECONDS = 4.0  # afterwards no larger batch is tried: a heavy model on a CPU gains nothing from it
 HALF = ("fp16", "bf16")
 SMALLEST_SIZE = 64  # px; the lower bound of a card's min_size
-WARM_UP_RUNS, MAX_RUN_SECONDS = 6, 0.5  # limits of the timed runs of each batch size
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,16 +77,20 @@ class Regions:
 
 
 @dataclass(frozen=True, eq=False)
-class _Detected:
-    """A batch after its last stage: what ran, the detections on the device, and the stages' times."""
+class LaunchedBatch:
+    """A batch that the device computes, or has computed; `Detector.read` gives its detections."""
 
-    run: Run
+    jobs: Sequence[Job]
     answers: Answers
     stages: StageTimer
 
 
 class Detector:
-    """A loaded model on its device. Not thread-safe: one batch at a time, from one thread."""
+    """A loaded model on its device.
+
+    On a GPU it has a thread of its own, and a batch may be launched while the one before is computed. On a
+    CPU it is not thread-safe: one batch at a time, from one thread.
+    """
 
     def __init__(
         self,
@@ -102,8 +108,9 @@ class Detector:
         self.jpeg = jpeg
         self.proposal_config = proposal_config(network)
         own = None if card.sections_are_default else Trimmed(engine.suppress, card.head.empty_boxes)
-        self._tail = Tail(network, engine, own)
         self._upload = DeviceUpload(torch.device(engine.device), card.preprocessing)
+        self._runner = BatchRunner(engine, Tail(network, engine, own), self._upload, len(card.labels))
+        self.on_thread: CallOnThread = DeviceThread() if engine.device.startswith("cuda") else same_thread
 
     @property
     def engine_name(self) -> str:
@@ -126,49 +133,60 @@ class Detector:
 
     def detect(self, jobs: Sequence[Job], observe: Observe | None = None) -> list[Detections]:
         """Detections per job, in order; jobs share a canvas key. Raises MemoryError, NonFiniteOutputs."""
-        if not jobs:
-            return []
+        return self.read(self.launch(jobs, observe)) if jobs else []
+
+    def launch(self, jobs: Sequence[Job], observe: Observe | None = None) -> LaunchedBatch:
+        """Begin one or more jobs, which share a canvas key. A GPU computes on; a CPU is done on return."""
         if len({job.canvas.key for job in jobs}) > 1:
             raise ValueError("the jobs of a batch must share one canvas size; group them by canvas.key")
-        reason = f"{len(jobs)} canvases of {jobs[0].canvas.key} do not fit on {self.device}"
-        with out_of_memory_as(reason), torch.inference_mode(), self._upload.computing():
-            return self._collect(jobs, observe or _ignore)
+        with self._out_of_memory(jobs):
+            return self.on_thread(lambda: self._launch(jobs, observe or _ignore))
 
-    def _collect(self, jobs: Sequence[Job], observe: Observe) -> list[Detections]:
-        detected = self._detect(jobs, observe)
-        images = detected.answers.read() or self._tail.exact(detected.run).read() or []
-        detected.stages.finish()
-        canvases, options = [job.canvas for job in jobs], [job.options for job in jobs]
-        return collect_all(images, canvases, options, self.card.head.empty_boxes)
+    def read(self, launched: LaunchedBatch) -> list[Detections]:
+        """Wait for a batch, on any thread; its detections as those of `detect`."""
+        with self._out_of_memory(launched.jobs), torch.inference_mode():
+            images = launched.answers.read()
+            if images is None:
+                images = self.on_thread(lambda: self._exact(launched.jobs))
+            launched.stages.finish()
+            canvases, options = zip(*((job.canvas, job.options) for job in launched.jobs), strict=True)
+            return collect_all(images, canvases, options, self.card.head.empty_boxes)
 
-    def _detect(self, jobs: Sequence[Job], observe: Observe) -> _Detected:
-        """The batch's detections on the device. On a GPU nothing in here waits for it."""
-        stages = StageTimer(torch.device(self.device), observe)
-        contents, options = [job.canvas.content for job in jobs], [job.options for job in jobs]
-        table = request_table(contents, options, len(self.card.labels), self._upload.send)
-        with stages("dense"):
-            dense = self._engine.dense(self._stack(jobs))
-        run = Run(dense, jobs[0].canvas.key, table)
-        return _Detected(run, self._tail(run, stages), stages)
+    def _out_of_memory(self, jobs: Sequence[Job]) -> AbstractContextManager[None]:
+        return out_of_memory_as(f"{len(jobs)} canvases of {jobs[0].canvas.key} do not fit on {self.device}")
 
-    @torch.inference_mode()
+    def _launch(self, jobs: Sequence[Job], observe: Observe) -> LaunchedBatch:
+        with torch.inference_mode(), self._upload.computing():
+            stages = StageTimer(torch.device(self.device), observe)
+            return LaunchedBatch(jobs, self._runner(self._batch(jobs), stages).fetch(), stages)
+
+    def _exact(self, jobs: Sequence[Job]) -> list[Tensor]:
+        with torch.inference_mode(), self._upload.computing():
+            return self._runner.exact(self._batch(jobs)).read() or []
+
+    def _batch(self, jobs: Sequence[Job]) -> Batch:
+        return self._runner.batch([job.canvas for job in jobs], [job.options for job in jobs])
+
     def regions(self, job: Job, config: ProposalConfig) -> Regions:
         """The RPN's proposals and anchors, with the parameters of `config` instead of the network's own."""
+        return self.on_thread(lambda: self._regions(job, config))
+
+    @torch.inference_mode()
+    def _regions(self, job: Job, config: ProposalConfig) -> Regions:
         with self._upload.computing():
-            dense = self._engine.dense(self._stack([job]))
+            dense = self._engine.dense(self._upload.stack([job.canvas]).permute(0, 3, 1, 2))
             propose = Proposer(config, Trimmed(self._engine.suppress))
             [boxes] = propose(dense, job.canvas.key, [job.canvas.content])
             return Regions(job.canvas.to_image(boxes), propose.anchors(dense, job.canvas.key))
 
-    def _stack(self, jobs: Sequence[Job]) -> Tensor:
-        """The jobs' canvases on the device: (B, 3, H, W), channels last in memory."""
-        return self._upload.stack([job.canvas for job in jobs]).permute(0, 3, 1, 2)
-
     def warm_up(self, cap: int) -> int:
         """Time growing batches; returns the largest, up to `cap`, that reduces the time per image by enough.
 
-        Also prepares the engine for the other likely shapes: portrait canvases. Raises NonFiniteOutputs.
+        Also records them as CUDA graphs, and those of other likely canvases. Raises NonFiniteOutputs.
         """
+        return self.on_thread(lambda: self._warm_up(cap))
+
+    def _warm_up(self, cap: int) -> int:
         job = self._sample_job()
         useful = self._useful_batch(job, cap)
         deadline = time.perf_counter() + WARM_UP_SECONDS
@@ -176,21 +194,21 @@ class Detector:
         for size in (2**k for k in range(useful.bit_length())):
             for canvas in ((height, width), (width, height)):
                 if time.perf_counter() < deadline:
-                    self._get_ready(size, canvas)
+                    self.get_ready(size, canvas)
         return useful
 
-    def _get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
-        with self._upload.computing():
-            self._engine.get_ready(batch, canvas)
+    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
+        """Record batches of that size on a canvas (height, width) as a CUDA graph, if a GPU has room."""
+        self.on_thread(lambda: self._runner.get_ready(batch, canvas))
 
     def _useful_batch(self, job: Job, cap: int) -> int:
-        self._get_ready(1, job.canvas.key)
+        self.get_ready(1, job.canvas.key)
         self.detect([job])
         deadline = time.perf_counter() + WARM_UP_SECONDS
 
         def seconds_per_image(size: int) -> float:
-            self._get_ready(size, job.canvas.key)
-            return self._time(job, size)
+            self.get_ready(size, job.canvas.key)
+            return best_seconds(lambda: self.detect([job] * size)) / size
 
         return useful_batch(seconds_per_image, cap, lambda: time.perf_counter() < deadline)
 
@@ -211,25 +229,14 @@ class Detector:
         options = Options(self.card.score_threshold, self.card.nms_threshold, self.card.max_detections)
         return Job(self.prepare(Image(noise, "PNG"), size), options)
 
-    def _time(self, job: Job, size: int) -> float:
-        """Seconds per image in a batch of that size: the best of a few runs, as noise only adds time."""
-        seconds = []
-        for _ in range(WARM_UP_RUNS):
-            started = time.perf_counter()
-            self.detect([job] * size)
-            seconds.append(time.perf_counter() - started)
-            if sum(seconds) > MAX_RUN_SECONDS:
-                break
-        return min(seconds) / size
-
     def memory_bytes(self) -> dict[str, int]:
         """Device memory by kind, in bytes; empty on the CPU."""
-        if not self.device.startswith("cuda"):
-            return {}
-        return {
-            "allocated": torch.cuda.memory_allocated(self.device),
-            "reserved": torch.cuda.memory_reserved(self.device),
-        }
+        return memory_bytes(torch.device(self.device), self._runner.graph_bytes)
+
+    @property
+    def cuda_graphs(self) -> int:
+        """How many shapes of batches are replayed as CUDA graphs."""
+        return len(self._runner.shapes)
 
 
 def load_detector(spec: DetectorSpec) -> Detector:

@@ -72,6 +72,7 @@ class ModelRegistry:
         self._serving = model
         self._metrics.model_info.clear()
         self._metrics.device_memory_bytes.clear()  # its callbacks hold the old detectors
+        self._metrics.cuda_graphs.clear()
         for detector in model.detectors:
             self._describe(detector)
 
@@ -85,6 +86,8 @@ class ModelRegistry:
             device=detector.device,
             version=detector.version,
         ).set(1)
+        if detector.cuda_graphs:
+            self._metrics.cuda_graphs.labels(device=detector.device).set(detector.cuda_graphs)
         for kind in detector.memory_bytes():
             memory = self._metrics.device_memory_bytes.labels(device=detector.device, kind=kind)
             memory.set_function(partial(_memory, detector, kind))

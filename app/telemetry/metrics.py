@@ -134,7 +134,8 @@ class Metrics:
     def _declare_batches(self) -> None:
         self.stage_duration = self._histogram(
             "rcnn_stage_duration_seconds",
-            f"Time in one stage: {', '.join(STAGES)}. From `dense` on, of a whole batch.",
+            f"Time in one stage: {', '.join(STAGES)}. From `dense` on, of a whole batch. A batch that a GPU "
+            "replays as one CUDA graph has `graph` in place of them.",
             _STAGE_SECONDS,
             "stage",
         )
@@ -187,9 +188,15 @@ class Metrics:
         self.model_ready = self._gauge("rcnn_model_ready", "1 when /health/ready answers 200, else 0.")
         self.device_memory_bytes = self._gauge(
             "rcnn_device_memory_bytes",
-            "Memory of a CUDA device, by kind; not on the CPU.",
+            "Memory of a CUDA device, by kind: `allocated` by tensors, `reserved` by torch for all of it, "
+            "`graphs` of that by CUDA graphs. Not on the CPU.",
             "device",
             "kind",
+        )
+        self.cuda_graphs = self._gauge(
+            "rcnn_cuda_graphs",
+            "Shapes of batches (size and canvas) that a CUDA device replays as a CUDA graph. Not on the CPU.",
+            "device",
         )
         self.devices = self._gauge(
             "rcnn_devices", "Devices by state: `working`, `stuck` in a call, `dead`.", "state"

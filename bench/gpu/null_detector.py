@@ -37,6 +37,7 @@ class NullDetector:
     fallback_reason: str | None = None
     jpeg: Any = None
     version: str = "none"
+    cuda_graphs: int = 0
 
     def prepare(self, image: Image, size: int | None) -> Canvas:
         """The host's part of a canvas."""

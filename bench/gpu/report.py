@@ -39,7 +39,7 @@ from models.images.decoder import decode
 from models.zoo.loading import load_network
 
 CONNECTIONS = (1, 16, 64, 256)
-STAGES = ("dense", "proposals", "roi_align", "head", "postprocess")
+STAGES = ("graph", "dense", "proposals", "roi_align", "head", "postprocess")
 COLUMNS: Columns = {
     "variant": "{variant}",
     "batch": "{batch}",
@@ -125,7 +125,8 @@ def measure_variants(
 
 def _details(variant: Variant, arguments: argparse.Namespace) -> dict[str, Any]:
     """Stages, operations, launches, waits and memory of one more batch each."""
-    details: dict[str, Any] = {"operations": count_operations(variant.run)}
+    counted = variant.on_thread(lambda: count_operations(variant.run))
+    details: dict[str, Any] = {"operations": counted}
     if variant.stages is not None:
         stages: dict[str, float] = {}
         variant.stages(stages.__setitem__)

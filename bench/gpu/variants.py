@@ -18,6 +18,7 @@ from bench.peers.model import LIMITS, Eager, Observe
 from models.detector import Detector, Job
 from models.images.decoder import Image, decode
 from models.options import Options
+from models.pipeline.batches.device_thread import CallOnThread, same_thread
 from models.pipeline.canvas import Canvas
 
 FLOOR = 0.05  # the lowest score that torchvision's own forward keeps
@@ -26,11 +27,15 @@ COMPILED = ("backbone", "rpn.head", "roi_heads.box_head", "roi_heads.box_predict
 
 @dataclass(frozen=True)
 class Variant:
-    """A way to answer a batch; `stages` fills in the seconds of its stages, if it has any."""
+    """A way to answer a batch; `stages` fills in the seconds of its stages, if it has any.
+
+    `on_thread` calls a function on the thread that does the work: operations are counted there.
+    """
 
     name: str
     run: Run
     stages: Callable[[Observe], object] | None = None
+    on_thread: CallOnThread = same_thread
 
 
 class Uploading:
@@ -60,9 +65,10 @@ def our_variants(
     images = [decode(jpeg, LIMITS) for jpeg in jpegs]
     jobs = [Job(detector.prepare(image), options) for image in images]
     name = f"ours, {detector.engine_name} {detector.precision}"
-    yield Variant(f"{name}, engine alone", partial(detector.detect, jobs), partial(detector.detect, jobs))
+    alone, thread = partial(detector.detect, jobs), detector.on_thread
+    yield Variant(f"{name}, engine alone", alone, alone, thread)
     pool = stack.enter_context(ThreadPoolExecutor(threads))
-    yield Variant(f"{name}, with upload", Uploading(detector, images, options, pool))
+    yield Variant(f"{name}, with upload", Uploading(detector, images, options, pool), None, thread)
 
 
 def rivals(network: FasterRCNN, device: str, jpegs: Sequence[bytes], backend: str) -> Iterator[Variant]:

@@ -4,16 +4,16 @@ import logging
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
 from torchvision.models.detection import FasterRCNN
 
-from models.engines.cuda_device import cpu_reason, set_memory_share, why_unusable
+from models.engines.cuda_device import cpu_reason, left_memory, set_memory_share, why_unusable
 from models.engines.cuda_graphs import GraphRecorder
-from models.engines.graphed_engine import GraphedEngine, Recording
-from models.engines.protocol import ServingEngine
+from models.engines.protocol import Recording, ServingEngine
 from models.engines.torch_engine import TorchEngine
 
 log = logging.getLogger(__name__)
@@ -64,19 +64,15 @@ def build_engine(network: FasterRCNN, choice: EngineChoice) -> ServingEngine:
     if engine == "torch":
         if choice.threads:
             torch.set_num_threads(choice.threads)
-        on_gpu = device.type == "cuda"
-        return _cuda(network, device, precision) if on_gpu else TorchEngine(network, device, precision)
+        new_recording = partial(_recording, device, choice.memory) if device.type == "cuda" else None
+        return TorchEngine(network, device, precision, new_recording)
     torch.set_num_threads(TORCH_THREADS_BESIDE_OPENVINO)
     return _openvino(network, choice, precision)
 
 
-def _cuda(network: FasterRCNN, device: torch.device, precision: str) -> ServingEngine:
-    eager = TorchEngine(network, device, precision)
-
-    def new() -> GraphRecorder:
-        return GraphRecorder(device)
-
-    return GraphedEngine(eager, Recording(new(), new, lambda: torch.cuda.mem_get_info(device)))
+def _recording(device: torch.device, share: float) -> Recording:
+    """How a GPU's runs are recorded, in this process's share of its memory."""
+    return Recording(GraphRecorder(device), lambda: left_memory(device, share))
 
 
 def build_engines(network: FasterRCNN, choice: EngineChoice, devices: Sequence[str]) -> list[ServingEngine]:

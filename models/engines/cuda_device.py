@@ -26,6 +26,22 @@ def set_memory_share(device: torch.device, share: float) -> None:
         torch.cuda.set_per_process_memory_fraction(share, device)
 
 
+def left_memory(device: torch.device, share: float) -> tuple[int, int]:
+    """Bytes that this process may still allocate on the GPU, and may allocate in all."""
+    torch.cuda.empty_cache()  # what is cached would count as used; recording a graph empties it too
+    free, total = torch.cuda.mem_get_info(device)
+    allowed = int(share * total)
+    return min(free, allowed - torch.cuda.memory_reserved(device)), allowed
+
+
+def memory_bytes(device: torch.device, graphs: int) -> dict[str, int]:
+    """A GPU's memory by kind: of this process's tensors, held by torch, taken by graphs; empty on the CPU."""
+    if device.type != "cuda":
+        return {}
+    allocated, reserved = torch.cuda.memory_allocated(device), torch.cuda.memory_reserved(device)
+    return {"allocated": allocated, "reserved": reserved, "graphs": graphs}
+
+
 def why_unusable(device: torch.device) -> str | None:
     """Why torch cannot compute on a GPU, and what to install; None if it can."""
     try:

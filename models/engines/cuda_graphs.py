@@ -1,15 +1,17 @@
 """Records CUDA graphs: warms up and captures on a separate stream, in one memory pool.
 
-Graphs of one pool overwrite each other's workspace and outputs. This is safe: the output of an engine's dense
-part is valid until its next call only, and graphs are replayed one after another.
+Graphs of one pool overwrite each other's workspace. This is safe, as they are replayed one after another.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from models.engines.protocol import DenseOutput
+from models.engines.protocol import R
 
 WARM_UPS = 3  # as torch.cuda.make_graphed_callables: libraries tune and allocate in the first runs
 
@@ -18,34 +20,35 @@ _kept: list[torch.cuda.CUDAGraph] = []
 
 
 class GraphRecorder:
-    """Records functions of one tensor on a CUDA device."""
+    """Records functions on a CUDA device."""
 
     def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]  # torch has no types for it
         self._pool = torch.cuda.graph_pool_handle()
 
-    def __call__(self, run: Callable[[Tensor], DenseOutput], example: Tensor) -> "Replay":
-        """A replay of `run`, whose input is the example's memory. Raises RuntimeError if that fails."""
+    def __call__(self, run: Callable[[], R]) -> tuple[Callable[[], object], R]:
+        """See `models.engines.protocol.Record`."""
         graph = torch.cuda.CUDAGraph()
-        self._stream.wait_stream(torch.cuda.current_stream(example.device))
+        self._stream.wait_stream(torch.cuda.current_stream(self._device))
         # torch.cuda.graph sets the stream too, but does not restore it if ending the capture fails.
         with torch.cuda.stream(self._stream), torch.inference_mode():
             for _ in range(WARM_UPS):
-                run(example)
-            outputs = self._capture(graph, run, example)
-        torch.cuda.current_stream(example.device).wait_stream(self._stream)
-        return Replay(graph, example, outputs)
+                run()
+            replay = Replay(graph, inputs := ReadTensors())
+            with inputs:
+                result = self._capture(graph, run)
+        torch.cuda.current_stream(self._device).wait_stream(self._stream)
+        return replay, result
 
-    def _capture(
-        self, graph: torch.cuda.CUDAGraph, run: Callable[[Tensor], DenseOutput], inputs: Tensor
-    ) -> DenseOutput:
+    def _capture(self, graph: torch.cuda.CUDAGraph, run: Callable[[], R]) -> R:
         # thread_local: CUDA calls of other threads must not break the capture.
         capture = torch.cuda.graph(
             graph, pool=self._pool, stream=self._stream, capture_error_mode="thread_local"
         )
         try:
             with capture:
-                return run(inputs)
+                return run()
         except RuntimeError:
             graph.reset()  # returns what the capture had allocated
             if not frees_failed_captures(torch.__version__):
@@ -54,24 +57,42 @@ class GraphRecorder:
 
 
 class Replay:
-    """A recorded run: copies its argument to the graph's input memory and returns its output memory.
+    """A recorded run: reads and writes the same memory as then, on the current stream."""
 
-    A smaller batch takes the first places; the others keep what they had.
-    """
-
-    def __init__(self, graph: torch.cuda.CUDAGraph, inputs: Tensor, outputs: DenseOutput) -> None:
+    def __init__(self, graph: torch.cuda.CUDAGraph, inputs: "ReadTensors") -> None:
         self._graph = graph
-        self._inputs = inputs
-        self._outputs = outputs
+        self._inputs = inputs  # a graph knows addresses alone: a cache must not free what it reads
 
-    @torch.inference_mode()
-    def __call__(self, pixels: Tensor) -> DenseOutput:
-        """Launch on the current stream; the output is valid until the next replay of a graph of the pool."""
-        inputs = self._inputs[: len(pixels)]
-        if inputs.data_ptr() != pixels.data_ptr():
-            inputs.copy_(pixels)
+    def __call__(self) -> None:
+        """Launch it."""
         self._graph.replay()
-        return self._outputs
+
+
+class ReadTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types for it
+    """Holds the tensors that a run reads and has not made itself: weights, constants, its input."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch has no types for it
+        self.tensors: dict[int, Tensor] = {}  # one of each memory
+        self._made: set[int] = set()
+
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> object:
+        """Run one operation."""
+        kwargs = kwargs or {}
+        for tensor in _tensors((args, kwargs)):
+            if (memory := _memory(tensor)) not in self._made:
+                self.tensors.setdefault(memory, tensor)
+        result = operation(*args, **kwargs)
+        self._made.update(_memory(tensor) for tensor in _tensors(result))
+        return result
+
+
+def _tensors(values: object) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+
+
+def _memory(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
 
 
 def frees_failed_captures(version: str) -> bool:

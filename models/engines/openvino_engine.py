@@ -22,6 +22,7 @@ class OpenVINOEngine:
 
     name = "openvino"
     device = "cpu"
+    recording = None
 
     def __init__(self, parts: Parts, precision: str, threads: int) -> None:
         self.precision = precision
@@ -31,9 +32,6 @@ class OpenVINOEngine:
         self._allocate(core)
         self._head = core.compile_model(parts.head, "CPU", settings)
         self._outputs = [port.get_partial_shape()[1].get_length() for port in self._head.outputs]
-
-    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
-        """Nothing to do: the compiled parts accept any shape."""
 
     def _allocate(self, core: ov.Core) -> None:
         """Create what threads must not share: requests and their output memory."""

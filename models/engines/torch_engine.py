@@ -2,7 +2,7 @@
 
 import copy
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 
 import torch
@@ -12,7 +12,7 @@ from torchvision.models.detection import FasterRCNN
 from models.engines.folding import FoldingError, folded
 from models.engines.full_float32 import full_float32
 from models.engines.parts import DensePart, HeadNHWC, HeadPart
-from models.engines.protocol import DenseOutput, PrecisionOverflow
+from models.engines.protocol import DenseOutput, PrecisionOverflow, Recording
 from models.ops.nms import torchvision_nms
 
 log = logging.getLogger(__name__)
@@ -35,7 +35,14 @@ class TorchEngine:
     name = "torch"
     suppress = staticmethod(torchvision_nms)
 
-    def __init__(self, network: FasterRCNN, device: torch.device, precision: str) -> None:
+    def __init__(
+        self,
+        network: FasterRCNN,
+        device: torch.device,
+        precision: str,
+        new_recording: Callable[[], Recording] | None = None,
+    ) -> None:
+        """`new_recording`: how its runs are recorded as CUDA graphs, and those of each sibling."""
         self.device = str(device)
         self.precision = precision
         self._autocast = AUTOCAST[precision]
@@ -46,19 +53,20 @@ class TorchEngine:
             part.to(device)
             part.to(memory_format=torch.channels_last)
         self._dense, self._head = dense, head
-
-    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
-        """Nothing to do: eager runs need no preparation."""
+        self._new_recording = new_recording
+        self.recording = new_recording() if new_recording else None
 
     def sibling(self) -> "TorchEngine":
         """Another engine on the same modules, for another thread: they hold no state between calls."""
-        return copy.copy(self)
+        sibling = copy.copy(self)
+        sibling.recording = self._new_recording() if self._new_recording else None
+        return sibling
 
     def dense(self, pixels: Tensor) -> DenseOutput:
         """Canvases (B, 3, H, W) to feature maps and RPN outputs."""
         with self._precision():
             features, objectness, deltas = self._dense(pixels)
-        return DenseOutput(_float(features), _float(objectness), _float(deltas))
+        return DenseOutput(list(features), _float(objectness), _float(deltas))
 
     def head(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Pooled features (R, C, 7, 7) to class logits (R, K) and box deltas (R, 4K)."""

@@ -14,6 +14,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -98,7 +99,5 @@ def _scalar(value: float, device: torch.device) -> Tensor:
 
 def highest_float(threshold: float) -> float:
     """The highest float32 that is not above the threshold: `overlap > threshold` is the same for both."""
-    nearest = torch.tensor(threshold, dtype=torch.float32)
-    if float(nearest) > threshold:
-        nearest = torch.nextafter(nearest, torch.tensor(-math.inf))
-    return float(nearest)
+    nearest = np.float32(threshold)
+    return float(nearest if float(nearest) <= threshold else np.nextafter(nearest, np.float32(-math.inf)))

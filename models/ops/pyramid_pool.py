@@ -1,8 +1,8 @@
 """RoIAlign over a pyramid with fixed shapes: all levels in one `embedding_bag`, and the host never waits.
 
 The sum of `models.ops.roi_align`: the rows are the positions of all levels, NHWC, of all images, and each box
-has its own level's scale, size and first row. Reads float32 features as the engine leaves them, without the
-transpose that torchvision's CUDA kernel makes of each level.
+has its own level's scale, size and first row. Reads features as the engine leaves them, without the
+transpose and the conversion to float32 that torchvision's CUDA kernel needs.
 """
 
 from collections.abc import Sequence
@@ -35,6 +35,7 @@ def pool_pyramid(
     table = _table(shapes, scales, len(levels[0]), boxes.device)[images, level_of_each(sizes, scales, config)]
     index, weight = _taps(boxes[:, :2], sizes, table, config)
     offsets = _offsets(len(boxes) * config.output_size**2, index.shape[-1] ** 2, boxes.device)
+    rows = rows if rows.dtype != torch.bfloat16 else rows.float()  # its 8 bits are too few for the weights
     weights = weight.view(-1).to(rows.dtype)
     bags = torch.embedding_bag(rows, index.view(-1), offsets, False, 0, False, weights)[0]
     return bags.view(len(boxes), config.output_size, config.output_size, -1).permute(0, 3, 1, 2)
@@ -107,7 +108,7 @@ def _pool_maxima(
     pooled = []
     for level, scale in zip(levels, scales, strict=True):
         rois = torch.cat([images[:, None].to(boxes), boxes * scale], dim=1)
-        pooled.append(torchvision_roi_pool(level, rois, config.output_size, spatial_scale=1.0))
+        pooled.append(torchvision_roi_pool(level.float(), rois, config.output_size, spatial_scale=1.0))
     maxima: Tensor = pooled[0]
     for k, other in enumerate(pooled[1:], 1):
         maxima = torch.where(chosen == k, other, maxima)

@@ -83,6 +83,7 @@ def pool_rows(
 ) -> Tensor:
     """As `roi_align`, for boxes (R, 4) of the images (R,)."""
     levels, scales = pooled_levels(features, canvas, config)
+    levels = [level.float() for level in levels]  # a kernel's boxes have the type of its features
     chosen = level_of_each(boxes[:, 2:] - boxes[:, :2], scales, config)
     pool = _kernel(boxes.device, config)
     used = torch.unique(chosen).tolist()

@@ -66,19 +66,26 @@ class DeviceUpload:
     def _send(self, tensor: Tensor) -> Tensor:
         return tensor.pin_memory().to(self._device, non_blocking=True)
 
-    def stack(self, canvases: Sequence[Canvas]) -> Tensor:
-        """Canvases of one key as a batch (B, H, W, 3) on the device, for the current stream."""
+    def stack(self, canvases: Sequence[Canvas], place: Tensor | None = None) -> Tensor:
+        """Canvases of one key as a batch (B, H, W, 3) on the device, for the current stream; in `place`."""
         if self._stream is None:
-            return torch.stack([canvas.pixels for canvas in canvases])
+            return _stacked([canvas.pixels for canvas in canvases], place)
         current = torch.cuda.current_stream(self._device)
         for canvas in canvases:
             if canvas.ready is not None:
                 current.wait_event(canvas.ready)
-        batch = torch.stack([canvas.pixels.to(self._device) for canvas in canvases])
+        batch = _stacked([canvas.pixels.to(self._device) for canvas in canvases], place)
         # A canvas was allocated on the upload stream, which may reuse its memory once the canvas is freed:
         # make that stream wait for this copy. The jobs keep the canvases alive until then.
         self._stream.wait_event(current.record_event())
         return batch
+
+
+def _stacked(pixels: list[Tensor], place: Tensor | None) -> Tensor:
+    if place is None:
+        return torch.stack(pixels)
+    torch._foreach_copy_(list(place.unbind()), pixels)  # to the type of the place, too
+    return place
 
 
 def _new_stream(device: torch.device) -> torch.cuda.Stream:

@@ -8,7 +8,7 @@ runs again, trimmed.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import torch
@@ -19,6 +19,7 @@ from models.ops.fixed_nms import KEPT, Ranked, fixed_nms, highest_float
 from models.ops.pyramid_pool import pool_pyramid
 from models.ops.roi_align import RoIAlignConfig
 from models.ops.scratch import ScratchBuffer
+from models.options import Options
 from models.pipeline.checksums import check_finite
 from models.pipeline.request_table import RequestTable
 from models.pipeline.rows import (
@@ -50,10 +51,35 @@ class PaddedAnswers:
     checksums: int  # how many
     candidates: int
     most: Sequence[float]  # detections that are enough for each request, whatever their size
+    copied: torch.Event | None = None  # once they are on the host
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """See `Recordable`."""
+        return [self.columns]
+
+    @property
+    def compared(self) -> list[Tensor]:
+        """See `Recordable`: the scores of the candidates, whose order may differ between equal ones."""
+        first = self.checksums + 5 * self.candidates
+        return [self.columns[:, first : first + self.candidates]]
+
+    def of(self, options: Sequence[Options]) -> "PaddedAnswers":
+        """Those of the first images of a recorded run, for these requests."""
+        return replace(self, columns=self.columns[: len(options)], most=_enough(options))
+
+    def fetch(self) -> "PaddedAnswers":
+        """See `Answers`; the only copy from the device."""
+        columns = self.columns.to("cpu", non_blocking=True, copy=True)  # pinned, if it is from a GPU
+        on_gpu = self.columns.device.type == "cuda"
+        copied = torch.cuda.current_stream(self.columns.device).record_event() if on_gpu else None
+        return replace(self, columns=columns, copied=copied)
 
     def read(self) -> list[Tensor] | None:
-        """See `Answers`; the only copy from the device, for which the host waits."""
-        checksums, columns = self.columns.cpu().tensor_split([self.checksums], dim=1)
+        """See `Answers`; the host waits for the copy."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        checksums, columns = self.columns.tensor_split([self.checksums], dim=1)
         check_finite(checksums)
         images = [_unpack(row, self.candidates) for row in columns]
         if not all(image.certain(most) for image, most in zip(images, self.most, strict=True)):
@@ -167,10 +193,15 @@ class Padded:
         kinds = labels * table.separate if agnostic else labels
         ranked = Ranked(boxes, sizes, valid, kinds)
         states = fixed_nms(ranked, table.nms[..., None], DETECTION_ITERATIONS)
-        most = [math.inf if each.min_area else each.max_detections for each in table.options]
         checksums = [checksum[:, None] for checksum in decoded.checksums]
         columns = *checksums, boxes.flatten(1), labels, decoded.scores, *states, *proposals.states
-        return PaddedAnswers(torch.cat(columns, dim=1), len(checksums), labels.shape[1], most)
+        return PaddedAnswers(
+            torch.cat(columns, dim=1), len(checksums), labels.shape[1], _enough(table.options)
+        )
+
+
+def _enough(options: Sequence[Options]) -> list[float]:
+    return [math.inf if each.min_area else each.max_detections for each in options]
 
 
 @lru_cache(64)

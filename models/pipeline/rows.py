@@ -103,6 +103,9 @@ class Decoded:
 class Answers(Protocol):
     """The detections of a batch on their device."""
 
+    def fetch(self) -> "Answers":
+        """The same on their way to the host: what runs on the device later may overwrite these."""
+
     def read(self) -> list[Tensor] | None:
         """Each image's detections after NMS, best first, on the host: (N, 6) xyxy canvas px, label, score.
 

@@ -40,13 +40,18 @@ class Tail:
         self._scratch = ScratchBuffer()
         self._coder = network.roi_heads.box_coder
 
+    @property
+    def is_static(self) -> bool:
+        """Whether no shape depends on a value: a CUDA graph can hold it."""
+        return isinstance(self.shapes, Padded)
+
     def __call__(self, run: Run, stages: TimeStage) -> Answers:
         """The detections on the device; padded ones do not wait for it, and may not be certain."""
         return self._run(run, stages, self.shapes)
 
     def exact(self, run: Run) -> Answers:
         """The detections with trimmed rows, for a batch whose padded ones are not certain."""
-        return self._run(run, _untimed, self._trimmed)
+        return self._run(run, untimed, self._trimmed)
 
     def _run(self, run: Run, stages: TimeStage, shapes: Shapes) -> Answers:
         dense, canvas, table = run.dense, run.canvas, run.table
@@ -60,5 +65,6 @@ class Tail:
             return select(HeadOutput(proposals, logits, deltas), table, self._coder, shapes)
 
 
-def _untimed(stage: str) -> AbstractContextManager[None]:
+def untimed(stage: str) -> AbstractContextManager[None]:
+    """A stage whose time nobody asks for."""
     return nullcontext()

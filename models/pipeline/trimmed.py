@@ -35,6 +35,10 @@ class TrimmedAnswers:
     images: list[Tensor]
     checksums: Tensor
 
+    def fetch(self) -> "TrimmedAnswers":
+        """See `Answers`: nothing overwrites them."""
+        return self
+
     def read(self) -> list[Tensor]:
         """See `Answers`; always exact. A single copy from the device."""
         parts = [*self.images, self.checksums[:, None].expand(-1, 6)]

@@ -1,6 +1,7 @@
 """Finds the largest useful batch at warm-up, as it depends on device and model."""
 
 import math
+import time
 from collections.abc import Callable
 
 # Memory and latency grow with the batch, so doubling it must save a tenth of the time per image. A short
@@ -12,6 +13,7 @@ SHORT_BATCH, SHORT_BATCH_SAVING = 0.1, -0.2  # seconds
 # An image that takes this long keeps every core busy by itself. Batches saved `coco-r50-fpn` nothing on two
 # cores, and trying a batch of two allocated 550 MB that were not released.
 SLOW_IMAGE = 0.25  # seconds
+RUNS, MAX_RUN_SECONDS = 6, 0.5  # limits of the timed runs of each batch size
 
 
 def useful_batch(
@@ -39,3 +41,13 @@ def useful_batch(
 def required_saving(seconds: float) -> float:
     """The share of the time per image that a batch of that duration must save over half its size."""
     return SHORT_BATCH_SAVING if seconds <= SHORT_BATCH else SAVING
+
+
+def best_seconds(run: Callable[[], object]) -> float:
+    """The best time of a few runs, as noise only adds time."""
+    seconds: list[float] = []
+    while len(seconds) < RUNS and sum(seconds) <= MAX_RUN_SECONDS:
+        started = time.perf_counter()
+        run()
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)

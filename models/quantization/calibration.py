@@ -23,15 +23,13 @@ LIMITS = Limits(max_pixels=100_000_000)  # the images are the user's own
 class RecordingEngine:
     """An engine that records some of the pooled features that its head gets."""
 
+    recording = None
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self.name, self.device, self.precision = engine.name, engine.device, engine.precision
         self.suppress = engine.suppress
         self.pooled: list[Input] = []
-
-    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
-        """As the engine's."""
-        self._engine.get_ready(batch, canvas)
 
     def dense(self, pixels: Tensor) -> DenseOutput:
         """As the engine's."""

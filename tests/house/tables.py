@@ -146,4 +146,5 @@ LAST_RESORTS = (
     "app/transport/middleware/request_context.py",
     "app/protocols/openinference/grpc/server.py",
     "app/cli.py",
+    "models/pipeline/batches/device_thread.py",
 )

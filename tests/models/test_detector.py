@@ -141,13 +141,11 @@ class FullDevice:
     """An engine whose device has no memory left for more than one canvas."""
 
     name, device, precision = "full", "cpu", "fp32"
+    recording = None
     suppress = staticmethod(torchvision_nms)
 
     def __init__(self, engine: object) -> None:
         self._engine = engine
-
-    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
-        pass
 
     def dense(self, pixels: torch.Tensor) -> object:
         if len(pixels) > 1:
@@ -235,14 +233,13 @@ def test_threads_are_set_when_asked() -> None:
 class Overflowing:
     """An engine whose outputs for bright images hold a value that is not finite, in one of them."""
 
+    recording = None
+
     def __init__(self, engine: Engine, output: str, value: float) -> None:
         self._engine, self._output, self._value = engine, output, value
         self.name, self.device, self.precision = engine.name, engine.device, engine.precision
         self.suppress = engine.suppress
         self._bright = torch.zeros(0)
-
-    def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:
-        pass
 
     def dense(self, pixels: torch.Tensor) -> DenseOutput:
         output = self._engine.dense(pixels)
@@ -265,7 +262,7 @@ def test_an_overflow_is_an_error_and_not_an_empty_answer(output: str, value: flo
     network = random_network()
     engine = Overflowing(build_engine(network, EngineChoice("cpu", "torch")), output, value)
     detector = Detector(network, random_card(), engine)
-    detector._tail = Tail(network, engine, shapes)
+    detector._runner._tail = Tail(network, engine, shapes)
     white = Image(np.full((96, 128, 3), 255, np.uint8), "PNG")
     grey = Image(np.full((96, 128, 3), 90, np.uint8), "PNG")
     jobs = [Job(detector.prepare(image), USUAL) for image in (grey, white)]

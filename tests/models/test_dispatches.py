@@ -12,6 +12,7 @@ from models.engines.protocol import DenseOutput
 from models.networks import build_network
 from models.options import Options
 from models.pipeline.padded import PaddedAnswers
+from models.pipeline.stage_timer import StageTimer
 from models.pipeline.trimmed import Trimmed
 from models.zoo.catalogue import find_card
 from models.zoo.sections import Anchors, Preprocessing, Rpn, Section
@@ -29,7 +30,11 @@ def network() -> FasterRCNN:
 def test_a_batch_runs_to_its_end_without_a_value(network: FasterRCNN) -> None:
     detector = Detector(network, find_card(MODEL, None), MetaEngine(network, DispatchCounter()))
     options = Options(0.5, 0.5, 100, classes=frozenset({1, 3}), class_agnostic=True, min_area=9.0)
-    answers = detector._detect(meta_jobs(2, options), lambda *_: None).answers
+    jobs = meta_jobs(2, options)
+    runner = detector._runner
+    answers = runner(
+        runner.batch([job.canvas for job in jobs], [options] * 2), StageTimer(META, lambda *_: None)
+    )
     assert isinstance(answers, PaddedAnswers)
     assert answers.columns.device == META
 
@@ -39,7 +44,7 @@ def test_a_card_with_sections_has_as_many_rows_as_there_are(network: FasterRCNN,
     """Fixed numbers of rows are for torchvision's ways."""
     card = find_card(MODEL, None).model_copy(update={type(section).__name__.lower(): section})
     detector = Detector(network, card, MetaEngine(network, DispatchCounter()))
-    assert isinstance(detector._tail.shapes, Trimmed)
+    assert isinstance(detector._runner._tail.shapes, Trimmed)
 
 
 def test_few_dispatches_and_one_host_read(network: FasterRCNN) -> None:

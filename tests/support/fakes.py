@@ -65,6 +65,7 @@ class FakeDetector:
     version: str = "1"
     best_batch: int = 8
     memory: dict[str, int] = field(default_factory=dict)
+    cuda_graphs: int = 0
     batches: list[list[Any]] = field(default_factory=list)  # the jobs that reached the device
     prepared: list[tuple[int, int]] = field(default_factory=list)  # (height, width) of every decoded image
     rows: list[bytes] = field(default_factory=list)  # the first pixel row of every decoded image

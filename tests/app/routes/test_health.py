@@ -130,7 +130,7 @@ async def test_warm_up_decides_how_large_batches_become(serve: Serve) -> None:
 
 
 async def test_metrics_tell_what_is_loaded(serve: Serve) -> None:
-    async with serve(FakeDetector(memory={"allocated": 5, "reserved": 9})) as served:
+    async with serve(FakeDetector(memory={"allocated": 5, "reserved": 9}, cuda_graphs=3)) as served:
         facts = {
             "name": "fake",
             "architecture": "fake",
@@ -142,6 +142,7 @@ async def test_metrics_tell_what_is_loaded(serve: Serve) -> None:
         assert await served.metric("rcnn_model_info", **facts) == 1
         assert await served.metric("rcnn_device_memory_bytes", device="cpu", kind="allocated") == 5
         assert await served.metric("rcnn_device_memory_bytes", device="cpu", kind="reserved") == 9
+        assert await served.metric("rcnn_cuda_graphs", device="cpu") == 3
         response = await served.client.get("/metrics")
         assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
         assert "process_resident_memory_bytes" in response.text

@@ -38,6 +38,7 @@ CONTRACT = {
     "rcnn_model_swaps_total": ("counter", ("outcome",)),
     "rcnn_model_ready": ("gauge", ()),
     "rcnn_device_memory_bytes": ("gauge", ("device", "kind")),
+    "rcnn_cuda_graphs": ("gauge", ("device",)),
     "rcnn_devices": ("gauge", ("state",)),
     "rcnn_priority_requests_total": ("counter", ("priority", "outcome")),
     "rcnn_priority_queue_seconds": ("histogram", ("priority",)),

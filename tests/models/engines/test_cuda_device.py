@@ -126,3 +126,18 @@ def test_the_share_of_memory_is_set_before_anything_is_allocated(
     with pytest.raises(RuntimeError):  # of the first allocation: there is no device
         build_engine(network, EngineChoice("cuda:0", memory=share))
     assert limits == set_to
+
+
+@pytest.mark.parametrize(
+    ("share", "free", "reserved", "left"),
+    [(1.0, 60, 30, 60), (0.5, 60, 30, 20), (0.5, 10, 30, 10), (0.5, 60, 60, -10)],
+    ids=["whole", "share", "others", "over"],
+)
+def test_graphs_may_use_what_is_left_of_the_share(
+    monkeypatch: pytest.MonkeyPatch, share: float, free: int, reserved: int, left: int
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 100))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: reserved)
+    device = torch.device("cuda:0")
+    assert cuda_device.left_memory(device, share) == (left, round(100 * share))
+    assert cuda_device.memory_bytes(torch.device("cpu"), 7) == {}

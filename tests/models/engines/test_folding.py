@@ -86,7 +86,8 @@ def test_half_precision_is_near_and_leaves_the_network_as_it_is() -> None:
     one, other = full.dense(pixels), half.dense(pixels)
     pairs = [*zip(one.features, other.features, strict=True), *zip(one.deltas, other.deltas, strict=True)]
     pairs += zip(full.head(torch.rand(5, 96, 7, 7)), half.head(torch.rand(5, 96, 7, 7)), strict=True)
-    assert all(tensor.dtype == torch.float32 for pair in pairs for tensor in pair)
+    assert {tensor.dtype for tensor in other.features} == {torch.bfloat16}
+    assert all(tensor.dtype == torch.float32 for pair in pairs[len(one.features) :] for tensor in pair)
     assert max(distance(*pair) for pair in pairs[:-2]) < 0.05
     for name, tensor in network.state_dict().items():
         torch.testing.assert_close(tensor, before[name], rtol=0, atol=0)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch import Tensor, inference_mode
+from torch import Tensor
 
 from models.detections import Detections
 from models.detector import Detector, Job
@@ -49,7 +49,7 @@ def detectors() -> tuple[Detector, Detector]:
     network, card = random_network(SPREAD), random_card()
     engine = build_engine(network, EngineChoice("cpu", "torch"))
     trimmed, padded = (Detector(network, card, engine) for _ in range(2))
-    padded._tail = CountingTail(network, engine, Padded())
+    padded._runner._tail = CountingTail(network, engine, Padded())
     return trimmed, padded
 
 
@@ -64,8 +64,8 @@ def both(
     trimmed, padded = detectors
     images = scenes(len(options))
     jobs = [Job(trimmed.prepare(image), each) for image, each in zip(images, options, strict=True)]
-    padded._tail.again = 0
-    return trimmed.detect(jobs), padded.detect(jobs), padded._tail.again
+    padded._runner._tail.again = 0
+    return trimmed.detect(jobs), padded.detect(jobs), padded._runner._tail.again
 
 
 def assert_equal(ours: Sequence[Detections], expected: Sequence[Detections]) -> None:
@@ -86,7 +86,7 @@ def test_a_trained_network_does_not_run_again() -> None:
     loaded = load_network("shapes", None, Path())
     engine = build_engine(loaded.network, EngineChoice("cpu", "torch"))
     trimmed, padded = (Detector(loaded.network, loaded.card, engine) for _ in range(2))
-    padded._tail = CountingTail(loaded.network, engine, Padded())
+    padded._runner._tail = CountingTail(loaded.network, engine, Padded())
     expected, ours, again = both((trimmed, padded), [Options(0.5, 0.5, 100), Options(0.05, 0.5, 100)])
     assert again == 0
     assert sum(map(len, expected)) > 10
@@ -119,7 +119,7 @@ class RecordingEngine:
     def __init__(self, engine: Engine) -> None:
         self._engine, self.rows = engine, set[int]()
         self.name, self.device, self.precision = engine.name, engine.device, engine.precision
-        self.suppress, self.dense, self.get_ready = engine.suppress, engine.dense, engine.get_ready
+        self.suppress, self.dense, self.recording = engine.suppress, engine.dense, None
 
     def head(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         self.rows.add(len(pooled))
@@ -131,11 +131,10 @@ def test_the_heads_rows_depend_on_the_batch_size_alone() -> None:
     network, card = random_network(SPREAD), random_card()
     engine = RecordingEngine(build_engine(network, EngineChoice("cpu", "torch")))
     detector = Detector(network, card, engine)
-    detector._tail = CountingTail(network, engine, Padded())
+    detector._runner._tail = CountingTail(network, engine, Padded())
     for image in scenes(4):
         for batch in (1, 3):
             jobs = [Job(detector.prepare(image), Options(0.9, 0.5, 1))] * batch
-            with inference_mode():
-                detector._detect(jobs, lambda *_: None)
+            detector.launch(jobs)
     post_nms = detector.proposal_config.post_nms
     assert engine.rows == {post_nms, 3 * post_nms}

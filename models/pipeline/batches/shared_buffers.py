@@ -13,38 +13,32 @@ class SharedBuffers:
     most twice the largest.
     """
 
-    def __init__(self, device: str) -> None:
-        self._device = device
-        self._inputs = torch.empty(0, device=device)
+    def __init__(self, device: str, dtype: torch.dtype) -> None:
+        self._inputs = torch.empty(0, device=device, dtype=dtype)
         self._outputs: list[Tensor] = []
 
     def example(self, batch: int, canvas: tuple[int, int]) -> Tensor:
-        """An input (B, 3, H, W) of noise, channels last, in the shared memory."""
+        """An input (B, H, W, 3) of noise, in the shared memory."""
         height, width = canvas
         self._inputs = _grown(self._inputs, count := batch * height * width * 3)
-        return self._inputs[:count].view(batch, height, width, 3).normal_().permute(0, 3, 1, 2)
+        return self._inputs[:count].view(batch, height, width, 3).normal_()
 
-    def reserve(self, output: DenseOutput) -> None:
-        """Make room for outputs of this size. Memory must not be allocated for them inside a recording."""
-        tensors = flat(output)
+    def store(self, output: DenseOutput) -> DenseOutput:
+        """A copy of the output in the shared memory; the next one overwrites it.
+
+        The first output of a size allocates, so that must not be in a recording.
+        """
+        tensors = output.tensors
         self._outputs += [tensor.new_empty(0) for tensor in tensors[len(self._outputs) :]]
         self._outputs = [
             _grown(*pair) for pair in zip(self._outputs, map(Tensor.numel, tensors), strict=True)
         ]
-
-    def store(self, output: DenseOutput) -> DenseOutput:
-        """A copy of the output in the shared memory; the next one overwrites it."""
         copies = [
             buffer[: tensor.numel()].as_strided(tensor.shape, tensor.stride()).copy_(tensor)
-            for buffer, tensor in zip(self._outputs, flat(output), strict=True)
+            for buffer, tensor in zip(self._outputs, tensors, strict=True)
         ]
         first, second = len(output.features), len(output.features) + len(output.objectness)
         return DenseOutput(copies[:first], copies[first:second], copies[second:])
-
-
-def flat(output: DenseOutput) -> list[Tensor]:
-    """All levels: features, objectness, deltas."""
-    return [*output.features, *output.objectness, *output.deltas]
 
 
 def _grown(buffer: Tensor, count: int) -> Tensor:
