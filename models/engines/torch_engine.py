@@ -11,6 +11,7 @@ from torchvision.models.detection import FasterRCNN
 
 from models.engines.folding import FoldingError, folded
 from models.engines.full_float32 import full_float32
+from models.engines.fused_convs import FasterConvolve, fuse
 from models.engines.parts import DensePart, HeadNHWC, HeadPart
 from models.engines.protocol import DenseOutput, PrecisionOverflow, Recording
 from models.ops.nms import torchvision_nms
@@ -47,7 +48,8 @@ class TorchEngine:
         self.precision = precision
         self._autocast = AUTOCAST[precision]
         self._nhwc = device.type != "cpu"  # RoIAlign leaves the channels last
-        dense, head = _folded_parts(network, self._nhwc)
+        fuses = device.type == "cuda" and self._autocast is not None
+        dense, head = _static_parts(network, self._nhwc, FasterConvolve() if fuses else None)
         for part in (dense, head):
             _halve(part, self._autocast)
             part.to(device)
@@ -81,21 +83,34 @@ class TorchEngine:
         return torch.autocast(torch.device(self.device).type, self._autocast, cache_enabled=False)
 
 
-def _folded_parts(network: FasterRCNN, nhwc: bool) -> tuple[nn.Module, nn.Module]:
-    """Copies of both parts with folded norms; unfolded if that would change their outputs."""
+def _static_parts(
+    network: FasterRCNN, nhwc: bool, convolve: FasterConvolve | None
+) -> tuple[nn.Module, nn.Module]:
+    """Copies of both parts with folded norms, unfolded if that would change their outputs.
+
+    With `convolve`, ReLUs and residuals are part of the convolutions before them.
+    """
     dense, head = DensePart(network).eval(), (HeadNHWC(network) if nhwc else HeadPart(network)).eval()
-    weight = next(network.parameters())
-    pixels = torch.randn(1, 3, *EXAMPLE, generator=torch.Generator().manual_seed(0)).to(weight.device)
-    side = network.roi_heads.box_roi_pool.output_size[0]
-    pooled = torch.rand(
-        EXAMPLE_ROIS, network.backbone.out_channels, side, side, generator=torch.Generator().manual_seed(0)
-    ).to(weight.device)
-    try:
-        with full_float32():
-            return folded(dense, pixels), folded(head, pooled.permute(0, 2, 3, 1) if nhwc else pooled)
-    except FoldingError as error:
-        log.warning("the norms are not folded: %s", error)
-        return copy.deepcopy(dense), copy.deepcopy(head)
+    pixels, pooled = _examples(network)
+    pooled = pooled.permute(0, 2, 3, 1) if nhwc else pooled
+    with full_float32():
+        try:
+            parts = folded(dense, pixels), folded(head, pooled)
+        except FoldingError as error:
+            log.warning("the norms are not folded: %s", error)
+            parts = copy.deepcopy(dense), copy.deepcopy(head)
+        if convolve is not None:
+            parts = fuse(parts[0], pixels, convolve), fuse(parts[1], pooled, convolve)
+    return parts
+
+
+def _examples(network: FasterRCNN) -> tuple[Tensor, Tensor]:
+    """Noise for the dense part and for the head."""
+    side, channels = network.roi_heads.box_roi_pool.output_size[0], network.backbone.out_channels
+    device = next(network.parameters()).device
+    pixels = torch.randn(1, 3, *EXAMPLE, generator=torch.Generator().manual_seed(0))
+    pooled = torch.rand(EXAMPLE_ROIS, channels, side, side, generator=torch.Generator().manual_seed(0))
+    return pixels.to(device), pooled.to(device)
 
 
 def _halve(part: nn.Module, dtype: torch.dtype | None) -> None:
