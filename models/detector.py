@@ -27,7 +27,7 @@ from models.pipeline.device_upload import DeviceUpload
 from models.pipeline.postprocess import collect_all
 from models.pipeline.proposals import ProposalConfig, Proposer, proposal_config
 from models.pipeline.rows import Answers
-from models.pipeline.stage_timer import Observe, StageTimer
+from models.pipeline.stage_timer import Observe, StageTimer, ignore
 from models.pipeline.tail import Tail
 from models.pipeline.trimmed import Trimmed
 from models.pipeline.warm_up import best_seconds, useful_batch
@@ -140,7 +140,7 @@ class Detector:
         if len({job.canvas.key for job in jobs}) > 1:
             raise ValueError("the jobs of a batch must share one canvas size; group them by canvas.key")
         with self._out_of_memory(jobs):
-            return self.on_thread(lambda: self._launch(jobs, observe or _ignore))
+            return self.on_thread(lambda: self._launch(jobs, observe or ignore))
 
     def read(self, launched: LaunchedBatch) -> list[Detections]:
         """Wait for a batch, on any thread; its detections as those of `detect`."""
@@ -296,7 +296,3 @@ def _jpeg(name: str, device: torch.device) -> DecodeJpeg | None:
         return NvJpeg(device)
     except RuntimeError as error:
         raise EngineUnavailable(f"nvJPEG cannot be used; set RCNN_JPEG to pillow ({error})") from error
-
-
-def _ignore(stage: str, seconds: float) -> None:
-    pass
