@@ -10,8 +10,9 @@ from typing import Any, cast
 from fastapi import FastAPI
 
 from app import version
-from app.batching.batcher import Batcher, BatchEvents
+from app.batching.batcher import Batcher
 from app.batching.device import STATES, Device
+from app.batching.events import BatchEvents
 from app.batching.scheduler import BatchLimits
 from app.protocols import deepstack, huggingface, kserve, roboflow, torchserve
 from app.protocols.openinference import http, http_repository

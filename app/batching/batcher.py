@@ -1,10 +1,11 @@
-"""Batches: requests submit an item each, a loop for each device groups them, its thread runs them.
+"""Batches: requests submit an item each, a loop for each device groups them, its threads run them.
 
     submit ─► BatchScheduler (priority, key, deadline) ─► loops: a batch whenever a device is free ─► Device
       ▲                                                                                                │
       └────────── exactly one outcome each: Completed, or an exception as a value ◄────────────────────┘
 
 A batch is formed when a device is free, of the group of the first item in the queue, never of two groups.
+A device that computes on after the call that launched a batch has a second loop: it is free again after that.
 `run` alone is called on other threads; all else is on the event loop, where nothing changes between awaits.
 Outcomes are values, not exceptions in futures: none is lost or logged twice, none can stop a loop.
 A device that dies or hangs is taken out, and its batch goes back to the queue for another one.
@@ -14,11 +15,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Generic, TypeVar
 
-from app.batching.device import WORKING, Device, DeviceStatus
+from app.batching.device import IN_FLIGHT, WORKING, Device, DeviceStatus
+from app.batching.events import BatchEvents
 from app.batching.item import HIGHEST, Closed, Completed, Expired, QueueItem, RequestHandle, Shed
 from app.batching.scheduler import DEADLINE_PASSED, BatchLimits, BatchScheduler
 from app.batching.worker import RunResult
@@ -30,21 +31,8 @@ HANG_FACTOR = 20  # times the longest batch so far, after which a call counts as
 LAST_DEVICE_HANG_FACTOR = 6  # times that for the last working device: no other could take over its batch
 
 
-@dataclass(frozen=True)
-class BatchEvents:
-    """Callbacks on what the batcher does; each is called on the event loop's thread."""
-
-    batch_done: Callable[[int, float], None]  # size and seconds of a batch that gave results
-    retried: Callable[[str], None]  # a failed batch is run again in parts; the reason: "memory" or "error"
-    cancelled: Callable[[], None]  # a request was cancelled before a device had begun its item
-    expired: Callable[[], None]  # a deadline passed, in the queue or on the device
-    # an item of this priority was removed from the queue for a higher one
-    shed: Callable[[int], None] = lambda priority: None
-    working: Callable[[int], None] = lambda devices: None  # the number of working devices has changed
-
-
 class Batcher(Generic[T, R]):
-    """Runs items in batches: `submit` from any number of tasks, one call at a time on each device."""
+    """Runs items in batches: `submit` from any number of tasks, one call of `run` at a time on a device."""
 
     def __init__(
         self,
@@ -61,7 +49,6 @@ class Batcher(Generic[T, R]):
         self._scheduler: BatchScheduler[T, R] = BatchScheduler(limits, clock)
         self._abandoned = 0
         self._longest_seconds = 0.0
-        self._tasks: list[asyncio.Task[None]] = []
 
     @property
     def depth(self) -> int:
@@ -76,13 +63,12 @@ class Batcher(Generic[T, R]):
     @property
     def alive(self) -> bool:
         """Whether a device works: False before `start`, after `close`, and once all are dead or stuck."""
-        pairs = zip(self._tasks, self._devices, strict=False)  # no tasks before the start
-        return any(device.is_working and not task.done() for task, device in pairs)
+        return any(device.is_working and device.is_run for device in self._devices)
 
     @property
     def dead(self) -> bool:
         """Whether all devices are dead: none of them works again in this process."""
-        return all(device.status.state == "dead" for device in self._devices)
+        return all(device.is_dead for device in self._devices)
 
     @property
     def max_batch(self) -> int:
@@ -95,13 +81,19 @@ class Batcher(Generic[T, R]):
 
     async def start(self) -> None:
         """Start the threads and the loops, once."""
-        if self._tasks:
+        if self._loops:
             raise RuntimeError("a batcher starts only once; make a new one")
         for device in self._devices:
             device.start(self._clock)
-            task = asyncio.create_task(self._loop(device), name="batcher")
-            task.add_done_callback(partial(self._on_loop_end, device))
-            self._tasks.append(task)
+            self._start_loop(device)
+
+    def _start_loop(self, device: Device[T, R]) -> None:
+        device.loops.append(asyncio.create_task(self._loop(device), name="batcher"))
+        device.loops[-1].add_done_callback(partial(self._on_loop_end, device))
+
+    @property
+    def _loops(self) -> list["asyncio.Task[None]"]:
+        return [loop for device in self._devices for loop in device.loops]
 
     async def submit(
         self, item: T, key: Hashable, deadline: float, request: RequestHandle | None = None
@@ -154,12 +146,12 @@ class Batcher(Generic[T, R]):
         """
         self._scheduler.closing = True
         self._scheduler.notify()
-        if not self._tasks:
+        if not (loops := self._loops):
             return True
-        await asyncio.wait(self._tasks, timeout=drain_seconds)
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.wait(self._tasks)
+        await asyncio.wait(loops, timeout=drain_seconds)
+        for loop in loops:
+            loop.cancel()
+        await asyncio.wait(loops)
         if any(device.busy for device in self._devices):
             return False
         for device in self._devices:
@@ -168,35 +160,40 @@ class Batcher(Generic[T, R]):
 
     async def _loop(self, device: Device[T, R]) -> None:
         """Run one batch after the other until closed and empty; an error ends its own batch alone."""
-        next_batch = partial(self._scheduler.next_batch, self._has_outstanding)
-        while device.is_working and (batch := await next_batch()) is not None:
+        next_batch = partial(self._scheduler.next_batch, device, self._has_outstanding)
+        while (batch := await next_batch()) is not None:
             device.assign(batch)
             try:
                 await self._run_batch(batch, device)
             except Exception as error:
                 logger.exception("a batch failed with an unexpected error")
-                for item in device.outstanding:
+                for item in device.owned(batch):
                     item.resolve(error)
-            device.batch = []
+            device.finish(batch)
             del batch  # an idle loop holds no items
             self._scheduler.notify()  # when closing, the other loops wait for this one
 
     def _has_outstanding(self) -> bool:
         return any(device.outstanding for device in self._devices)
 
+    def _on_launch(self, device: Device[T, R], batch: list[QueueItem[T, R]]) -> None:
+        device.mark_launched(batch)
+        if len(device.loops) < IN_FLIGHT and not self._scheduler.closing:
+            self._start_loop(device)
+        self._scheduler.notify()
+
     async def _run_batch(self, batch: list[QueueItem[T, R]], device: Device[T, R]) -> None:
         """Run a batch; a part that fails is run again in halves, until only the items at fault have failed.
 
         Before the first retry the device checks itself, once for each batch: the fault may be its own.
         """
-        parts, healthy = [batch], False
+        parts, healthy, cap = [batch], False, self._scheduler.max_batch
+        on_launch = partial(self._on_launch, device, batch)
         while parts:
-            part = [
-                item for item in parts.pop() if item.device is device and self._scheduler.is_pending(item)
-            ]
+            part = [item for item in device.owned(parts.pop()) if self._scheduler.is_pending(item)]
             if not part:
                 continue
-            outcome = await self._run(part, device)
+            outcome = await self._run(part, device, on_launch)
             if isinstance(outcome, RunResult):
                 self._resolve(part, outcome)
                 continue
@@ -206,21 +203,22 @@ class Batcher(Generic[T, R]):
                 if not healthy:
                     return
             if len(part) > 1:
-                parts += self._split(part, outcome, whole=len(part) == len(batch))
+                parts += self._split(part, outcome, cap if len(part) == len(batch) else None)
             elif part[0].device is device:
                 part[0].resolve(outcome)
 
-    async def _run(self, part: list[QueueItem[T, R]], device: Device[T, R]) -> RunResult[R] | Exception:
+    async def _run(
+        self, part: list[QueueItem[T, R]], device: Device[T, R], on_launch: Callable[[], None]
+    ) -> RunResult[R] | Exception:
         """Run the items on the device; if that takes far too long, other devices take them over meanwhile."""
         for item in part:
             item.dispatched = True
-        outcome = await device.call(
-            [item.item for item in part], self._hang_timeout(), partial(self._mark_stuck, device)
-        )
-        if not device.is_working:
-            self._set_status(device, WORKING)
-        elif isinstance(outcome, RunResult):
+        items, on_hang = [item.item for item in part], partial(self._mark_stuck, device)
+        outcome = await device.call(items, self._hang_timeout(), on_hang, on_launch)
+        if device.is_working and isinstance(outcome, RunResult):
             self._longest_seconds = max(self._longest_seconds, outcome.seconds)
+        elif device.status.state == "stuck" and not device.is_hanging:
+            self._set_status(device, WORKING)
         return outcome
 
     def _hang_timeout(self) -> float:
@@ -230,31 +228,31 @@ class Batcher(Generic[T, R]):
         return timeout * (LAST_DEVICE_HANG_FACTOR if is_last else 1)
 
     def _mark_stuck(self, device: Device[T, R]) -> None:
-        self._set_status(
-            device, DeviceStatus("stuck", "a batch has not returned from it; it works again when it does")
-        )
+        if device.is_working:
+            reason = "a batch has not returned from it; it works again when it does"
+            self._set_status(device, DeviceStatus("stuck", reason))
         if self.alive:
-            self._requeue(device, None)
+            self._requeue(device)
 
     async def _check(self, device: Device[T, R], error: Exception) -> bool:
-        """Whether a device on which a batch failed is healthy; else it is taken out and its batch queued."""
+        """Whether a device on which a batch failed is healthy; else it is taken out and its items queued."""
         fault = await device.self_check(self._hang_timeout())
-        if fault is None:
-            return True
+        if fault is None or device.is_dead:
+            return fault is None
         logger.error("a device is taken out: %s; before, a batch failed: %r", fault, error)
-        self._set_status(
-            device, DeviceStatus("dead", f"a batch failed with {type(error).__name__}, {fault}; see the log")
-        )
+        reason = f"a batch failed with {type(error).__name__}, {fault}; see the log"
+        self._set_status(device, DeviceStatus("dead", reason))
         self._requeue(device, error)
         return False
 
     def _set_status(self, device: Device[T, R], status: DeviceStatus) -> None:
         device.status = status
-        number = self._devices.index(device)
-        logger.warning("device %d is %s: %s", number, status.state, status.reason or "its batch has returned")
+        number, reason = self._devices.index(device), status.reason or "its batch has returned"
+        logger.warning("device %d is %s: %s", number, status.state, reason)
         self._events.working(sum(other.is_working for other in self._devices))
+        self._scheduler.notify()
 
-    def _requeue(self, device: Device[T, R], error: Exception | None) -> None:
+    def _requeue(self, device: Device[T, R], error: Exception | None = None) -> None:
         """Queue a device's items for another one; each only once, as an item may be what breaks devices."""
         for item in device.outstanding:
             if not item.requeued:
@@ -270,16 +268,17 @@ class Batcher(Generic[T, R]):
             self._events.batch_done(len(part), run.seconds)
 
     def _split(
-        self, part: list[QueueItem[T, R]], error: Exception, *, whole: bool
+        self, part: list[QueueItem[T, R]], error: Exception, whole_of: int | None
     ) -> list[list[QueueItem[T, R]]]:
         """The parts of a failed batch to run next, the most urgent last.
 
-        A whole batch that does not fit into memory halves the cap for good; its parts do not: where one item
-        never fits, every part that holds it fails, and that must not shrink all later batches.
+        A whole batch that does not fit into memory halves the cap for good; its parts do not: an item that
+        never fits must not shrink all later batches. `whole_of` is the cap as a whole batch began: two that
+        fail together halve it once.
         """
         memory = isinstance(error, MemoryError)
-        if memory and whole:
-            self.set_max_batch(self._scheduler.max_batch // 2)
+        if memory and whole_of is not None:
+            self.set_max_batch(min(self._scheduler.max_batch, whole_of // 2))
         cap = self._scheduler.max_batch
         logger.warning("a batch of %d failed and is run in parts, the cap is %d: %r", len(part), cap, error)
         self._events.retried("memory" if memory else "error")
@@ -292,9 +291,10 @@ class Batcher(Generic[T, R]):
             logger.critical("the batching loop has died", exc_info=error)
             self._set_status(device, DeviceStatus("dead", "its loop has died; see the log"))
         rest = device.outstanding
-        if all(loop.done() for loop in self._tasks):
+        if all(loop.done() for loop in self._loops):
             rest += self._scheduler.drain()
         for item in rest:
             item.resolve(Closed("the batcher ended before the answer was ready"))
         self._abandoned += len(rest)
-        device.stop()
+        if not device.is_run:
+            device.stop()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from app.batching.device import Device
 from app.batching.item import Expired, QueueItem, Shed
 from app.batching.priority_queue import PriorityQueue
 
@@ -67,13 +68,16 @@ class BatchScheduler(Generic[T, R]):
         """Make the waiting devices look again: something has changed."""
         self._changed.set()
 
-    async def next_batch(self, has_outstanding: Callable[[], bool]) -> list[QueueItem[T, R]] | None:
-        """Wait until an item is queued, and form a batch; None once closing and empty.
+    async def next_batch(
+        self, device: Device[T, R], has_outstanding: Callable[[], bool]
+    ) -> list[QueueItem[T, R]] | None:
+        """Wait until an item is queued and the device is free, and form a batch; None once there is no more.
 
-        It waits on while `has_outstanding`: an item that a device has begun may come back.
+        That is when the device is dead, or the scheduler is closing and empty. Then it waits on while
+        `has_outstanding`: an item that a device has begun may come back.
         """
-        while (head := self._queue.head()) is None:
-            if self.closing and not has_outstanding():
+        while not device.is_free or (head := self._queue.head()) is None:
+            if device.is_dead or (self.closing and not self._queue and not has_outstanding()):
                 return None
             self._changed.clear()
             await self._changed.wait()

@@ -5,17 +5,20 @@ import contextlib
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Coroutine
+from functools import partial
 from typing import Any, NamedTuple
 
-from app.batching.batcher import Batcher, BatchEvents
+from app.batching.batcher import Batcher
 from app.batching.device import Device
+from app.batching.events import BatchEvents
 from app.batching.item import Completed
 from app.batching.scheduler import BatchLimits
+from app.batching.worker import Launched
 
 FAR = 1e9
 BREAKER = "an item that breaks every device"
 AnyBatcher = Batcher[Any, Any]
-Run = Callable[[list[Any]], list[Any]]
+Run = Callable[[list[Any]], list[Any] | Launched[Any]]
 
 
 class Clock:
@@ -52,7 +55,10 @@ class StubDevice:
         if not blocked:
             self._free.set()
 
-    def run(self, items: list[Any]) -> list[Any]:
+    def run(self, items: list[Any]) -> list[Any] | Launched[Any]:
+        return self.compute(items)
+
+    def compute(self, items: list[Any]) -> list[Any]:
         self.batches.append(list(items))
         self.threads.add(threading.get_ident())
         self._arrived.release()
@@ -83,6 +89,22 @@ class StubDevice:
     def unblock(self) -> None:
         """Let every batch through from now on."""
         self._free.set()
+
+
+class LaunchingDevice(StubDevice):
+    """As a GPU: `run` launches a batch at once, and the device computes one batch after the other."""
+
+    def __init__(self, *, blocked: bool = False, fits: int = 1000) -> None:
+        super().__init__(blocked=blocked, fits=fits)
+        self.launched: list[list[Any]] = []
+
+    def run(self, items: list[Any]) -> Launched[Any]:
+        self.launched.append(list(items))
+        return Launched(partial(self.compute, items))
+
+    def all_launched(self, *batches: list[Any]) -> Callable[[], bool]:
+        """Whether these batches were launched, and no other."""
+        return lambda: self.launched == list(batches)
 
 
 class EventLog:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.batching.batcher import Batcher, BatchEvents
+from app.batching.batcher import Batcher
 from app.batching.device import Device
+from app.batching.events import BatchEvents
 from app.batching.item import Expired
 from app.batching.scheduler import BatchLimits
 from tests.support.batching import (

@@ -5,16 +5,19 @@ import random
 import threading
 import weakref
 from collections import Counter
+from functools import partial
 from typing import Any
 
 import pytest
 
 from app.batching.item import Completed, Expired, RequestHandle
+from app.batching.worker import Launched
 from tests.support.batching import (
     FAR,
     AnyBatcher,
     Clock,
     EventLog,
+    Run,
     StubDevice,
     occupied,
     occupying,
@@ -249,13 +252,22 @@ async def storm_request(batcher: AnyBatcher, number: int, dice: random.Random) -
     return "answered"
 
 
+def as_launched(run: Run) -> Run:
+    """The same on a device that computes on after the call."""
+    return lambda items: Launched(partial(run, items))
+
+
+@pytest.mark.parametrize("launches", [False, True])
 @pytest.mark.parametrize(
     ("seed", "devices"), [(0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (0, 2), (1, 2), (2, 3)]
 )
-async def test_through_a_storm_every_item_gets_exactly_one_outcome(seed: int, devices: int) -> None:
+async def test_through_a_storm_every_item_gets_exactly_one_outcome(
+    seed: int, devices: int, launches: bool
+) -> None:
     dice, run, log, cap = random.Random(seed), StormDevice(seed), EventLog(), 8  # noqa: S311 - as above
     tasks: list[asyncio.Task[str]] = []
-    async with running(*[run] * devices, max_batch=cap, log=log) as batcher:
+    called = as_launched(run) if launches else run
+    async with running(*[called] * devices, max_batch=cap, log=log) as batcher:
         for number in range(500):
             tasks.append(asyncio.create_task(storm_request(batcher, number, dice)))
             if dice.random() < 0.1:

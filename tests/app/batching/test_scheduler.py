@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from app.batching.device import Device
 from app.batching.item import NORMAL, Expired, QueueItem
 from app.batching.scheduler import BatchLimits, BatchScheduler
 from tests.support.batching import FAR, Clock
@@ -17,6 +18,7 @@ class Bench:
 
     def __init__(self, max_batch: int = 3) -> None:
         self.clock = Clock()
+        self.device: Device[Any, Any] = Device(list)
         self.scheduler: BatchScheduler[Any, Any] = BatchScheduler(BatchLimits(max_batch), self.clock)
 
     def push(self, name: str, seconds: float = FAR) -> QueueItem[Any, Any]:
@@ -38,7 +40,7 @@ async def waiting(
     bench: Bench, has_outstanding: Callable[[], bool] = lambda: False
 ) -> AsyncIterator["asyncio.Task[Batch]"]:
     """A device that waits for its next batch."""
-    task = asyncio.create_task(bench.scheduler.next_batch(has_outstanding))
+    task = asyncio.create_task(bench.scheduler.next_batch(bench.device, has_outstanding))
     await bench.after(0)
     try:
         yield task
@@ -93,6 +95,6 @@ async def test_an_expired_item_takes_no_slot_of_the_batch_and_gets_its_error_the
     bench = Bench(max_batch=2)
     expired, second, third = (bench.push(str(seconds), seconds) for seconds in (60, 61, 62))
     bench.clock.now += 60
-    assert await bench.scheduler.next_batch(lambda: False) == [second, third]
+    assert await bench.scheduler.next_batch(bench.device, lambda: False) == [second, third]
     assert isinstance(expired.future.result(), Expired)
     assert not second.future.done()
