@@ -107,7 +107,7 @@ class Detector:
         self._engine = engine
         self.jpeg = jpeg
         self.proposal_config = proposal_config(network)
-        own = None if card.sections_are_default else Trimmed(engine.suppress, card.head.empty_boxes)
+        own = None if card.sections_are_default else Trimmed(engine.suppress, *card.head.after_nms)
         self._upload = DeviceUpload(torch.device(engine.device), card.preprocessing)
         self._runner = BatchRunner(engine, Tail(network, engine, own), self._upload, len(card.labels))
         self.on_thread: CallOnThread = DeviceThread() if engine.device.startswith("cuda") else same_thread

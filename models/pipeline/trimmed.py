@@ -13,6 +13,7 @@ from models.engines.protocol import DenseOutput
 from models.ops.nms import Suppress, torchvision_nms
 from models.ops.roi_align import RoIAlignConfig, pool_rows
 from models.ops.scratch import ScratchBuffer
+from models.ops.voting import VOTERS, vote
 from models.options import Options
 from models.pipeline.checksums import check_finite, dense_checksums
 from models.pipeline.request_table import RequestTable
@@ -50,8 +51,15 @@ class TrimmedAnswers:
 class Trimmed:
     """`models.pipeline.rows.Shapes` with as many rows as there are."""
 
-    def __init__(self, suppress: Suppress = torchvision_nms, empty_boxes: EmptyBoxes = "drop_first") -> None:
+    def __init__(
+        self,
+        suppress: Suppress = torchvision_nms,
+        empty_boxes: EmptyBoxes = "drop_first",
+        voting_iou: float | None = None,
+    ) -> None:
+        """`voting_iou`: the least overlap of boxes that are averaged; None: none are."""
         self._suppress = suppress
+        self._voting_iou = voting_iou
         self._smallest = SMALLEST_DETECTION if empty_boxes == "drop_first" else 0.0
 
     def rank(self, dense: DenseOutput, limits: RPNLimits) -> Best:
@@ -100,8 +108,11 @@ class Trimmed:
         return values.new_zeros(images).index_add_(0, proposals.images, values.sum(dim=1))
 
     def choose(self, scores: Tensor, proposals: Proposals, table: RequestTable) -> Chosen:
-        """The pairs whose score (R, K) exceeds their request's threshold; all images are one group."""
-        index = torch.where((scores > table.thresholds[proposals.images]).view(-1))[0]
+        """The pairs whose score (R, K) exceeds their request's threshold, and voters; all are one group."""
+        least = table.thresholds
+        if self._voting_iou is not None:  # of the classes that are asked for
+            least = least.where(least.isinf(), least.clamp(max=VOTERS))
+        index = torch.where((scores > least[proposals.images]).view(-1))[0]
         images = proposals.images[index // scores.shape[1]]
         return Chosen(index[None], scores.view(-1)[index][None], table.limits[images][None])
 
@@ -119,8 +130,13 @@ class Trimmed:
     def _best(self, boxes: Tensor, labels: Tensor, scores: Tensor, options: Options) -> Tensor:
         groups = torch.zeros_like(labels) if options.class_agnostic else labels
         best = self._suppress(boxes, scores, groups, options.nms_threshold)
+        found = boxes[best]
+        if self._voting_iou is not None:
+            wanted = torch.where(scores[best] > options.score_threshold)[0]  # NMS needs no lower ones
+            best = best[wanted]
+            found = vote(boxes, labels, scores, best, self._voting_iou)
         columns = labels[best, None].to(boxes.dtype), scores[best, None]  # a float holds every label exactly
-        return torch.cat([boxes[best], *columns], dim=1)
+        return torch.cat([found, *columns], dim=1)
 
 
 def _best_logits(logits: Tensor, count: int, rank_by: RankBy) -> tuple[Tensor, Tensor]:

@@ -81,6 +81,12 @@ class Head(Section):
     aligned: bool = False  # RoIAlign shifted by half a pixel, as of detectron2's ROIAlignV2
     clamp: Clamp = "growth"
     empty_boxes: EmptyBoxes = "drop_first"
+    voting_iou: Annotated[float, Field(gt=0.0, le=1.0)] | None = None  # of boxes that are averaged after NMS
+
+    @property
+    def after_nms(self) -> tuple[EmptyBoxes, float | None]:
+        """What becomes of boxes besides NMS."""
+        return self.empty_boxes, self.voting_iou
 
 
 SECTIONS: dict[str, type[Section]] = {
