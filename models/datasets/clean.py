@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from models.datasets.paths import is_file
 from models.datasets.raw import Box, RawDataset, RawImage, RawObject
 from models.images.decoder import ImageError
 
+LARGEST = 1e12  # px; a coordinate beyond it is no number that an evaluation can use
 TOLERANCE = 1.0  # px past the border, which rounding explains: cut without a report
 
 
@@ -92,17 +93,55 @@ def _image(
             )
         else:
             kept[box, label] = raw_object
+    objects = [_Object(box, label, found) for (box, label), found in kept.items()]
+    return replace(
+        _annotated(raw, shape, objects, placement), written=_written(raw, shape, labels, placement, objects)
+    )
+
+
+@dataclass(frozen=True)
+class _Object:
+    """An object with its box in pixels and its label."""
+
+    box: Box
+    label: int
+    raw: RawObject
+
+
+def _annotated(
+    raw: RawImage, shape: ImageShape, objects: Sequence[_Object], placement: Placement
+) -> AnnotatedImage:
+    found = [each.raw for each in objects]
     return AnnotatedImage(
         raw.path,
         *shape.size,
-        np.array([box for box, _ in kept], np.float32).reshape(-1, 4),
-        np.array([label for _, label in kept], np.int64),
-        np.array([found.crowd for found in kept.values()], np.bool_),
-        np.array([found.difficult for found in kept.values()], np.bool_),
-        _areas(list(kept.values()), placement),
+        np.array([each.box for each in objects], np.float32).reshape(-1, 4),
+        np.array([each.label for each in objects], np.int64),
+        np.array([each.crowd for each in found], np.bool_),
+        np.array([each.difficult for each in found], np.bool_),
+        _areas(found, placement),
         raw.id,
         raw.counts_from_one,
     )
+
+
+def _written(
+    raw: RawImage,
+    shape: ImageShape,
+    labels: dict[str, int],
+    placement: Placement,
+    usable: Sequence[_Object],
+) -> AnnotatedImage | None:
+    """All objects of known classes whose boxes are numbers, not cut; None if these are the usable ones."""
+    objects = [
+        _Object((x1, y1, x2, y2), labels[found.name], found)
+        for found, (x1, y1, x2, y2) in zip(raw.objects, placement.boxes(raw, shape).tolist(), strict=True)
+        if isinstance(found.name, str)
+        and found.name in labels
+        and all(abs(side) < LARGEST for side in (x1, y1, x2, y2))
+    ]
+    every, used = (np.array([each.box for each in part], np.float32) for part in (objects, usable))
+    return None if np.array_equal(every, used) else _annotated(raw, shape, objects, placement)
 
 
 def _areas(objects: Sequence[RawObject], placement: Placement) -> npt.NDArray[np.float64]:

@@ -18,7 +18,7 @@ from models.datasets.layout.coco_files import USUAL, find_coco, image_folders
 from models.datasets.paths import choose_splits, relative_name
 from models.datasets.raw import Box, RawDataset, RawImage, RawObject
 
-MAX_AREA = 1e10  # px²; the largest that COCO's evaluation counts
+MAX_AREA = 1e15  # px²; a larger number is none
 _PARTS = ("images", "annotations", "categories")
 
 
@@ -267,7 +267,7 @@ def _objects(
 
 def _area(entry: dict[str, Any]) -> float | None:
     match entry.get("area"):
-        case (int() | float()) as area if not isinstance(area, bool) and 0 <= area <= MAX_AREA:
+        case (int() | float()) as area if not isinstance(area, bool) and abs(area) <= MAX_AREA:
             return float(area)
     return None
 

@@ -51,6 +51,7 @@ class AnnotatedImage:
     areas: npt.NDArray[np.float64] | None = None
     id: int | str | None = None
     counts_from_one: bool = False  # as VOC's own files do
+    written: "AnnotatedImage | None" = None  # with all boxes as the files have them, where these differ
 
     def __post_init__(self) -> None:
         count = len(self.labels)

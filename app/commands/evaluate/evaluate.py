@@ -18,7 +18,7 @@ from app.commands.evaluate.files import write_csv, write_results
 from app.commands.evaluate.report import Collected, Evaluated, print_tables, to_document, warnings_of
 from app.commands.shared.checks import make_folder, require_extra
 from app.commands.shared.console import loading_status, open_bar, print_warnings, read_settings
-from app.commands.shared.dataset import data_options, data_title, match_classes, read_data
+from app.commands.shared.dataset import as_written, data_options, data_title, match_classes, read_data
 from app.commands.shared.request_options import check_options
 from app.commands.shared.service_client import open_service
 from app.schemas.options import DetectOptions
@@ -40,7 +40,9 @@ def run(arguments: EvaluateArguments) -> int:
     """Evaluate; 1 if an image could not be detected in."""
     _check(arguments)
     views = check_options({"tile": arguments.tile, "flip": arguments.flip})
-    dataset = read_data(arguments.data, arguments.split, arguments.format, data_options(arguments))
+    dataset = as_written(
+        read_data(arguments.data, arguments.split, arguments.format, data_options(arguments))
+    )
     with _open_source(arguments, views) as source:
         match = match_classes(dataset, source.model.name, source.model.labels)
         collected = _collect(dataset, source, match)

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from app.commands.evaluate.answer_source import ModelFacts
 from app.commands.shared.console import open_console, plain_table
+from app.commands.shared.dataset import SCORED_AS_WRITTEN
 from models.datasets import AnnotatedImage, Dataset
 from models.detections import Detections
 from models.evaluation.labels import LabelMatch
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from models.evaluation.voc import VocScores
 
 NONE = "-"  # nothing to measure
+FAULTY_BOXES = {"degenerate", "clipped", "outside", "duplicate"}
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,9 @@ def warnings_of(evaluated: Evaluated) -> Iterator[str]:
         yield f"{model.name} has no class {name}: its {objects[name]} objects count as missed"
     if dataset.report.faults:
         counts = ", ".join(f"{count} {kind}" for kind, count in dataset.report.counts.items())
-        yield f"faults of the annotations: {counts}"
+        boxes = FAULTY_BOXES & dataset.report.counts.keys() and dataset.format in SCORED_AS_WRITTEN
+        scored = "; boxes count as the files have them, as in pycocotools and VOC's kit" if boxes else ""
+        yield f"faults of the annotations: {counts}{scored}"
     if collected.faults:
         count, total = len(collected.faults), len(dataset.images)
         yield f"{count} of {total} images got no answer: their objects count as missed"

@@ -1,6 +1,7 @@
 """The annotated images that a model is measured on."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -16,6 +17,8 @@ from models.datasets import (
     require_objects,
 )
 from models.evaluation.labels import LabelMatch, match_labels
+
+SCORED_AS_WRITTEN = ("coco", "voc")  # formats with an evaluation program of their own
 
 
 class DataArguments(Protocol):
@@ -67,6 +70,16 @@ def read_data(
         raise CommandFailed(error) from error
     print_warnings(dataset.report.notes)
     return dataset
+
+
+def as_written(dataset: Dataset) -> Dataset:
+    """The data as the files have them, so that COCO's and VOC's own programs compute the same from these.
+
+    Boxes are not cut, and repeated ones and those without an area count. Other formats have no such program.
+    """
+    if dataset.format not in SCORED_AS_WRITTEN:
+        return dataset
+    return replace(dataset, images=tuple(image.written or image for image in dataset.images))
 
 
 def data_title(data: Path, split: str | None) -> str:

@@ -73,6 +73,34 @@ def test_pycocotools_scores_the_results_against_the_users_own_file(
         assert rows["(all)"][name] == ("" if value < 0 else str(value))
 
 
+def with_faulty_boxes(document: dict[str, Any]) -> None:
+    """Repeated, past the border, outside, without an area, ignored by area: what a COCO file may hold."""
+    own_ids(document)
+    boxes = document["annotations"]
+    boxes[0]["bbox"][0] -= boxes[0]["bbox"][2] / 2 + boxes[0]["bbox"][0]
+    boxes[1]["iscrowd"] = 1
+    boxes[2]["area"] = 2e10
+    extra: list[dict[str, Any]] = [
+        {},
+        {"bbox": [700, 10, 40, 40]},
+        {"bbox": [9, 9, 0, 5]},
+        {"bbox": [9, 9, -8, 5]},
+    ]
+    boxes += [boxes[3] | change | {"id": 900 + number} for number, change in enumerate(extra)]
+
+
+def test_faulty_boxes_count_as_pycocotools_counts_them(scenes: list[Scene], tmp_path: Path) -> None:
+    root = write_coco(tmp_path / "data", scenes)
+    before = evaluate(root, "--json").json["numbers"]
+    document = change_document(root, with_faulty_boxes)
+    ran = evaluate(root, "--json", "--results", tmp_path / "results.json")
+    assert ran.code == 0
+    assert "1 clipped, 1 outside, 1 duplicate; boxes count as the files have them" in ran.err
+    run = pycocotools({"info": {}} | document, json.loads((tmp_path / "results.json").read_text()))
+    assert list(ran.json["numbers"].values()) == pytest.approx(run.stats.tolist(), abs=1e-6)
+    assert ran.json["numbers"]["AP"] < before["AP"] - 0.01
+
+
 def test_voc_counts_difficult_objects_neither_as_found_nor_as_missed(
     scenes: list[Scene], tmp_path: Path
 ) -> None:
