@@ -16,6 +16,7 @@ FaultKind = Literal[
     "size_mismatch",
     "missing_image",
     "unreadable_image",
+    "narrow_image",
     "missing_annotation",
     "unreadable_annotation",
 ]
@@ -32,6 +33,7 @@ FAULT_KINDS: dict[FaultKind, str] = {
     "size_mismatch": "annotation with another size than the image: the image's is used",
     "missing_image": "image that does not exist: skipped",
     "unreadable_image": "image that cannot be read: skipped",
+    "narrow_image": "image of which a pixel or less is left when it is resized: skipped",
     "missing_annotation": "image without an annotation file: skipped",
     "unreadable_annotation": "annotation that cannot be read: skipped",
 }

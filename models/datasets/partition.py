@@ -18,6 +18,7 @@ from models.datasets.paths import is_split_name
 TRAIN_NAMES, VAL_NAMES = frozenset({"train", "training"}), frozenset({"val", "valid", "validation"})
 SEED = 17  # not the training's: runs with other seeds are compared on the same images
 EMPTY = 0  # stands for the class of images without objects
+_OF_NO_PART = ("missing_image", "unreadable_image")  # the faults of images that are not divided
 _COPY = ".rf."  # in the name of an augmented copy
 
 
@@ -46,7 +47,16 @@ def partition(dataset: Dataset, root: Path, fraction: float) -> tuple[Dataset, D
         f"there is no split for validation: {len(parts[1])} of {len(dataset.images)} images are chosen for "
         "it, by class, the same each time (--val-fraction; --val-split none trains on all)"
     )
-    return _part(dataset, parts[0], note), _part(dataset, parts[1], note)
+    counted = [fault for fault in dataset.report.faults if fault.kind not in _OF_NO_PART]
+    rest = len(dataset.report.faults) - len(counted)
+    which = (
+        "1 image that is absent or cannot be read is"
+        if rest == 1
+        else f"{rest} images that are absent or cannot be read are"
+    )
+    missing = f"{which} in neither part" if rest else ""
+    val = _part(dataset, parts[1], [note, *filter(None, [missing])])
+    return _part(dataset, parts[0], [note]), replace(val, report=replace(val.report, faults=tuple(counted)))
 
 
 def _groups(images: Sequence[AnnotatedImage], root: Path) -> list[list[int]]:
@@ -79,7 +89,7 @@ def _choose(groups: list[list[int]], images: Sequence[AnnotatedImage], target: i
     return [order[number] for number in chosen]
 
 
-def _part(dataset: Dataset, images: list[AnnotatedImage], note: str) -> Dataset:
+def _part(dataset: Dataset, images: list[AnnotatedImage], notes: list[str]) -> Dataset:
     counts: Counter[int] = Counter(label for image in images for label in image.labels.tolist())
     names = dataset.labels[1:]
     report: AnnotationReport = replace(
@@ -89,7 +99,7 @@ def _part(dataset: Dataset, images: list[AnnotatedImage], note: str) -> Dataset:
         empty_images=sum(len(image.labels) == 0 for image in images),
         ignored=sum(int(image.crowd.sum()) for image in images),
         per_class={name: counts[label] for label, name in enumerate(names, start=1)},
-        notes=(*dataset.report.notes, note),
+        notes=(*dataset.report.notes, *notes),
     )
     return replace(dataset, images=tuple(images), report=report)
 

@@ -14,6 +14,7 @@ from models.diagnosis.proposal_size import FIRST, best_factor, measure_size_fact
 
 POSITIVE = 0.5  # lowest IoU of an anchor that fits an object; torchvision trains on anchors from 0.7 on
 FAULT, DOUBT = 0.4, 0.25  # share of objects without an anchor of that IoU
+LEAST_RATIO = 0.01  # of a suggestion, which is rounded
 BINS = 20
 PERCENTILES = (5, 25, 50, 75, 95)
 
@@ -88,7 +89,7 @@ def _suggest(objects: Floats, sizes: int, ratios: int) -> Suggestion:
     side = np.sqrt(objects.prod(axis=1))
     chosen = cluster(np.stack([side, side], axis=1), sizes)[:, 0]
     unit = cluster(objects / side[:, None], ratios)
-    slopes = sorted(round(float(height / width), 2) for width, height in unit)
+    slopes = sorted(max(LEAST_RATIO, round(float(height / width), 2)) for width, height in unit)
     rounded = sorted({max(1, round(float(size))) for size in chosen})
     return Suggestion(tuple(rounded), tuple(slopes), _fit(objects, _shapes(rounded, slopes)))
 

@@ -18,6 +18,7 @@ ADVICE: dict[FaultKind, str] = {
     "unreadable_annotation": "the files have another form than the reader expects",
     "missing_image": "images were moved or renamed after they were annotated",
     "unreadable_image": "images are damaged, which their objects pay for",
+    "narrow_image": "images are strips, of which the network sees nothing",
     "missing_annotation": "images were not annotated, or their files lie elsewhere",
 }
 OF_OBJECTS: frozenset[FaultKind] = frozenset({"clipped", "outside", "degenerate", "unknown_class"})

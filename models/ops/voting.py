@@ -19,7 +19,7 @@ def vote(boxes: Tensor, labels: Tensor, scores: Tensor, best: Tensor, overlap: f
     """
     voters = torch.where(scores > VOTERS)[0]
     columns = boxes[voters], labels[voters], scores[voters]
-    return torch.cat([_mean(boxes[rows], labels[rows], columns, overlap) for rows in best.split(ROWS)])
+    return torch.cat([_mean(boxes[rows], labels[rows], columns, overlap) for rows in torch.split(best, ROWS)])
 
 
 def _mean(boxes: Tensor, labels: Tensor, voters: tuple[Tensor, Tensor, Tensor], overlap: float) -> Tensor:

@@ -132,8 +132,8 @@ class Trimmed:
         best = self._suppress(boxes, scores, groups, options.nms_threshold)
         found = boxes[best]
         if self._voting_iou is not None:
-            wanted = torch.where(scores[best] > options.score_threshold)[0]  # NMS needs no lower ones
-            best = best[wanted]
+            kept = torch.where(scores[best] > options.score_threshold)[0]  # NMS needs no lower ones
+            best = best[kept]
             found = vote(boxes, labels, scores, best, self._voting_iou)
         columns = labels[best, None].to(boxes.dtype), scores[best, None]  # a float holds every label exactly
         return torch.cat([found, *columns], dim=1)

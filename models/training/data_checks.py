@@ -1,11 +1,11 @@
 """What a run checks before its first step: that there is something to learn from and to validate on."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from models.datasets import AnnotatedImage, Dataset, Fault, require_objects
+from models.datasets import AnnotatedImage, Dataset, Fault, FaultKind, require_objects
 from models.evaluation.local import readers
 from models.evaluation.predictions import map_files
 from models.images.decoder import decode
@@ -16,10 +16,14 @@ SAMPLED = (
 )
 
 
-def require_learnable(dataset: Dataset, root: Path, split: str | None) -> Dataset:
-    """The training images without damaged ones; raises DatasetError if nothing can be learned from them."""
-    step = max(1, len(dataset.images) // SAMPLED)
-    kept = _without_damaged(dataset, range(0, len(dataset.images), step))
+def require_learnable(dataset: Dataset, root: Path, split: str | None, max_size: int) -> Dataset:
+    """The training images without unusable ones; raises DatasetError if nothing can be learned from them.
+
+    Those are damaged, or so narrow that a pixel or less is left of a side if the other has `max_size` px.
+    """
+    wide = _without_narrow(dataset, max_size)
+    step = max(1, len(wide.images) // SAMPLED)
+    kept = _without_damaged(wide, range(0, len(wide.images), step))
     require_objects(kept, root, split, "learn from")
     return kept
 
@@ -36,17 +40,29 @@ def _without_damaged(dataset: Dataset, chosen: Sequence[int]) -> Dataset:
     files = [dataset.images[index].path for index in chosen]
     reasons = map_files(_decode, files, readers())
     damaged = {index: reason for index, reason in zip(chosen, reasons, strict=True) if reason is not None}
-    return _without(dataset, damaged) if damaged else dataset
+    faults = [_fault("unreadable_image", dataset.images[index], reason) for index, reason in damaged.items()]
+    return _without(dataset, damaged, faults)
+
+
+def _without_narrow(dataset: Dataset, max_size: int) -> Dataset:
+    narrow = {
+        index: f"{image.width} x {image.height} px; at a long side of {max_size} px no more than 1 px is left"
+        for index, image in enumerate(dataset.images)
+        if min(image.width, image.height) * max_size <= max(image.width, image.height)
+    }
+    faults = [_fault("narrow_image", dataset.images[index], reason) for index, reason in narrow.items()]
+    return _without(dataset, narrow, faults)
 
 
 def _decode(file: Path) -> None:
     decode(file.read_bytes(), LIMITS)
 
 
-def _without(dataset: Dataset, damaged: Mapping[int, str]) -> Dataset:
-    """The data set without these images, whose reasons its report names."""
-    images = tuple(image for index, image in enumerate(dataset.images) if index not in damaged)
-    faults = [_fault(dataset.images[index], reason) for index, reason in damaged.items()]
+def _without(dataset: Dataset, unusable: Collection[int], faults: Sequence[Fault]) -> Dataset:
+    """The data set without these images; its report has their faults."""
+    if not unusable:
+        return dataset
+    images = tuple(image for index, image in enumerate(dataset.images) if index not in unusable)
     counts = Counter(label for image in images for label in image.labels.tolist())
     report = replace(
         dataset.report,
@@ -60,6 +76,6 @@ def _without(dataset: Dataset, damaged: Mapping[int, str]) -> Dataset:
     return replace(dataset, images=images, report=report)
 
 
-def _fault(image: AnnotatedImage, reason: str) -> Fault:
+def _fault(kind: FaultKind, image: AnnotatedImage, reason: str) -> Fault:
     lost = f" (with {len(image.labels)} objects)" if len(image.labels) else ""
-    return Fault("unreadable_image", str(image.path), f"{reason}{lost}")
+    return Fault(kind, str(image.path), f"{reason}{lost}")

@@ -96,8 +96,12 @@ class Data:
 
     @property
     def reports(self) -> dict[str, AnnotationReport]:
-        """The reports of faults by split."""
-        return {"train": self.train.report} | ({"val": self.val.report} if self.val else {})
+        """The reports of faults by split; a note on both is in the first alone."""
+        train = self.train.report
+        if self.val is None:
+            return {"train": train}
+        notes = tuple(note for note in self.val.report.notes if note not in train.notes)
+        return {"train": train, "val": replace(self.val.report, notes=notes)}
 
 
 def read_data(recipe: Recipe) -> Data:
@@ -108,7 +112,7 @@ def read_data(recipe: Recipe) -> Data:
     splits = recipe.train_split, recipe.val_split
     options = replace(recipe.reading, cache_dir=recipe.cache_dir)  # not part of what a run is compared by
     train_set, val_set = read_training_data(recipe.data, splits, recipe.format, options)
-    train_set = require_learnable(train_set, recipe.data, recipe.train_split)
+    train_set = require_learnable(train_set, recipe.data, recipe.train_split, sizes(recipe)[1])
     if val_set is not None:
         val_set = require_measurable(val_set, recipe.data, recipe.val_split)
     return Data(train_set, val_set)

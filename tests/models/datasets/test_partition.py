@@ -56,6 +56,16 @@ def test_the_split_is_stratified_said_and_repeatable(tmp_path: Path) -> None:
     assert names(read_part(root, "val", options=ReadOptions(val_fraction=0.2))) == names(val)
 
 
+def test_an_image_that_cannot_be_read_is_in_neither_part_and_a_fault_of_the_training(tmp_path: Path) -> None:
+    root = write_coco(tmp_path, {"default": many(20)})
+    broken = next(root.rglob("007.png"))
+    broken.write_bytes(b"no image")
+    train, val = split(root)
+    assert "007.png" not in {*names(train), *names(val)}
+    assert (train.report.counts, val.report.counts) == ({"unreadable_image": 1}, {})
+    assert "1 image that is absent or cannot be read is in neither part" in val.report.notes
+
+
 @pytest.mark.parametrize("write_format", [write_coco, write_voc, write_yolo])
 def test_only_what_is_missing_is_divided(write_format: object, tmp_path: Path) -> None:
     assert callable(write_format)

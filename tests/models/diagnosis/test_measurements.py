@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from torchvision.models.detection.anchor_utils import AnchorGenerator
 
+from models.diagnosis.anchors import measure_anchors
 from models.diagnosis.clusters import cluster, shape_ious
 from models.diagnosis.inspection import InspectedImage
 from models.diagnosis.localisation import judge_localisation, measure_localisation
@@ -82,3 +84,10 @@ def test_k_means_finds_the_shapes_that_are_there() -> None:
     assert found == pytest.approx(true, rel=0.05)
     assert len(cluster(true, 9)) == 3, "no more centres than shapes"
     assert shape_ious(np.array([[10.0, 20.0]]), np.array([[20.0, 10.0]])) == pytest.approx(100 / 300)
+
+
+def test_anchors_are_suggested_for_strips_too() -> None:
+    strips = inspected([[0, 0, 390, 1], [0, 0, 1, 290], A], [1, 1, 1], [])
+    suggestion = measure_anchors([strips], AnchorGenerator(((32,),), ((0.5, 1.0, 2.0),))).suggestion
+    assert suggestion is not None
+    assert min(suggestion.ratios) == 0.01
