@@ -1,1 +1,1 @@
-"""Operators that need only torch: RoIAlign, NMS, scratch memory."""
+"""Operators that need only torch, or Triton where it is: RoIAlign, NMS, scratch memory."""

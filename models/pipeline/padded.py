@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from models.engines.protocol import DenseOutput
-from models.ops.fixed_nms import KEPT, Ranked, fixed_nms, highest_float
-from models.ops.pyramid_pool import pool_pyramid
+from models.ops.fixed_nms import KEPT, Ranked, highest_float
+from models.ops.kernels import OF_TORCH, Kernels
 from models.ops.roi_align import RoIAlignConfig
 from models.ops.scratch import ScratchBuffer
 from models.options import Options
@@ -123,6 +123,9 @@ class Padded:
     Computes what torchvision does. Only `Trimmed` knows the other ways of a card's sections.
     """
 
+    def __init__(self, kernels: Kernels = OF_TORCH) -> None:
+        self._kernels = kernels
+
     def rank(self, dense: DenseOutput, limits: RPNLimits) -> Best:
         """The best anchors of each level: `pre_nms` of each, with score 0 where a level has fewer.
 
@@ -151,7 +154,8 @@ class Padded:
         if limits.score_threshold > 0:
             valid &= ranking.scores >= limits.score_threshold
         groups = (part.reshape(-1, count, *part.shape[2:]) for part in (ranking.boxes, ranking.sizes, valid))
-        before, state = fixed_nms(Ranked(*groups), highest_float(limits.nms_threshold), PROPOSAL_ITERATIONS)
+        threshold = highest_float(limits.nms_threshold)
+        before, state = self._kernels.nms(Ranked(*groups), threshold, PROPOSAL_ITERATIONS)
         state = state.view(batch, -1)
         # Half the score of what is kept, which is exact; not above 0 for the rest.
         ranks = torch.addcmul(ranking.scores, ranking.scores, state, value=-2 * KEPT)
@@ -169,7 +173,7 @@ class Padded:
         buffer: ScratchBuffer,
     ) -> Tensor:
         """Pooled features (R, C, side, side)."""
-        return pool_pyramid(features, proposals.boxes, proposals.images, canvas, config)
+        return self._kernels.pool(features, proposals.boxes, proposals.images, canvas, config)
 
     def checksum(self, values: Tensor, proposals: Proposals, images: int) -> Tensor:
         """(B,): NaN or infinite if any of the values (R, n) of an image's proposals is."""
@@ -192,7 +196,7 @@ class Padded:
         agnostic = any(options.class_agnostic for options in table.options)
         kinds = labels * table.separate if agnostic else labels
         ranked = Ranked(boxes, sizes, valid, kinds)
-        states = fixed_nms(ranked, table.nms[..., None], DETECTION_ITERATIONS)
+        states = self._kernels.nms(ranked, table.nms[..., None], DETECTION_ITERATIONS)
         checksums = [checksum[:, None] for checksum in decoded.checksums]
         columns = *checksums, boxes.flatten(1), labels, decoded.scores, *states, *proposals.states
         return PaddedAnswers(

@@ -7,6 +7,7 @@ import torch
 from torchvision.models.detection import FasterRCNN
 
 from models.engines.protocol import DenseOutput, Engine
+from models.ops.kernels import kernels_for
 from models.ops.roi_align import roi_align_config
 from models.ops.scratch import ScratchBuffer
 from models.pipeline.padded import Padded
@@ -33,8 +34,9 @@ class Tail:
     def __init__(self, network: FasterRCNN, engine: Engine, shapes: Shapes | None = None) -> None:
         self._engine = engine
         self._trimmed = Trimmed(engine.suppress)
-        on_host = torch.device(engine.device).type == "cpu"
-        self.shapes: Shapes = shapes or (self._trimmed if on_host else Padded())
+        device = torch.device(engine.device)
+        on_host = device.type == "cpu"
+        self.shapes: Shapes = shapes or (self._trimmed if on_host else Padded(kernels_for(device)))
         self._propose = Proposer(proposal_config(network))
         self._roi_align = roi_align_config(network)
         self._scratch = ScratchBuffer()

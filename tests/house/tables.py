@@ -4,6 +4,7 @@
 HOMES: dict[str, tuple[str, ...]] = {
     "torch": ("models/*",),
     "torchvision": ("models/*",),
+    "triton": ("models/ops/triton_kernels.py",),  # comes with torch for GPUs
     "safetensors": ("models/zoo/*", "models/checkpoints/*", "models/training/*", "models/shapes/*"),
     "faster_coco_eval": ("models/evaluation/*",),
     "matplotlib": ("models/evaluation/*", "models/diagnosis/*", "models/training/report.py"),

@@ -118,6 +118,7 @@ def test_a_broken_rule_is_found(path: str, text: str, expected: str) -> None:
 
 
 SOUND = {
+    "a kernel's parameters": (CANVAS, "@triton.jit\ndef f(a, b, c, d, e, f, g): ...\n"),
     "six parameters": (CANVAS, "class A:\n    def f(self, a, b, c, d, e, f): ...\n"),
     "forty lines": (CANVAS, "def f():\n" + "    x = 1\n" * 39),
     "a last resort": (WORKER, "try:\n    pass\nexcept Exception:  # noqa: BLE001  # it lives on\n    pass\n"),
