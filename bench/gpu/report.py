@@ -1,10 +1,10 @@
 """What the detector reaches on a GPU: `python -m bench.gpu.report`.
 
 For each batch size: batches back to back with the canvases on the device (engine alone), with the upload on
-threads beside it, and torchvision on the same images: eager, eager in fp16, compiled by inductor, and
-through TensorRT if torch_tensorrt is installed. Then closed loops over HTTP. Shares are of a matmul and of a
-copy that are measured on the same device before. `--quick` runs all of it on a CPU in a minute, to see that
-it works; its numbers mean nothing.
+threads beside it, torchvision on the same images (eager, eager in fp16, compiled by inductor, and through
+TensorRT if torch_tensorrt is installed), and our ONNX file in ONNX Runtime. Then closed loops over HTTP.
+Shares are of a matmul and of a copy that are measured on the same device before. `--quick` runs all of it on
+a CPU in a minute, to see that it works; its numbers mean nothing.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from bench.gpu.measuring import (
     profile_calls,
     seconds_per_batch,
 )
+from bench.gpu.onnx_rival import onnx_rivals
 from bench.gpu.peaks import Demand, Peaks, demand, measure_peaks
 from bench.gpu.variants import Variant, our_variants, rivals
 from bench.harness import cards, pictures
@@ -95,6 +96,8 @@ def on_device(arguments: argparse.Namespace, model: str, peaks: Peaks) -> Iterat
         with ExitStack() as stack:
             variants = [*our_variants(detector, jpegs, arguments.threads, stack)]
             variants += rivals(network, device, jpegs, arguments.backend)
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            variants += onnx_rivals(model, device, folder, jpegs)
             yield from measure_variants(variants, batch, arguments, (asked, peaks))
 
 
@@ -140,7 +143,7 @@ def _error_of(variant: Variant) -> str | None:
     try:
         for _ in range(2):
             variant.run()
-    except (RuntimeError, ImportError, AssertionError, OSError) as error:
+    except (RuntimeError, ImportError, AssertionError, OSError, ValueError) as error:
         return (str(error).splitlines() or [type(error).__name__])[0][:60]
     return None
 

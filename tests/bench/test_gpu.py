@@ -1,5 +1,6 @@
 """The counts and shares of the GPU benchmark, by hand, and variants that cannot run."""
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,9 +8,11 @@ import pytest
 import torch
 
 from bench.gpu.measuring import count_calls, count_operations
+from bench.gpu.onnx_rival import PROVIDERS, onnx_rivals
 from bench.gpu.peaks import Demand, Peaks, demand
 from bench.gpu.report import measure_variants
 from bench.gpu.variants import Variant
+from bench.harness import pictures
 from tests.support.data.networks import random_network
 
 HALF = Peaks(flops=2e12, bandwidth=1e12)
@@ -53,3 +56,15 @@ def test_a_variant_that_cannot_run_is_a_row_with_its_error() -> None:
     works, compiled = measure_variants(variants, 8, arguments, (Demand(1e9, 1e9), HALF))
     assert (works["variant"], works["operations"]) == ("works", 2)
     assert compiled == {"variant": "compiled", "batch": 8, "failed": "no C++ compiler"}
+
+
+def test_onnx_runtime_without_a_gpus_provider_says_what_to_install(tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    rivals = onnx_rivals("shapes", "cuda:0", tmp_path, [pictures.jpeg()])
+    missing = [name for _, name, _ in PROVIDERS["cuda"] if name not in onnxruntime.get_available_providers()]
+    reasons = []
+    for rival in rivals:
+        with pytest.raises(RuntimeError, match="install onnxruntime-gpu") as refused:
+            rival.run()
+        reasons.append(str(refused.value))
+    assert reasons == [f"no {name}: install onnxruntime-gpu" for name in missing]
