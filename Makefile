@@ -18,7 +18,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile
 SLOW := gpu or ray or slow or network or process or browser or bench
 SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
 
-.PHONY: help install serve check format options proto test test-fast coverage fuzz test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model doc-tables lock sbom audit cuda clean
+.PHONY: help install serve check format options proto test test-fast coverage fuzz test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model doc-tables soak lock sbom audit cuda clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -59,6 +59,9 @@ test-fast: install ## the tests that need no torch network, process, browser or 
 
 coverage: install ## as test, with branch coverage
 	@$(PYTEST) $(PARALLEL) --cov --cov-report=term-missing:skip-covered $(PYTEST_FLAGS)
+
+soak: install ## load and unload a model under load over every protocol; prints answers, errors and memory
+	@$(BIN)/python -m tests.soak.run
 
 fuzz: install ## fuzz image decoder, header readers, body parsers and gRPC for MINUTES (10) from SEED; faults go to build/fuzz
 	@$(BIN)/python -m tests.fuzz.run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))

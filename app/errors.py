@@ -7,8 +7,9 @@ ServiceError
 ├── ForeignOrigin         403 foreign_origin          a page of another site opens a web socket
 ├── Forbidden             403 forbidden               loading models is off
 ├── NotFound              404 not_found               no such path
+├── UnknownModel          404 unknown_model           no model of this name or version is loaded
 ├── MethodNotAllowed      405 method_not_allowed      the path exists, the method does not
-├── Conflict              409 conflict                another load runs, or it is the only model
+├── Conflict              409 conflict                another load, no room for a model, or it is the default
 ├── BodyTooLarge          413 body_too_large          more bytes than RCNN_MAX_BODY_BYTES
 ├── ImageTooLarge         413 image_too_large         more pixels than RCNN_MAX_PIXELS
 ├── HeadTooLarge          431 head_too_large          more bytes than a request line and headers may have
@@ -91,6 +92,12 @@ class NotFound(ServiceError):
     status, code, title = 404, "not_found", "Not found"
 
 
+class UnknownModel(ServiceError):
+    """No model of this name or version is loaded."""
+
+    status, code, title = 404, "unknown_model", "No such model here"
+
+
 class MethodNotAllowed(ServiceError):
     """The resource does not support this method; the header Allow lists those it does."""
 
@@ -98,7 +105,7 @@ class MethodNotAllowed(ServiceError):
 
 
 class Conflict(ServiceError):
-    """A model cannot be loaded during another load, and the only model cannot be unloaded."""
+    """A load during another one, a model that does not fit beside the others, or an unload of the default."""
 
     status, code, title = 409, "conflict", "Not as things are now"
 
@@ -134,7 +141,7 @@ class InvalidParameter(ServiceError):
 
 
 class LoadFailed(ServiceError):
-    """A model could not be loaded; the previous one still serves."""
+    """A model could not be loaded; the others still serve."""
 
     status, code, title = 422, "load_failed", "The model could not be loaded"
 

@@ -13,15 +13,18 @@ from app import version
 from app.batching.batcher import Batcher
 from app.batching.device import STATES, Device
 from app.batching.events import BatchEvents
+from app.batching.flow import Flow
 from app.batching.scheduler import BatchLimits
-from app.protocols import deepstack, huggingface, kserve, roboflow, torchserve
+from app.protocols import deepstack, huggingface, kserve, torchserve
 from app.protocols.openinference import http, http_repository
+from app.protocols.roboflow import hosted, inference
+from app.protocols.roboflow import models as roboflow_models
 from app.routes import detect, docs, health, live, models, page, stream
 from app.serving.admission import Admission
-from app.serving.interfaces import Detector
-from app.serving.loading import free, load_all
+from app.serving.interfaces import Detector, ModelSource
+from app.serving.loading import Source
 from app.serving.model import InferenceJob, InferenceResult
-from app.serving.model_registry import ModelRegistry
+from app.serving.models.registry import ModelRegistry
 from app.serving.service import DetectionService
 from app.serving.streams import StreamSlots
 from app.settings.settings import Settings
@@ -34,6 +37,7 @@ from app.transport.middleware.trailing_slash import TrailingSlash
 from app.transport.query import QueryLimit
 from app.transport.router import DialectLookup, Router, openapi_tags
 from app.transport.url_images import Fetcher
+from models.zoo.cards import Card
 
 LAST_SPANS_SECONDS = 3  # to export the last spans
 LAST_CALLS_SECONDS = 1  # for gRPC responses on their way; an idle client is slow to notice the end
@@ -43,9 +47,11 @@ logger = logging.getLogger(__name__)
 ROUTERS: tuple[Router, ...] = (
     *(detect.router, stream.router, models.router, health.router, docs.router, page.router),
     *(live.router, models.loads, http_repository.index, http_repository.repository),
-    *(deepstack.router, huggingface.router, kserve.router, roboflow.router),
+    *(deepstack.router, huggingface.router, kserve.router),
+    *(inference.router, roboflow_models.registry),
     *(http.router, http.probes),
     *(torchserve.predictions, torchserve.pings),
+    hosted.router,  # the last: its path is any of two parts
 )
 """In the order in which their paths are matched; each has its own check of keys and dialect of errors."""
 
@@ -148,10 +154,33 @@ def _model(
     loader: Callable[[str], Detector] | None,
 ) -> ModelRegistry:
     """The model of the settings, or the replacement for it on each device."""
-    if not (loader or detector):
-        return ModelRegistry(partial(load_all, settings), metrics, free)
-    one = loader or (lambda _: cast(Detector, detector))
-    return ModelRegistry(lambda name: [one(name)] * len(settings.devices), metrics)
+    source: ModelSource = Source(settings)
+    if loader or detector:
+        source = _GivenDetectors(loader or (lambda _: cast(Detector, detector)), len(settings.devices))
+    return ModelRegistry(source, metrics, dict(settings.model_aliases))
+
+
+class _GivenDetectors:
+    """A source of models that are made elsewhere; of their memory nothing is known."""
+
+    def __init__(self, make: Callable[[str], Detector], devices: int) -> None:
+        self._make = make
+        self._devices = devices
+
+    def load(self, model: str) -> list[Detector]:
+        return [self._make(model)] * self._devices
+
+    def free(self) -> None:
+        pass
+
+    def needed_bytes(self, card: Card) -> int:
+        return 0
+
+    def used_bytes(self) -> int:
+        return 0
+
+    def free_bytes(self) -> int | None:
+        return None
 
 
 def _service(settings: Settings, metrics: Metrics, model: ModelRegistry) -> DetectionService:
@@ -181,10 +210,10 @@ def _count(service: DetectionService, state: str) -> int:
 
 
 def _events(metrics: Metrics, admission: Admission) -> BatchEvents:
-    def batch_done(size: int, seconds: float) -> None:
-        admission.observe(size, seconds)
-        metrics.batch_size.observe(size)
-        metrics.batch_duration.observe(seconds)
+    def batch_done(size: int, seconds: float, flow: Flow) -> None:
+        admission.observe(size, seconds, flow)
+        metrics.batch_size.labels(model=flow.model).observe(size)
+        metrics.batch_duration.labels(model=flow.model).observe(seconds)
 
     return BatchEvents(
         batch_done=batch_done,

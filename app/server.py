@@ -100,7 +100,7 @@ class Server(uvicorn.Server):
         self._logged_ready = self._logged_draining = self._hung_up = False
 
     def reload_at_hangup(self) -> None:
-        """Let SIGHUP reload the serving model; not where it is ignored, as under nohup."""
+        """Let SIGHUP reload the models; not where it is ignored, as under nohup."""
         if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             signal.signal(signal.SIGHUP, self._on_hangup)
 
@@ -126,16 +126,15 @@ class Server(uvicorn.Server):
             return await self._drained()
         if self._hung_up:
             self._hung_up = False
-            self._service.reload_model()
+            self._service.reload_models()
         if self._service.failed_to_load:
             self.exit_code = 1
             return True
         if self._service.ready_at is not None and not self._logged_ready:
             self._logged_ready = True
             age = _process_age() - (time.monotonic() - self._service.ready_at)
-            logger.info(
-                "ready %.1f s after the start of the process: %s", age, self._service.ready_model().summary()
-            )
+            models = "; ".join(model.summary() for model in self._service.models.ready.values())
+            logger.info("ready %.1f s after the start of the process: %s", age, models)
         return False
 
     def _give_up(self) -> None:

@@ -6,10 +6,12 @@ stands in during the import; the real compiler is imported on first use, so `tor
 """
 
 import ctypes
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -66,3 +68,52 @@ def give_memory_back() -> None:
         torch.cuda.empty_cache()
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # musl has none
         libc.malloc_trim(0)
+
+
+MEMINFO, STATM = Path("/proc/meminfo"), Path("/proc/self/statm")
+CGROUP = Path("/sys/fs/cgroup")
+CGROUP_FILES = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+
+
+def used_bytes(device: str) -> int:
+    """Bytes that torch has allocated on a GPU; on the CPU those of this process in memory, 0 if not known."""
+    if (gpu := _gpu(device)) is not None:
+        return torch.cuda.memory_allocated(gpu)
+    return int(STATM.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") if STATM.exists() else 0
+
+
+def free_bytes(device: str, share: float = 1.0) -> int | None:
+    """Bytes that this process could still take; None where that is not known.
+
+    On a GPU what is free of its `share`, else what the system and the container's limit have left.
+    """
+    if (gpu := _gpu(device)) is not None:
+        free, total = torch.cuda.mem_get_info(gpu)
+        own = torch.cuda.memory_reserved(gpu)
+        return max(0, min(free, round(share * total) - own))
+    left = [limit - used for limit, used in map(_of_container, CGROUP_FILES) if limit]
+    if MEMINFO.exists():
+        lines = dict(line.split(":", 1) for line in MEMINFO.read_text().splitlines())
+        left.append(int(lines["MemAvailable"].split()[0]) * 1024)
+    return max(0, min(left)) if left else None
+
+
+def _gpu(device: str) -> torch.device | None:
+    """The GPU of that name; `auto` is the first one, if there is one."""
+    if device == "auto":
+        return torch.device("cuda:0") if torch.cuda.is_available() else None
+    return torch.device(device) if device.startswith("cuda") else None
+
+
+def _of_container(names: tuple[str, str]) -> tuple[int, int]:
+    """The limit of this container's memory and what it uses, without the files that it caches; 0 for none."""
+    limit, used = (CGROUP / name for name in names)
+    try:
+        stat = dict(line.split() for line in (used.parent / "memory.stat").read_text().splitlines())
+        cached = int(stat.get("inactive_file", 0))
+        return int(limit.read_text()), max(0, int(used.read_text()) - cached)
+    except (OSError, ValueError):  # no container, or no limit: "max"
+        return 0, 0

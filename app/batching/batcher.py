@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 
 from app.batching.device import IN_FLIGHT, WORKING, Device, DeviceStatus
 from app.batching.events import BatchEvents
+from app.batching.flow import Flow
 from app.batching.item import HIGHEST, Closed, Completed, Expired, QueueItem, RequestHandle, Shed
 from app.batching.scheduler import DEADLINE_PASSED, BatchLimits, BatchScheduler
 from app.batching.worker import RunResult
@@ -47,6 +48,7 @@ class Batcher(Generic[T, R]):
         self._events = events
         self._clock = clock
         self._scheduler: BatchScheduler[T, R] = BatchScheduler(limits, clock)
+        self.flow = self._scheduler.flow  # of items that are submitted without one
         self._abandoned = 0
         self._longest_seconds = 0.0
 
@@ -70,15 +72,6 @@ class Batcher(Generic[T, R]):
         """Whether all devices are dead: none of them works again in this process."""
         return all(device.is_dead for device in self._devices)
 
-    @property
-    def max_batch(self) -> int:
-        """Most items in a batch now; a batch that does not fit into memory lowers it."""
-        return self._scheduler.max_batch
-
-    def set_max_batch(self, max_batch: int) -> None:
-        """Set the most items in a batch; at least 1."""
-        self._scheduler.max_batch = max(1, max_batch)
-
     async def start(self) -> None:
         """Start the threads and the loops, once."""
         if self._loops:
@@ -96,14 +89,19 @@ class Batcher(Generic[T, R]):
         return [loop for device in self._devices for loop in device.loops]
 
     async def submit(
-        self, item: T, key: Hashable, deadline: float, request: RequestHandle | None = None
+        self,
+        item: T,
+        key: Hashable,
+        deadline: float,
+        request: RequestHandle | None = None,
+        flow: Flow | None = None,
     ) -> Completed[R]:
         """Answer an item by its deadline (on the clock); raises Expired, Closed, Shed or `run`'s error."""
         if self._scheduler.closing or not self.alive:
             raise Closed("the batcher takes no items: it is closing or does not run")
         request = request or RequestHandle()
         loop, now = asyncio.get_running_loop(), self._clock()
-        queued: QueueItem[T, R] = QueueItem(item, key, deadline, now, loop.create_future())
+        queued: QueueItem[T, R] = QueueItem(item, key, deadline, now, loop.create_future(), flow)
         self._scheduler.push(queued, request.priority)
         timer = loop.call_later(deadline - now, queued.resolve, Expired(DEADLINE_PASSED))
         try:
@@ -187,7 +185,7 @@ class Batcher(Generic[T, R]):
 
         Before the first retry the device checks itself, once for each batch: the fault may be its own.
         """
-        parts, healthy, cap = [batch], False, self._scheduler.max_batch
+        parts, healthy, cap = [batch], False, self._scheduler.flow_of(batch[0]).max_batch
         on_launch = partial(self._on_launch, device, batch)
         while parts:
             part = [item for item in device.owned(parts.pop()) if self._scheduler.is_pending(item)]
@@ -265,7 +263,9 @@ class Batcher(Generic[T, R]):
         for item, result in zip(part, run.results, strict=True):
             item.resolve(Completed(result, run.began - item.arrived, run.seconds))
         if run.seconds <= self._longest_seconds:  # a call that hung is no measure of a batch's duration
-            self._events.batch_done(len(part), run.seconds)
+            flow = self._scheduler.flow_of(part[0])
+            flow.observe(len(part), run.seconds)
+            self._events.batch_done(len(part), run.seconds, flow)
 
     def _split(
         self, part: list[QueueItem[T, R]], error: Exception, whole_of: int | None
@@ -276,10 +276,10 @@ class Batcher(Generic[T, R]):
         never fits must not shrink all later batches. `whole_of` is the cap as a whole batch began: two that
         fail together halve it once.
         """
-        memory = isinstance(error, MemoryError)
+        memory, flow = isinstance(error, MemoryError), self._scheduler.flow_of(part[0])
         if memory and whole_of is not None:
-            self.set_max_batch(min(self._scheduler.max_batch, whole_of // 2))
-        cap = self._scheduler.max_batch
+            flow.set_max_batch(min(flow.max_batch, whole_of // 2))
+        cap = flow.max_batch
         logger.warning("a batch of %d failed and is run in parts, the cap is %d: %r", len(part), cap, error)
         self._events.retried("memory" if memory else "error")
         step = len(part) // 2

@@ -5,6 +5,8 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from app.batching.flow import Flow
+
 LOWEST, NORMAL, HIGHEST = 0, 1, 2
 """Priorities of requests: the higher number goes first."""
 
@@ -55,6 +57,7 @@ class QueueItem(Generic[T, R]):
     deadline: float
     arrived: float
     future: "asyncio.Future[Completed[R] | Exception]"
+    flow: Flow | None = None  # None: that of the batcher
     ticket: int = -1  # in the queue
     device: object | None = None  # the device that must answer it; None while it is in the queue
     dispatched: bool = False  # a device has begun it

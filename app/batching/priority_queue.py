@@ -7,7 +7,7 @@ later by `_compact`. An item that gains a level has two positions, of which the 
 import heapq
 import itertools
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -22,26 +22,33 @@ STALE_POSITIONS = 1024  # out of date, beyond one for each item, before the heap
 
 
 @dataclass(eq=False)
-class _Entry(Generic[T]):
+class Entry(Generic[T]):
+    """An item in the queue."""
+
     item: T
     key: Hashable
     priority: int  # as requested; the level in `position` rises while the item waits
     position: Position
     aging_step: float  # seconds after which a level is gained
 
+    @property
+    def level(self) -> int:
+        return -self.position[0]
+
 
 class PriorityQueue(Generic[T]):
     """Items by priority and key. Waiting raises an item's level, so none starves."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], tickets: Iterator[int] | None = None) -> None:
+        """`tickets`: numbers that rise, for queues whose items are compared."""
         self._clock = clock
-        self._entries: dict[int, _Entry[T]] = {}  # by ticket
+        self._entries: dict[int, Entry[T]] = {}  # by ticket
         self._by_priority: list[dict[int, None]] = [{} for _ in range(HIGHEST + 1)]  # tickets as they arrived
         self._sizes: Counter[Hashable] = Counter()
         self._heap: list[Position] = []  # of all items
         self._groups: dict[Hashable, list[Position]] = {}  # a heap for each key
         self._promotions: list[tuple[float, int]] = []  # a heap: when a ticket gains a level
-        self._tickets = itertools.count()
+        self._tickets = itertools.count() if tickets is None else tickets
         self._stale = 0
 
     def __len__(self) -> int:
@@ -51,7 +58,7 @@ class PriorityQueue(Generic[T]):
         """Add an item; `discard` takes the ticket returned."""
         ticket, now = next(self._tickets), self._clock()
         aging_step = AGING_SHARE * max(0.0, deadline - now)
-        entry = _Entry(item, key, priority, (-priority, deadline, ticket), aging_step)
+        entry = Entry(item, key, priority, (-priority, deadline, ticket), aging_step)
         self._entries[ticket] = entry
         self._by_priority[priority][ticket] = None
         self._sizes[key] += 1
@@ -62,10 +69,15 @@ class PriorityQueue(Generic[T]):
 
     def head(self) -> tuple[Hashable, T] | None:
         """The key and the item that is first of all; None when the queue is empty."""
+        entry = self.head_entry()
+        return None if entry is None else (entry.key, entry.item)
+
+    def head_entry(self) -> Entry[T] | None:
+        """The entry that is first of all; None when the queue is empty."""
         self._promote()
         while self._heap:
             if (entry := self._entries.get(self._heap[0][-1])) is not None:
-                return entry.key, entry.item
+                return entry
             heapq.heappop(self._heap)
         return None
 
@@ -86,12 +98,17 @@ class PriorityQueue(Generic[T]):
         """Number of items whose requested priority is below this one."""
         return sum(map(len, self._by_priority[LOWEST:priority]))
 
+    def newest_below(self, priority: int) -> tuple[int, int] | None:
+        """Priority and ticket of the newest item of the lowest priority, if that is below this one."""
+        for level, tickets in enumerate(self._by_priority[LOWEST:priority], LOWEST):
+            if tickets:
+                return level, next(reversed(tickets))
+        return None
+
     def pop_newest_below(self, priority: int) -> T | None:
         """Remove the newest item of the lowest requested priority, if that is below this one; else None."""
-        for tickets in self._by_priority[LOWEST:priority]:
-            if tickets:
-                return self.discard(next(reversed(tickets)))
-        return None
+        newest = self.newest_below(priority)
+        return None if newest is None else self.discard(newest[1])
 
     def discard(self, ticket: int) -> T | None:
         """Remove the item with this ticket; None when it has left already."""
@@ -110,7 +127,7 @@ class PriorityQueue(Generic[T]):
         """Remove all items."""
         return [item for ticket in list(self._entries) if (item := self.discard(ticket)) is not None]
 
-    def _insert(self, entry: _Entry[T]) -> None:
+    def _insert(self, entry: Entry[T]) -> None:
         heapq.heappush(self._heap, entry.position)
         heapq.heappush(self._groups.setdefault(entry.key, []), entry.position)
 

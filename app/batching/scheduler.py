@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from app.batching.device import Device
+from app.batching.fair_queue import FairQueue
+from app.batching.flow import Flow
 from app.batching.item import Expired, QueueItem, Shed
-from app.batching.priority_queue import PriorityQueue
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -31,10 +32,10 @@ class BatchScheduler(Generic[T, R]):
     """One for all devices: each free device takes the next batch from it."""
 
     def __init__(self, limits: BatchLimits, clock: Callable[[], float]) -> None:
-        self.max_batch = max(1, limits.max_batch)
+        self.flow = Flow(max(1, limits.max_batch))  # of items without one
         self.closing = False
         self._clock = clock
-        self._queue: PriorityQueue[QueueItem[T, R]] = PriorityQueue(clock)
+        self._queue: FairQueue[QueueItem[T, R]] = FairQueue(clock)
         self._changed = asyncio.Event()
 
     def __len__(self) -> int:
@@ -42,12 +43,16 @@ class BatchScheduler(Generic[T, R]):
 
     def push(self, item: QueueItem[T, R], priority: int) -> None:
         """Add an item to the queue."""
-        item.ticket = self._queue.push(item, item.key, item.deadline, priority)
+        item.ticket = self._queue.push(item, item.key, item.deadline, priority, self.flow_of(item))
         self._changed.set()
 
     def discard(self, item: QueueItem[T, R]) -> None:
         """Remove an item from the queue, if it is still there."""
-        self._queue.discard(item.ticket)
+        self._queue.discard(self.flow_of(item), item.ticket)
+
+    def flow_of(self, item: QueueItem[T, R]) -> Flow:
+        """The flow that an item belongs to."""
+        return self.flow if item.flow is None else item.flow
 
     def depth_below(self, priority: int) -> int:
         """Number of items of a lower priority."""
@@ -81,7 +86,7 @@ class BatchScheduler(Generic[T, R]):
                 return None
             self._changed.clear()
             await self._changed.wait()
-        return self._form_batch(head[0])
+        return self._form_batch(*head)
 
     def is_pending(self, item: QueueItem[T, R]) -> bool:
         """Whether the item needs an outcome; expires it if its deadline has passed and its timer is late."""
@@ -89,10 +94,11 @@ class BatchScheduler(Generic[T, R]):
             item.resolve(Expired(DEADLINE_PASSED))
         return not item.future.done()
 
-    def _form_batch(self, key: Hashable) -> list[QueueItem[T, R]]:
-        """The first `max_batch` pending items of a group: cancelled and expired ones are left out."""
+    def _form_batch(self, flow: Flow, key: Hashable) -> list[QueueItem[T, R]]:
+        """The first items of a group, as many as a batch may have, without cancelled and expired ones."""
         batch: list[QueueItem[T, R]] = []
-        while len(batch) < self.max_batch and (item := self._queue.pop(key)) is not None:
+        while len(batch) < flow.batch_limit and (item := self._queue.pop(flow, key)) is not None:
             if self.is_pending(item):
                 batch.append(item)
+        flow.charge(len(batch))
         return batch

@@ -65,7 +65,7 @@ def _config(arguments: QuantizeArguments) -> "QuantizationConfig":
     if not files:
         raise CommandFailed(f"no image in {arguments.images}; name a folder of 100 to 300 images")
     return QuantizationConfig(
-        model=settings.model,
+        model=settings.models[0],
         cache_dir=settings.cache_dir,
         files=files,
         model_dir=settings.model_dir,

@@ -1,5 +1,6 @@
 """What the APIs of other servers have in common: a request in their form is detected as in POST /detect."""
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -7,6 +8,7 @@ from typing import TypeVar
 from fastapi import Request
 
 from app.schemas.options import DetectOptions
+from app.serving.model import LoadedModel
 from app.serving.request import DrawnFormat, Outcome, Source
 from app.transport.bodies.mistakes import check_image
 from app.transport.context import pin_model, service_of
@@ -16,12 +18,18 @@ from app.transport.query import PRIORITY_HEADER, parse_priority, with_priority
 
 @dataclass(frozen=True, eq=False)
 class ParsedRequest:
-    """A request of a protocol: images, options for all of them, and what the options do not say."""
+    """A request of a protocol: images, options for all of them, and what the options do not say.
+
+    `model`: the name in the body, None where the path or nothing names it. `dropped`: names of classes
+    (casefolded) that the response leaves out.
+    """
 
     images: Sequence[Source]
     options: DetectOptions = field(default_factory=DetectOptions)
     draw: DrawnFormat | None = None
     upscale: bool = True  # False: an image that is smaller than the card's size keeps its own
+    model: str | None = None
+    dropped: frozenset[str] = frozenset()
 
 
 P = TypeVar("P", bound=ParsedRequest)
@@ -42,15 +50,30 @@ async def run_detection(
     service, started = service_of(request), request.state.started
     header = request.headers.get(PRIORITY_HEADER)
     priority = None if header is None else parse_priority(header)
-    model = pin_model(request)
-    defaults = service.plan(DetectOptions(), started, model=model)
-    parsed = await read(defaults.seconds_left()) if body_first else None
-    model.check_name(name, version)
-    await service.wait_for_capacity(started, priority)
-    parsed = parsed or await read(defaults.seconds_left())
+    service.ready_model()
+    deadline = service.deadline_of(DetectOptions(), started)
+    parsed = await read(_seconds_until(deadline)) if body_first else None
+    model = await pin_model(request, name, version, deadline)
+    await service.wait_for_capacity(started, priority, model)
+    parsed = parsed or await read(_seconds_until(deadline))
+    if parsed.model is not None:
+        model = await pin_model(request, parsed.model, version, deadline)
     for image in parsed.images:
         if isinstance(image, bytes):
             check_image(image)
-    options = with_priority(parsed.options, header)
+    options = _without(parsed.dropped, with_priority(parsed.options, header), model)
     plan = service.plan(options, started, parsed.draw, model, parsed.upscale)
     return parsed, await cancel_on_disconnect(request, service.pipeline.detect_all(parsed.images, plan))
+
+
+def _seconds_until(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
+def _without(dropped: frozenset[str], options: DetectOptions, model: LoadedModel) -> DetectOptions:
+    """The options with the ids of the classes that are not dropped; unchanged if none or all are dropped."""
+    kept = [str(index) for index, name in model.labels.items() if name.casefold() not in dropped]
+    if not kept or len(kept) == len(model.labels):
+        return options
+    # Unchecked: a card may have more classes than a request may name.
+    return options.model_copy(update={"classes": kept})

@@ -11,13 +11,12 @@ from app import version
 from app.errors import Dialect, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
 from app.schemas.options import DetectOptions, Fraction, OptionSet
-from app.serving.model import LoadedModel
 from app.serving.request import Outcome
 from app.settings.settings import Settings
 from app.transport.access import OfferedKeys, check_key_of, key_in_body, shows_key
 from app.transport.body import MULTIPART, Form, read_form
-from app.transport.context import pinned_model, service_of
-from app.transport.openapi import EVERYWHERE, FILE, OF_DETECTION, protocol
+from app.transport.context import service_of
+from app.transport.openapi import EVERYWHERE, FILE, OF_DETECTION, OF_MODEL, protocol
 from app.transport.query import read_options
 from app.transport.responses import names, pixel_boxes, respond, scores, write_sized
 from app.transport.router import Router
@@ -106,23 +105,22 @@ async def detect(request: Request, keys: OfferedKeys) -> Response:
     responses=protocol(DIALECT, LIST_EXAMPLE, "unsupported_media_type", "invalid_parameter", *EVERYWHERE),
 )
 async def list_models(request: Request, keys: OfferedKeys) -> dict[str, Any]:
-    """The name of the loaded model; empty while it loads."""
+    """The names of the loaded models; empty until they are loaded."""
     service = service_of(request)
     if not shows_key(request, keys):
         await _read_form(request, keys, FORM_SECONDS)
-    serving = service.models.serving
-    return {"success": True, "models": [serving.name] if serving else [], "code": 200}
+    return {"success": True, "models": list(service.models.ready), "code": 200}
 
 
 @router.post(
     "/v1/vision/custom/{name}",
     summary="Detect objects with a named model (DeepStack)",
     response_class=Response,
-    responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
+    responses=protocol(DIALECT, EXAMPLE, *OF_MODEL, *OF_DETECTION, *EVERYWHERE),
     openapi_extra={"requestBody": BODY},
 )
 async def detect_with_model(request: Request, keys: OfferedKeys, name: str) -> Response:
-    """As /v1/vision/detection, for clients that name the model; 404 for another model than the loaded one."""
+    """As /v1/vision/detection, for clients that name the model; 404 for one that is not loaded."""
     return await _detect(request, keys, name)
 
 
@@ -156,16 +154,12 @@ async def _read(request: Request, keys: tuple[str, ...], seconds: float) -> Pars
     form = await _read_form(request, keys, seconds)
     text = form.fields.get("min_confidence", "").strip()
     chosen = read_options({"min_confidence": text} if text else {}, FormOptions)
-    options = (
-        DetectOptions().model_copy(  # unchecked, because a card may have more classes than a request names
-            update={
-                "score_threshold": chosen.min_confidence,
-                "max_detections": service.settings.deepstack_max_predictions or None,
-                "classes": _kept_classes(pinned_model(request), service.settings),
-            }
-        )
+    options = DetectOptions(
+        score_threshold=chosen.min_confidence,
+        max_detections=service.settings.deepstack_max_predictions or None,
     )
-    return ParsedRequest([form.image(*IMAGE)], options, upscale=service.settings.deepstack_upscale)
+    image, settings = form.image(*IMAGE), service.settings
+    return ParsedRequest([image], options, upscale=settings.deepstack_upscale, dropped=_dropped(settings))
 
 
 async def _read_form(request: Request, keys: tuple[str, ...], seconds: float) -> Form:
@@ -175,13 +169,6 @@ async def _read_form(request: Request, keys: tuple[str, ...], seconds: float) ->
     key = form.fields.get("api_key")
     check_key_of(request, (*keys, key) if key else keys, ALSO)
     return form
-
-
-def _kept_classes(model: LoadedModel, settings: Settings) -> list[str]:
-    """The ids of the classes that are not dropped; none, which means all, if none or all are dropped."""
-    dropped = _dropped(settings)
-    kept = [str(index) for index, name in model.labels.items() if name.casefold() not in dropped]
-    return kept if len(kept) < len(model.labels) else []
 
 
 def _dropped(settings: Settings) -> frozenset[str]:

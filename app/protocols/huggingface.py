@@ -17,7 +17,7 @@ from app.schemas.options import DetectOptions, Fraction
 from app.serving.request import Outcome
 from app.transport.body import MULTIPART, media_type_of, read_within, unsupported
 from app.transport.json_body import decode_base64, parse_json
-from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, json_body, protocol
+from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, OF_MODEL, json_body, protocol
 from app.transport.responses import names, pixel_boxes, respond, scores, write_sized
 from app.transport.router import Router
 from app.transport.threads import run_sized
@@ -77,11 +77,11 @@ async def detect(request: Request) -> Response:
     "/models/{name}",
     summary="Detect objects with a named model (Hugging Face API)",
     response_class=Response,
-    responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
+    responses=protocol(DIALECT, EXAMPLE, *OF_MODEL, *OF_DETECTION, *EVERYWHERE),
     openapi_extra={"requestBody": BODY},
 )
 async def detect_with_model(request: Request, name: str) -> Response:
-    """As POST /, for clients that name the model; 404 for another model than the loaded one."""
+    """As POST /, for clients that name the model; 404 for one that is not loaded."""
     return await _detect(request, name)
 
 

@@ -17,7 +17,7 @@ from app.transport import openapi_examples
 from app.transport.body import read_within
 from app.transport.context import service_of
 from app.transport.json_body import decode_base64, parse_json
-from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, json_body, protocol
+from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, OF_MODEL, json_body, protocol
 from app.transport.responses import to_wire, write_sized
 from app.transport.router import Router
 from app.transport.threads import run_sized
@@ -71,7 +71,7 @@ register_url_convertor("model", _Name())
     "/v1/models/{name}:predict",
     summary="Detect objects (KServe V1 predict)",
     response_class=Response,
-    responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
+    responses=protocol(DIALECT, EXAMPLE, *OF_MODEL, *OF_DETECTION, *EVERYWHERE),
     openapi_extra={"requestBody": BODY},
 )
 async def predict(request: Request, name: str) -> Response:
@@ -87,9 +87,8 @@ async def predict(request: Request, name: str) -> Response:
     responses=protocol(DIALECT, {"models": ["coco-r50-fpn"]}, *EVERYWHERE),
 )
 async def list_models(request: Request) -> dict[str, list[str]]:
-    """The name of the loaded model; empty while it loads."""
-    serving = service_of(request).models.serving
-    return {"models": [serving.name] if serving else []}
+    """The names of the loaded models; empty until they are loaded."""
+    return {"models": list(service_of(request).models.ready)}
 
 
 @router.get(
@@ -98,7 +97,7 @@ async def list_models(request: Request) -> dict[str, list[str]]:
     responses=protocol(
         DIALECT,
         {"name": "coco-r50-fpn", "ready": True},
-        *("not_found", "loading", "draining", "failing", "overloaded"),
+        *("unknown_model", "loading", "draining", "failing", "overloaded"),
         *EVERYWHERE,
     ),
 )
@@ -106,7 +105,7 @@ async def model_ready(request: Request, name: str) -> dict[str, Any]:
     """200 when the model accepts requests; 503 while the service loads, drains or fails."""
     service = service_of(request)
     service.check_capacity()
-    service.ready_model().check_name(name)
+    service.find_model(name)
     return {"name": name, "ready": True}
 
 

@@ -8,21 +8,20 @@ from fastapi.responses import JSONResponse
 from pydantic import AliasChoices, BaseModel, Field
 from pydantic_core import to_json
 
-from app.errors import RETRY_SECONDS, Dialect, NotFound, ServiceError
+from app.errors import RETRY_SECONDS, Dialect, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
-from app.schemas.limits import MAX_QUOTED
 from app.serving.request import Outcome
 from app.transport.body import MULTIPART, media_type_of, read_form, read_within
 from app.transport.context import service_of
 from app.transport.json_body import decode_base64, parse_json
-from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, json_body, protocol
+from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, OF_MODEL, json_body, protocol
 from app.transport.responses import PIXEL_DECIMALS, names, respond, rounded, scores, write_sized
 from app.transport.router import Router
 from app.transport.threads import run_sized
 
 IMAGE = ("data", "body", "image", "file")
 VERSIONS = ("1.0", "1")
-"""A card has no version; 1.0 is the default of a TorchServe archive."""
+"""Of a client that knows none; 1.0 is the default of a TorchServe archive."""
 
 _TYPES = {
     400: "BadRequestException",
@@ -62,7 +61,7 @@ UNHEALTHY: dict[int | str, dict[str, Any]] = {
 
 DETECTION: dict[str, Any] = {
     "response_class": Response,
-    "responses": protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
+    "responses": protocol(DIALECT, EXAMPLE, *OF_MODEL, *OF_DETECTION, *EVERYWHERE),
     "openapi_extra": {"requestBody": BODY},
 }
 
@@ -98,7 +97,11 @@ async def ping(request: Request) -> Response:
 )
 async def predict(request: Request, name: str) -> Response:
     """The image as the body, as the file `data` of a form, or in JSON; objects as name to box, and score."""
-    _, [outcome] = await run_detection(request, partial(_read, request), name)
+    return await _predict(request, name, "")
+
+
+async def _predict(request: Request, name: str, version: str) -> Response:
+    _, [outcome] = await run_detection(request, partial(_read, request), name, version)
     body = await write_sized([outcome], lambda: to_json(_objects(outcome)))
     return respond(body, "application/json", outcome.timings)
 
@@ -115,10 +118,8 @@ async def predict(request: Request, name: str) -> Response:
     **DETECTION,
 )
 async def predict_version(request: Request, name: str, version: str) -> Response:
-    """As without a version; the only version is 1.0."""
-    if version not in VERSIONS:
-        raise NotFound(f"no version {version[:MAX_QUOTED]!r} of this model; use {VERSIONS[0]}, or no version")
-    return await predict(request, name)
+    """As without a version; it is 1.0, or the model's own."""
+    return await _predict(request, name, "" if version in VERSIONS else version)
 
 
 async def _read(request: Request, seconds: float) -> ParsedRequest:

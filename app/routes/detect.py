@@ -12,18 +12,33 @@ from pydantic_core import to_json
 from app.errors import Internal, InvalidParameter, ServiceError, problem
 from app.schemas.exports import EXPORTS, Subject
 from app.schemas.limits import MAX_IMAGES
-from app.schemas.options import DetectOptions, DetectQuery
-from app.schemas.responses import BatchResponse, DetectResponse, FailedItem, Problem
+from app.schemas.options import DetectOptions, DetectQuery, ModelOptions
+from app.schemas.responses import BatchResponse, DetectResponse, FailedItem, ModelsResponse, Problem
 from app.serving.request import DrawnFormat, Outcome, Plan
 from app.serving.service import DetectionService
+from app.serving.several_models import detect_with_models
 from app.telemetry.logs import request_id
 from app.transport import openapi_examples
-from app.transport.bodies.image_request import Accepted, SentImage
+from app.transport.bodies.image_request import Accepted, ImageRequest, SentImage
 from app.transport.bodies.images import read_image_request
 from app.transport.context import pin_model, service_of
 from app.transport.disconnect import cancel_on_disconnect
-from app.transport.openapi import DETECTIONS, EVERYWHERE, IMAGE_BODY, IMAGES_BODY, OF_DETECTION, problems
-from app.transport.query import PriorityHeader, complete_options, with_body_options, with_priority
+from app.transport.openapi import (
+    DETECTIONS,
+    EVERYWHERE,
+    IMAGE_BODY,
+    IMAGES_BODY,
+    OF_DETECTION,
+    OF_MODEL,
+    problems,
+)
+from app.transport.query import (
+    PriorityHeader,
+    complete_options,
+    one_model,
+    with_body_options,
+    with_priority,
+)
 from app.transport.responses import preferred_format, respond, to_wire, write_sized
 from app.transport.router import Router
 
@@ -35,7 +50,7 @@ logger = logging.getLogger(__name__)
 DETECT: dict[str, Any] = {
     "summary": "Detect objects in one image",
     "response_class": Response,
-    "responses": {200: DETECTIONS, **problems(*OF_DETECTION, *EVERYWHERE)},
+    "responses": {200: DETECTIONS, **problems(*OF_MODEL, *OF_DETECTION, *EVERYWHERE)},
     "openapi_extra": {"requestBody": IMAGE_BODY},
 }
 
@@ -49,9 +64,12 @@ async def detect(
     given = complete_options(request, options, None)
     plan = await _plan(request, with_priority(given, priority), _drawn(_format(request, given)))
     sent = await read_image_request(request, plan.seconds_left(), Accepted(DetectQuery))
-    if sent.options:
-        given = with_body_options(given, sent.options)
-        plan = _replanned(plan, request, with_priority(given, priority), _drawn(_format(request, given)))
+    given = with_body_options(given, sent.options)
+    if len(given.model) > 1:
+        return await _detect_with_models(request, sent, with_priority(given, priority))
+    if sent.options or not _decides_model(request, given):
+        plan = await _replanned(plan, request, with_priority(given, priority), sent)
+        plan = replace(plan, draw=_drawn(_format(request, given)))
     if sent.many:
         if given.format not in (None, "json"):
             raise InvalidParameter(f"format={given.format}: several images are answered in JSON")
@@ -88,21 +106,22 @@ async def _respond(outcome: Outcome, options: DetectQuery, format: str) -> Respo
     responses={
         200: {"model": BatchResponse, "description": "A result for each image, in the order sent"}
         | openapi_examples.shown(openapi_examples.BATCH),
-        **problems(*OF_DETECTION, *EVERYWHERE),
+        **problems(*OF_MODEL, *OF_DETECTION, *EVERYWHERE),
     },
     openapi_extra={"requestBody": IMAGES_BODY},
 )
 async def detect_batch(
-    request: Request, options: Annotated[DetectOptions, Query()], priority: PriorityHeader = None
+    request: Request, options: Annotated[ModelOptions, Query()], priority: PriorityHeader = None
 ) -> Response:
     """1 to 32 images with the same options, as parts `image` or in JSON; one that fails fails alone."""
     given = complete_options(request, options, None)
     plan = await _plan(request, with_priority(given, priority))
-    accepted = Accepted(DetectOptions, at_most=MAX_IMAGES, raw=False)
+    accepted = Accepted(ModelOptions, at_most=MAX_IMAGES, raw=False)
     sent = await read_image_request(request, plan.seconds_left(), accepted)
-    if sent.options:
-        given = with_body_options(given, sent.options)
-        plan = _replanned(plan, request, with_priority(given, priority))
+    given = with_body_options(given, sent.options)
+    one_model(given)
+    if sent.options or not _decides_model(request, given):
+        plan = await _replanned(plan, request, with_priority(given, priority), sent)
     return await _detect_all(request, sent.images, given, plan)
 
 
@@ -124,17 +143,58 @@ async def _detect(service: DetectionService, image: SentImage, plan: Plan) -> Ou
     return await service.pipeline.detect(image, plan)
 
 
-async def _plan(request: Request, options: DetectOptions, draw: DrawnFormat | None = None) -> Plan:
-    """Resolve the options for the model that serves, then wait for capacity; raises ServiceError."""
+async def _detect_with_models(request: Request, sent: ImageRequest, options: DetectQuery) -> Response:
+    """The response for one image and several models, each with its own result."""
     service, started = service_of(request), request.state.started
-    plan = service.plan(options, started, draw, pin_model(request))
-    await service.wait_for_capacity(started, plan.priority)
+    if sent.many or _format(request, options) != "json":
+        raise InvalidParameter("model: several models take one image and answer in JSON; name one model here")
+    del request.state.model  # no single model answers
+    image, names = sent.one(), list(dict.fromkeys(options.model))
+    plans = [service.plan_for(name, options, started) for name in names]
+    work = detect_with_models(service, image, await asyncio.gather(*plans, return_exceptions=True))
+    outcomes = await cancel_on_disconnect(request, work)
+    found = [outcome for outcome in outcomes if isinstance(outcome, Outcome)]
+    body = await write_sized(found, _written_by_model, names, outcomes, options, service)
+    return Response(body, media_type="application/json")
+
+
+def _written_by_model(
+    names: list[str],
+    outcomes: list[Outcome | BaseException],
+    options: DetectOptions,
+    service: DetectionService,
+) -> bytes:
+    results = [_result(outcome, options, service) for outcome in outcomes]
+    return to_json(ModelsResponse.model_construct(results=dict(zip(names, results, strict=True))))
+
+
+async def _plan(request: Request, options: ModelOptions, draw: DrawnFormat | None = None) -> Plan:
+    """Resolve the options for their model, then wait for capacity; raises ServiceError.
+
+    Where the body may name another model, the names of classes are checked when it is read.
+    """
+    service, started = service_of(request), request.state.started
+    name = options.model[0] if len(options.model) == 1 else None
+    if not _decides_model(request, options):
+        options = options.model_copy(update={"classes": []})
+    model = await pin_model(request, name, deadline=service.deadline_of(options, started))
+    plan = service.plan(options, started, draw, model)
+    await service.wait_for_capacity(started, plan.priority, model)
     return plan
 
 
-def _replanned(plan: Plan, request: Request, options: DetectOptions, draw: DrawnFormat | None = None) -> Plan:
-    """The plan with the options of the body, for the same model."""
-    return service_of(request).plan(options, plan.started, draw, plan.model)
+def _decides_model(request: Request, options: ModelOptions) -> bool:
+    """Whether the model is known before the body is read."""
+    return len(options.model) == 1 or service_of(request).has_one_model
+
+
+async def _replanned(plan: Plan, request: Request, options: ModelOptions, sent: ImageRequest) -> Plan:
+    """The plan with the options of the body; for the same model, unless the body names one."""
+    service, model = service_of(request), plan.model
+    if "model" in sent.options:
+        deadline = service.deadline_of(options, plan.started)
+        model = await pin_model(request, one_model(options), deadline=deadline)
+    return service.plan(options, plan.started, plan.draw, model)
 
 
 def _written(

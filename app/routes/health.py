@@ -7,7 +7,8 @@ from pydantic_core import to_json
 
 from app import version
 from app.errors import RETRY_SECONDS
-from app.schemas.status import Alive, DeviceHealth, Health, Readiness
+from app.schemas.status import Alive, DeviceHealth, Health, ModelHealth, Readiness
+from app.serving.models.states import model_states
 from app.transport import openapi_examples
 from app.transport.context import service_of
 from app.transport.openapi_examples import shown
@@ -38,7 +39,7 @@ async def get_health(request: Request) -> Response:
         status=service.status,
         model=detector.card.name if detector else None,
         model_version=detector.version if detector else None,
-        loading=service.swapper.loading,
+        loading=service.loads.loading,
         device=detector.device if detector else None,
         devices=[
             DeviceHealth(device=name, state=device.state, reason=device.reason)
@@ -46,6 +47,7 @@ async def get_health(request: Request) -> Response:
         ],
         engine=detector.engine_name if detector else None,
         precision=detector.precision if detector else None,
+        models=[ModelHealth(**vars(state)) for state in model_states(service.models, service.loads)],
         version=version(),
         queue_depth=service.queue_depth,
         uptime_seconds=round(service.uptime_seconds, 3),

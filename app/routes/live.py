@@ -18,14 +18,14 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from app.errors import BodyTooLarge, Draining, InvalidParameter, ServiceError, problem
 from app.schemas.limits import MAX_OPTIONS_TEXT
-from app.schemas.options import DetectOptions
-from app.serving.request import Outcome
+from app.schemas.options import ModelOptions
+from app.serving.request import Outcome, Plan
 from app.serving.service import DetectionService
 from app.serving.streams import FATAL, LatestFrame, outcome_of
 from app.telemetry.logs import request_id
 from app.transport.access import SUBPROTOCOL, check_origin, require_socket_key
 from app.transport.context import service_of, stream_slots_of
-from app.transport.query import PriorityHeader, complete_options, read_options
+from app.transport.query import PriorityHeader, complete_options, one_model, read_options
 from app.transport.responses import to_wire
 from app.transport.router import Router
 
@@ -40,14 +40,16 @@ _EXAMPLE = 'send, for example, {"score_threshold": 0.5}'
 
 @router.websocket(ROUTE, dependencies=[Depends(check_origin), Depends(require_socket_key)])
 async def live(
-    socket: WebSocket, options: Annotated[DetectOptions, Query()], priority: PriorityHeader = None
+    socket: WebSocket, options: Annotated[ModelOptions, Query()], priority: PriorityHeader = None
 ) -> None:
     """Answer the handshake with the problem, if there is one; else run until one side closes."""
     service = service_of(socket)
     if service.state != "ok":
         service.check_capacity()
     options = complete_options(socket, options, priority)
-    service.plan(options, time.monotonic())  # raises for options that do not fit the model or the settings
+    await service.plan_for(
+        one_model(options), options, time.monotonic()
+    )  # raises for options that do not fit
     with stream_slots_of(socket).hold(ROUTE):
         offered = socket.scope.get("subprotocols", [])
         await socket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
@@ -69,7 +71,7 @@ class _ReceivedFrame:
 class _Session:
     """One open socket: a task that receives without waiting for the device, and one that detects."""
 
-    def __init__(self, socket: WebSocket, service: DetectionService, options: DetectOptions) -> None:
+    def __init__(self, socket: WebSocket, service: DetectionService, options: ModelOptions) -> None:
         self._socket = socket
         self._service = service
         self._options = options
@@ -110,12 +112,12 @@ class _Session:
     async def _change_options(self, text: str) -> bool:
         """Change options and send them, or what is wrong with them; False where the client takes nothing."""
         try:
-            self._options = self._changed_options(text)
+            self._options = await self._changed_options(text)
         except ServiceError as error:
             return await self._send({"error": self._problem(error)})
         return await self._send({"options": self._options})
 
-    def _changed_options(self, text: str) -> DetectOptions:
+    async def _changed_options(self, text: str) -> ModelOptions:
         if len(text) > MAX_OPTIONS_TEXT:
             raise InvalidParameter(
                 f"options are longer than {MAX_OPTIONS_TEXT} characters; name only what changes"
@@ -128,9 +130,9 @@ class _Session:
             raise InvalidParameter(f"options are no JSON object; {_EXAMPLE}")
         values = self._options.model_dump(exclude_unset=True) | change
         options = read_options(
-            {name: value for name, value in values.items() if value is not None}, DetectOptions
+            {name: value for name, value in values.items() if value is not None}, ModelOptions
         )
-        self._service.plan(options, time.monotonic())
+        await self._plan(options, time.monotonic())
         return options
 
     async def _serve(self) -> tuple[int, str]:
@@ -153,8 +155,11 @@ class _Session:
         limit = self._service.settings.max_body_bytes
         if len(frame.data) > limit:
             raise BodyTooLarge(f"the frame has more than the {limit} bytes allowed; send a smaller one")
-        plan = self._service.plan(self._options, frame.arrived)
+        plan = await self._plan(self._options, frame.arrived)
         return await self._service.pipeline.detect(frame.data, plan)
+
+    async def _plan(self, options: ModelOptions, started: float) -> Plan:
+        return await self._service.plan_for(one_model(options), options, started)
 
     def _message(self, frame: _ReceivedFrame, outcome: Outcome | ServiceError) -> dict[str, Any]:
         numbers = {"frame": frame.index, "dropped": self._frames.dropped}

@@ -21,8 +21,14 @@ from app.transport.bodies.image_request import Accepted
 from app.transport.bodies.images import read_image_request
 from app.transport.context import service_of, stream_slots_of
 from app.transport.disconnect import cancel_on_disconnect
-from app.transport.openapi import EVERYWHERE, FRAMES, OF_DETECTION, VIDEO_BODY, problems
-from app.transport.query import PriorityHeader, complete_options, with_body_options, with_priority
+from app.transport.openapi import EVERYWHERE, FRAMES, OF_DETECTION, OF_MODEL, VIDEO_BODY, problems
+from app.transport.query import (
+    PriorityHeader,
+    complete_options,
+    one_model,
+    with_body_options,
+    with_priority,
+)
 from app.transport.responses import preferred, to_wire
 from app.transport.router import Router
 
@@ -40,7 +46,7 @@ MEDIA_TYPES: dict[StreamFormat, str] = {
     ROUTE,
     summary="Detect objects in the frames of a short video or an animation",
     response_class=Response,
-    responses={200: FRAMES, **problems(*OF_DETECTION, *EVERYWHERE)},
+    responses={200: FRAMES, **problems(*OF_MODEL, *OF_DETECTION, *EVERYWHERE)},
     openapi_extra={"requestBody": VIDEO_BODY},
 )
 async def detect_stream(
@@ -50,13 +56,13 @@ async def detect_stream(
     service, started = service_of(request), request.state.started
     given = complete_options(request, options, None)
     options = with_priority(given, priority)
-    plan, _ = service.plan(options, started), _spec(request, options)
-    await service.wait_for_capacity(started, plan.priority)
+    plan, _ = await service.plan_for(one_model(options), options, started), _spec(request, options)
+    await service.wait_for_capacity(started, plan.priority, plan.model)
     with ExitStack() as stack:
         stack.enter_context(stream_slots_of(request).hold(ROUTE))
         sent = await read_image_request(request, plan.seconds_left(), Accepted(StreamQuery, video=True))
         options = with_priority(with_body_options(given, sent.options), priority)
-        service.plan(options, started)  # raises for options that do not fit the model or the settings
+        await service.plan_for(one_model(options), options, started)  # raises for options that do not fit
         format, spec = _spec(request, options)
         results = detect_frames(service, sent.one(), spec)
         first = await cancel_on_disconnect(request, anext(results))
@@ -78,7 +84,8 @@ def _spec(request: Request, options: StreamQuery) -> tuple[StreamFormat, StreamS
             f"max_frames={options.max_frames}: this server answers at most {MAX_FRAMES} frames"
         )
     draw = None if format == "ndjson" else format
-    return format, StreamSpec(options, options.every, options.max_frames or MAX_FRAMES, draw)
+    name = one_model(options)
+    return format, StreamSpec(options, options.every, options.max_frames or MAX_FRAMES, draw, name)
 
 
 class _LineWriter:

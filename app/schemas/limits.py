@@ -39,6 +39,12 @@ MAX_OPTIONS_TEXT = 16 * 1024
 MAX_IMAGES = 32
 """In one request. More would gain nothing: the service forms batches across requests."""
 
+MAX_MODELS = 8
+"""In one request: the image is prepared and detected once for each."""
+
+MAX_MODEL_NAME = 200
+"""Characters of a model's name, version or alias; a card's name has at most 64."""
+
 MAX_CLASSES = 1000
 """In a list of class names."""
 

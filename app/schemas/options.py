@@ -24,7 +24,15 @@ from pydantic import (
 from pydantic.functional_validators import ModelWrapValidatorHandler
 from pydantic_core import ErrorDetails, PydanticCustomError
 
-from app.schemas.limits import MAX_CLASSES, MAX_CLASSES_TEXT, MAX_IMAGES, MAX_QUOTED, MAX_QUOTED_FAULTS
+from app.schemas.limits import (
+    MAX_CLASSES,
+    MAX_CLASSES_TEXT,
+    MAX_IMAGES,
+    MAX_MODEL_NAME,
+    MAX_MODELS,
+    MAX_QUOTED,
+    MAX_QUOTED_FAULTS,
+)
 from models.tiling.tiles import LARGEST_OVERLAP, LARGEST_SIDE, OVERLAP, SMALLEST_SIDE, Tiling
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
@@ -85,6 +93,10 @@ def _check_length(classes: list[str]) -> list[str]:
         text = "the names together should have at most {most} characters"
         raise PydanticCustomError("classes", text, {"most": MAX_CLASSES_TEXT})
     return classes
+
+
+ModelName = Annotated[str, Field(min_length=1, max_length=MAX_MODEL_NAME)]
+ModelNames = Annotated[list[ModelName], BeforeValidator(_listed)]
 
 
 class Wire(BaseModel):
@@ -201,7 +213,18 @@ class DetectOptions(OptionSet):
             yield from (token.strip() for token in tokens if token.strip())
 
 
-class DetectQuery(DetectOptions):
+class ModelOptions(DetectOptions):
+    """Options of our own routes: also the model, which other protocols name their own way."""
+
+    model: ModelNames = Field(
+        default=[],
+        max_length=MAX_MODELS,
+        description="Name of the model, as in /models, or an alias of the server; if not given, the server's "
+        "default model. POST /detect takes several, repeated, and answers each by its name.",
+    )
+
+
+class DetectQuery(ModelOptions):
     """Query options of POST /detect."""
 
     format: Literal[AnswerFormat, ExportFormat] | None = Field(
@@ -215,7 +238,7 @@ class DetectQuery(DetectOptions):
     )
 
 
-class StreamQuery(DetectOptions):
+class StreamQuery(ModelOptions):
     """Query options of POST /detect/stream."""
 
     every: Annotated[int, Field(ge=1, le=1000)] = Field(

@@ -89,6 +89,12 @@ class FailedItem(Wire):
     error: Problem
 
 
+class ModelsResponse(Wire):
+    """A result of each model that the request names, by the name as sent."""
+
+    results: dict[str, DetectResponse | FailedItem]
+
+
 class BatchResponse(Wire):
     """A result for each image, in the order sent."""
 

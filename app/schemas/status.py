@@ -15,17 +15,33 @@ class DeviceHealth(Wire):
     reason: str | None = Field(description="why it does not work; null if it works")
 
 
+ModelStateName = Literal["loading", "ready", "unloading", "failed"]
+
+
+class ModelHealth(Wire):
+    """One model of this process; what is not known in its state is null."""
+
+    name: str
+    version: str | None
+    state: ModelStateName = Field(description="unloading: it answers the requests that it has begun")
+    device: str | None
+    engine: str | None
+    precision: str | None
+    reason: str | None = Field(description="why its last load failed")
+
+
 class Health(Wire):
-    """Health of the service; model, device, engine and precision are null until a model is loaded."""
+    """Health of the service; model, device, engine and precision are the default model's, else null."""
 
     status: Status = Field(description="degraded: the service accepts requests, but not all devices work")
     model: str | None
     model_version: str | None
-    loading: str | None = Field(description="the model that is being loaded to replace it")
+    loading: str | None = Field(description="the model that is being loaded while others serve")
     device: str | None = Field(description="the first device; `devices` has all of them")
     devices: list[DeviceHealth] = Field(description="all devices; empty until a model is loaded")
     engine: str | None
     precision: str | None
+    models: list[ModelHealth] = Field(description="all models of this process, the default first")
     version: str
     queue_depth: int = Field(description="number of images that wait for a device")
     uptime_seconds: float
@@ -54,6 +70,13 @@ class ModelEntry(Wire):
 
     name: str
     loaded: bool
+    state: ModelStateName | None = Field(description="null for one that is not loaded")
+    memory_bytes: int | None = Field(description="what the process, or the first GPU, grew by at its load")
+    last_used_seconds: float | None = Field(
+        description="since the last request that it began; null: none yet"
+    )
+    precision_reason: str | None = Field(description="why it runs in its precision")
+    requests: int = Field(description="number of requests that it began, since the start")
     architecture: str
     weights: str
     sha256: str | None
@@ -68,7 +91,7 @@ class ModelEntry(Wire):
 
 
 class ModelList(Wire):
-    """The catalogue; the loaded model, null until there is one; and the model that is being loaded."""
+    """The catalogue; the default model, null until there is one; and the model that is being loaded."""
 
     loaded: str | None
     loaded_version: str | None

@@ -19,6 +19,25 @@ class Canvas(Protocol):
     def nbytes(self) -> int: ...
 
 
+class ModelSource(Protocol):
+    """Where models come from, and the memory that they take; each method is slow and called on a thread."""
+
+    def load(self, model: str) -> "Sequence[Detector]":
+        """A detector for each device; `model`: a name, or the path of a card. Raises what says what to do."""
+
+    def free(self) -> None:
+        """Return the memory that an unloaded model left in pools."""
+
+    def needed_bytes(self, card: Card) -> int:
+        """Bytes that a model takes by the size of its weights; 0 where that is not known."""
+
+    def used_bytes(self) -> int:
+        """Bytes that this process holds where models are: of the first device, else of the process."""
+
+    def free_bytes(self) -> int | None:
+        """Bytes that this process could still take there; None where that is not known."""
+
+
 class Detector(Protocol):
     """What the service needs of a detector; `models.detector.Detector` implements it."""
 

@@ -3,10 +3,13 @@
 from typing import TYPE_CHECKING
 
 from app.settings.settings import Settings
+from models.zoo.cards import Card
 
 if TYPE_CHECKING:
     from models.detector import Detector
     from models.zoo.download import Observe
+
+COPIES = 3  # of the weights during a load: of the file, of the network, and of the engine
 
 
 def load(settings: Settings, observe: "Observe | None" = None) -> "Detector":
@@ -35,7 +38,7 @@ def _load(
     from models.zoo.download import Downloads
 
     spec = DetectorSpec(
-        model=model or settings.model,
+        model=model or settings.models[0],
         model_dir=settings.model_dir,
         cache_dir=settings.cache_dir,
         engine=settings.engine,
@@ -48,8 +51,36 @@ def _load(
     return load_detectors(spec, devices)
 
 
-def free() -> None:
-    """Return the memory that an unloaded model left in the pools of torch and the system."""
-    from models.runtime import give_memory_back
+class Source:
+    """Models of the catalogue for the service: an app.serving.interfaces.ModelSource."""
 
-    give_memory_back()
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def load(self, model: str) -> "list[Detector]":
+        """A detector for each device of the settings."""
+        return load_all(self._settings, model)
+
+    def free(self) -> None:
+        """Return the memory that an unloaded model left in the pools of torch and the system."""
+        from models.runtime import give_memory_back
+
+        give_memory_back()
+
+    def needed_bytes(self, card: Card) -> int:
+        """What a load takes at most, by the size of the weights; 0 where that is not known."""
+        from models.zoo.weights import weights_bytes
+
+        return COPIES * weights_bytes(card, self._settings.cache_dir)
+
+    def used_bytes(self) -> int:
+        """Bytes that the first device, or on the CPU the process, holds now."""
+        from models.runtime import used_bytes
+
+        return used_bytes(self._settings.devices[0])
+
+    def free_bytes(self) -> int | None:
+        """Bytes that the first device, or on the CPU the process, could still take."""
+        from models.runtime import free_bytes
+
+        return free_bytes(self._settings.devices[0], self._settings.device_memory)

@@ -1,14 +1,15 @@
 """A loaded model, and the jobs and results of its batches.
 
-A swap replaces one value, `LoadedModel`. A request takes the one that serves when it begins, and is answered
-wholly by it: its options, its canvas and its class names come from no other.
+A request takes one `LoadedModel` when it begins, and is answered wholly by it: its options, its canvas and
+its class names come from no other, whatever is loaded or unloaded meanwhile.
 """
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from app.errors import InvalidParameter, NotFound
+from app.batching.flow import Flow
+from app.errors import InvalidParameter
 from app.serving.interfaces import Canvas, Detector
 from app.telemetry import tracing
 from models.detections import Detections
@@ -28,12 +29,15 @@ logger = logging.getLogger(__name__)
 class LoadedModel:
     """A model in memory, warmed up: a detector for each device, freed with this object.
 
-    `best_batch` is the largest useful batch.
+    `best_batch` is the largest useful batch; `memory_bytes` what the process or its device grew by;
+    `flow` its part of the queue and the devices.
     """
 
     detectors: tuple[Detector, ...]
     classes: Classes
     best_batch: int
+    memory_bytes: int = 0
+    flow: Flow = field(default_factory=Flow)
 
     @property
     def detector(self) -> Detector:
@@ -70,18 +74,6 @@ class LoadedModel:
         detector = self.detector
         engine = f"engine {detector.engine_name}, {detector.precision}, batches of up to {self.best_batch}"
         return f"{self.name} on {', '.join(self.devices)}, {engine}, version {detector.version}"
-
-    def check_name(self, name: str | None, version: str = "") -> None:
-        """Raise NotFound for a name or version that is not its own; None and "" match any."""
-        if name not in (None, self.name):
-            raise NotFound(
-                f"no model {str(name)[:60]!r} here; this server serves {self.name!r}: ask for that one"
-            )
-        if version not in ("", ANY_VERSION, self.version):
-            raise NotFound(
-                f"no version {version[:60]!r} here; {self.name} is at {self.version}: ask for that one, for "
-                f"{ANY_VERSION}, or for none"
-            )
 
     def class_ids(self, tokens: Sequence[str]) -> frozenset[int] | None:
         """Ids of classes by name (in any case) or id; None for no tokens; raises InvalidParameter."""

@@ -57,12 +57,12 @@ class Pipeline:
         request = RequestHandle(plan.priority)
         nbytes = len(source) if isinstance(source, bytes) else source.nbytes
         with count_rejections(self._metrics, plan.priority):
-            permit = self._admission.admit(nbytes, plan.deadline, plan.priority)
+            permit = self._admission.admit(nbytes, plan.deadline, plan.priority, plan.model.flow)
         with permit:
             self._metrics.by_priority.labels(priority=plan.priority, outcome="accepted").inc()
             with tracing.span("decode"):
                 prepared = await self._preparation.prepare(source, plan, request, permit.grow)
-            permit.grow(prepared.nbytes(self._tiles_at_once), len(prepared.tiles))
+            permit.grow(prepared.nbytes(_tiles_at_once(plan)), len(prepared.tiles))
             permit.take_slot()  # from here to the queue nothing is awaited
             if prepared.tiles:
                 completed = await self._infer_tiles(prepared, plan, request, permit.release_slot)
@@ -84,7 +84,7 @@ class Pipeline:
         job = InferenceJob(canvas, options, plan.model, tracing.current())
         try:
             with tracing.span("queue") as span:
-                completed = await self._batcher.submit(job, job.key, plan.deadline, request)
+                completed = await self._batcher.submit(job, job.key, plan.deadline, request, plan.model.flow)
                 if span is not None:
                     _end_queue_span(span, completed)
         except Expired as error:
@@ -95,7 +95,8 @@ class Pipeline:
             raise self._refusal() or Draining("the service is stopping", RETRY_SECONDS) from error
         except MemoryError as error:
             raise canvas_too_large(canvas) from error
-        self._metrics.stage_duration.labels(stage="queue").observe(completed.queued)
+        durations = self._metrics.stage_duration
+        durations.labels(stage="queue", model=plan.model.name).observe(completed.queued)
         self._metrics.priority_wait.labels(priority=request.priority).observe(completed.queued)
         return completed
 
@@ -113,7 +114,7 @@ class Pipeline:
             return await self._preparation.tile(prepared, prepared.tiles[index], plan, request)
 
         started = time.monotonic()
-        parts = await infer_tiles(prepared, plan.options, cut, infer, self._tiles_at_once)
+        parts = await infer_tiles(prepared, plan.options, cut, infer, _tiles_at_once(plan))
         merge_started = time.monotonic()
         tiles, options = prepared.tiles, plan.options
         merged = await self._preparation.run(plan, request, merge_tiles, parts, tiles, options)
@@ -122,9 +123,9 @@ class Pipeline:
         result = InferenceResult(merged, ended - merge_started)
         return Completed(result, queued, ended - started - queued)
 
-    @property
-    def _tiles_at_once(self) -> int:
-        return BATCHES * self._batcher.max_batch
+
+def _tiles_at_once(plan: Plan) -> int:
+    return BATCHES * plan.model.flow.batch_limit
 
 
 @contextmanager

@@ -72,7 +72,8 @@ class Preparation:
             if request.mark_finished():
                 self._metrics.cancelled.inc()
             raise
-        self._metrics.stage_duration.labels(stage="decode").observe(prepared.seconds)
+        durations = self._metrics.stage_duration
+        durations.labels(stage="decode", model=plan.model.name).observe(prepared.seconds)
         return prepared
 
     def _prepare(self, source: Source, plan: Plan, control: DecodeControl) -> PreparedImage:

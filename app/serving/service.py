@@ -10,13 +10,19 @@ from typing import Literal, ParamSpec, TypeVar
 from app.batching.batcher import Batcher
 from app.batching.device import DeviceStatus
 from app.batching.item import NORMAL, RequestHandle
-from app.errors import RETRY_SECONDS, Draining, Failing, Loading, ServiceError
+from app.errors import RETRY_SECONDS, Draining, Failing, Loading, ServiceError, UnknownModel
+from app.schemas.limits import MAX_QUOTED
 from app.schemas.options import DetectOptions
 from app.serving.admission import Admission
 from app.serving.byte_account import BodyAccounts
 from app.serving.model import InferenceJob, InferenceResult, LoadedModel
-from app.serving.model_registry import ModelRegistry
-from app.serving.model_swap import ModelSwapper, SwapResult
+from app.serving.models.loads import LoadResult, ModelLoads
+from app.serving.models.names import check_version, named
+from app.serving.models.on_request import LoadsOnRequest
+from app.serving.models.registry import ModelRegistry
+from app.serving.models.release import Identity
+from app.serving.models.shares import ANY_FLOW
+from app.serving.models.start import load_named
 from app.serving.pipeline import Pipeline, count_rejections
 from app.serving.preparation import Preparation
 from app.serving.request import DrawnFormat, Plan, plan_of
@@ -50,7 +56,8 @@ class DetectionService:
         self.bodies = BodyAccounts.of(settings)
         self._preparation = Preparation(settings, metrics)
         self.pipeline = Pipeline(metrics, admission, batcher, self._preparation, self._refusal)
-        self.swapper = ModelSwapper(settings, metrics, models, admission, batcher)
+        self.loads = ModelLoads(settings, metrics, models, admission, batcher)
+        self._on_request = LoadsOnRequest(settings, models, self.loads, admission)
         self._startup: asyncio.Task[None] | None = None
         self._created_at = time.monotonic()
         self._drain_deadline = math.inf
@@ -109,13 +116,14 @@ class DetectionService:
             await asyncio.wait({self._startup})
 
     async def _load_and_start(self) -> None:
-        loaded = await self.models.load(self.settings.model, self.settings.max_batch)
-        if isinstance(loaded, Exception):
-            expected = isinstance(loaded, ValueError | OSError)  # of a card, weights or a device: no trace
-            logger.error("the model cannot be loaded: %s", loaded, exc_info=None if expected else loaded)
+        self.loads.starting = list(self.settings.models)
+        for model in await load_named(self.models, self.settings):
+            self.models.add(model)
+            self.loads.kept.add(model.name)
+        self.loads.starting = []
+        if self.models.serving is None:
             return
-        self.models.switch(loaded)
-        self._batcher.set_max_batch(loaded.best_batch)
+        self.loads.share_devices()
         await self._batcher.start()
         self.ready_at = time.monotonic()
 
@@ -142,7 +150,7 @@ class DetectionService:
     async def close(self) -> None:
         """Finish accepted work while there is time, fail the rest, and end the threads."""
         self.drain()
-        self.swapper.stop()
+        self.loads.stop()
         if self._startup is not None:
             self._startup.cancel()
         finished = await self._batcher.close(self.drain_seconds_left)
@@ -151,21 +159,62 @@ class DetectionService:
 
     # models
 
-    async def load_model(self, name: str) -> SwapResult:
-        """Replace the serving model by the one of that name; raises ServiceError and then changes nothing."""
-        self._check_ready()
-        return await self.swapper.load(name)
+    async def load_model(self, name: str, *, default: bool = False) -> LoadResult:
+        """Serve the model of that name; raises ServiceError and then changes nothing.
 
-    def reload_model(self) -> None:
-        """Load card and weights of the serving model again, in the background; logs the result."""
+        It is loaded beside the others where RCNN_MAX_LOADED_MODELS allows more than one, else it replaces the
+        one that serves. `default`: it answers requests that name no model.
+        """
+        self._check_ready()
+        return await self.loads.load(name, default=default)
+
+    def unload_model(self, name: str) -> Identity:
+        """Take a model off; raises UnknownModel, Conflict for the default one."""
+        self._check_ready()
+        return self.loads.unload(name)
+
+    def reload_models(self) -> None:
+        """Load card and weights of every model that serves again, in the background; logs the result."""
         try:
             self._check_ready()
-            self.swapper.start_load(self.ready_model().name)
+            self.loads.reload_all()
         except ServiceError as error:
-            logger.warning("the model is not reloaded: %s", error.detail)
+            logger.warning("the models are not reloaded: %s", error.detail)
+
+    @property
+    def has_one_model(self) -> bool:
+        """Whether every request is answered by the same model, or refused."""
+        return len(self.models.ready) <= 1 and not self.settings.load_on_request
+
+    async def model_for(
+        self, name: str | None = None, version: str = "", deadline: float | None = None
+    ) -> LoadedModel:
+        """The model of a name or alias, None for the default, loaded by `deadline` (monotonic).
+
+        Raises UnknownModel, Loading, Failing, LoadFailed, Conflict, Overloaded.
+        """
+        default = self.ready_model()
+        if name is None:
+            check_version(default, version)
+        found = default if name is None else self.models.find(name, version)
+        if found is None:
+            latest = time.monotonic() + self.settings.timeout_ms / 1000
+            found = await self._on_request.obtain(str(name), version, min(deadline or latest, latest))
+        self.models.count_use(found)
+        return found
+
+    def find_model(self, name: str, version: str = "") -> LoadedModel:
+        """The model of a name or alias, if it is loaded; raises UnknownModel, Loading, Failing."""
+        self.ready_model()
+        found = self.models.find(name, version)
+        if found is None:
+            raise UnknownModel(
+                f"no model {name[:MAX_QUOTED]!r} is loaded; loaded are {named(self.models.ready)}"
+            )
+        return found
 
     def ready_model(self) -> LoadedModel:
-        """The model that serves; raises Loading or Failing when there is none."""
+        """The default model; raises Loading or Failing when there is none."""
         if self.models.serving is None:
             raise self._refusal() or Loading("the model is being loaded; ask again soon", RETRY_SECONDS)
         return self.models.serving
@@ -178,13 +227,19 @@ class DetectionService:
         self._preparation.threads.check()
         self._admission.check_capacity()
 
-    async def wait_for_capacity(self, started: float, priority: int | None = None) -> None:
-        """As `check_capacity`, but waits a moment for capacity: nothing is read or reserved yet."""
+    async def wait_for_capacity(
+        self, started: float, priority: int | None = None, model: LoadedModel | None = None
+    ) -> None:
+        """As `check_capacity`, but waits a moment for capacity: nothing is read or reserved yet.
+
+        `model`: the one that the request names, None for one that is not known yet.
+        """
         priority = NORMAL if priority is None else priority
         self._check_ready()
         self._preparation.threads.check()
         with count_rejections(self.metrics, priority):
-            await self._admission.wait_for_capacity(started + self.settings.timeout_ms / 1000, priority)
+            deadline, flow = started + self.settings.timeout_ms / 1000, model.flow if model else ANY_FLOW
+            await self._admission.wait_for_capacity(deadline, priority, flow)
 
     def _check_ready(self) -> None:
         if (refusal := self._refusal()) is not None:
@@ -217,9 +272,21 @@ class DetectionService:
     ) -> Plan:
         """Resolve the options against the card, before any image is read; raises InvalidParameter.
 
-        `model`: the one that the request began with; None for the one that serves now.
+        `model`: the one that the request began with; None for the default.
         """
         return plan_of(options, model or self.ready_model(), self.settings, started, draw, upscale)
+
+    async def plan_for(
+        self, name: str | None, options: DetectOptions, started: float, draw: DrawnFormat | None = None
+    ) -> Plan:
+        """As `plan`, for a model by its name; raises what `model_for` raises, too."""
+        model = await self.model_for(name, deadline=self.deadline_of(options, started))
+        return self.plan(options, started, draw, model)
+
+    def deadline_of(self, options: DetectOptions, started: float) -> float:
+        """When a request with these options must be answered (monotonic)."""
+        limit = self.settings.timeout_ms
+        return started + min(options.timeout_ms or limit, limit) / 1000
 
     async def on_thread(self, plan: Plan, work: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Run work that would block the event loop on a decode thread; raises DeadlineExceeded."""

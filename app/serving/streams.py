@@ -20,6 +20,7 @@ from app.errors import (
     Loading,
     Overloaded,
     ServiceError,
+    UnknownModel,
     UnsupportedMediaType,
     from_image_error,
 )
@@ -32,7 +33,7 @@ from models.images.decoder import ImageError, Limits
 from models.images.frames import Frame, VideoUnavailable, frame_steps
 
 T = TypeVar("T")
-FATAL = (Draining, Failing, Loading)
+FATAL = (Draining, Failing, Loading, UnknownModel)
 """Errors that every later frame of the stream would meet too."""
 
 MAX_FRAMES = 1000  # of one body: a stream holds its slot, and a video of 20 MB can have 100,000 frames
@@ -102,6 +103,7 @@ class StreamSpec:
     every: int
     max_frames: int
     draw: DrawnFormat | None = None
+    model: str | None = None  # the name of the model, None for the default
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,12 +129,12 @@ async def detect_frames(
     frames = _FrameReader(data, Limits(service.settings.max_pixels), spec.every)
     index = answered = 0
     while True:
-        plan = service.plan(spec.options, time.monotonic(), spec.draw)
-        frame = await outcome_of(_next(service, frames, plan, spec.every))
-        if isinstance(frame, ServiceError):
-            yield FrameResult(index, None, frame)
+        next_one = await outcome_of(_next(service, frames, spec))
+        if isinstance(next_one, ServiceError):
+            yield FrameResult(index, None, next_one)
             yield EndOfStream("error")
             return
+        plan, frame = next_one
         if frame is None or answered == spec.max_frames:
             yield EndOfStream("complete" if frame is None else "max_frames")
             return
@@ -185,8 +187,15 @@ class _FrameReader:
             return "end"
 
 
-async def _next(service: DetectionService, frames: _FrameReader, plan: Plan, every: int) -> Frame | None:
-    """The next frame, None after the last. A picture a step: time and client are looked at between them."""
+async def _next(
+    service: DetectionService, frames: _FrameReader, spec: StreamSpec
+) -> tuple[Plan, Frame | None]:
+    """The next frame and its plan, None after the last.
+
+    Each frame is a request of its own, of the model that has the name then. A picture a step: time and client
+    are looked at between them.
+    """
+    plan = await service.plan_for(spec.model, spec.options, time.monotonic(), spec.draw)
     frame: Frame | Literal["skipped", "end"] = "skipped"
     try:
         while frame == "skipped":
@@ -196,9 +205,9 @@ async def _next(service: DetectionService, frames: _FrameReader, plan: Plan, eve
     except ImageError as error:
         raise from_image_error(error) from error
     if isinstance(frame, str):
-        return None
-    _check_skipped(frame, every, service.settings.max_pixels)
-    return frame
+        return plan, None
+    _check_skipped(frame, spec.every, service.settings.max_pixels)
+    return plan, frame
 
 
 def _check_skipped(frame: Frame, every: int, max_pixels: int) -> None:

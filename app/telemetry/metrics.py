@@ -54,7 +54,8 @@ class Metrics:
         self._declare_connections()
         self._declare_decoding()
         self._declare_batches()
-        self._declare_model()
+        self._declare_models()
+        self._declare_devices()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -66,7 +67,7 @@ class Metrics:
     def count_detections(self, model: str, count: int) -> None:
         """Count the objects found in an image."""
         self.detections.labels(model=model).inc(count)
-        self.detections_per_image.observe(count)
+        self.detections_per_image.labels(model=model).observe(count)
 
     def _declare_requests(self) -> None:
         self.requests = self._counter(
@@ -137,7 +138,7 @@ class Metrics:
             f"Time in one stage: {', '.join(STAGES)}. From `dense` on, of a whole batch. A batch that a GPU "
             "replays as one CUDA graph has `graph` in place of them.",
             _STAGE_SECONDS,
-            "stage",
+            *("stage", "model"),
         )
         self.queue_depth = self._gauge("rcnn_queue_depth", "Images waiting for a device.")
         self.priority_wait = self._histogram(
@@ -150,12 +151,12 @@ class Metrics:
         self.predicted_wait = self._gauge(
             "rcnn_predicted_wait_seconds", "Predicted seconds until all accepted requests have a response."
         )
-        self.batch_size = self._histogram("rcnn_batch_size", "Images in a batch.", _BATCH_SIZES)
+        self.batch_size = self._histogram("rcnn_batch_size", "Images in a batch.", _BATCH_SIZES, "model")
         self.batch_duration = self._histogram(
-            "rcnn_batch_duration_seconds", "Time of a batch on the device.", _REQUEST_SECONDS
+            "rcnn_batch_duration_seconds", "Time of a batch on the device.", _REQUEST_SECONDS, "model"
         )
         self.padding_ratio = self._histogram(
-            "rcnn_padding_ratio", "Fraction of a batch's pixels that are padding, 0 to 1.", _SHARES
+            "rcnn_padding_ratio", "Fraction of a batch's pixels that are padding, 0 to 1.", _SHARES, "model"
         )
         self.batch_retries = self._counter(
             "rcnn_batch_retries_total",
@@ -163,28 +164,38 @@ class Metrics:
             "reason",
         )
 
-    def _declare_model(self) -> None:
+    def _declare_models(self) -> None:
         self.detections = self._counter("rcnn_detections_total", "Objects found, by model.", "model")
         self.detections_per_image = self._histogram(
-            "rcnn_detections_per_image", "Objects found in one image.", _DETECTIONS
+            "rcnn_detections_per_image", "Objects found in one image.", _DETECTIONS, "model"
         )
         self.model_info = self._gauge(
             "rcnn_model_info",
-            "The model that is loaded; always 1.",
+            "Each loaded model; always 1.",
             *("name", "architecture", "engine", "precision", "device", "version"),
         )
         self.models_in_memory = self._gauge(
             "rcnn_models_in_memory",
-            "Models in memory: 2 from the end of a load until the old model's last response.",
+            "Models in memory: one that was replaced or unloaded too, until its last response.",
         )
         self.model_loading = self._gauge(
-            "rcnn_model_loading", "1 while another model is being loaded, else 0."
+            "rcnn_model_loading", "1 while a model is being loaded beside those that serve, else 0."
         )
         self.model_swaps = self._counter(
             "rcnn_model_swaps_total",
-            "Loads of a model while another one served: `switched`, `failed`.",
+            "Loads of a model while others served: `switched`, `failed`.",
             "outcome",
         )
+        self.model_requests = self._counter(
+            "rcnn_model_requests_total", "Requests and frames that a model began to answer.", "model"
+        )
+        self.model_memory_bytes = self._gauge(
+            "rcnn_model_memory_bytes",
+            "What the process, or its first GPU, grew by when the model was loaded.",
+            "model",
+        )
+
+    def _declare_devices(self) -> None:
         self.model_ready = self._gauge("rcnn_model_ready", "1 when /health/ready answers 200, else 0.")
         self.device_memory_bytes = self._gauge(
             "rcnn_device_memory_bytes",

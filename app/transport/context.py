@@ -14,15 +14,15 @@ def service_of(request: HTTPConnection) -> DetectionService:
     return cast(DetectionService, request.app.state.service)
 
 
-def pin_model(request: HTTPConnection) -> LoadedModel:
-    """The model that answers the whole request, whatever serves later; the response's headers name it."""
-    request.state.model = model = service_of(request).ready_model()
+async def pin_model(
+    request: HTTPConnection, name: str | None = None, version: str = "", deadline: float | None = None
+) -> LoadedModel:
+    """The model that answers the whole request, whatever serves later; the response's headers name it.
+
+    `name`: of a model or an alias, None for the default. Raises as `DetectionService.model_for`.
+    """
+    request.state.model = model = await service_of(request).model_for(name, version, deadline)
     return model
-
-
-def pinned_model(request: HTTPConnection) -> LoadedModel:
-    """The model that `pin_model` pinned for this request."""
-    return cast(LoadedModel, request.state.model)
 
 
 def stream_slots_of(request: HTTPConnection) -> StreamSlots:

@@ -99,7 +99,10 @@ DETECTIONS = {
             "schema": {
                 "anyOf": [
                     {"$ref": f"#/components/schemas/{DetectResponse.__name__}"},
-                    {"type": "object", "description": "format=coco"},
+                    {
+                        "type": "object",
+                        "description": "format=coco; or `results` by the names of several models",
+                    },
                     {"type": "array", "description": "format=labelstudio"},
                 ]
             },
@@ -137,8 +140,9 @@ OF_DETECTION = (
     *("invalid_image", "body_too_large", "image_too_large", "unsupported_media_type", "invalid_parameter"),
     *("overloaded", "loading", "draining", "failing", "deadline_exceeded"),
 )
+OF_MODEL = ("unknown_model", "conflict", "load_failed")  # of a request that names a model
 OF_LOAD = (
-    *("forbidden", "not_found", "conflict", "load_failed", "loading", "draining", "failing"),
+    *("forbidden", "unknown_model", "conflict", "load_failed", "loading", "draining", "failing"),
     *EVERYWHERE,
 )
 

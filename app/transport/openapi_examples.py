@@ -65,6 +65,17 @@ HEALTH = {
     "devices": [{"device": "cpu", "state": "working", "reason": None}],
     "engine": "openvino",
     "precision": "fp32",
+    "models": [
+        {
+            "name": "coco-r50-fpn",
+            "version": VERSION,
+            "state": "ready",
+            "device": "cpu",
+            "engine": "openvino",
+            "precision": "fp32",
+            "reason": None,
+        }
+    ],
     "version": "0.1.0",
     "queue_depth": 0,
     "uptime_seconds": 86400.0,
@@ -76,6 +87,10 @@ UNHEALTHY = (
     | {
         "status": "loading",
         "devices": [],
+        "models": [
+            dict.fromkeys(("version", "device", "engine", "precision", "reason"))
+            | {"name": "coco-r50-fpn", "state": "loading"}
+        ],
     }
 )
 READY = {"ready": True, "status": "ok", "reason": None}
@@ -88,6 +103,11 @@ MODELS = {
         {
             "name": "shapes",
             "loaded": True,
+            "state": "ready",
+            "memory_bytes": 62914560,
+            "last_used_seconds": 0.25,
+            "precision_reason": "the default of openvino on cpu",
+            "requests": 1024,
             "architecture": "small",
             "weights": "file:shapes.safetensors",
             "sha256": None,

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.batching.item import HIGHEST, LOWEST
 from app.errors import InvalidParameter
 from app.schemas.limits import MAX_QUERY_PARAMETERS, MAX_QUOTED
-from app.schemas.options import DetectOptions, OptionSet
+from app.schemas.options import DetectOptions, ModelOptions, OptionSet
 from app.telemetry.metrics import Metrics
 from app.transport.middleware.request_context import Dialects, error_response
 
@@ -26,6 +26,9 @@ PriorityHeader = Annotated[
     WithJsonSchema({"type": "integer", "minimum": LOWEST, "maximum": HIGHEST}),
 ]
 """The header as a parameter of a route. A text: it is checked only where the query has no priority."""
+
+LISTS = ("classes", "model")
+"""Options that may be given several times."""
 
 _PRIORITIES = {str(number): number for number in range(LOWEST, HIGHEST + 1)}
 
@@ -66,7 +69,7 @@ def complete_options(connection: HTTPConnection, options: D, priority_header: st
     """
     counts = Counter(name for name, _ in connection.query_params.multi_items())
     for name, count in counts.items():
-        if count > 1 and name != "classes":
+        if count > 1 and name not in LISTS:
             raise InvalidParameter(f"{name} was given {count} times; give it once")
     return with_priority(options, priority_header)
 
@@ -80,6 +83,16 @@ def with_body_options(options: D, values: Mapping[str, object]) -> D:
     if twice := [name for name in given if name in options.model_fields_set]:
         raise InvalidParameter(f"{twice[0]} was given in the query and in the body; give it once")
     return options.model_copy(update={name: getattr(others, name) for name in given})
+
+
+def one_model(options: ModelOptions) -> str | None:
+    """The model that the options name, None for none; raises InvalidParameter for several."""
+    if len(options.model) > 1:
+        raise InvalidParameter(
+            f"model: {len(options.model)} models are named; POST /detect takes several for one image, with "
+            "format=json; name one here"
+        )
+    return options.model[0] if options.model else None
 
 
 def with_priority(options: D, priority_header: str | None) -> D:

@@ -102,15 +102,20 @@ export async function health() {
 export async function traffic() {
   const response = await send("metrics").catch(() => null);
   const text = response?.ok ? await response.text() : "";
-  const read = (series) => Number(text.match(new RegExp(`^${series} (\\S+)`, "m"))?.[1] ?? NaN);
+  const samples = (series) => [...text.matchAll(new RegExp(`^${series}(?:{.*})? (\\S+)`, "gm"))];
+  const read = (series) => samples(series).reduce((sum, [, value]) => sum + Number(value), 0);
   const [queue, inFlight, images] = ["rcnn_queue_depth", "rcnn_in_flight", "rcnn_batch_size_sum"].map(read);
   return Number.isFinite(queue + inFlight + images) ? { queue, inFlight, images, at: performance.now() } : null;
 }
 
-/** The card of the model that serves, or `null`. */
-export async function loadedCard() {
-  const answer = await getJson("models");
-  return answer?.models.find((card) => card.loaded) ?? null;
+/** The catalogue: {loaded: name of the default model or null, models: [card with state]}. */
+export const catalogue = () => getJson("models");
+
+/** Loads a model with a key that may; it serves beside the others, or in place of the one that does. */
+export async function loadModel(name, key) {
+  const headers = { Authorization: `Bearer ${key}` };
+  const response = await fetch(`models/${encodeURIComponent(name)}/load`, { method: "POST", headers });
+  if (!response.ok) throw await readProblem(response);
 }
 
 /** Sample images as [{name, url}], the urls relative to the page so that a path prefix works. */

@@ -74,7 +74,7 @@ export function ask() {
 
 /** A picture that the browser cannot read (TIFF) or may turn otherwise: the server's own, without boxes. */
 async function showServersPicture(image, signal) {
-  const bare = { format: "png", score_threshold: 1, max_detections: 1 };
+  const bare = { format: "png", score_threshold: 1, max_detections: 1, model: state.model };
   const { response } = await detect(image, bare, { signal, onWait });
   await showPicture(await response.blob());
   replaced = image;

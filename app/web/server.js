@@ -1,7 +1,8 @@
 // The server's state: its model, the defaults of the card, its load, its samples.
 
-import { Problem, health, loadedCard, samples, traffic } from "./api.js";
+import { Problem, catalogue, health, samples, traffic } from "./api.js";
 import { report, showKey } from "./asking.js";
+import { chosenCard, showModels } from "./models.js";
 import { showSamples, showServing, showTraffic } from "./panels.js";
 import { render } from "./render.js";
 import { FLOOR, events, state } from "./state.js";
@@ -18,7 +19,8 @@ async function watchHealth() {
   clearTimeout(looking);
   const answer = await health();
   showServing(answer);
-  state.version = answer?.model_version ?? null;
+  const chosen = answer?.models?.find(({ name, state: now }) => name === state.model && now === "ready");
+  state.version = chosen?.version ?? answer?.model_version ?? null;
   if (["ok", "degraded"].includes(answer?.status)) await takeDefaults();
   else looking = setTimeout(watchHealth, HEALTH_PAUSE);
 }
@@ -36,12 +38,13 @@ async function takeDefaults() {
   render();
 }
 
-/** The card that is loaded; where that takes a key the page has not, the field for it is shown. */
+/** The card of the model that answers; where that takes a key the page has not, the field for it is shown. */
 async function cardOrKey() {
   try {
-    const card = await loadedCard();
+    const answer = await catalogue();
     showKey(false);
-    return card;
+    if (answer) showModels(answer);
+    return chosenCard(answer);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
     showKey(true);
@@ -77,6 +80,7 @@ async function offerSamples(onPick) {
 /** Begins to look after the server; `onPick(sample)` for a sample clicked. */
 export function watchServer(onPick) {
   events.addEventListener("trouble", watchHealth);
+  events.addEventListener("model", watchHealth);
   events.addEventListener("key", () => { watchHealth(); offerSamples(onPick); });
   watchHealth();
   watchTraffic();

@@ -11,13 +11,14 @@ export const state = {
   size: null, // null: the short side that the model's card has
   tile: null, // null: no tiles; "auto", or the tiles' side in pixels
   hidden: new Set(), // names of the classes switched off
-  version: null, // of the model that the header names
+  model: null, // the name of the model that is chosen; null: the server's default one
+  version: null, // of the model that answers
   pointed: null, // index of the detection under the pointer or the focus
   pinned: null, // index of the detection that a click keeps
   camera: false, // whether the image is the camera's
 };
 
-/** "key": a key was given; "trouble": the server could not serve, or serves another model; "stopped": a person waits no longer. */
+/** "key": a key was given; "trouble": the server could not serve, or serves another model; "model": one was chosen; "stopped": a person waits no longer. */
 export const events = new EventTarget();
 
 /** Detections at or above the slider's score: {index, box, label, score, name}. */
@@ -43,6 +44,7 @@ export function countByClass(detections) {
 /** What is asked of the server: everything that the sliders may show. */
 export const askedOptions = () => ({
   score_threshold: FLOOR, nms_threshold: state.nms, max_detections: MOST, size: state.size, tile: state.tile,
+  model: state.model,
 });
 
 /** What the server would be asked to answer exactly what is shown now. */

@@ -96,9 +96,9 @@ class Client:
                 raise exchange.broken_off(response, error) from error
         raise exchange.broken_off(response)
 
-    def labels(self) -> dict[int, str]:
-        """Id to name of the classes of the model that the service runs; raises ClientError."""
-        request = self._http.build_request("GET", "labels")
+    def labels(self, model: str | None = None) -> dict[int, str]:
+        """Id to name of the classes of a model, by default the service's default one; raises ClientError."""
+        request = exchange.labels(self._http, model)
         return exchange.read_labels(self._send(request, self._closed))
 
     def get(self, path: str) -> Any:
@@ -233,9 +233,9 @@ class AsyncClient:
                 raise exchange.broken_off(response, error) from error
         raise exchange.broken_off(response)
 
-    async def labels(self) -> dict[int, str]:
-        """Id to name of the classes of the model that the service runs; raises ClientError."""
-        request = self._http.build_request("GET", "labels")
+    async def labels(self, model: str | None = None) -> dict[int, str]:
+        """As of `Client`."""
+        request = exchange.labels(self._http, model)
         return exchange.read_labels(await self._send(request))
 
     async def get(self, path: str) -> Any:

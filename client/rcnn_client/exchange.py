@@ -116,6 +116,11 @@ def detection(http: HttpClient, image: bytes, options: Options) -> httpx.Request
     return _post(http, "detect", image, "application/json", options)
 
 
+def labels(http: HttpClient, model: str | None) -> httpx.Request:
+    """A request for the classes of a model, None for the default one."""
+    return http.build_request("GET", "labels", params={"model": model} if model else None)
+
+
 def frames(http: HttpClient, file: bytes, options: Options, frame_range: FrameRange) -> httpx.Request:
     """The request of a detection in each of a file's frames."""
     return _post(http, "detect/stream", file, "application/x-ndjson", {**options, **frame_range})

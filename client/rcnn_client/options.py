@@ -36,3 +36,6 @@ class Options(TypedDict, total=False):
     flip: bool | None
     """Detect in the mirror image too, and merge: more accurate, at the cost of two images: true or false.
     With `tile`, in that of each tile too."""
+    model: str | None
+    """Name of the model, as in /models, or an alias of the server; if not given, the server's default
+    model."""

@@ -92,12 +92,15 @@ def build_engines(network: FasterRCNN, choice: EngineChoice, devices: Sequence[s
 def _openvino(network: FasterRCNN, choice: EngineChoice, precision: str) -> ServingEngine:
     from models.engines.conversion import read_parts
     from models.engines.openvino_engine import OpenVINOEngine, has_bf16
-    from models.engines.part_cache import obtain_parts
+    from models.engines.part_cache import obtain_parts, part_folder
 
     if precision == "bf16" and not has_bf16():
         raise EngineUnavailable("this CPU has no bf16 arithmetic; set RCNN_PRECISION to auto or fp32")
     if precision != "int8":
-        return OpenVINOEngine(obtain_parts(network, choice.cache_dir), precision, choice.threads)
+        if choice.cache_dir is None:
+            return OpenVINOEngine(obtain_parts(network, None), precision, choice.threads)
+        folder = part_folder(network, choice.cache_dir)
+        return OpenVINOEngine(lambda: obtain_parts(network, folder), precision, choice.threads, folder)
     if choice.quantized is None:
         raise EngineUnavailable(
             "precision 'int8' needs a quantized model; make one with "

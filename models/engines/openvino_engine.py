@@ -1,7 +1,10 @@
 """The OpenVINO engine: both parts compiled for the CPU; inputs and outputs share memory with torch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
+from dataclasses import dataclass
+from pathlib import Path
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -24,13 +27,22 @@ class OpenVINOEngine:
     device = "cpu"
     recording = None
 
-    def __init__(self, parts: Parts, precision: str, threads: int) -> None:
+    def __init__(
+        self, parts: Parts | Callable[[], Parts], precision: str, threads: int, shared: Path | None = None
+    ) -> None:
+        """`shared`: where the parts are cached; engines of the same place share what is compiled.
+
+        `parts` may be what makes them: it is called only where they must be compiled.
+        """
         self.precision = precision
-        core = ov.Core()
-        settings = _settings(precision, threads)
-        self._dense = core.compile_model(parts.dense, "CPU", settings)
-        self._allocate(core)
-        self._head = core.compile_model(parts.head, "CPU", settings)
+        compiled = _COMPILED.get((shared, precision, threads)) if shared else None
+        if compiled is None:
+            compiled = _compile(parts() if callable(parts) else parts, precision, threads)
+            if shared:
+                _COMPILED[shared, precision, threads] = compiled
+        self._compiled = compiled
+        self._dense, self._head = compiled.dense, compiled.head
+        self._allocate(ov.Core())
         self._outputs = [port.get_partial_shape()[1].get_length() for port in self._head.outputs]
 
     def _allocate(self, core: ov.Core) -> None:
@@ -57,6 +69,23 @@ class OpenVINOEngine:
             return logits, deltas
         logits, deltas = _run(self._head, pooled.permute(0, 2, 3, 1))
         return logits, deltas
+
+
+@dataclass(frozen=True, eq=False)
+class _Compiled:
+    """Both parts, compiled: read-only, so any number of engines may use them."""
+
+    dense: ov.CompiledModel
+    head: ov.CompiledModel
+
+
+_COMPILED: WeakValueDictionary[tuple[Path, str, int], _Compiled] = WeakValueDictionary()
+"""What engines of this process compiled, by place, precision and threads, as long as one of them lives."""
+
+
+def _compile(parts: Parts, precision: str, threads: int) -> _Compiled:
+    core, settings = ov.Core(), _settings(precision, threads)
+    return _Compiled(*(core.compile_model(part, "CPU", settings) for part in (parts.dense, parts.head)))
 
 
 class _ReusingOutputs:

@@ -20,14 +20,18 @@ log = logging.getLogger(__name__)
 
 FOLDER = "openvino"
 FORMAT = 2  # incremented when `conversion` changes its output for the same network
-MAX_ENTRIES = 8  # converted networks; the least recently used is evicted first
+MAX_ENTRIES = 16  # converted networks; the least recently used is evicted first
 
 
-def obtain_parts(network: FasterRCNN, cache_dir: Path | None) -> Parts:
-    """The network's parts from the cache; if missing, converted and cached."""
-    if cache_dir is None:
+def part_folder(network: FasterRCNN, cache_dir: Path) -> Path:
+    """Where the network's parts are cached; equal networks have the same folder, and no others."""
+    return cache_dir / FOLDER / _key(network)
+
+
+def obtain_parts(network: FasterRCNN, folder: Path | None) -> Parts:
+    """The network's parts from its folder; if missing, converted and written there. None: no cache."""
+    if folder is None:
         return convert(network)
-    folder = cache_dir / FOLDER / _key(network)
     if not folder.is_dir():
         return _convert_into(network, folder)
     try:

@@ -12,7 +12,7 @@ from models.datasets import Dataset
 from models.detector import Detector
 from models.engines.conversion import Parts, write_parts
 from models.engines.openvino_engine import OpenVINOEngine
-from models.engines.part_cache import obtain_parts
+from models.engines.part_cache import obtain_parts, part_folder
 from models.quantization.calibration import Calibration, RecordingEngine, calibrate, choose_evenly
 from models.quantization.measure import AgreementMeasure, PrecisionMeasure, QualityMeasure
 from models.quantization.post_training import STEPS, quantize
@@ -69,7 +69,7 @@ def run(config: QuantizationConfig, report: Report) -> Artefact:
     loaded = load_network(config.model, config.model_dir, config.cache_dir, downloads=config.downloads)
     home = config.out or quantized_home(loaded.card, config.cache_dir)
     home.mkdir(parents=True, exist_ok=True)
-    parts = obtain_parts(loaded.network, config.cache_dir)
+    parts = obtain_parts(loaded.network, part_folder(loaded.network, config.cache_dir))
     recorder = RecordingEngine(OpenVINOEngine(parts, "fp32", config.threads))
     detector = Detector(loaded.network, loaded.card, recorder)
     report(f"calibrating on {min(config.count, len(config.files))} images")

@@ -19,6 +19,7 @@ from models.zoo.download import PARTIAL, PublishedFile, WeightsError, sha256_of
 
 NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
 LONGEST_STEM, LONGEST_SUFFIX, ADDRESS_DIGITS = 80, 12, 12
+MB = 1 << 20  # as torchvision counts the size of a file
 FOREIGN = ("detectron2", "mmdetection")  # libraries whose weights `rcnn import` converts
 
 
@@ -62,6 +63,18 @@ def _remote_file(address: str, sha256: str | None) -> PublishedFile:
     plain = NOT_IN_FILE_NAMES.sub("-", stem or suffix)[:LONGEST_STEM]
     file_name = f"{plain}.{tag}.{NOT_IN_FILE_NAMES.sub('-', suffix)[:LONGEST_SUFFIX]}"
     return PublishedFile(address, file_name, sha256 or "")
+
+
+def weights_bytes(card: Card, cache_dir: Path) -> int:
+    """The size of a card's weights: of the file, or as published before it is fetched; 0 if not known."""
+    try:
+        source, weights = published_file(card), published(card)
+    except WeightsError:
+        return 0  # the load says why
+    path = cache_dir / source.file_name if source is not None else card.weights_file
+    if path is not None and path.is_file():
+        return path.stat().st_size
+    return round(float(weights.meta.get("_file_size", 0)) * MB) if weights is not None else 0
 
 
 def load_state(path: Path, sha256: str | None) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ CONTRACT = [
     (403, "forbidden"),
     (403, "foreign_origin"),
     (404, "not_found"),
+    (404, "unknown_model"),
     (405, "method_not_allowed"),
     (409, "conflict"),
     (413, "body_too_large"),

@@ -15,6 +15,7 @@ from tests.support.fakes import FakeDetector, picture
 from tests.support.process import Program, closed_port
 from tests.support.served import Serve, Served
 from tests.support.servers.responses import ANSWER, Scripted, busy, detected
+from tests.support.several import FIRST, SECOND, several
 
 
 @asynccontextmanager
@@ -53,6 +54,15 @@ async def test_the_async_client_gives_the_same(served: Served, tmp_path: Path) -
     async with client_to(served) as client:
         check(await client.detect(picture()))
         check(await client.detect(file))
+
+
+async def test_a_call_chooses_its_model(serve: Serve) -> None:
+    async with several(serve) as models, client_to(models.served) as client:
+        for name, shown in ((None, FIRST), (SECOND, SECOND)):
+            assert (await client.detect(picture(), model=name)).model == shown
+            assert (await client.labels(name))[1] == models.detectors[shown].card.labels[1]
+        with pytest.raises(Refused, match="no model 'yolo'"):
+            await client.labels("yolo")
 
 
 async def test_options_reach_the_service(served: Served) -> None:

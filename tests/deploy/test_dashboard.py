@@ -124,7 +124,7 @@ async def test_the_stages_named_are_those_of_a_request(served: Served) -> None:
     (await served.client.post("/detect", content=picture(), headers=headers)).raise_for_status()
     stages = {stage for query in queries() for stage in re.findall(r'stage="([^"]*)"', query)}
     for stage in stages | set(variables()["stage"]["current"]["value"]):
-        assert await served.metric("rcnn_stage_duration_seconds_count", stage=stage) == 1
+        assert await served.metric("rcnn_stage_duration_seconds_count", stage=stage, model="fake") == 1
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (of Prometheus) is not installed here")

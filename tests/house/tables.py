@@ -91,7 +91,7 @@ ROWS: dict[str, str] = {
     "app.protocols": f"app.protocols.base {ROUTES}",  # each protocol is a room of its own
     "app.transport": TRANSPORT,
     "app.serving": SERVING,
-    "app.serving.loading": "app.settings models.detector models.runtime models.zoo.download",
+    "app.serving.loading": "app.settings models.detector models.runtime models.zoo",
     # the detector
     "models.zoo": "models.networks models.checkpoints",
     "models.engines": "models.ops",

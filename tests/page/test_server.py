@@ -10,6 +10,7 @@ from playwright.sync_api import expect
 from tests.app.serving.test_several_devices import Dying
 from tests.support.chromium import NOON, OBJECTS, Show, Shown, on_the_device
 from tests.support.fakes import CARD, FakeDetector, picture
+from tests.support.several import FIRST, SECOND, THIRD, Models
 
 SERVING = "fake · fake · cpu · fp32"
 
@@ -96,6 +97,29 @@ def test_the_page_shows_how_busy_the_server_is_and_waits_for_it(show: Show) -> N
     shown.lists(*OBJECTS)
     expect(page.locator("#notice")).to_be_hidden()
     assert len(shown.queries) == 2
+
+
+def test_a_model_is_chosen_and_another_one_is_loaded_with_a_key(show: Show) -> None:
+    names = {"model": f"{FIRST},{SECOND}", "max_loaded_models": 3, "admin_keys": "chief"}
+    shown = show(loader=Models(), faults=[401], **names)
+    page, model, serving = shown.page, shown.page.locator("#model"), shown.page.locator("#serving-text")
+    expect(model).to_have_value(FIRST)
+    shown.choose(picture(640, 480))
+    shown.lists("Square 0.94", "disc 0.75")
+    model.select_option(SECOND)
+    shown.lists("kite 0.94", "Square 0.75")
+    expect(serving).to_contain_text(FIRST)
+    model.select_option(THIRD)
+    expect(page.locator("#load-hint")).to_contain_text(f"{THIRD} is not loaded")
+    for key in ("guest", "chief"):
+        page.fill("#load-key", key)
+        page.click("#load")
+        if key == "guest":
+            expect(page.locator("#notice-title")).to_have_text("A valid API key is required")
+    shown.lists("person 0.94", "car 0.75")
+    expect(page.locator("#load-form")).to_be_hidden()
+    expect(page.locator("#notice")).to_be_hidden()
+    assert shown.queries[-1]["model"] == THIRD
 
 
 # -- when it does not go well --------------------------------------------------------------------------------

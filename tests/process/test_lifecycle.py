@@ -205,7 +205,7 @@ def test_a_client_that_hangs_up_in_the_queue_never_reaches_the_detector(start: S
             until(lambda: in_flight(program) == 2, "the second is accepted")
         until(lambda: metric(program, "rcnn_cancelled_total") == 1, "the second is counted as cancelled")
         assert first.result().status_code == 200
-    assert metric(program, "rcnn_batch_size_sum") == 1
+    assert metric(program, 'rcnn_batch_size_sum{model="fake"}') == 1
     assert metric(program, 'rcnn_requests_total{route="/detect",status="499"}') == 1
     program.terminate()
     assert program.ended() == 0

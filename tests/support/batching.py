@@ -119,7 +119,7 @@ class EventLog:
 
     def events(self) -> BatchEvents:
         return BatchEvents(
-            batch_done=lambda size, seconds: self.batches.append((size, seconds)),
+            batch_done=lambda size, seconds, flow: self.batches.append((size, seconds)),
             retried=self.retried.append,
             cancelled=lambda: self.counts.update(["cancelled"]),
             expired=lambda: self.counts.update(["expired"]),

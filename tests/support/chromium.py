@@ -68,7 +68,8 @@ def chromium() -> Iterator[Browser]:
 def served(detector: FakeDetector, **settings: Any) -> Iterator[str]:
     """The app on a socket of its own; its URL. With `sockets=False` it knows no web sockets."""
     sockets = BoundedWebSocket if settings.pop("sockets", True) else "none"
-    app = create_app(Settings(**settings), detector)
+    loader = settings.pop("loader", None)
+    app = create_app(Settings(**settings), detector, loader)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="on", ws=sockets))
     server.server_state = Connections(app.state.service.metrics, limit=100)
     with socket.create_server(("127.0.0.1", 0)) as listener:

@@ -7,7 +7,6 @@ from typing import Annotated, Literal
 
 from typer import Argument, BadParameter, Option
 
-from app.commands.arguments import Model
 from app.commands.detect.request_options import RequestOptions
 
 STDIN = "-"
@@ -73,4 +72,10 @@ class DetectArguments(RequestOptions):
     )
     in_flight: Annotated[int, Option(help="With --url, requests at a time.", min=1, max=256, metavar="N")] = 4
     api_key: Annotated[str | None, Option(help="API key of the service; default: RCNN_API_KEY.")] = None
-    model: Model = None
+    model: Annotated[
+        str | None,
+        Option(
+            help="A model of the zoo or a .toml card; with --url, a model of the service.",
+            metavar="NAME|CARD",
+        ),
+    ] = None

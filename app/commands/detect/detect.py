@@ -46,7 +46,7 @@ def run(arguments: DetectArguments) -> int:
     """Detect in every image; the exit code."""
     format = _format(arguments)
     options = _options(arguments)
-    settings = read_settings(model=arguments.model)
+    settings = read_settings(model=arguments.model if arguments.url is None else None)
     limits = Limits(settings.max_pixels)
     inputs = open_inputs(arguments, limits)
     drawings = (
@@ -100,7 +100,7 @@ def _open_detector(
 
         check_reachable(client)
         several = partial(in_order, in_flight=arguments.in_flight, stop=client.close)
-        yield RemoteClient(client), map if arguments.in_flight == 1 else several
+        yield RemoteClient(client, arguments.model), map if arguments.in_flight == 1 else several
 
 
 def _open_writer(format: str, detector: ImageDetector, out: Path | None, inputs: Inputs) -> Writer | None:

@@ -18,15 +18,17 @@ ONE_IMAGE_STATUSES = (400, 413, 415, 429, 500, 503, 504)
 class RemoteClient:
     """An ImageDetector through rcnn_client."""
 
-    def __init__(self, client: "Client") -> None:
+    def __init__(self, client: "Client", model: str | None = None) -> None:
+        """`model`: the name of a model of the service, None for its default one."""
         self._client = client
+        self._model = model
 
     def labels(self) -> Mapping[int, str]:
         """Id to name of the classes; raises CommandFailed."""
         from rcnn_client import ClientError
 
         try:
-            return self._client.labels()
+            return self._client.labels(self._model)
         except ClientError as error:
             raise CommandFailed(error) from error
 
@@ -35,7 +37,7 @@ class RemoteClient:
         from rcnn_client import ClientError, Refused
 
         try:
-            result = self._client.detect(image, **options.model_dump(exclude_unset=True))
+            result = self._client.detect(image, model=self._model, **options.model_dump(exclude_unset=True))
         except Refused as error:
             raise _refusal(error) from error
         except ClientError as error:

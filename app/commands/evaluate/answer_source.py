@@ -83,32 +83,37 @@ def facts_of(detector: "Detector") -> ModelFacts:
     )
 
 
-def service_source(client: "Client", url: str, views: DetectOptions) -> AnswerSource:
-    """The model of a service; raises ClientError, CommandFailed."""
-    model = _service_facts(client, url)
+def service_source(client: "Client", url: str, views: DetectOptions, name: str | None = None) -> AnswerSource:
+    """A model of a service, None for its default one; raises ClientError, CommandFailed."""
+    model = _service_facts(client, url, name)
 
     def ask(files: Sequence[Path], options: Options) -> Iterator[ImageDetections]:
-        return detect_each(lambda file: _detect(client, file, options, views), files)
+        return detect_each(lambda file: _detect(client, file, options, views, name), files)
 
     return AnswerSource(model, ask)
 
 
-def _service_facts(client: "Client", url: str) -> ModelFacts:
+def _service_facts(client: "Client", url: str, name: str | None) -> ModelFacts:
     from rcnn_client import NotAnAnswer
 
     try:
         catalogue, health = client.get("models"), client.get("health")
         if catalogue["loaded"] is None:
             raise CommandFailed(f"{url} has no model loaded: it is {health['status']}; wait, or see its log")
-        [card] = [card for card in catalogue["models"] if card["loaded"]]
+        chosen = name or catalogue["loaded"]
+        loaded = {card["name"]: card for card in catalogue["models"] if card["loaded"]}
+        if chosen not in loaded:
+            raise CommandFailed(f"{url} has no model {chosen!r} loaded; loaded are {', '.join(loaded)}")
+        card = loaded[chosen]
+        facts = next((one for one in health.get("models", ()) if one["name"] == chosen), health)
         return ModelFacts(
             name=str(card["name"]),
             labels=tuple(card["labels"]),
             score_threshold=float(card["score_threshold"]),
             nms_threshold=float(card["nms_threshold"]),
-            engine=health["engine"],
-            precision=health["precision"],
-            device=health["device"],
+            engine=facts["engine"],
+            precision=facts["precision"],
+            device=facts["device"],
             url=url,
             fallback_reason=health["fallback_reason"],
         )
@@ -116,7 +121,9 @@ def _service_facts(client: "Client", url: str) -> ModelFacts:
         raise NotAnAnswer(f"{url} does not say which model it runs; is it rcnn-serve?") from error
 
 
-def _detect(client: "Client", file: Path, options: Options, views: DetectOptions) -> Detections:
+def _detect(
+    client: "Client", file: Path, options: Options, views: DetectOptions, model: str | None
+) -> Detections:
     from rcnn_client import Refused
 
     try:
@@ -128,6 +135,7 @@ def _detect(client: "Client", file: Path, options: Options, views: DetectOptions
             classes=sorted(options.classes or ()),
             tile=views.tile,
             flip=views.flip,
+            model=model,
         )
     except Refused as error:
         if error.status in UNREADABLE_STATUSES:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from models.evaluation.voc import VocScores
 
 SHOWN = 3  # reasons in an error
-LOCAL_OPTIONS = ("model", "device", "engine", "precision")
+LOCAL_OPTIONS = ("model", "device", "engine", "precision")  # the first is of a service too
 
 
 def run(arguments: EvaluateArguments) -> int:
@@ -66,7 +66,7 @@ def run(arguments: EvaluateArguments) -> int:
 
 def _check(arguments: EvaluateArguments) -> None:
     """Raise CommandFailed for what would fail after the work, and for options that exclude one another."""
-    typed = [f"--{name}" for name in LOCAL_OPTIONS if getattr(arguments, name) is not None]
+    typed = [f"--{name}" for name in LOCAL_OPTIONS[1:] if getattr(arguments, name) is not None]
     if arguments.url is not None and typed:
         raise CommandFailed(f"--url evaluates the model of a service; leave out {', '.join(typed)}", USAGE)
     require_extra("train")
@@ -83,7 +83,7 @@ def _check(arguments: EvaluateArguments) -> None:
 def _open_source(arguments: EvaluateArguments, views: DetectOptions) -> Iterator[AnswerSource]:
     if arguments.url is not None:
         with open_service(arguments.url, arguments.api_key) as client:
-            yield service_source(client, arguments.url, views)
+            yield service_source(client, arguments.url, views, arguments.model)
         return
     with loading_status() as observe:
         settings = read_settings(**{name: getattr(arguments, name) for name in LOCAL_OPTIONS})

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from app.schemas.options import DetectOptions
+from app.schemas.options import DetectOptions, ModelOptions
 
 ROOT = Path(__file__).parents[3]
 CLIENT_FILE = ROOT / "client" / "rcnn_client" / "options.py"
@@ -18,6 +18,8 @@ COMMAND_FILE = ROOT / "app" / "commands" / "detect" / "request_options.py"
 NOT_IN_CLIENT = {"box_format", "normalized"}  # a Result has corners in pixels
 # What only matters where several share a service, and what the command line never had.
 NOT_IN_COMMAND = {*NOT_IN_CLIENT, "timeout_ms", "priority", "class_agnostic"}
+
+MODEL = str(ModelOptions.model_fields["model"].description).partition(" POST /detect ")[0]
 
 HEADER = '"""{title}: written by `make options` from app.schemas.options, not by hand."""\n\n'
 TYPES = {"number": "float", "integer": "int", "boolean": "bool", "string": "str"}
@@ -30,6 +32,7 @@ def files() -> dict[Path, str]:
     """The two files and their text."""
     fields = DetectOptions.model_json_schema()["properties"]
     client = {name: field for name, field in fields.items() if name not in NOT_IN_CLIENT}
+    client["model"] = {"type": "string", "description": MODEL}  # one: a Result is of one model
     command = {name: field for name, field in fields.items() if name not in NOT_IN_COMMAND}
     return {CLIENT_FILE: _client_file(client), COMMAND_FILE: _command_file(command)}
 

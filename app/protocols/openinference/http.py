@@ -22,7 +22,7 @@ from app.serving.service import DetectionService
 from app.transport.body import read_within
 from app.transport.compression import compressed
 from app.transport.context import service_of
-from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, json_body, protocol
+from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, OF_MODEL, json_body, protocol
 from app.transport.openapi_examples import VERSION
 from app.transport.router import Router
 
@@ -54,9 +54,9 @@ BODY = json_body(
     },
     **{"application/octet-stream": FILE},
 )
-ANSWERS = protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE)
+ANSWERS = protocol(DIALECT, EXAMPLE, *OF_MODEL, *OF_DETECTION, *EVERYWHERE)
 ANSWERS[200]["content"]["application/octet-stream"] = {"schema": FILE}
-OF_MODEL = ("not_found", "loading", "draining", "failing", *EVERYWHERE)
+OF_METADATA = ("unknown_model", "loading", "draining", "failing", *EVERYWHERE)
 UNREADY: dict[int | str, dict[str, Any]] = {
     503: {
         "description": "Loading, draining or failing",
@@ -110,36 +110,34 @@ async def server_metadata() -> dict[str, Any]:
 @router.get(
     "/models/{name}",
     summary="Metadata of a model: inputs and outputs",
-    responses=protocol(DIALECT, {"name": "coco-r50-fpn", "versions": ["1", VERSION]}, *OF_MODEL),
+    responses=protocol(DIALECT, {"name": "coco-r50-fpn", "versions": ["1", VERSION]}, *OF_METADATA),
 )
 @router.get("/models/{name}/versions/{version}", include_in_schema=False)
 async def model_metadata(request: Request, name: str, version: str = "") -> dict[str, Any]:
     """A request has one of the two inputs."""
-    inference.check_model(service_of(request), name, version)
-    return inference.model_metadata(service_of(request))
+    return inference.model_metadata(service_of(request).find_model(name, version))
 
 
 @router.get(
     "/models/{name}/config",
     summary="Configuration of a model (Triton)",
-    responses=protocol(DIALECT, {"name": "coco-r50-fpn", "max_batch_size": 32}, *OF_MODEL),
+    responses=protocol(DIALECT, {"name": "coco-r50-fpn", "max_batch_size": 32}, *OF_METADATA),
 )
 @router.get("/models/{name}/versions/{version}/config", include_in_schema=False)
 async def model_config(request: Request, name: str, version: str = "") -> dict[str, Any]:
     """The dimensions have no batch."""
-    inference.check_model(service_of(request), name, version)
-    return inference.model_config(service_of(request))
+    return inference.model_config(service_of(request).find_model(name, version))
 
 
 @router.get(
     "/models/{name}/ready",
     summary="Readiness of a model",
-    responses=protocol(DIALECT, {"name": "coco-r50-fpn", "ready": True}, *OF_MODEL),
+    responses=protocol(DIALECT, {"name": "coco-r50-fpn", "ready": True}, *OF_METADATA),
 )
 @router.get("/models/{name}/versions/{version}/ready", include_in_schema=False)
 async def model_ready(request: Request, name: str, version: str = "") -> Response:
     """200, or 503 while the service loads, drains or fails."""
-    inference.check_model(service_of(request), name, version)
+    service_of(request).find_model(name, version)
     return _readiness(service_of(request), {"name": name, "ready": True})
 
 
@@ -163,13 +161,11 @@ async def infer(request: Request, name: str, json_bytes: JsonBytes = None) -> Re
     openapi_extra={"requestBody": BODY},
 )
 async def infer_version(request: Request, name: str, version: str, json_bytes: JsonBytes = None) -> Response:
-    """Version 1 is the loaded one, whichever that is; 404 for another version than the loaded one."""
+    """Version 1 is the loaded one, whichever that is; 404 for any other than the loaded one."""
     return await _infer(request, name, version, json_bytes)
 
 
 async def _infer(request: Request, name: str, version: str, json_bytes: str | None) -> Response:
-    service = service_of(request)
-    inference.check_model(service, name, version)
     parsed, outcomes = await run_detection(request, partial(_read, request, json_bytes), name, version)
     accepted = request.headers.get("accept-encoding")
     body, length, headers = await run_in_threadpool(_written, parsed, outcomes, accepted)

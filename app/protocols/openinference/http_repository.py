@@ -28,7 +28,7 @@ repository = Router(TAG, dialect=DIALECT, access=require_admin, prefix="/v2/repo
 class RepositoryRequest(BaseModel):
     """A request of the repository extension."""
 
-    ready: bool = Field(default=False, description="Of the index: list the model that serves only.")
+    ready: bool = Field(default=False, description="Of the index: list the models that serve only.")
     parameters: dict[str, Any] = Field(
         default={},
         max_length=MAX_TENSOR_PARAMETERS,
@@ -51,14 +51,14 @@ BODY = {
     openapi_extra={"requestBody": BODY},
 )
 async def list_models(request: Request) -> list[dict[str, str]]:
-    """Every card of the catalogue; the model that serves is READY."""
+    """Every card of the catalogue; the models that serve are READY."""
     only_ready = (await _read(request)).ready
     return [asdict(entry) for entry in await catalogue.index(service_of(request), only_ready)]
 
 
 @repository.post(
     "/models/{name}/load",
-    summary="Load another model (Triton)",
+    summary="Load a model (Triton)",
     responses=protocol(DIALECT, {}, "invalid_parameter", *OF_LOAD),
     openapi_extra={"requestBody": BODY},
 )
@@ -75,7 +75,7 @@ async def load_model(request: Request, name: str) -> dict[str, str]:
     openapi_extra={"requestBody": BODY},
 )
 async def unload_model(request: Request, name: str) -> dict[str, str]:
-    """200 for a model that is not loaded; 409 for the one that serves, which cannot be unloaded."""
+    """200, also for a model that is not loaded; 409 for the default one, which cannot be unloaded."""
     catalogue.refuse_parameters((await _read(request)).parameters, ("unload_dependents",))
     await catalogue.unload(service_of(request), name)
     return {}

@@ -13,9 +13,8 @@ from app.errors import InvalidParameter
 from app.protocols.openinference.tensors import IMAGE, IMAGES, Array, check_count
 from app.schemas.limits import MAX_IMAGES, MAX_QUOTED, MAX_TENSOR_OUTPUTS, MAX_TENSOR_PARAMETERS
 from app.schemas.options import DetectOptions
-from app.serving.model import ANY_VERSION
+from app.serving.model import ANY_VERSION, LoadedModel
 from app.serving.request import Outcome
-from app.serving.service import DetectionService
 from app.transport.query import read_options
 from models.detections import convert_boxes
 
@@ -94,40 +93,35 @@ def outputs(outcomes: Sequence[Outcome], options: DetectOptions) -> dict[str, Ar
     }
 
 
-def check_model(service: DetectionService, name: str, version: str = "") -> None:
-    """Raise NotFound for another model or version than the loaded one, Retryable while none is loaded."""
-    service.ready_model().check_name(name, version)
-
-
 def server_metadata() -> dict[str, Any]:
     """Name, version and extensions of the server."""
     return {"name": "rcnn-serve", "version": app_version(), "extensions": list(EXTENSIONS)}
 
 
-def model_metadata(service: DetectionService) -> dict[str, Any]:
-    """The loaded model's inputs, of which a request has one, and its outputs."""
+def model_metadata(model: LoadedModel) -> dict[str, Any]:
+    """A model's inputs, of which a request has one, and its outputs."""
     return {
-        "name": service.ready_model().name,
-        "versions": list(dict.fromkeys((ANY_VERSION, service.ready_model().version))),
-        "platform": _platform(service),
+        "name": model.name,
+        "versions": list(dict.fromkeys((ANY_VERSION, model.version))),
+        "platform": _platform(model),
         "inputs": _tensors(INPUTS),
         "outputs": _tensors(OUTPUTS),
     }
 
 
-def model_config(service: DetectionService) -> dict[str, Any]:
+def model_config(model: LoadedModel) -> dict[str, Any]:
     """The same as Triton's model configuration, whose dimensions have no batch."""
     return {
-        "name": service.ready_model().name,
-        "platform": _platform(service),
+        "name": model.name,
+        "platform": _platform(model),
         "max_batch_size": MAX_IMAGES,
         "input": [{**one, "optional": True} for one in _configured(INPUTS)],
         "output": _configured(OUTPUTS),
     }
 
 
-def _platform(service: DetectionService) -> str:
-    return f"rcnn_serve_{service.ready_model().detector.engine_name}"
+def _platform(model: LoadedModel) -> str:
+    return f"rcnn_serve_{model.detector.engine_name}"
 
 
 def _tensors(described: Mapping[str, tuple[str, tuple[int, ...]]]) -> list[dict[str, Any]]:

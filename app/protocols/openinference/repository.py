@@ -4,16 +4,16 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from app.errors import Conflict, InvalidParameter, LoadFailed, NotFound
+from app.errors import InvalidParameter, LoadFailed, UnknownModel
 from app.schemas.limits import MAX_QUOTED
 from app.serving.service import DetectionService
 
-READY, LOADING, UNAVAILABLE = "READY", "LOADING", "UNAVAILABLE"
+READY, LOADING, UNLOADING, UNAVAILABLE = "READY", "LOADING", "UNLOADING", "UNAVAILABLE"
 
 
 @dataclass(frozen=True)
 class IndexEntry:
-    """A model of the index; `version` is "" unless it serves, `reason` is "" if it does."""
+    """A model of the index; `version` is "" unless it is loaded, `reason` is "" if it serves."""
 
     name: str
     version: str
@@ -22,26 +22,25 @@ class IndexEntry:
 
 
 async def index(service: DetectionService, only_ready: bool) -> list[IndexEntry]:
-    """Every model that can be loaded, or only the one that serves."""
+    """Every model that can be loaded, or only those that serve."""
     names = await _known(service)
     entries = [_entry(service, name) for name in names]
     return [entry for entry in entries if entry.state == READY or not only_ready]
 
 
 async def load(service: DetectionService, name: str, parameters: Iterable[str]) -> None:
-    """Serve that model instead of the one that serves; raises ServiceError."""
+    """Load that model; raises ServiceError."""
     refuse_parameters(parameters)
     await service.load_model(name)
 
 
 async def unload(service: DetectionService, name: str) -> None:
-    """Do nothing for a model that is not loaded; raises Conflict for the one that serves, NotFound."""
-    if name not in await _known(service):
-        raise NotFound(f"no model {name[:MAX_QUOTED]!r}; the repository's index lists all models")
-    if name == service.ready_model().name:
-        raise Conflict(
-            f"{name} is the only loaded model and cannot be unloaded; load another model, which replaces it"
-        )
+    """Do nothing for a model that is not loaded; raises Conflict for the default one, UnknownModel."""
+    known = await _known(service)
+    if service.models.find(name) is not None:
+        service.unload_model(name)
+    elif name not in known:
+        raise UnknownModel(f"no model {name[:MAX_QUOTED]!r}; the repository's index lists all models")
 
 
 def refuse_parameters(parameters: Iterable[str], known: Iterable[str] = ()) -> None:
@@ -58,15 +57,18 @@ async def _known(service: DetectionService) -> list[str]:
     if service.models.serving is None:
         service.check_capacity()
     try:
-        return list(await asyncio.to_thread(service.swapper.loadable_cards))
+        return list(await asyncio.to_thread(service.loads.loadable_cards))
     except ValueError as error:
         raise LoadFailed(f"the catalogue cannot be read: {error}") from error
 
 
 def _entry(service: DetectionService, name: str) -> IndexEntry:
-    current = service.ready_model()
-    if name == current.name and service.state == "ok":
-        return IndexEntry(name, current.version, READY, "")
-    if name == service.swapper.loading:
+    model = service.models.ready.get(name)
+    if model is not None and service.state == "ok":
+        return IndexEntry(name, model.version, READY, "")
+    if name == service.loads.loading:
         return IndexEntry(name, "", LOADING, "")
-    return IndexEntry(name, "", UNAVAILABLE, "not loaded" if name != current.name else service.state)
+    releasing = [one.version for one in service.loads.releases.pending if one.name == name]
+    if model is None and releasing:
+        return IndexEntry(name, releasing[0], UNLOADING, "")
+    return IndexEntry(name, "", UNAVAILABLE, "not loaded" if model is None else service.state)

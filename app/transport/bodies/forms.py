@@ -9,6 +9,7 @@ from app.transport.bodies.image_request import Accepted, ImageRequest, SentImage
 from app.transport.bodies.mistakes import mistake
 from app.transport.body import text_of
 from app.transport.multipart import CheckPart, Part, read_parts
+from app.transport.query import LISTS
 
 IMAGE_PARTS = ("image", "file")
 
@@ -55,7 +56,7 @@ async def read_image_form(
 
 def _add_option(options: dict[str, object], name: str, text: str) -> None:
     """A field of a form; one that is empty is left out, as forms send all their fields."""
-    if name == "classes":
+    if name in LISTS:
         options[name] = [*_listed(options.get(name)), text]
     elif name in options:
         raise InvalidParameter(f"{name} was given twice in the form; give it once")

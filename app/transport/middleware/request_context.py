@@ -89,8 +89,9 @@ class RequestContext:
             # uvloop sends when a turn of the loop ends: the client need not wait for the log line.
             await asyncio.sleep(0)
         finally:
-            answer.state.pop("model", None)  # the server keeps the scope as long as the connection is open
-            self._record(scope, answer)
+            # The server keeps the scope as long as the connection is open: it must not hold a model.
+            model = getattr(answer.state.pop("model", None), "name", None)
+            self._record(scope, answer, model)
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
@@ -113,7 +114,7 @@ class RequestContext:
         response = error_response(error, self._metrics, self._dialects(scope))
         await response(scope, receive, answer.send)
 
-    def _record(self, scope: Scope, answer: "_Answer") -> None:
+    def _record(self, scope: Scope, answer: "_Answer", model: str | None) -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED)
         method = scope.get("method", "WS")
         attributes = {
@@ -121,11 +122,11 @@ class RequestContext:
             "http.route": route,
             "http.response.status_code": answer.status,
             "rcnn.request_id": answer.request_id,
-        }
+        } | ({"rcnn.model": model} if model else {})
         tracing.end_request(answer.span, f"{method} {route}", answer.status, attributes)
         probe = route in PROBES and answer.status < 400
         seconds = time.monotonic() - answer.started
-        record(self._metrics, RequestRecord(method, route, answer.status, seconds, probe))
+        record(self._metrics, RequestRecord(method, route, answer.status, seconds, probe, model))
 
 
 def _begin_span(scope: Scope, headers: Headers) -> tracing.Span | None:

@@ -37,7 +37,7 @@ async def test_only_the_culprits_of_a_batch_fail_each_with_its_own_error(
         device.unblock()
         assert await outcomes(tasks) == items
         await outcomes(first)
-        assert batcher.max_batch == 8
+        assert batcher.flow.max_batch == 8
     assert log.retried == ["error"] * len(log.retried)
     assert len(log.retried) <= 3 * len(culprits)  # log2(8) for each culprit
     assert sum(size for size, _ in log.batches) == devices + 8 - len(culprits)
@@ -70,7 +70,7 @@ async def test_a_batch_that_does_not_fit_halves_the_cap_for_good_and_is_run_in_p
         tasks = await queued(batcher, *(batcher.submit(n, "k", FAR) for n in range(20)))
         device.unblock()
         assert await outcomes([*first, *tasks]) == ["first 0", *range(20)]
-        assert batcher.max_batch == 2
+        assert batcher.flow.max_batch == 2
         assert log.retried == ["memory"] * len(log.retried)
         assert max(size for size, _ in log.batches) == 2
         assert device.checks == 0  # an item may be too large for any device
@@ -85,7 +85,7 @@ async def test_no_part_of_a_batch_that_did_not_fit_is_above_the_new_cap() -> Non
         tasks = await queued(batcher, *(batcher.submit(n, "k", FAR) for n in range(3)))
         device.unblock()
         assert await outcomes([*first, *tasks]) == ["first 0", 0, 1, 2]
-        assert batcher.max_batch == 1
+        assert batcher.flow.max_batch == 1
     assert device.batches[1:] == [[0, 1, 2], [0], [1], [2]]  # the most urgent first
 
 
@@ -96,10 +96,10 @@ async def test_one_item_that_never_fits_costs_the_others_only_half_of_the_cap() 
         tasks = await queued(batcher, *(batcher.submit(item, "k", FAR) for item in items))
         device.unblock()
         assert await outcomes([*first, *tasks]) == ["first 0", *items]
-        assert batcher.max_batch == 4
+        assert batcher.flow.max_batch == 4
         with pytest.raises(MemoryError, match="17 GiB"):
             await batcher.submit(error, "k", FAR)
-        assert batcher.max_batch == 4
+        assert batcher.flow.max_batch == 4
 
 
 @pytest.mark.parametrize(

@@ -65,12 +65,12 @@ async def test_the_cap_can_be_set_while_running() -> None:
     device = StubDevice(blocked=True)
     async with occupying(device, max_batch=8) as (batcher, first):
         tasks = await queued(batcher, *(batcher.submit(n, "k", FAR) for n in range(5)))
-        batcher.set_max_batch(2)
-        assert batcher.max_batch == 2
+        batcher.flow.set_max_batch(2)
+        assert batcher.flow.max_batch == 2
         device.unblock()
         await outcomes([*first, *tasks])
-        batcher.set_max_batch(0)
-        assert batcher.max_batch == 1
+        batcher.flow.set_max_batch(0)
+        assert batcher.flow.max_batch == 1
     assert device.batches[1:] == [[0, 1], [2, 3], [4]]
 
 

@@ -102,7 +102,7 @@ async def test_two_batches_that_do_not_fit_together_halve_the_cap_once() -> None
         tasks = await launched(batcher, device, ["a", "b"], ["c", "d"])
         device.unblock()
         assert await outcomes(tasks) == [*"abcd"]
-        assert batcher.max_batch == 4
+        assert batcher.flow.max_batch == 4
 
 
 async def occupied_one(batcher: AnyBatcher, device: StubDevice) -> Task:

@@ -28,7 +28,7 @@ SQUARE = [8.0, 12.0, 32.0, 36.0]  # in a picture of 64 x 48
 
 
 def test_options_reach_the_service(detect: Detect, url: str, image: Path) -> None:
-    flags = ("--score-threshold", 0.2, "--classes", "square,kite", "--max-detections", 5)
+    flags = ("--score-threshold", 0.2, "--classes", "square,kite", "--max-detections", 5, "--model", "fake/1")
     [line] = detect(image, "--json", *flags).lines
     query = "score_threshold=0.2&classes=square,kite"
     sent = httpx.post(f"{url}/detect?{query}", files={"image": image.read_bytes()}).json()
@@ -37,6 +37,8 @@ def test_options_reach_the_service(detect: Detect, url: str, image: Path) -> Non
     assert set(line.pop("timings_ms")) == set(sent.pop("timings_ms"))
     assert line == sent
     assert len(detect(image, "--json", "--score-threshold", 0).lines[0]["names"]) == 3
+    other = detect(image, "--json", "--model", "yolo")
+    assert (other.code, "no model 'yolo'" in other.err) == (1, True)
 
 
 def test_stdin_is_an_image(detect: Detect) -> None:

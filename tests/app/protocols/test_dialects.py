@@ -195,7 +195,7 @@ async def test_another_model_is_refused_and_the_right_one_named(served: Served, 
     assert "'yolo'" in text
     assert "'fake'" in text
     assert served.detector.prepared == []
-    assert await served.metric("rcnn_rejected_total", code="not_found") == 1
+    assert await served.metric("rcnn_rejected_total", code="unknown_model") == 1
 
 
 async def test_all_other_routes_keep_their_problems(served: Served) -> None:

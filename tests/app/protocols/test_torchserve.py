@@ -47,7 +47,7 @@ def refused(response: httpx.Response, status: int, kind: str) -> str:
 
 
 async def test_errors_have_a_type(served: Served) -> None:
-    for path, name in (("/predictions/fake/2.0", "1.0"), ("/predictions/densenet161", "'fake'")):
+    for path, name in (("/predictions/fake/2.0", "for 1"), ("/predictions/densenet161", "'fake'")):
         response = await served.client.put(path, content=PNG)
         assert name in refused(response, 404, "ModelNotFoundException")
     for content in (b"no image", b""):

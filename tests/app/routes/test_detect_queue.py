@@ -204,12 +204,14 @@ async def test_a_dead_loop_is_not_hidden(served: Served, caplog: pytest.LogCaptu
 async def test_stages_and_detections_are_measured(served: Served) -> None:
     await found(served, "score_threshold=0")
     for stage in ("decode", "queue", "dense", "postprocess"):
-        assert await served.metric("rcnn_stage_duration_seconds_count", stage=stage) == 1
+        assert await served.metric("rcnn_stage_duration_seconds_count", stage=stage, model="fake") == 1
     assert await served.metric("rcnn_detections_total", model="fake") == len(FINDS)
-    assert await served.metric("rcnn_detections_per_image_sum") == len(FINDS)
-    assert await served.metric("rcnn_batch_size_sum") == 1
-    assert await served.metric("rcnn_batch_duration_seconds_count") == 1
-    assert await served.metric("rcnn_padding_ratio_sum") == pytest.approx(1 - 128 * 171 / (128 * 192))
+    assert await served.metric("rcnn_detections_per_image_sum", model="fake") == len(FINDS)
+    assert await served.metric("rcnn_batch_size_sum", model="fake") == 1
+    assert await served.metric("rcnn_batch_duration_seconds_count", model="fake") == 1
+    assert await served.metric("rcnn_padding_ratio_sum", model="fake") == pytest.approx(
+        1 - 128 * 171 / (128 * 192)
+    )
 
 
 async def test_no_image_content_is_logged(served: Served, caplog: pytest.LogCaptureFixture) -> None:

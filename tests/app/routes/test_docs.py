@@ -95,7 +95,7 @@ async def test_openapi_documents_every_option_body_and_error(document: Any) -> N
         for response in detect["responses"].values()
         for code in response["content"].get("application/problem+json", {}).get("examples", {})
     }
-    elsewhere = {"not_found", "method_not_allowed", "forbidden", "conflict", "load_failed"}
+    elsewhere = {"not_found", "method_not_allowed", "forbidden"}
     elsewhere.add("foreign_origin")  # of web sockets
     elsewhere |= {"malformed_request", "head_too_large", "host_not_allowed"}  # before any route
     assert documented == {kind.code for kind in error_classes()} - elsewhere

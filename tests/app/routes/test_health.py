@@ -12,8 +12,8 @@ from tests.support.fakes import CARD, FakeDetector, picture
 from tests.support.served import ROOT, Serve, Served, eventually
 
 HEALTH_KEYS = [
-    *("status", "model", "model_version", "loading", "device", "devices", "engine", "precision", "version"),
-    *("queue_depth", "uptime_seconds", "fallback_reason"),
+    *("status", "model", "model_version", "loading", "device", "devices", "engine", "precision", "models"),
+    *("version", "queue_depth", "uptime_seconds", "fallback_reason"),
 ]
 
 
@@ -39,6 +39,17 @@ async def test_a_ready_service_says_what_it_is(serve: Serve) -> None:
             "devices": [{"device": "cpu", "state": "working", "reason": None}],
             "engine": "fake",
             "precision": "fp32",
+            "models": [
+                {
+                    "name": "fake",
+                    "version": "1",
+                    "state": "ready",
+                    "device": "cpu",
+                    "engine": "fake",
+                    "precision": "fp32",
+                    "reason": None,
+                }
+            ],
             "version": version(),
             "queue_depth": 0,
             "fallback_reason": "no weights",

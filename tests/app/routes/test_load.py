@@ -17,7 +17,8 @@ from tests.support.served import Serve
 async def test_only_a_name_of_the_catalogue_is_loaded(serve: Serve, name: str) -> None:
     async with swap(serve) as models:
         response = await models.load(name)
-        assert (response.status_code, response.json()["code"]) == (404, "not_found")
+        code = "not_found" if "%2F" in name else "unknown_model"  # more parts of a path than the route has
+        assert (response.status_code, response.json()["code"]) == (404, code)
         assert models.loader.loaded == ["auto"]
 
 

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from app.main import create_app
-from app.serving.model_swap import COLLECT_SECONDS
+from app.serving.models.release import COLLECT_SECONDS
 from app.serving.service import DetectionService
 from app.settings.settings import Settings
 from tests.support.asgi_request import AsgiRequest
@@ -212,7 +212,7 @@ async def test_a_start_that_a_stop_cuts_off_is_not_clean() -> None:
     await eventually(lambda: not service.models.loading, "the thread ends")
 
 
-async def test_the_old_model_is_released_with_its_last_answer_and_its_cap_too(serve: Serve) -> None:
+async def test_the_old_model_is_released_with_its_last_answer(serve: Serve) -> None:
     """No cycle holds it: nothing is collected before it must be gone."""
     old, new = [fake(OLD, "aaa", best_batch=2)], fake(NEW, "bbb", best_batch=4)
     loader = Loader({OLD: old[0], NEW: new})
@@ -224,8 +224,6 @@ async def test_the_old_model_is_released_with_its_last_answer_and_its_cap_too(se
         await eventually(lambda: len(old[0].batches) == 1, "the request is on the device")
         assert (await models.load()).status_code == 200
         assert await served.metric("rcnn_models_in_memory") == 2
-        batcher = served.app.state.service._batcher
-        assert batcher.max_batch == 2
         gc.disable()
         try:
             old[0].free.set()
@@ -236,5 +234,5 @@ async def test_the_old_model_is_released_with_its_last_answer_and_its_cap_too(se
             await eventually(lambda: released() is None, "nothing holds the old one", COLLECT_SECONDS - 1)
         finally:
             gc.enable()
-        await eventually(lambda: batcher.max_batch == 4, "the new one has a cap of its own")
+        assert served.app.state.service.ready_model().flow.batch_limit == 4
         assert await served.metric("rcnn_models_in_memory") == 1

@@ -46,8 +46,8 @@ async def test_tiles_fill_batches_and_few_are_queued_at_once(serve: Serve) -> No
         whole, tile = 128 * 192 * 12, 128 * 128 * 12
         assert held == len(image) + 900 * 700 * 3 + whole + 8 * tile
         assert waiting == 1
-        assert await served.metric("rcnn_stage_duration_seconds_count", stage="decode") == 1
-        assert await served.metric("rcnn_detections_per_image_count") == 1
+        assert await served.metric("rcnn_stage_duration_seconds_count", stage="decode", model="fake") == 1
+        assert await served.metric("rcnn_detections_per_image_count", model="fake") == 1
         assert await served.metric("rcnn_in_flight") == await served.metric("rcnn_queue_bytes") == 0
 
 

@@ -19,6 +19,9 @@ KEYS = "comma-separated keys"
 HOSTS = "comma-separated names such as detect.example.org, or *"
 DEFAULTS = {
     "MODEL": "auto",
+    "MAX_LOADED_MODELS": 0,
+    "LOAD_ON_REQUEST": False,
+    "MODEL_ALIASES": (),
     "MODEL_DIR": None,
     "CACHE_DIR": Path.home() / ".cache" / "rcnn-serve",
     "WEIGHTS_MIRROR": None,

@@ -11,7 +11,7 @@ from app.telemetry.metrics import Metrics, metrics_markdown
 CONTRACT = {
     "rcnn_requests_total": ("counter", ("route", "status")),
     "rcnn_request_duration_seconds": ("histogram", ("route",)),
-    "rcnn_stage_duration_seconds": ("histogram", ("stage",)),
+    "rcnn_stage_duration_seconds": ("histogram", ("stage", "model")),
     "rcnn_queue_depth": ("gauge", ()),
     "rcnn_queue_bytes": ("gauge", ()),
     "rcnn_body_bytes": ("gauge", ("sender",)),
@@ -19,9 +19,9 @@ CONTRACT = {
     "rcnn_memory_errors_total": ("counter", ()),
     "rcnn_predicted_wait_seconds": ("gauge", ()),
     "rcnn_in_flight": ("gauge", ()),
-    "rcnn_batch_size": ("histogram", ()),
-    "rcnn_batch_duration_seconds": ("histogram", ()),
-    "rcnn_padding_ratio": ("histogram", ()),
+    "rcnn_batch_size": ("histogram", ("model",)),
+    "rcnn_batch_duration_seconds": ("histogram", ("model",)),
+    "rcnn_padding_ratio": ("histogram", ("model",)),
     "rcnn_rejected_total": ("counter", ("code",)),
     "rcnn_cancelled_total": ("counter", ()),
     "rcnn_deadline_exceeded_total": ("counter", ()),
@@ -31,10 +31,12 @@ CONTRACT = {
     "rcnn_stream_frames_total": ("counter", ("route", "outcome")),
     "rcnn_batch_retries_total": ("counter", ("reason",)),
     "rcnn_detections_total": ("counter", ("model",)),
-    "rcnn_detections_per_image": ("histogram", ()),
+    "rcnn_detections_per_image": ("histogram", ("model",)),
     "rcnn_model_info": ("gauge", ("name", "architecture", "engine", "precision", "device", "version")),
     "rcnn_models_in_memory": ("gauge", ()),
     "rcnn_model_loading": ("gauge", ()),
+    "rcnn_model_requests_total": ("counter", ("model",)),
+    "rcnn_model_memory_bytes": ("gauge", ("model",)),
     "rcnn_model_swaps_total": ("counter", ("outcome",)),
     "rcnn_model_ready": ("gauge", ()),
     "rcnn_device_memory_bytes": ("gauge", ("device", "kind")),
@@ -65,12 +67,12 @@ def test_the_exposition_announces_each_series_with_its_type_and_meaning() -> Non
 def test_values_come_out_as_they_went_in() -> None:
     metrics = Metrics()
     metrics.requests.labels("/detect", "200").inc()
-    metrics.batch_size.observe(4)
+    metrics.batch_size.labels("shapes").observe(4)
     metrics.model_info.labels("shapes", "small", "torch", "fp32", "cpu", "3b1f").set(1)
     lines = exposed(metrics).splitlines()
     assert 'rcnn_requests_total{route="/detect",status="200"} 1.0' in lines
-    assert 'rcnn_batch_size_bucket{le="3.0"} 0.0' in lines
-    assert 'rcnn_batch_size_bucket{le="4.0"} 1.0' in lines
+    assert 'rcnn_batch_size_bucket{le="3.0",model="shapes"} 0.0' in lines
+    assert 'rcnn_batch_size_bucket{le="4.0",model="shapes"} 1.0' in lines
     facts = 'architecture="small",device="cpu",engine="torch",name="shapes",precision="fp32",version="3b1f"'
     assert f"rcnn_model_info{{{facts}}} 1.0" in lines
 
@@ -101,7 +103,10 @@ def test_no_created_series_is_exposed() -> None:
 def test_buckets_rise(name: str) -> None:
     metrics = Metrics()
     metrics.request_duration.labels("/detect").observe(1)
-    metrics.stage_duration.labels("dense").observe(1)
+    metrics.stage_duration.labels("dense", "shapes").observe(1)
+    for series in (metrics.batch_size, metrics.batch_duration, metrics.padding_ratio):
+        series.labels("shapes").observe(1)
+    metrics.detections_per_image.labels("shapes").observe(1)
     metrics.priority_wait.labels("1").observe(1)
     edges = [
         float(edge) for edge in re.findall(rf'^{name}_bucket{{.*le="([^"]+)"', exposed(metrics), re.MULTILINE)

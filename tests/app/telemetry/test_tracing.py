@@ -110,6 +110,7 @@ async def test_a_trace_shows_where_a_requests_time_went(collected: Collected) ->
         "http.route": "/detect",
         "http.response.status_code": 200,
         "rcnn.request_id": "mine",
+        "rcnn.model": "random",
     }
     for name in ("decode", "queue", "batch"):
         assert parent(collected.one(name)) == ids(request)[1]

@@ -142,6 +142,14 @@ def test_a_converted_network_is_cached_and_read_again(cache: Path, caplog: pytes
     assert not caplog.records
 
 
+def test_equal_networks_share_what_is_compiled_and_others_do_not(tmp_path: Path) -> None:
+    first, same, other = build(tmp_path), build(tmp_path), build(tmp_path, seed=4)
+    assert same._compiled is first._compiled  # type: ignore[attr-defined]  # of OpenVINO's engine alone
+    assert other._compiled is not first._compiled  # type: ignore[attr-defined]  # as above
+    one, two = dense(first, canvases(*SHAPES[0])), dense(same, canvases(*SHAPES[0]))
+    assert all(torch.equal(a, b) and a.data_ptr() != b.data_ptr() for a, b in zip(one, two, strict=True))
+
+
 def test_other_weights_never_use_stale_parts(tmp_path: Path) -> None:
     """One weight of the last layer differs."""
     network = random_network()

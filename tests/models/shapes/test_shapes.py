@@ -35,9 +35,8 @@ async def app(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[F
     app = create_app(Settings(model="shapes", device=request.param, cache_dir=tmp_path, max_queue=64))
     async with app.router.lifespan_context(app):
         await eventually(lambda: app.state.service.state == "ok", "the model is loaded", 120)
-        app.state.service._batcher.set_max_batch(
-            8
-        )  # whatever the warm-up found: on a busy machine that may be 1
+        # Whatever the warm-up found: on a busy machine that may be 1.
+        app.state.service.ready_model().flow.set_max_batch(8)
         yield app
 
 
@@ -82,7 +81,7 @@ def mixed_pictures() -> list[bytes]:
 
 
 async def counter(client: httpx.AsyncClient, name: str) -> float:
-    found = re.search(rf"^{name} (\S+)$", (await client.get("/metrics")).text, re.MULTILINE)
+    found = re.search(rf"^{re.escape(name)} (\S+)$", (await client.get("/metrics")).text, re.MULTILINE)
     assert found, f"/metrics has no {name}"
     return float(found[1])
 
@@ -116,13 +115,13 @@ async def test_answers_depend_neither_on_batch_mates_nor_on_the_device(
 
     pictures = mixed_pictures()
     alone = [await ask(picture) for picture in pictures]
-    before = [await counter(client, f"rcnn_batch_size_{part}") for part in ("sum", "count")]
+    before = [await counter(client, f'rcnn_batch_size_{part}{{model="shapes"}}') for part in ("sum", "count")]
     held, service = Held(app, monkeypatch), app.state.service
     asked = asyncio.gather(*map(ask, pictures))
     await eventually(lambda: len(held.jobs) + service.queue_depth == len(pictures), "all are there", 60)
     held.go.set()
     together = await asked
-    after = [await counter(client, f"rcnn_batch_size_{part}") for part in ("sum", "count")]
+    after = [await counter(client, f'rcnn_batch_size_{part}{{model="shapes"}}') for part in ("sum", "count")]
     images, batches = (late - early for late, early in zip(after, before, strict=True))
     assert images == len(pictures)
     assert images / batches > 1.5, "the second run was hardly batched, so it shows nothing"

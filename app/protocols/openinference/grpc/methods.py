@@ -10,7 +10,6 @@ from app.protocols.openinference.grpc.messages import byte_values
 from app.protocols.openinference.grpc.proto import grpc_service_pb2 as pb
 from app.protocols.openinference.inference import (
     Parameters,
-    check_model,
     model_config,
     model_metadata,
     output_names,
@@ -45,9 +44,9 @@ async def server_ready(
 async def model_ready(
     service: DetectionService, request: pb.ModelReadyRequest, call: CallContext
 ) -> pb.ModelReadyResponse:
-    """Whether the model accepts requests; not while it loads. NotFound for another one."""
+    """Whether the model accepts requests; not while it loads. UnknownModel for one that is not loaded."""
     if service.models.serving is not None:
-        check_model(service, request.name, request.version)
+        service.find_model(request.name, request.version)
     return pb.ModelReadyResponse(ready=service.state == "ok")
 
 
@@ -62,16 +61,15 @@ async def model_metadata_of(
     service: DetectionService, request: pb.ModelMetadataRequest, call: CallContext
 ) -> pb.ModelMetadataResponse:
     """The model's inputs and outputs."""
-    check_model(service, request.name, request.version)
-    return pb.ModelMetadataResponse(**model_metadata(service))
+    return pb.ModelMetadataResponse(**model_metadata(service.find_model(request.name, request.version)))
 
 
 async def model_config_of(
     service: DetectionService, request: pb.ModelConfigRequest, call: CallContext
 ) -> pb.ModelConfigResponse:
     """The same, as Triton's model configuration."""
-    check_model(service, request.name, request.version)
-    return pb.ModelConfigResponse(config=model_config(service))
+    model = service.find_model(request.name, request.version)
+    return pb.ModelConfigResponse(config=model_config(model))
 
 
 async def model_infer(
@@ -81,8 +79,8 @@ async def model_infer(
     _check_counts(request)
     options = _options(service, request, call)
     names = output_names([_output_name(output) for output in request.outputs])
-    check_model(service, request.model_name, request.model_version)
-    model = service.ready_model()
+    deadline = service.deadline_of(options, call.started)
+    model = await service.model_for(request.model_name, request.model_version, deadline)
     plan = service.plan(options, call.started, model=model)
     images = await run_sized(call.nbytes, _images, request)
     found = outputs(await service.pipeline.detect_all(images, plan), options)
@@ -105,7 +103,7 @@ async def repository_index(
 async def repository_load(
     service: DetectionService, request: pb.RepositoryModelLoadRequest, call: CallContext
 ) -> pb.RepositoryModelLoadResponse:
-    """Serve another model; the load continues where the call's deadline passes."""
+    """Load a model; the load continues where the call's deadline passes."""
     await repository.load(service, request.model_name, request.parameters)
     return pb.RepositoryModelLoadResponse()
 
@@ -113,7 +111,7 @@ async def repository_load(
 async def repository_unload(
     service: DetectionService, request: pb.RepositoryModelUnloadRequest, call: CallContext
 ) -> pb.RepositoryModelUnloadResponse:
-    """Nothing to do for a model that does not serve; the one that serves cannot be unloaded."""
+    """Nothing to do for a model that is not loaded; the default one cannot be unloaded."""
     repository.refuse_parameters(request.parameters, ("unload_dependents",))
     await repository.unload(service, request.model_name)
     return pb.RepositoryModelUnloadResponse()

@@ -19,9 +19,8 @@ from app.schemas.options import Count, DetectOptions, Fraction
 from app.serving.request import DrawnFormat, Outcome
 from app.transport.access import OfferedKeys, check_key_of, key_in_body, shows_key
 from app.transport.body import read_within
-from app.transport.context import pinned_model, service_of
 from app.transport.json_body import decode_base64, read_json
-from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, json_body, protocol
+from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, OF_MODEL, json_body, protocol
 from app.transport.responses import PIXEL_DECIMALS, names, rounded, scores, write_sized
 from app.transport.router import Router
 from app.transport.threads import run_sized
@@ -103,7 +102,6 @@ EXAMPLE = {
         }
     ],
 }
-REGISTRY = {"models": [{"model_id": "coco-r50-fpn", "task_type": "object-detection"}]}
 
 # The key may be in the query or the body: the routes check it themselves.
 router = Router(
@@ -119,7 +117,7 @@ router = Router(
     "/infer/object_detection",
     summary="Detect objects (Roboflow)",
     response_class=Response,
-    responses=protocol(DIALECT, EXAMPLE, "not_found", *OF_DETECTION, *EVERYWHERE),
+    responses=protocol(DIALECT, EXAMPLE, *OF_MODEL, *OF_DETECTION, *EVERYWHERE),
     openapi_extra={"requestBody": BODY},
 )
 async def infer(
@@ -133,18 +131,6 @@ async def infer(
     return Response(body, media_type="application/json")
 
 
-@router.get("/model/registry", summary="List the models", responses=protocol(DIALECT, REGISTRY, *EVERYWHERE))
-async def list_models(
-    request: Request, header_keys: OfferedKeys, api_key: Annotated[str | None, Query()] = None
-) -> dict[str, Any]:
-    """The name of the loaded model, empty while it loads; `inference_sdk` calls this first."""
-    check_key_of(request, _with(header_keys, api_key), ALSO)
-    service = service_of(request)
-    serving = service.models.serving
-    models = [{"model_id": serving.name, "task_type": "object-detection"}] if serving else []
-    return {"models": models}
-
-
 def _with(keys: tuple[str, ...], api_key: str | None) -> tuple[str, ...]:
     return (*keys, api_key) if api_key else keys
 
@@ -155,12 +141,11 @@ async def _read(request: Request, keys: tuple[str, ...], seconds: float) -> Pars
         body = await read_within(seconds, request.body())
         inference = await read_json(body, Inference, USAGE)
     check_key_of(request, _with(keys, inference.api_key), ALSO)
-    pinned_model(request).check_name(inference.model_id)
     as_list = isinstance(inference.image, list)
     images = inference.image if isinstance(inference.image, list) else [inference.image]
     files = [await _content(request, image, deadline) for image in images]
     draw: DrawnFormat | None = "jpeg" if inference.visualize_predictions else None
-    return ParsedInference(files, _options(inference), draw, as_list=as_list)
+    return ParsedInference(files, _options(inference), draw, model=inference.model_id, as_list=as_list)
 
 
 async def _content(request: Request, image: Image, deadline: float) -> bytes:
@@ -180,11 +165,12 @@ def _options(inference: Inference) -> DetectOptions:
 
 
 def _written(outcomes: list[Outcome], as_list: bool) -> bytes:
-    results = [_result(outcome) for outcome in outcomes]
+    results = [describe(outcome) for outcome in outcomes]
     return to_json(results if as_list else results[0])
 
 
-def _result(outcome: Outcome) -> dict[str, Any]:
+def describe(outcome: Outcome) -> dict[str, Any]:
+    """An outcome as Roboflow describes it."""
     detections = outcome.detections
     boxes = rounded(convert_boxes(detections.boxes, "cxcywh", None), PIXEL_DECIMALS)
     columns = zip(boxes, scores(outcome), names(outcome), detections.labels.tolist(), strict=True)

@@ -1,0 +1,1 @@
+"""The models of this process: their names, loads, releases and memory."""
