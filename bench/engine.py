@@ -24,13 +24,15 @@ from bench.harness import pictures, roofline
 from bench.harness.machine import describe_machine, title
 from bench.harness.measuring import interleaved
 from bench.harness.options import Columns, command_line, print_table, write_json
-from bench.peers.model import Eager, Model, Ours
+from bench.peers.model import Eager, Exported, Model, Ours
 from models.detector import Detector
 from models.engines import EngineChoice, build_engine
 from models.engines.choice import TORCH_THREADS_BESIDE_OPENVINO
 from models.engines.protocol import Engine
 from models.engines.torch_engine import TorchEngine
+from models.exporting.source import Source
 from models.networks import build_network
+from models.options import Options
 from models.zoo.cards import Card
 from models.zoo.catalogue import find_card
 from models.zoo.loading import load_network
@@ -102,6 +104,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--batch", type=int, default=1, help="images at a time")
     parser.add_argument("--models", nargs="*", default=MODELS, help="names of cards")
     parser.add_argument("--no-int8", action="store_true", help="leave out int8, which may be quantized here")
+    parser.add_argument("--exported", action="store_true", help="also the files of `rcnn export`")
     return parser.parse_args()
 
 
@@ -146,6 +149,9 @@ def compare(name: str, arguments: argparse.Namespace) -> tuple[dict[str, list[Ba
         runners[label] = Runner(
             model, images, TORCH_THREADS_BESIDE_OPENVINO if engine.name == "openvino" else threads
         )
+    if arguments.exported:
+        exported = _exported(network, card)
+        runners |= {label: Runner(model, images, threads) for label, model in exported.items()}
     variants = {name: runner.measure for name, runner in runners.items()}
     times = interleaved(variants, range(1 + arguments.rounds))
     torch.set_num_threads(threads)
@@ -173,6 +179,21 @@ def _engines(network: FasterRCNN, card: Card, device: str, int8: bool) -> dict[s
         engines["torch fp16, no graphs"] = TorchEngine(network, torch.device(device), "fp16")
         engines["torch fp16"] = build_engine(network, EngineChoice(device, "torch", "fp16"))
     return engines
+
+
+def _exported(network: FasterRCNN, card: Card) -> dict[str, Model]:
+    """The network's files in ONNX Runtime and OpenVINO, with all cores as they come."""
+    from models.exporting.graph_files import ONNX, OPENVINO
+
+    source = Source(network, card, "")
+    options = Options(TORCHVISION_FLOOR, card.nms_threshold, card.max_detections)
+    models: dict[str, Model] = {}
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        for label, target, name in (("ONNX Runtime", ONNX, "m.onnx"), ("OpenVINO", OPENVINO, "m.xml")):
+            path = Path(folder) / name
+            target.write(source, options, path)
+            models[f"exported to {label}"] = Exported(target.run(source, options, path))
+    return models
 
 
 def _int8(network: FasterRCNN, card: Card) -> Engine:

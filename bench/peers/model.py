@@ -11,8 +11,9 @@ from PIL import Image as PillowImage
 from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
+from models.detections import Detections
 from models.detector import Detector, DetectorSpec, Job, load_detector
-from models.images.decoder import Limits, decode
+from models.images.decoder import Limits, Pixels, decode
 from models.options import Options
 from models.zoo.loading import load_network
 
@@ -76,6 +77,23 @@ class Ours:
         return [
             {name: getattr(detections, name).tolist() for name in FIELDS}
             for detections in self._detector.detect(images, observe)
+        ]
+
+
+class Exported:
+    """The file of `rcnn export` in its own runtime: it resizes by itself."""
+
+    def __init__(self, run: Callable[[Sequence[Pixels]], Sequence[Detections]]) -> None:
+        self._run = run
+
+    def decode(self, data: bytes) -> Pixels:
+        """(H, W, 3) uint8."""
+        return decode(data, LIMITS).pixels
+
+    def predict(self, images: Sequence[Pixels], observe: Observe = ignore) -> list[Answer]:
+        """One run for all of them; they have one size."""
+        return [
+            {name: getattr(detections, name).tolist() for name in FIELDS} for detections in self._run(images)
         ]
 
 

@@ -134,18 +134,21 @@ def _resize_pillow(op: Op, images: Value, content: Value) -> Value:
 
 
 def _pillow_taps(op: Op, size: Value, new_size: Value) -> tuple[Value, Value]:
-    """For each new pixel, source pixels (n, taps) and their weights in fixed point; 0 for those too many."""
-    scale = op.Div(cast(op, size, DOUBLE), cast(op, new_size, DOUBLE))
-    support = op.Max(scale, 1.0)
-    centre = op.Mul(_middles(op, new_size), scale)
-    first = op.Max(cast(op, op.Add(op.Sub(centre, support), 0.5), INT64), 0)  # the cast drops the fraction
-    end = op.Min(cast(op, op.Add(op.Add(centre, support), 0.5), INT64), size)
-    taps = op.Add(op.Mul(cast(op, op.Ceil(support), INT64), 2), 1)
-    numbers = op.Range(0, op.Squeeze(taps, ints(0)), 1)
-    index = op.Add(op.Unsqueeze(first, ints(1)), numbers)
-    distance = op.Sub(op.Add(cast(op, index, DOUBLE), 0.5), op.Unsqueeze(centre, ints(1)))
-    shares = op.Max(op.Sub(1.0, op.Abs(op.Div(distance, support))), 0.0)
-    shares = op.Where(op.Less(index, op.Unsqueeze(end, ints(1))), shares, 0.0)
+    """For each new pixel, source pixels (n, taps) and their weights in fixed point; 0 for those too many.
+
+    Places are whole numbers, in units of half a new pixel's share of the source: a runtime with float32
+    alone then finds nearly the same weights.
+    """
+    double, reach = op.Mul(new_size, 2), op.Mul(op.Max(size, new_size), 2)
+    centre = op.Mul(op.Add(op.Mul(_numbers(op, new_size), 2), 1), size)
+    start, end = op.Sub(op.Add(centre, new_size), reach), op.Add(op.Add(centre, new_size), reach)
+    first, end = op.Max(op.Div(start, double), 0), op.Min(op.Div(end, double), size)
+    taps = op.Add(op.Mul(op.Div(op.Sub(op.Add(reach, double), 1), double), 2), 1)
+    index = op.Add(op.Unsqueeze(first, ints(1)), _numbers(op, taps))
+    middle = op.Mul(op.Add(op.Mul(index, 2), 1), new_size)
+    distance = op.Abs(op.Sub(middle, op.Unsqueeze(centre, ints(1))))
+    shares = op.Sub(1.0, op.Div(cast(op, distance, DOUBLE), cast(op, reach, DOUBLE)))
+    shares = op.Where(op.Less(index, op.Unsqueeze(end, ints(1))), op.Max(shares, 0.0), 0.0)
     shares = op.Div(shares, op.ReduceSum(shares, ints(1), keepdims=1))
     fixed = op.Floor(op.Add(op.Mul(shares, float(PILLOW_ONE)), 0.5))
     return op.Min(index, op.Sub(size, ints(1))), cast(op, fixed, INT32)
@@ -163,10 +166,14 @@ def _side(op: Op, content: Value, axis: int) -> Value:
     return op.Gather(content, ints(axis - 1))
 
 
+def _numbers(op: Op, count: Value) -> Value:
+    """0, 1, … (n,) for a count (1,)."""
+    return op.Range(0, op.Squeeze(count, ints(0)), 1)
+
+
 def _middles(op: Op, count: Value) -> Value:
     """0.5, 1.5, … as float64 (n,)."""
-    numbers = op.Range(0, op.Squeeze(count, ints(0)), 1)
-    return op.Add(cast(op, numbers, DOUBLE), 0.5)
+    return op.Add(cast(op, _numbers(op, count), DOUBLE), 0.5)
 
 
 def _along(op: Op, weights: Value, axis: int) -> Value:

@@ -9,7 +9,7 @@ from onnxscript import ir
 Op = Any  # onnxscript's builder: `op.Add(a, b)` appends a node and returns its output
 Value = Any  # such an output, an `ir.Value`: the builder's methods have no types
 
-OPSET = 18  # the oldest with Split by number of outputs and antialiased Resize
+OPSET = 18  # the oldest with Split by the number of outputs; RoiAlign needs 16
 FLOAT, DOUBLE = ir.DataType.FLOAT, ir.DataType.DOUBLE
 INT64, INT32 = ir.DataType.INT64, ir.DataType.INT32
 

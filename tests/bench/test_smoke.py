@@ -85,14 +85,15 @@ def test_profile(run: Run) -> None:
 
 
 def test_engine(run: Run) -> None:
-    results, text = run("engine", "--models shapes --rounds 1")
+    results, text = run("engine", "--models shapes --rounds 1 --exported")
     engines = ["torchvision eager", "torch fp32", "openvino fp32", "openvino int8"]
-    assert [row["engine"] for row in results["rows"]] == engines
+    exported = ["exported to ONNX Runtime", "exported to OpenVINO"]
+    assert [row["engine"] for row in results["rows"]] == engines + exported
     kernels = {kind: sorted(each) for kind, each in results["peaks_gflops"].items()}
     assert kernels == {kind: ["OpenVINO convolution", "torch matmul"] for kind in ("fp32", "int8")}
     parts = [(row["engine"], row["part"]) for row in results["roofline"]]
     ours = [(engine, part) for engine in engines[1:] for part in ("dense", "head", "image")]
-    assert parts == [("torchvision eager", "image"), *ours]
+    assert parts == [("torchvision eager", "image"), *ours, *((name, "image") for name in exported)]
     assert all(row["share_of_peak"] > 0 for row in results["roofline"])
     assert "Measured peaks: fp32" in text
 
