@@ -1,12 +1,14 @@
-"""Boxes in the graph: decoding and clipping, as `models.ops.box_coding`, and the anchors."""
+"""Boxes in the graph: decoding and clipping as `models.ops.box_coding`, anchors, `models.ops.voting`."""
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 
-from models.exporting.graph import FLOAT, Op, Value, cast, constant, floats, halves, ints
+from models.exporting.graph import FLOAT, Op, Value, cast, constant, floats, halves, ints, size_of
+from models.ops.voting import VOTERS
 
 
 def add_decoded(op: Op, deltas: Value, references: Value, coder: BoxCoder) -> Value:
@@ -53,3 +55,47 @@ def add_anchors(op: Op, anchors: AnchorGenerator, level: int, canvas: Value, obj
         shifts = spread if shifts is None else op.Add(shifts, spread)
     cell = constant(op, anchors.cell_anchors[level].float().numpy())
     return op.Reshape(op.Add(shifts, cell), ints(-1, 4))
+
+
+@dataclass(frozen=True, eq=False)
+class Detected:
+    """Boxes (N, D, 4) and their places (N, D) among the candidates."""
+
+    boxes: Value
+    index: Value
+
+
+@dataclass(frozen=True, eq=False)
+class Voters:
+    """The candidates: boxes (N, M, 4) and scores (N, M), the `classes` of a proposal one after the other."""
+
+    boxes: Value
+    scores: Value
+    classes: int
+
+
+def add_voted(op: Op, found: Detected, voters: Voters, overlap: float) -> Value:
+    """The boxes (N, D, 4), averaged over the voters of their class with an IoU of at least `overlap`."""
+    near = _near(op, op.Unsqueeze(found.boxes, ints(2)), op.Unsqueeze(voters.boxes, ints(1)), overlap)
+    places = op.Range(0, op.Squeeze(size_of(op, voters.boxes, 1), ints(0)), 1)
+    label = op.Mod(op.Unsqueeze(found.index, ints(2)), ints(voters.classes))
+    counts = op.And(near, op.Equal(label, op.Mod(places, ints(voters.classes))))
+    scores = op.Where(op.Greater(voters.scores, floats(VOTERS)), voters.scores, floats(0.0))
+    weights = op.Where(counts, op.Unsqueeze(scores, ints(1)), floats(0.0))
+    total = op.ReduceSum(weights, ints(2), keepdims=1)
+    mean = op.Div(op.MatMul(weights, voters.boxes), op.Max(total, floats(VOTERS)))
+    return op.Where(op.Greater(total, floats(0.0)), mean, found.boxes)
+
+
+def _near(op: Op, boxes: Value, others: Value, overlap: float) -> Value:
+    """Whether the IoU of boxes (N, D, 1, 4) and others (N, 1, M, 4) is at least `overlap`: (N, D, M)."""
+    (low, high), (other_low, other_high) = halves(op, boxes), halves(op, others)
+    sides = op.Max(op.Sub(op.Min(high, other_high), op.Max(low, other_low)), floats(0.0))
+    common = _area(op, sides)
+    areas = op.Add(_area(op, op.Sub(high, low)), _area(op, op.Sub(other_high, other_low)))
+    return op.GreaterOrEqual(common, op.Mul(op.Sub(areas, common), floats(overlap)))
+
+
+def _area(op: Op, sides: Value) -> Value:
+    width, height = halves(op, sides)
+    return op.Squeeze(op.Mul(width, height), ints(-1))

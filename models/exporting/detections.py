@@ -6,7 +6,7 @@ import numpy as np
 from onnxscript import ir
 from torchvision.models.detection._utils import BoxCoder
 
-from models.exporting.boxes import add_clipped, add_decoded, shortest_sides
+from models.exporting.boxes import Detected, Voters, add_clipped, add_decoded, add_voted, shortest_sides
 from models.exporting.canvas import CanvasValues
 from models.exporting.graph import (
     EXCLUDED,
@@ -47,6 +47,12 @@ class DetectionConfig:
     coder: BoxCoder
     options: Options
     empty_boxes: EmptyBoxes
+    voting_iou: float | None = None
+
+    @property
+    def smallest(self) -> float:
+        """The shortest side of boxes that take part, canvas px."""
+        return SMALLEST_DETECTION if self.empty_boxes == "drop_first" else 0.0
 
 
 def add_detections(
@@ -57,7 +63,12 @@ def add_detections(
     boxes, scores = _candidates(op, head, proposals, canvas, config.coder)
     ranks = _kept(op, boxes, scores, config)
     ranks, index = best(op, shaped(op, ranks, 0, -1), config.options.max_detections)
-    boxes = rows_of(op, op.Reshape(boxes, ints(0, -1, 4)), index)
+    candidates = op.Reshape(boxes, ints(0, -1, 4))
+    boxes = rows_of(op, candidates, index)
+    if config.voting_iou is not None:
+        large = op.GreaterOrEqual(shortest_sides(op, candidates), floats(config.smallest))
+        scores = op.Where(large, shaped(op, scores, 0, -1), floats(0.0))
+        boxes = add_voted(op, Detected(boxes, index), Voters(candidates, scores, classes), config.voting_iou)
     if config.empty_boxes == "drop_last":
         filled = op.Greater(shortest_sides(op, boxes), floats(0.0))
         ranks, order = best(op, op.Where(filled, ranks, floats(EXCLUDED)), config.options.max_detections)
@@ -96,9 +107,8 @@ def _spread(op: Op, values: Value, head: HeadValues, proposals: ProposalValues, 
 
 def _kept(op: Op, boxes: Value, scores: Value, config: DetectionConfig) -> Value:
     """The scores (N, P, K - 1) of what survives NMS within its class; EXCLUDED for the rest."""
-    smallest = SMALLEST_DETECTION if config.empty_boxes == "drop_first" else 0.0
     above = op.Greater(scores, floats(config.options.score_threshold))
-    valid = op.And(above, op.GreaterOrEqual(shortest_sides(op, boxes), floats(smallest)))
+    valid = op.And(above, op.GreaterOrEqual(shortest_sides(op, boxes), floats(config.smallest)))
     ranks = op.Transpose(op.Where(valid, scores, floats(EXCLUDED)), perm=[0, 2, 1])
     count = size_of(op, ranks, 2)
     groups = shaped(op, op.Transpose(boxes, perm=[0, 2, 1, 3]), -1, count, 4)

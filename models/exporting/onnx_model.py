@@ -68,7 +68,7 @@ def _add_detector(
     logits, head_deltas = add_part(builder, parts.head, pooled.features, "head")
     head = HeadValues(logits, head_deltas, pooled.rows, len(source.card.labels))
     options = replace(options, nms_threshold=overlap(options.nms_threshold))
-    how = DetectionConfig(network.roi_heads.box_coder, options, source.card.head.empty_boxes)
+    how = DetectionConfig(network.roi_heads.box_coder, options, *source.card.head.after_nms)
     values = add_detections(op, head, proposals, canvas, how)
     for value, (name, (dtype, shape)) in zip(values, OUTPUTS.items(), strict=True):
         value.type, value.shape = ir.TensorType(dtype), ir.Shape(shape)

@@ -134,7 +134,11 @@ LIKE_MMDETECTION = {
 }
 
 
-@pytest.mark.parametrize("sections", [LIKE_DETECTRON2, LIKE_MMDETECTION], ids=["detectron2", "mmdetection"])
+@pytest.mark.parametrize(
+    "sections",
+    [LIKE_DETECTRON2, LIKE_MMDETECTION, {"head": {"voting_iou": 0.7}}],
+    ids=["detectron2", "mmdetection", "voting"],
+)
 def test_every_section_of_a_card_is_in_the_graph(sections: dict[str, dict[str, Any]], tmp_path: Path) -> None:
     plain = random_card(min_size=96, max_size=160)
     parts = {name: SECTIONS[name](**values) for name, values in sections.items()}
