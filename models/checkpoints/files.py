@@ -43,7 +43,19 @@ UNREADABLE = (
 )
 
 AGAIN = "get the file again"
-HTML = b"<!doctype html", b"<html", b"<?xml"
+HTML = b"<!doctype html", b"<html"
+# First bytes of files that people give by mistake, and what these are.
+OTHERS = {
+    b"\x89HDF": "an HDF5 file, as Keras writes",
+    b"\x89PNG": "an image",
+    b"\xff\xd8\xff": "an image",
+    b"%PDF": "a PDF",
+    b"\x7fELF": "a program",
+    b"GGUF": "a GGUF file",
+    b"\x08": "an ONNX model or another protobuf file",  # the field of its version comes first
+}
+TEXT = frozenset(b"\t\r\n") | frozenset(range(32, 127))
+SHOWN_TEXT = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,12 +75,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         if head.startswith(b"PK\x03\x04"):
             return _read_zip(path)
-        if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < MAX_HEADER:
+        if _is_safetensors(head):
             return Checkpoint(_read_safetensors(path), _no_storage)
         return _read_stream(path)
     except CheckpointError:
         raise
     except UNREADABLE as error:
+        _refuse_text(head)
         reason = (str(error).splitlines() or [""])[0][:200]
         raise CheckpointError(
             f"not a readable weights file ({type(error).__name__}: {reason}): damaged or cut off; {AGAIN}"
@@ -87,8 +100,22 @@ def _refuse_other_files(head: bytes) -> None:
         )
     if head.startswith(b"\x1f\x8b") or head[257:262] == b"ustar":
         raise CheckpointError("a tar or gzip archive; unpack it and give the checkpoint inside")
-    if head.startswith(b"\x89HDF"):
-        raise CheckpointError("an HDF5 file, as Keras writes; only PyTorch checkpoints can be read")
+    for mark, kind in OTHERS.items():
+        if head.startswith(mark) and not _is_safetensors(head):
+            raise CheckpointError(f"{kind}; only PyTorch checkpoints and safetensors can be read")
+
+
+def _is_safetensors(head: bytes) -> bool:
+    return head[8:9] == b"{" and int.from_bytes(head[:8], "little") < MAX_HEADER
+
+
+def _refuse_text(head: bytes) -> None:
+    """Only where reading failed: the oldest pickles are text too."""
+    if TEXT.issuperset(head):
+        begins = head.decode().strip()[:SHOWN_TEXT]
+        raise CheckpointError(
+            f"a text and not weights, as a failed download or a configuration; it begins {begins!r}; {AGAIN}"
+        )
 
 
 def _no_storage(key: str) -> Tensor:
@@ -111,6 +138,11 @@ def _read_zip(path: Path) -> Checkpoint:
             raise CheckpointError(
                 "a TorchScript program and not a state dict; "
                 "save the weights: torch.save(torch.jit.load(path).state_dict(), new_path)"
+            )
+        if pickled is None and any(name.endswith("/archive_format") for name in infos):
+            raise CheckpointError(
+                "a program of torch.export and not a state dict; save the weights: "
+                "torch.save(torch.export.load(path).state_dict, new_path)"
             )
         if pickled is None:
             raise CheckpointError(

@@ -38,7 +38,7 @@ _OTHER_TASKS = {
     "roi_heads.box_predictor.0.": "Cascade R-CNN",
     "roi_head.bbox_head.0.": "Cascade R-CNN",
     "bbox_head.retina_": "RetinaNet",
-    "head.classification_head.": "RetinaNet",
+    "head.classification_head.": "RetinaNet, an FCOS or an SSD",
 }
 
 
@@ -90,7 +90,7 @@ def _without_module(name: str) -> str:
 
 def _unwrapped(content: object) -> Mapping[str, object]:
     for _ in range(MAX_WRAPPERS):
-        key = next((key for key in WRAPPERS if _holds(content, key)), None)
+        key = next((key for key in WRAPPERS if _holds(content, key)), None) or _only_network(content)
         if key is None:
             break
         content = content[key]  # type: ignore[index]  # a mapping, as it holds the key
@@ -108,6 +108,19 @@ def _unwrapped(content: object) -> Mapping[str, object]:
             "the state of an optimizer without the network's weights; save the network's state dict too"
         )
     return content
+
+
+def _only_network(content: object) -> str | None:
+    """The key of the one value that has a network's names, under whatever key a script put it."""
+    if not isinstance(content, Mapping):
+        return None
+    found = [key for key, value in content.items() if isinstance(value, Mapping) and _has_network(value)]
+    return found[0] if len(found) == 1 and isinstance(found[0], str) else None
+
+
+def _has_network(content: Mapping[object, object]) -> bool:
+    names = any(isinstance(key, str) and "backbone." in key for key in content)
+    return names or any(_holds(content, key) for key in WRAPPERS)
 
 
 def _holds(content: object, key: str) -> bool:

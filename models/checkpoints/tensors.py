@@ -99,7 +99,9 @@ def make_tensor(value: object, read: ReadStorage) -> Tensor | None:
 def _view(ref: TensorRef, read: ReadStorage) -> Tensor:
     storage = ref.storage
     if not isinstance(storage, StorageRef):
-        raise CheckpointError("a tensor in it has no storage")
+        raise CheckpointError(
+            "a tensor in it has no data, as pickle.dump writes it; write it with torch.save"
+        )
     size, stride = _counts(ref.size), _counts(ref.stride)
     [offset] = _counts((ref.offset,))
     elements = read(storage.key)

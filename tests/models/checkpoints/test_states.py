@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,9 @@ WRAPPED: dict[str, Callable[[], Any]] = {
     "parameters": lambda: {name: nn.Parameter(tensor) for name, tensor in state().items()},
     "arrays": lambda: {"model": {name: tensor.numpy() for name, tensor in state().items()}},
     "an ordered dict": lambda: OrderedDict(state()),
+    "a key of one's own": lambda: {"student": state(), "epoch": 3, "optimizer": {"state": {}}},
+    "DeepSpeed": lambda: {"module": prefixed("module."), "dp_world_size": 2},
+    "a checkpoint in a checkpoint": lambda: {"checkpoint": {"model": state()}, "config": {"lr": 0.1}},
     "with a scalar of numpy": lambda: {"model": state(), "best": np.float64(0.5)},
 }
 
@@ -116,6 +120,18 @@ REFUSED: dict[str, tuple[Any, str]] = {
     "an HTML page": (HTML, "an HTML page and not weights.*download the file itself"),
     "a Git LFS pointer": (POINTER, "a Git LFS pointer.*git lfs pull"),
     "a gzip archive": (b"\x1f\x8b\x08\x00", "a tar or gzip archive; unpack it"),
+    "an ONNX model": (
+        b"\x08\x07\x12\x07pytorch\x1a\x05",
+        "an ONNX model or another protobuf file; only PyTorch",
+    ),
+    "an image": (b"\x89PNG\r\n\x1a\n\0", "an image; only PyTorch checkpoints"),
+    "an answer of a service": (
+        b'{"error": "not found"}',
+        'a text and not weights.*begins \'{"error": "not found"}\'',
+    ),
+    "a configuration": (b"MODEL:\n  WEIGHTS: x\n", "a text and not weights.*or a configuration"),
+    "networks under two keys": ({"teacher": state(), "student": state()}, "contains 'teacher' of type dict"),
+    "an SSD": ({"head.classification_head.conv": torch.ones(1)}, "weights of a RetinaNet, an FCOS or an SSD"),
     "an empty file": (b"", "it is empty; get the file again"),
 }
 
@@ -137,3 +153,25 @@ def test_torchscript_is_named(tmp_path: Path) -> None:
     scripted(tmp_path / "scripted.pt")
     with pytest.raises(CheckpointError, match=r"a TorchScript program.*torch\.jit\.load"):
         read_state(tmp_path / "scripted.pt")
+
+
+def test_a_program_of_export_is_named(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "program.pt2", "w") as archive:
+        archive.writestr("program/archive_format", "pt2")
+    with pytest.raises(CheckpointError, match=r"a program of torch\.export.*torch\.export\.load"):
+        read_state(tmp_path / "program.pt2")
+
+
+def test_a_tensor_of_plain_pickle_says_how_to_write_it(tmp_path: Path) -> None:
+    (tmp_path / "w.pkl").write_bytes(pickle.dumps(state()))
+    with pytest.raises(CheckpointError, match=r"pickle\.dump.*write it with torch\.save"):
+        read_state(tmp_path / "w.pkl")
+
+
+def test_safetensors_are_known_whatever_the_length_of_their_header(tmp_path: Path) -> None:
+    first_bytes = set()
+    for length in range(40):
+        save_file(state(), tmp_path / "w.safetensors", metadata={"note": "x" * 8 * length})
+        assert_state(read_state(tmp_path / "w.safetensors"))
+        first_bytes.add((tmp_path / "w.safetensors").read_bytes()[0])
+    assert 8 in first_bytes  # as protobuf's
