@@ -1,7 +1,6 @@
 """`rcnn models`: the catalogue."""
 
 import json
-from urllib.parse import urlsplit
 
 from rich.table import Table
 from rich.text import Text
@@ -49,7 +48,7 @@ def _weights(card: Card) -> str:
     if card.random_seed is not None:
         return "none: to be trained"
     if card.remote_weights is not None:
-        return urlsplit(card.remote_weights)._replace(query="").geturl()
+        return card.public_weights
     if card.weights_file is None:
         return "torchvision"
     return card.weights_file.name if card.weights_file.is_file() else f"{card.weights_file} is missing"

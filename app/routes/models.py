@@ -65,7 +65,7 @@ def _entry(service: DetectionService, card: Card, state: ModelStateName | None) 
         last_used_seconds=None if used is None else round(used, 3),
         precision_reason=precision_reason(model, service.settings) if model else None,
         requests=usage.requests,
-        **card.model_dump(mode="json", exclude=set(SECTIONS)),
+        **{**card.model_dump(mode="json", exclude=set(SECTIONS)), "weights": card.public_weights},
     )
 
 

@@ -69,6 +69,11 @@ class Card(BaseModel):
         return self.weights if self.weights.startswith(tuple(REMOTE)) else None
 
     @property
+    def public_weights(self) -> str:
+        """`weights` without the query of an address, which may be a secret, as of a presigned one."""
+        return self.weights.partition("?")[0]
+
+    @property
     def weights_file(self) -> Path | None:
         """The path of a "file:" card's weights; None for others."""
         if not self.weights.startswith(FILE):

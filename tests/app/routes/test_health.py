@@ -182,5 +182,18 @@ async def test_the_catalogue_keeps_the_server_s_folders_to_itself(serve: Serve, 
         assert str(ROOT) not in response.text
 
 
+async def test_the_catalogue_shows_no_key_of_an_address(serve: Serve, tmp_path: Path) -> None:
+    lines = (
+        'name = "mine"\narchitecture = "resnet50_fpn"\nlabels = ["background", "a"]',
+        'weights = "https://bucket.example/m.pth?X-Amz-Signature=secret"',
+    )
+    (tmp_path / "mine.toml").write_text("\n".join(lines))
+    async with serve(model_dir=tmp_path) as served:
+        response = await served.client.get("/models")
+        [mine] = [model for model in response.json()["models"] if model["name"] == "mine"]
+        assert mine["weights"] == "https://bucket.example/m.pth"
+        assert "secret" not in response.text
+
+
 async def test_labels_leave_out_what_is_no_class(served: Served) -> None:
     assert (await served.client.get("/labels")).json() == {"1": "Square", "2": "disc", "4": "kite"}
