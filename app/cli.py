@@ -10,24 +10,24 @@ import inspect
 import sys
 import traceback
 from collections.abc import Callable
-from typing import Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from app import version
 from app.commands import CommandFailed
 from app.commands.arguments import (
-    BenchLineageArguments,
     DiagnoseArguments,
     EvaluateArguments,
-    ModelsArguments,
     QuantizeArguments,
     ServeArguments,
-    SettingsArguments,
     TrainArguments,
 )
 from app.commands.detect.arguments import DetectArguments
 from app.commands.export_arguments import ExportArguments
+from app.commands.help import LEARN, MACHINE, MODELS, USE, epilog, grouped
 from app.commands.import_arguments import ImportArguments
+from app.commands.overview_arguments import BenchLineageArguments, ModelsArguments, SettingsArguments
 
 A = TypeVar("A")
 
@@ -35,13 +35,33 @@ app = typer.Typer(
     name="rcnn",
     help="Faster R-CNN: detect objects in images, locally or as a service.",
     epilog="Settings come from RCNN_ variables: see `rcnn settings`.",
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)
-app.add_typer(bench, name="bench")
+app.add_typer(bench, name="bench", rich_help_panel=MACHINE)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"rcnn-serve {version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _: Annotated[
+        bool,
+        typer.Option("--version", "-V", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Faster R-CNN: detect objects in images, locally or as a service."""
+
+
+def register(name: str, group: str | None, parent: typer.Typer = app) -> Callable[[Any], Any]:
+    """Make it a command of that name, in that group of the help, with its examples."""
+    return parent.command(name, epilog=epilog(name), rich_help_panel=group)
 
 
 def takes(arguments: type[A]) -> Callable[[Callable[[A], int]], Callable[..., NoReturn]]:
@@ -53,6 +73,9 @@ def takes(arguments: type[A]) -> Callable[[Callable[[A], int]], Callable[..., No
 
         command.__name__, command.__doc__ = run.__name__, run.__doc__
         signature = inspect.signature(arguments)
+        name = run.__name__.removesuffix("_model")
+        parameters = [grouped(name, parameter) for parameter in signature.parameters.values()]
+        signature = signature.replace(parameters=parameters)
         command.__signature__ = signature  # type: ignore[attr-defined]  # what inspect reads instead of **values
         command.__annotations__ = {name: field.annotation for name, field in signature.parameters.items()}
         return command
@@ -68,7 +91,7 @@ def _run(run: Callable[[A], int], arguments: A) -> int:
         return error.code
 
 
-@app.command()
+@register("serve", USE)
 @takes(ServeArguments)
 def serve(arguments: ServeArguments) -> int:
     """Run the service until SIGTERM or Ctrl-C; accepted requests are finished first.
@@ -80,7 +103,7 @@ def serve(arguments: ServeArguments) -> int:
     return run(arguments)
 
 
-@app.command()
+@register("detect", USE)
 @takes(DetectArguments)
 def detect(arguments: DetectArguments) -> int:
     """Detect objects in images, videos and camera frames, with a local model or through a service.
@@ -93,7 +116,7 @@ def detect(arguments: DetectArguments) -> int:
     return run(arguments)
 
 
-@app.command()
+@register("train", LEARN)
 @takes(TrainArguments)
 def train(arguments: TrainArguments) -> int:
     """Train a network on your own classes; the output is a model. Repeat the command to continue a run.
@@ -106,7 +129,7 @@ def train(arguments: TrainArguments) -> int:
     return run(arguments)
 
 
-@app.command()
+@register("evaluate", LEARN)
 @takes(EvaluateArguments)
 def evaluate(arguments: EvaluateArguments) -> int:
     """Measure a model on annotated images: COCO's AP and AR, by class, with plots; locally or by a service.
@@ -118,7 +141,7 @@ def evaluate(arguments: EvaluateArguments) -> int:
     return run(arguments)
 
 
-@app.command()
+@register("diagnose", LEARN)
 @takes(DiagnoseArguments)
 def diagnose(arguments: DiagnoseArguments) -> int:
     """Find what costs a model AP: proposals, NMS, coordinates, anchors, losses; with advice.
@@ -130,7 +153,7 @@ def diagnose(arguments: DiagnoseArguments) -> int:
     return run(arguments)
 
 
-@app.command()
+@register("quantize", LEARN)
 @takes(QuantizeArguments)
 def quantize(arguments: QuantizeArguments) -> int:
     """Quantize a model to int8, measured against fp32; RCNN_PRECISION=int8 serves it on CPUs.
@@ -142,7 +165,7 @@ def quantize(arguments: QuantizeArguments) -> int:
     return run(arguments)
 
 
-@app.command("import")
+@register("import", MODELS)
 @takes(ImportArguments)
 def import_model(arguments: ImportArguments) -> int:
     """Make a model of a checkpoint of detectron2, mmdetection or torchvision; nothing in it is run.
@@ -154,16 +177,10 @@ def import_model(arguments: ImportArguments) -> int:
     return run(arguments)
 
 
-@app.command("export")
+@register("export", MODELS)
 @takes(ExportArguments)
 def export_model(arguments: ExportArguments) -> int:
     """Write a model as ONNX, OpenVINO's IR or torchvision's state dict; the file is compared with ours.
-
-    rcnn export shapes --to onnx --out shapes.onnx
-
-    rcnn export runs/mine/model.toml --to openvino --out mine.xml
-
-    rcnn export coco-r50-fpn --to torch --out coco.pth
 
     Exit codes: 0 written and compared, 1 it cannot be exported or answers otherwise (nothing is written),
     2 wrong usage.
@@ -173,7 +190,7 @@ def export_model(arguments: ExportArguments) -> int:
     return run(arguments)
 
 
-@app.command()
+@register("models", MODELS)
 @takes(ModelsArguments)
 def models(arguments: ModelsArguments) -> int:
     """List the models of the zoo and of RCNN_MODEL_DIR."""
@@ -182,7 +199,7 @@ def models(arguments: ModelsArguments) -> int:
     return run(arguments)
 
 
-@app.command()
+@register("settings", MACHINE)
 @takes(SettingsArguments)
 def settings(arguments: SettingsArguments) -> int:
     """List the settings: name, default, allowed values, purpose."""
@@ -191,7 +208,7 @@ def settings(arguments: SettingsArguments) -> int:
     return run(arguments)
 
 
-@bench.command()
+@register("lineage", None, bench)
 @takes(BenchLineageArguments)
 def lineage(arguments: BenchLineageArguments) -> int:
     """Time R-CNN, Fast R-CNN and Faster R-CNN on the same network and images, beside the published times.

@@ -11,7 +11,7 @@ from rich.progress import track
 from rich.table import Table
 
 from app.commands import USAGE, CommandFailed
-from app.commands.arguments import BenchLineageArguments
+from app.commands.overview_arguments import BenchLineageArguments
 from app.commands.shared.console import open_console, read_settings
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from rich.table import Table
 from rich.text import Text
 
 from app.commands import CommandFailed
-from app.commands.arguments import ModelsArguments
+from app.commands.overview_arguments import ModelsArguments
 from app.commands.shared.console import open_console, plain_table, print_warnings, read_settings
 from models.zoo.cards import UNUSED_LABEL, Card, CardError
 from models.zoo.catalogue import read_cards

@@ -4,10 +4,13 @@ import csv
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.commands.evaluate.report import Evaluated
-from models.evaluation.assessment import ClassReport
 from models.evaluation.coco_ids import ids_of
+
+if TYPE_CHECKING:
+    from models.evaluation.assessment import ClassReport
 
 ALL = "(all)"
 AT_THRESHOLD = ("precision", "recall", "f1", "best_f1", "best_threshold")
@@ -56,7 +59,7 @@ def _rows(evaluated: Evaluated) -> Iterator[dict[str, object]]:
         yield {**_row(each), **of_voc}
 
 
-def _row(each: ClassReport) -> dict[str, object]:
+def _row(each: "ClassReport") -> dict[str, object]:
     """The cells of one class."""
     measured = {name: getattr(each, name) if each.objects else "" for name in AT_THRESHOLD}
     sizes = {f"objects_{size}": count for size, count in each.objects_by_size.items()}

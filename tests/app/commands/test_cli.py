@@ -2,14 +2,24 @@
 
 import logging
 import re
+import shlex
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import asdict, fields
+from importlib import metadata
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from typer.main import get_command
 
 from app import cli
+from app.commands.arguments import DiagnoseArguments, EvaluateArguments, QuantizeArguments, TrainArguments
+from app.commands.detect.arguments import DetectArguments
+from app.commands.help import EXAMPLES, GROUP_OF
+from app.commands.import_arguments import ImportArguments
+from app.settings.settings import Settings
 from app.settings.table import settings_markdown, settings_table
 from models.zoo.catalogue import catalogue
 from tests.support.data.cards import write_card
@@ -44,6 +54,37 @@ def test_every_command_has_help(command: str, flag: str) -> None:
     assert ran.code == 0
     assert "Usage: rcnn " + command in ran.out
     assert command in ("models", "settings") or "Exit codes: 0" in " ".join(ran.out.split())
+
+
+def test_the_version_is_shown() -> None:
+    assert rcnn("--version").out == rcnn("-V").out == f"rcnn-serve {metadata.version('rcnn-serve')}\n"
+
+
+@pytest.mark.parametrize("example", [line for lines in EXAMPLES.values() for line in lines])
+def test_an_example_of_the_help_is_a_command(
+    example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("data.zip", "photo.jpg", "model_final.pth", "config.yaml"):
+        (tmp_path / name).touch()
+    for name in ("data", "photos"):
+        (tmp_path / name).mkdir()
+    command, words = get_command(cli.app), shlex.split(example.partition(" > ")[0])[1:]
+    path = words[: 1 + (words[0] == "bench")]
+    for name in path:
+        command = command.commands[name]  # type: ignore[attr-defined]  # a group, up to the last
+    assert command.make_context(path[-1], words[len(path) :]).params
+    assert example in rcnn(*path, "--help").out
+
+
+def test_options_of_the_help_are_in_groups() -> None:
+    shown = rcnn("train", "--help").out
+    for group in ("Data", "Augmentation", "Learning", "Network", "Output"):
+        assert f"─ {group} ─" in shown
+    learning = (TrainArguments, EvaluateArguments, DiagnoseArguments, QuantizeArguments)
+    commands = (DetectArguments, ImportArguments, *learning)
+    options = {field.name for command in commands for field in fields(command)}
+    assert options >= GROUP_OF.keys(), "a group has an option that no command has"
 
 
 @pytest.mark.parametrize(
@@ -118,6 +159,29 @@ def test_settings_are_a_table_or_the_markdown_of_the_readme() -> None:
     for row in settings_table():
         assert row.name in table.out
         assert row.default in table.out
+    assert rcnn("settings", "--json", **broken).json == [asdict(row) for row in settings_table()]
+    assert rcnn("settings", "--json", "--env").code == 2
+
+
+def test_settings_are_read_at_eighty_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.commands.settings.open_console", lambda: Console(width=80))
+    shown = rcnn("settings").out
+    assert max(map(len, shown.splitlines())) <= 80
+    assert "…" not in shown
+    assert len(shown.splitlines()) < 6 * len(settings_table())
+
+
+def test_settings_are_a_file_of_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    before, lines = Settings(), rcnn("settings", "--env").out.splitlines()
+    assert "#RCNN_PORT=8000" in lines
+    assert "#RCNN_MODEL_DIR=" in lines
+    assert all(line.startswith("#") or not line for line in lines), "a file of defaults changes nothing"
+    for line in lines:
+        if line.startswith("#RCNN_"):
+            name, _, value = line.removeprefix("#").partition("=")
+            if value:
+                monkeypatch.setenv(name, value)
+    assert Settings() == before
 
 
 def test_a_broken_setting_is_named(image: Path) -> None:
