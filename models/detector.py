@@ -5,6 +5,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from models.ops.memory import out_of_memory_as
 from models.options import Options
 from models.pipeline.batches.device_thread import CallOnThread, DeviceThread, same_thread
 from models.pipeline.batches.runner import Batch, BatchRunner
+from models.pipeline.buckets import likely_canvases, uses_buckets
 from models.pipeline.canvas import Canvas
 from models.pipeline.checksums import NonFiniteOutputs
 from models.pipeline.device_upload import DeviceUpload
@@ -108,7 +110,8 @@ class Detector:
         self.jpeg = jpeg
         self.proposal_config = proposal_config(network)
         own = None if card.sections_are_default else Trimmed(engine.suppress, *card.head.after_nms)
-        self._upload = DeviceUpload(torch.device(engine.device), card.preprocessing)
+        self._bucketed = uses_buckets(engine.device, engine.precision, own is None)
+        self._upload = DeviceUpload(torch.device(engine.device), card.preprocessing, self._bucketed)
         self._runner = BatchRunner(engine, Tail(network, engine, own), self._upload, len(card.labels))
         self.on_thread: CallOnThread = DeviceThread() if engine.device.startswith("cuda") else same_thread
 
@@ -190,11 +193,10 @@ class Detector:
         job = self._sample_job()
         useful = self._useful_batch(job, cap)
         deadline = time.perf_counter() + WARM_UP_SECONDS
-        height, width = job.canvas.key
-        for size in (2**k for k in range(useful.bit_length())):
-            for canvas in ((height, width), (width, height)):
-                if time.perf_counter() < deadline:
-                    self.get_ready(size, canvas)
+        canvases = likely_canvases(self.card.canvas_limits(), job.canvas.key, self._bucketed)
+        for canvas, size in product(canvases, [2**k for k in range(useful.bit_length())]):
+            if time.perf_counter() < deadline:
+                self.get_ready(size, canvas)
         return useful
 
     def get_ready(self, batch: int, canvas: tuple[int, int]) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from models.images.decoder import Image
 from models.ops.memory import is_out_of_memory
+from models.pipeline.buckets import bucket, padded_to
 from models.pipeline.canvas import TORCHVISION, Canvas, prepare
 from models.zoo.sections import Preprocessing
 
@@ -27,8 +28,11 @@ PREPARATIONS = 4
 class DeviceUpload:
     """Makes canvases for a device, on any thread, and stacks them to batches on the inference thread."""
 
-    def __init__(self, device: torch.device, preprocessing: Preprocessing = TORCHVISION) -> None:
-        self._device = device
+    def __init__(
+        self, device: torch.device, preprocessing: Preprocessing = TORCHVISION, bucketed: bool = False
+    ) -> None:
+        """`bucketed`: canvases of a GPU have few sizes (models.pipeline.buckets)."""
+        self._device, self._bucketed = device, bucketed
         self._preparations = threading.BoundedSemaphore(PREPARATIONS)
         self._prepare = partial(prepare, how=preprocessing)
         self._stream: torch.cuda.Stream | None = None
@@ -51,13 +55,19 @@ class DeviceUpload:
         try:
             with torch.cuda.stream(self._stream):
                 canvas = self._prepare(image, min_size, max_size, self._send, self._preparations)
+                canvas = self._fitted(canvas, (min_size, max_size))
                 return replace(canvas, ready=self._stream.record_event())
         except RuntimeError as error:
             if not is_out_of_memory(error):
                 raise
-            return self._prepare(
-                image, min_size, max_size
-            )  # queued canvases fill it; `stack` uploads this one
+            canvas = self._prepare(image, min_size, max_size)  # queued ones fill it; `stack` uploads this one
+            return self._fitted(canvas, (min_size, max_size))
+
+    def _fitted(self, canvas: Canvas, limits: tuple[int, int]) -> Canvas:
+        """The canvas in its bucket."""
+        if not self._bucketed:
+            return canvas
+        return replace(canvas, pixels=padded_to(canvas.pixels, bucket(canvas.key, limits)))
 
     def send(self, tensor: Tensor) -> Tensor:
         """A copy on the device, for the current stream; the host does not wait for it."""

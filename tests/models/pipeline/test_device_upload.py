@@ -129,6 +129,21 @@ def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> DeviceUpload:
     return DeviceUpload(torch.device("cuda"))
 
 
+@pytest.mark.parametrize("bucketed", [True, False])
+def test_on_a_gpu_canvases_have_few_sizes_and_the_same_content(
+    monkeypatch: pytest.MonkeyPatch, bucketed: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "Stream", NoStream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
+    upload = DeviceUpload(torch.device("cuda"), bucketed=bucketed)
+    fail_to_pin(monkeypatch, torch.OutOfMemoryError("CUDA out of memory"))  # so it is made on the host
+    canvas, own = upload.prepare(image(90, 100), 128, 448), prepare(image(90, 100), 128, 448)
+    assert own.key == (128, 160)
+    assert canvas.key == ((128, 224) if bucketed else (128, 160))
+    assert torch.equal(canvas.pixels[:128, :160], own.pixels)
+    assert canvas.content == own.content
+
+
 def fail_to_pin(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def pin_memory(tensor: Tensor) -> Tensor:
         raise error
