@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from models.detections import Detections
-from models.evaluation.coco import Document, GroundTruth, Scores, result_rows, score, truth_document
+from models.evaluation.coco import GroundTruth, Scores, result_rows, score, truth_document
+from models.evaluation.coco_ids import Document
 from models.evaluation.curves import MATCHING_IOU, Curve, confuse, trace_curve
 
 SIZES = {

@@ -14,6 +14,7 @@ from faster_coco_eval import COCO, COCOeval_faster
 
 from models.datasets import AnnotatedImage
 from models.detections import Detections
+from models.evaluation.coco_ids import Document
 
 NUMBERS = ("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large")
 RECALLS = ("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large")
@@ -25,8 +26,6 @@ _AT_50, _AT_75, _ALL_SIZES, _SIZES, _MOST = 0, 5, 0, (1, 2, 3), -1
 # pycocotools replaces an annotation's `ignore` by its `iscrowd`, which changes the IoU. It ignores an object
 # with a larger area than 1e10 too, with the ordinary IoU.
 IGNORED_AREA = 1e11
-
-Document = dict[str, Any]
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from models.datasets import AnnotatedImage, Dataset
-from models.evaluation.coco import Document
 
 Id = int | str
+Document = dict[str, Any]
+"""A document, an annotation or a result of COCO."""
 
 
 @dataclass(frozen=True)
