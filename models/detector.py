@@ -14,10 +14,10 @@ from torch import Tensor
 from torchvision.models.detection import FasterRCNN
 
 from models.detections import Detections
-from models.engines import EngineChoice, EngineUnavailable, build_engines, fallback_reason
+from models.engines import EngineChoice, build_engines, fallback_reason
 from models.engines.cuda_device import memory_bytes
 from models.engines.protocol import Engine, PrecisionOverflow
-from models.images.decoder import DecodeJpeg, Image
+from models.images.decoder import Image
 from models.ops.memory import out_of_memory_as
 from models.options import Options
 from models.pipeline.batches.device_thread import CallOnThread, DeviceThread, same_thread
@@ -65,7 +65,6 @@ class DetectorSpec:
     engine: str = "auto"
     precision: str = "auto"
     threads: int = 0  # 0 = one per core
-    jpeg: str = "pillow"  # or nvjpeg
     memory: float = 1.0  # share of a GPU's memory that this process may use
     downloads: Downloads = field(default_factory=Downloads)
 
@@ -100,14 +99,12 @@ class Detector:
         card: Card,
         engine: Engine,
         fallback_reason: str | None = None,
-        jpeg: DecodeJpeg | None = None,
         version: str = "",
     ) -> None:
         self.card = card
         self.version = version or "unknown"
         self.fallback_reason = fallback_reason
         self._engine = engine
-        self.jpeg = jpeg
         self.proposal_config = proposal_config(network)
         own = None if card.sections_are_default else Trimmed(engine.suppress, *card.head.after_nms)
         self._bucketed = uses_buckets(engine.device, engine.precision, own is None)
@@ -276,7 +273,6 @@ def _load_in_precision(spec: DetectorSpec, devices: Sequence[str]) -> list[Detec
             loaded.card,
             engine,
             fallback_reason(devices, loaded.fallback_reason),
-            _jpeg(spec.jpeg, torch.device(engine.device)),
             version,
         )
         for engine in engines
@@ -284,17 +280,3 @@ def _load_in_precision(spec: DetectorSpec, devices: Sequence[str]) -> list[Detec
     for detector in detectors:
         detector.check_outputs()
     return detectors
-
-
-def _jpeg(name: str, device: torch.device) -> DecodeJpeg | None:
-    """The JPEG decoder to use instead of Pillow, None for Pillow; raises EngineUnavailable."""
-    if name == "pillow":
-        return None
-    if device.type != "cuda":
-        raise EngineUnavailable(f"nvJPEG decodes on a GPU, not on {device}; set RCNN_JPEG to pillow")
-    from models.pipeline.nvjpeg import NvJpeg
-
-    try:
-        return NvJpeg(device)
-    except RuntimeError as error:
-        raise EngineUnavailable(f"nvJPEG cannot be used; set RCNN_JPEG to pillow ({error})") from error

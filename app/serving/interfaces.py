@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from models.detections import Detections
-from models.images.decoder import DecodeJpeg, Image
+from models.images.decoder import Image
 from models.zoo.cards import Card
 
 
@@ -51,8 +51,6 @@ class Detector(Protocol):
     def precision(self) -> str: ...
     @property
     def fallback_reason(self) -> str | None: ...
-    @property
-    def jpeg(self) -> DecodeJpeg | None: ...
     @property
     def version(self) -> str: ...
     @property

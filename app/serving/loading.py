@@ -44,7 +44,6 @@ def _load(
         engine=settings.engine,
         precision=settings.precision,
         threads=settings.inference_threads,
-        jpeg=settings.jpeg,
         memory=settings.device_memory,
         downloads=Downloads(settings.weights_mirror, observe),
     )

@@ -89,13 +89,13 @@ class Preparation:
 
     def _read(self, source: Source, plan: Plan, control: DecodeControl) -> tuple[Image, tuple[Tile, ...]]:
         """The image and its tiles, which need all of its pixels; without tiles a draft may be enough."""
-        model, jpeg = plan.model, plan.model.detector.jpeg
+        model = plan.model
         enough = model.card.draft_limits(plan.size)
         if plan.tiling:
-            image = decoder.read(source, self._limits, jpeg=jpeg, control=control)
+            image = decoder.read(source, self._limits, control=control)
             if tiles := model.tiles((image.width, image.height), plan.size, plan.tiling):
                 return image, tiles
-        return decoder.read(source, self._limits, enough, jpeg, control), ()
+        return decoder.read(source, self._limits, enough, control), ()
 
     def _full_image(self, image: Image, source: Source, plan: Plan, control: DecodeControl) -> Image:
         """The image with all of its pixels, for drawing or tiles; raises InvalidParameter."""

@@ -9,6 +9,7 @@ from pydantic_settings import EnvSettingsSource
 PREFIX = "RCNN_"
 
 REMOVED = {
+    "jpeg": "every JPEG is decoded on the decode threads, by libjpeg-turbo",
     "batch_wait_ms": "a batch starts as soon as a device is free",
     "max_tiles": "an image has at most 64 tiles",
     "stream_max_frames": "/detect/stream answers at most 1000 frames of a body",

@@ -68,10 +68,6 @@ class ModelSettings(BaseSettings):
     precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = Field(
         default="auto", description="Number format of the networks; auto chooses one that suits the device."
     )
-    jpeg: Literal["pillow", "nvjpeg"] = Field(
-        default="pillow",
-        description="Decoder of JPEG images; nvjpeg uses the GPU, and its pixels differ slightly.",
-    )
     device_memory: float = Field(
         default=1.0,
         gt=0,

@@ -35,7 +35,6 @@ class NullDetector:
     device: str = "cpu"
     precision: str = "fp32"
     fallback_reason: str | None = None
-    jpeg: Any = None
     version: str = "none"
     cuda_graphs: int = 0
 

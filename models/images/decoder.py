@@ -36,7 +36,6 @@ from models.images.orientation import DAMAGE, orientation_of, oriented
 from models.images.pillow_warnings import silence_pillow_warnings
 
 Pixels = npt.NDArray[np.uint8]
-DecodeJpeg = Callable[[bytes], Pixels | None]
 
 MAX_SIDE = 65_535  # the limit of JPEG and GIF; any shape from 1 pixel up to this is accepted
 
@@ -116,19 +115,15 @@ def decode(
     data: bytes,
     limits: Limits,
     canvas_limits: CanvasLimits | None = None,
-    jpeg: DecodeJpeg | None = None,
     control: DecodeControl = UNCONTROLLED,
 ) -> Image:
     """Decode an image file. Raises UnreadableImage, OversizedImage or OutOfMemory with a text for the client.
 
     `canvas_limits` (short side, long side, px) allow a draft for a JPEG much larger than that canvas; None
-    decodes all pixels. `jpeg` decodes ordinary JPEGs to their stored pixels; where it returns None, Pillow
-    decodes. `control` is asked for the memory, and whether to go on.
+    decodes all pixels. `control` is asked for the memory, and whether to go on.
     """
     header = check_header(data, limits)
-    picture = open_picture(header, limits, control)
-    decoded = jpeg(header.data) if jpeg and _is_ordinary_jpeg(picture) else None
-    return render(picture, limits, canvas_limits, decoded, control)
+    return render(open_picture(header, limits, control), limits, canvas_limits, control)
 
 
 def check_header(data: bytes, limits: Limits, frames: int = 1) -> Header:
@@ -156,28 +151,22 @@ def render(
     picture: ImageFile,
     limits: Limits,
     canvas_limits: CanvasLimits | None = None,
-    decoded: Pixels | None = None,
     control: DecodeControl = UNCONTROLLED,
 ) -> Image:
-    """Decode an opened picture's current frame, or take its `decoded` pixels. Raises as `decode` does."""
+    """Decode an opened picture's current frame. Raises as `decode` does."""
     size, format = picture.size, str(picture.format)
     check_size(size, limits)
     with decoder_errors(format):
-        scale = begin_draft(picture, canvas_limits) if canvas_limits and decoded is None else 1
+        scale = begin_draft(picture, canvas_limits) if canvas_limits else 1
     _check_tiles(picture)
     needed = decoding_bytes(picture, size)
     control.reserve(needed)
     control.check()
     with decoder_errors(format, needed):
-        if decoded is None:
-            picture.load()
+        picture.load()
         orientation = orientation_of(picture)  # loading a TIFF has applied and removed it
         control.check()
-        pixels = (
-            _pixels(picture, orientation, control)
-            if decoded is None
-            else _oriented_pixels(decoded, size, orientation)
-        )
+        pixels = _pixels(picture, orientation, control)
     return Image(pixels, format, draft_of(size, picture.size, scale, orientation))
 
 
@@ -185,12 +174,11 @@ def read(
     source: bytes | Pixels,
     limits: Limits,
     canvas_limits: CanvasLimits | None = None,
-    jpeg: DecodeJpeg | None = None,
     control: DecodeControl = UNCONTROLLED,
 ) -> Image:
     """An image from a file's bytes or from pixels. Raises as `decode` does."""
     if isinstance(source, bytes):
-        return decode(source, limits, canvas_limits, jpeg, control)
+        return decode(source, limits, canvas_limits, control)
     return of_pixels(source, limits)
 
 
@@ -264,20 +252,6 @@ def _check_tiles(picture: ImageFile) -> None:
     painted = sum((box[2] - box[0]) * (box[3] - box[1]) for _, box, *_ in picture.tile if box)
     if painted > _MAX_REPAINTS * picture.width * picture.height:
         raise UnreadableImage(f"the image has strips or tiles that overlap; {_ADVICE}")
-
-
-def _is_ordinary_jpeg(picture: ImageFile) -> bool:
-    """Whether it is a JPEG that every decoder reads as YCbCr, by its components and Adobe's marker."""
-    if not isinstance(picture, JpegImageFile) or picture.info.get("adobe_transform", 1) != 1:
-        return False
-    return [layer[0] for layer in picture.layer] == [1, 2, 3]
-
-
-def _oriented_pixels(decoded: Pixels, size: Size, orientation: int) -> Pixels:
-    """Stored pixels with the orientation applied."""
-    shown, stored = oriented(*size, orientation)
-    stored[:] = decoded
-    return shown
 
 
 def _pixels(picture: ImageFile, orientation: int, control: DecodeControl) -> Pixels:

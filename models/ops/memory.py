@@ -13,7 +13,6 @@ TEXTS = (
     "cudaerrormemoryallocation",
     "_alloc_failed",  # CUBLAS_STATUS_ALLOC_FAILED, CUDNN_STATUS_ALLOC_FAILED, CUSOLVER_…, CUSPARSE_…
     "_allocation_failed",  # CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED, …_HOST_ALLOCATION_FAILED
-    "allocator_failure",  # NVJPEG_STATUS_ALLOCATOR_FAILURE
     "bad_alloc",  # OpenVINO and oneDNN pass on C++'s std::bad_alloc
     "failed to allocate",
     "could not allocate",

@@ -189,11 +189,6 @@ def test_an_unavailable_choice_is_refused_by_name(choice: EngineChoice, message:
         build_engine(random_network(), choice)
 
 
-def test_nvjpeg_is_refused_where_there_is_no_gpu(tmp_path: Path) -> None:
-    with pytest.raises(EngineUnavailable, match="not on cpu; set RCNN_JPEG to pillow"):
-        load_detector(DetectorSpec("shapes", tmp_path, device="cpu", engine="torch", jpeg="nvjpeg"))
-
-
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
 def test_devices_of_one_name_share_the_weights_and_answer_alike_at_once(
     images: list[Image], engine: str

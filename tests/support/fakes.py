@@ -61,7 +61,6 @@ class FakeDetector:
     engine_name: str = "fake"
     device: str = "cpu"
     precision: str = "fp32"
-    jpeg: Any = None
     version: str = "1"
     best_batch: int = 8
     memory: dict[str, int] = field(default_factory=dict)

@@ -28,7 +28,6 @@ DEFAULTS = {
     "DEVICE": "auto",
     "ENGINE": "auto",
     "PRECISION": "auto",
-    "JPEG": "pillow",
     "DEVICE_MEMORY": 1.0,
     "API_KEYS": (),
     "ADMIN_KEYS": (),

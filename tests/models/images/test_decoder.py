@@ -1,6 +1,5 @@
-"""The decoder leaves the process as it is, makes only valid images, and can use another JPEG decoder."""
+"""The decoder leaves the process as it is and makes only valid images."""
 
-import io
 import struct
 import subprocess
 import sys
@@ -8,11 +7,10 @@ import warnings
 
 import numpy as np
 import pytest
-from PIL import Image as pillow
 from PIL import ImageFile
 
-from models.images.decoder import Image, Limits, OversizedImage, UnreadableImage, decode
-from tests.support.data.image_files import LIMITS, chunk, corners, encoded, exif, grey_tiff, with_png_chunks
+from models.images.decoder import Image, decode
+from tests.support.data.image_files import LIMITS, chunk, corners, encoded, grey_tiff, with_png_chunks
 from tests.support.served import ROOT
 
 
@@ -52,59 +50,3 @@ assert "torch" not in sys.modules
 def test_an_image_must_be_rgb(pixels: np.ndarray) -> None:
     with pytest.raises(ValueError, match="pixels are"):
         Image(pixels, "PNG")
-
-
-class Other:
-    """Stands for nvJPEG: returns the pixels as stored, each a little brighter than Pillow has them."""
-
-    def __init__(self, refuses: bool = False) -> None:
-        self.asked = 0
-        self._refuses = refuses
-
-    def __call__(self, data: bytes) -> np.ndarray | None:
-        self.asked += 1
-        pixels = np.asarray(pillow.open(io.BytesIO(data)).convert("RGB"))
-        return None if self._refuses else np.minimum(pixels, 250) + np.uint8(5)
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_another_decoder_provides_the_pixels_of_a_jpeg(orientation: int) -> None:
-    data, other = encoded(corners(), "JPEG", exif=exif(orientation)), Other()
-    image, usual = decode(data, LIMITS, jpeg=other), decode(data, LIMITS)
-    assert other.asked == 1
-    assert image.format == "JPEG"
-    assert (image.pixels == np.minimum(usual.pixels, 250) + 5).all()
-
-
-def test_what_the_other_decoder_rejects_is_decoded_by_pillow() -> None:
-    data, other = encoded(corners(), "JPEG"), Other(refuses=True)
-    assert (decode(data, LIMITS, jpeg=other).pixels == decode(data, LIMITS).pixels).all()
-    assert other.asked == 1
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        encoded(corners(), "PNG"),
-        encoded(corners().convert("L"), "JPEG"),
-        encoded(corners().convert("CMYK"), "JPEG"),
-        encoded(corners(), "JPEG", keep_rgb=True),
-    ],
-    ids=["png", "grey", "cmyk", "rgb"],
-)
-def test_the_other_decoder_is_used_for_ordinary_jpegs_only(data: bytes) -> None:
-    other = Other()
-    assert (decode(data, LIMITS, jpeg=other).pixels == decode(data, LIMITS).pixels).all()
-    assert other.asked == 0
-
-
-def test_limits_are_checked_before_the_other_decoder_runs() -> None:
-    other = Other()
-    with pytest.raises(OversizedImage):
-        decode(encoded(corners(), "JPEG"), Limits(100), jpeg=other)
-    assert other.asked == 0
-
-
-def test_pixels_of_another_size_than_the_header_says_are_refused() -> None:
-    with pytest.raises(UnreadableImage, match="damaged"):
-        decode(encoded(corners(), "JPEG"), LIMITS, jpeg=lambda data: np.zeros((9, 9, 3), np.uint8))

@@ -13,7 +13,6 @@ NO_MEMORY = [
     RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     RuntimeError("cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED"),
     RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
-    RuntimeError("nvJPEG error: NVJPEG_STATUS_ALLOCATOR_FAILURE"),
     RuntimeError("Exception from src/inference/src/cpp/infer_request.cpp:223: std::bad_alloc"),
     MemoryError(),
 ]
