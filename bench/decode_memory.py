@@ -1,8 +1,8 @@
 """Memory that decoding takes, by format and mode: `python -m bench.decode_memory`.
 
 Each file is decoded in a process of its own, which has decoded a small PNG before. The figure is the growth
-of its peak RSS (VmHWM, Linux) per pixel, the decoded image included and the file not. `reserved` is what the
-service reserves before it decodes (models/images/memory.py).
+of its peak RSS (VmHWM, Linux) per pixel, the decoded image included and the file not, and that of the process
+of JPEG XL. `reserved` is what the service reserves before it decodes (models/images/memory.py).
 """
 
 import subprocess
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
+import pillow_jxl  # noqa: F401 - registers its encoder
 from PIL import Image as pillow
 
 from bench.harness.machine import describe_machine, title
@@ -24,7 +26,7 @@ COLUMNS: Columns = {
 }
 
 MEASURE = """
-import io, sys
+import io, resource, sys
 from pathlib import Path
 from PIL import Image
 from models.images.decoder import Limits, decode
@@ -44,7 +46,8 @@ decode(small.getvalue(), Limits(10**9))
 data, recorder = Path(sys.argv[1]).read_bytes(), Recorder()
 before = status("VmRSS")
 image = decode(data, Limits(10**9), control=recorder)
-print((status("VmHWM") - before) / image.width / image.height, recorder.most / image.width / image.height)
+grown = status("VmHWM") - before + 1024 * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+print(grown / image.width / image.height, recorder.most / image.width / image.height)
 """
 
 
@@ -68,6 +71,7 @@ def pictures(width: int, height: int) -> dict[str, pillow.Image]:
 def files(width: int, height: int, folder: Path) -> Iterator[tuple[str, Path]]:
     """Write the files, one at a time: (name, path)."""
     made = pictures(width, height)
+    pillow_heif.register_heif_opener()
     for number, (name, mode, format, options) in enumerate(_cases()):
         path = folder / str(number)
         made[mode].save(path, format, **options)
@@ -99,6 +103,11 @@ def _cases() -> Iterator[tuple[str, str, str, dict[str, object]]]:
         yield f"AVIF RGB {subsampling}", "RGB", "AVIF", {"speed": 10, "subsampling": subsampling}
     yield "AVIF L", "L", "AVIF", {"speed": 10, "subsampling": "4:0:0"}
     yield "AVIF RGBA", "RGBA", "AVIF", {"speed": 10}
+    for mode in ("RGB", "RGBA"):
+        yield f"HEIF {mode}", mode, "HEIF", {}
+        yield f"HEIF {mode} tiles", mode, "HEIF", {"tile_size": 512}
+        yield f"JXL {mode}", mode, "JXL", {"effort": 1}
+        yield f"JXL {mode} lossless", mode, "JXL", {"effort": 1, "lossless": True}
 
 
 def measure(path: Path) -> tuple[float, float]:

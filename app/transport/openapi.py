@@ -65,7 +65,8 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
 
 IMAGE_BODY: dict[str, Any] = {
     "required": True,
-    "description": "The image file: JPEG, PNG, WebP, BMP, GIF, TIFF or AVIF.",
+    "description": "The image file: JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, HEIC (extra `heif`), JPEG XL "
+    "(extra `jxl`), or a camera's raw file with a JPEG in it.",
     "content": {
         **_part_image(FILE, DetectQuery),
         "image/*": {"schema": FILE},

@@ -6,10 +6,8 @@ from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from models.datasets.dataset import NoSplitError
+from models.images.suffixes import IMAGE_SUFFIXES
 
-IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
-)
 _HIDDEN = (".", "__MACOSX")  # the second is what macOS adds to archives
 MAX_DEPTH = 4  # folders in folders; more would be a link to itself
 UNSPLIT = ""  # the name of the only split of a dataset without splits

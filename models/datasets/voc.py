@@ -18,8 +18,9 @@ from models.datasets.dataset import DatasetError
 from models.datasets.faults import Fault
 from models.datasets.layout.voc_files import Index, XmlFolder, find_voc, index
 from models.datasets.layout.xml_files import PARSE_ERRORS, parse_xml
-from models.datasets.paths import IMAGE_SUFFIXES, choose_splits, is_split_name, read_lines, relative_name
+from models.datasets.paths import choose_splits, is_split_name, read_lines, relative_name
 from models.datasets.raw import Box, RawDataset, RawImage, RawObject
+from models.images.suffixes import IMAGE_SUFFIXES
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 _FLAG = re.compile(r"\s+(-1|0|1)$")  # lists of one class mark each image with -1, 0 or 1

@@ -7,7 +7,7 @@ as in the data that detectors are trained on. A JPEG much larger than its canvas
 a half, a quarter or an eighth of its size.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -15,42 +15,23 @@ from io import BytesIO
 import numpy as np
 import numpy.typing as npt
 from PIL import Image as pillow
-from PIL.AvifImagePlugin import SUPPORTED as HAS_AVIF
-from PIL.AvifImagePlugin import AvifImageFile
-from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import SUPPORTED as HAS_WEBP
-from PIL.WebPImagePlugin import WebPImageFile
 
 from models.images.color import converter
 from models.images.control import UNCONTROLLED, DecodeControl
 from models.images.formats.errors import HeaderError, Size
 from models.images.headers import Header, read_header
+from models.images.incomplete import load
 from models.images.jpeg_draft import CanvasLimits, Draft, begin_draft, draft_of
-from models.images.memory import decoding_bytes, is_available, webp_bytes
+from models.images.memory import decoding_bytes, is_available, opening_bytes
+from models.images.mistakes import explained
+from models.images.openers import EXTRAS, FORMATS, OPENERS
 from models.images.orientation import DAMAGE, orientation_of, oriented
-from models.images.pillow_warnings import silence_pillow_warnings
+from models.images.pillow_warnings import silence_libtiff, silence_pillow_warnings
 
 Pixels = npt.NDArray[np.uint8]
 
 MAX_SIDE = 65_535  # the limit of JPEG and GIF; any shape from 1 pixel up to this is accepted
-
-# Pillow's classes instead of PIL.Image.open, which has a global pixel limit of its own. A multi-picture JPEG
-# of a phone (MPO) is read as its first picture.
-_OPENERS: dict[str, Callable[[BytesIO], ImageFile]] = {
-    "JPEG": JpegImageFile,
-    "PNG": PngImageFile,
-    **({"WEBP": WebPImageFile} if HAS_WEBP else {}),
-    "BMP": BmpImageFile,
-    "GIF": GifImageFile,
-    "TIFF": TiffImageFile,
-    **({"AVIF": AvifImageFile} if HAS_AVIF else {}),
-}
-FORMATS: tuple[str, ...] = tuple(_OPENERS)
 
 _BAND_PIXELS = 2**17  # converted at a time: a band fits into the cache, which is three times as fast
 _MAX_REPAINTS = 8  # a valid file paints each pixel at most six times: one pass for each plane
@@ -75,9 +56,13 @@ class OutOfMemory(ImageError):
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of an image: `max_pixels` is width times height, at least 1."""
+    """Limits of an image: `max_pixels` is width times height, at least 1.
+
+    `truncated_allowed`: a file that is cut short or damaged is decoded as far as it goes.
+    """
 
     max_pixels: int
+    truncated_allowed: bool = False
 
     def __post_init__(self) -> None:
         if self.max_pixels < 1:
@@ -88,12 +73,13 @@ class Limits:
 class Image:
     """A decoded image as a viewer shows it: pixels uint8 (H, W, 3) RGB, C-contiguous, and its format.
 
-    `height` and `width` are those of the image; a draft has fewer pixels.
+    `height` and `width` are those of the image; a draft has fewer pixels. `truncated`: a part is missing.
     """
 
     pixels: Pixels
     format: str
     draft: Draft | None = None
+    truncated: bool = False
 
     def __post_init__(self) -> None:
         shape = self.pixels.shape
@@ -130,6 +116,8 @@ def check_header(data: bytes, limits: Limits, frames: int = 1) -> Header:
     """The header of a file of which so many frames will be decoded. Raises as `decode` does."""
     silence_pillow_warnings()
     header = _read_header(data, frames)
+    if header.format == "TIFF":
+        silence_libtiff()
     for size in header.sizes:
         check_size(size, limits)
     return header
@@ -137,12 +125,10 @@ def check_header(data: bytes, limits: Limits, frames: int = 1) -> Header:
 
 def open_picture(header: Header, limits: Limits, control: DecodeControl = UNCONTROLLED) -> ImageFile:
     """Open an image file and check its size, without decoding. Raises as `decode` does."""
-    needed = 0
-    if header.format == "WEBP":  # whose decoder takes memory when it is opened
-        needed = webp_bytes(header.sizes[0])
+    if needed := opening_bytes(header.format, header.sizes[0] if header.sizes else (0, 0)):
         control.reserve(needed)
     with decoder_errors(header.format, needed):
-        picture = _OPENERS[header.format](BytesIO(header.data))
+        picture = OPENERS[header.format](BytesIO(header.data))
     check_size(picture.size, limits)
     return picture
 
@@ -163,11 +149,11 @@ def render(
     control.reserve(needed)
     control.check()
     with decoder_errors(format, needed):
-        picture.load()
+        truncated = load(picture, limits.truncated_allowed, control)
         orientation = orientation_of(picture)  # loading a TIFF has applied and removed it
         control.check()
         pixels = _pixels(picture, orientation, control)
-    return Image(pixels, format, draft_of(size, picture.size, scale, orientation))
+    return Image(pixels, format, draft_of(size, picture.size, scale, orientation), truncated)
 
 
 def read(
@@ -201,11 +187,23 @@ def _read_header(data: bytes, frames: int) -> Header:
         header = read_header(data, frames)
     except HeaderError as exc:
         raise UnreadableImage(f"the image has {exc}; {_ADVICE}") from exc
-    if header is None or header.format not in FORMATS:
-        raise UnreadableImage(
-            f"the data is not an image of a known format; allowed are {allowed}; convert it"
-        )
+    if header is None:
+        found = explained(data) or "the data is not an image of a known format; convert it"
+        raise UnreadableImage(f"{found}; allowed are {allowed}")
+    if header.format not in FORMATS:
+        raise UnreadableImage(f"the image is {_missing(header.format)}")
     return header
+
+
+def _missing(format: str) -> str:
+    """What a format that this installation lacks needs."""
+    if format not in EXTRAS:
+        return f"{format}, which this installation of Pillow does not read; save it as JPEG or PNG"
+    extra, name = EXTRAS[format]
+    return (
+        f"{name}: {name} needs the extra {extra}: pip install 'rcnn-serve[{extra}]'; "
+        "or save it as JPEG or PNG"
+    )
 
 
 @contextmanager

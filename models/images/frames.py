@@ -29,10 +29,10 @@ from models.images.decoder import (
     open_picture,
     render,
 )
-from models.images.formats.avif import is_avif
 from models.images.formats.errors import HeaderError
 from models.images.formats.gif import ALL_FRAMES
 from models.images.formats.tiff import pages as tiff_pages
+from models.images.headers import is_still
 from models.images.memory import frame_bytes, video_bytes
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def _pyav() -> ModuleType:
 
 def _container(head: bytes) -> str | None:
     """FFmpeg's name of a video's container, by its first bytes; None if the file may be an image."""
-    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip") and not is_avif(head):
+    if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip") and not is_still(head):
         return "mov"
     if head.startswith(b"\x1aE\xdf\xa3"):
         return "matroska"

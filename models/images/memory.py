@@ -15,22 +15,29 @@ _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
 _STORED_ELSE = 4  # RGB, RGBA, LA, CMYK, LAB, I, F
 WEBP = 19  # 16.2 to 18.7: two canvases, the frame and the tables of its transforms
 AVIF, AVIF_GREY = 12, 6  # 9.5 to 11.8, and 5.8
+HEIF = 14  #
+JXL = 60  #
 VIDEO = 30  # not measured: 16 reference frames of 1.5 bytes, the frame and RGB
 _WIDE_LEVELS = 6  # 5.9: of modes I and F, the arrays that find black and white
 _ANIMATED = 8  # the frame before, and what it is restored from
 _COEFFICIENTS = 2  # of a progressive JPEG, for each component of a pixel
 
 
-def webp_bytes(size: Size) -> int:
-    """Bytes for a WebP of this canvas, which opening the file takes in part."""
-    return WEBP * size[0] * size[1]
+_WHEN_OPENED = {"WEBP": WEBP, "JXL": JXL}
+
+
+def opening_bytes(format: str, size: Size) -> int:
+    """Bytes for a picture of this size whose decoder takes memory when it is opened; 0 for other formats."""
+    return _WHEN_OPENED.get(format, 0) * size[0] * size[1]
 
 
 def decoding_bytes(picture: ImageFile, size: Size) -> int:
     """Bytes for an opened picture whose full size is `size`; its own is smaller if it is a draft."""
     pixels, drafted = size[0] * size[1], picture.width * picture.height
-    if picture.format == "WEBP":
-        return WEBP * pixels
+    if picture.format in _WHEN_OPENED:
+        return _WHEN_OPENED[picture.format] * pixels
+    if picture.format == "HEIF":
+        return HEIF * pixels
     if picture.format == "AVIF":
         return pixels * (AVIF_GREY if picture.mode == "L" else AVIF)
     stored = _STORED.get(picture.mode, _STORED_ELSE) * drafted

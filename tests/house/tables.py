@@ -18,6 +18,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "av": ("models/images/frames.py",),
     "nncf": ("models/quantization/*",),
     "numpy": ("app/*", "models/*", "client/*"),
+    "pillow_heif": ("models/images/openers.py", "bench/decode_memory.py"),
+    "pillow_jxl": ("models/images/jxl_process.py", "bench/decode_memory.py"),
     "PIL": ("models/images/*", "models/pipeline/resize.py", "models/shapes/*", "client/*"),
     "tenacity": ("client/*",),
     "fastapi": ("app/main.py", "app/routes/*", "app/protocols/*", "app/transport/*", "app/distributed/*"),

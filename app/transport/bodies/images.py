@@ -12,6 +12,7 @@ from app.transport.bodies.forms import read_image_form
 from app.transport.bodies.image_request import Accepted, ImageRequest
 from app.transport.body import MEDIA_TYPES, MULTIPART, media_type_of, read_within, unsupported
 from app.transport.multipart import without_boundary
+from models.images.mistakes import is_text, starts_as_image
 
 
 async def read_image_request(request: Request, seconds: float, accepted: Accepted) -> ImageRequest:
@@ -23,7 +24,7 @@ async def read_image_request(request: Request, seconds: float, accepted: Accepte
     if not (accepted.raw or _is_json(media_type)):
         raise unsupported(media_type, f"{MULTIPART} with 1 to {accepted.at_most} parts `image`, or {USAGE}")
     body = await read_within(seconds, request.body())
-    if _is_json(media_type) and not mistakes.is_image(body):
+    if _is_json(media_type) and not starts_as_image(body):
         return await read_document(request, body, accepted.options, deadline)
     return ImageRequest([_of_raw(body, media_type, accepted)])
 
@@ -34,7 +35,7 @@ def _is_json(media_type: str) -> bool:
 
 def _of_raw(body: bytes, media_type: str, accepted: Accepted) -> bytes:
     """The body, whatever its Content-Type says; raises InvalidImage or UnsupportedMediaType."""
-    if media_type == MULTIPART and not mistakes.is_image(body):
+    if media_type == MULTIPART and not starts_as_image(body):
         raise without_boundary()
     text = mistakes.mistake(body) or (None if accepted.video else mistakes.video_mistake(body))
     if text is None and media_type == "application/x-www-form-urlencoded":
@@ -42,7 +43,7 @@ def _of_raw(body: bytes, media_type: str, accepted: Accepted) -> bytes:
     if text is None:
         return body
     known = media_type.startswith(("image/", "video/")) or media_type == "application/octet-stream"
-    if known or not mistakes.is_text(body):
+    if known or not is_text(body):
         raise InvalidImage(text)
     sent = f"Content-Type {media_type[:MAX_QUOTED]!r}" if media_type else "no Content-Type"
     raise UnsupportedMediaType(f"{sent}, and {text}; allowed are {MEDIA_TYPES}")

@@ -11,7 +11,6 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 
 from models.datasets.paths import (
-    IMAGE_SUFFIXES,
     UNSPLIT,
     by_stem,
     files_below,
@@ -20,6 +19,7 @@ from models.datasets.paths import (
     is_split_name,
     subfolder,
 )
+from models.images.suffixes import IMAGE_SUFFIXES
 
 _XML = frozenset({".xml"})
 _IMAGE_FOLDERS = ("JPEGImages", "images")

@@ -21,20 +21,26 @@ MAX_METADATA = 16  # EXIF and XMP segments that are read for the orientation; on
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # no stuffing, padding, restart or TEM
 _WITH_LENGTH = frozenset(range(0xC0, 0xFF)) - {0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
 _FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_HIERARCHICAL = frozenset({*range(0xC5, 0xC8), *range(0xCD, 0xD0)})
+_PROGRESSIVE = frozenset({0xC2, 0xCA})
+_BITS = 4  # the position of a sample's depth in a frame's segment
 _LONG_FILL = b"\xff" * MAX_FILL
 _NO_FILL = re.compile(rb"[^\xff]")
 _END, _SCAN = 0xD9, 0xDA
 _SCAN_HEADER = re.compile(rb"\xff\xda\0")  # marker and length, of at most 14
 # APP0 and APP14 say how colours are stored, APP1 the orientation; the others, and comments, are dropped.
 _DROPPED = frozenset(range(0xE2, 0xF0)) - {0xEE} | {0xFE}
-_APP1 = 0xE1
+_APP0, _APP1, _APP2, _APP13, _APP14 = 0xE0, 0xE1, 0xE2, 0xED, 0xEE
+# What libjpeg takes as these: Pillow takes shorter ones too, and fails at them.
+_PROFILE_HEAD = 14  # bytes in front of the part of a profile
+_COLOURS = {_APP0: (b"JFIF\0", 14), _APP14: (b"Adobe", 12)}
 _EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
 
 
 def cleaned(data: bytes) -> tuple[bytes, tuple[Size, ...]]:
     """The file, without what a decoder would skip slowly in front of its first scan. Raises HeaderError."""
     parts, metadata, walked, fill, position = [data[:2]], list[bytes](), 0, 0, 2
-    frame = b""
+    frame, colours, plain = b"", dict[int, bytes](), True
     while match := _MARKER.search(data, position, position + MAX_FILL - fill + 2):
         start, marker = match.start(), data[match.start() + 1]
         fill += start - position
@@ -42,20 +48,48 @@ def cleaned(data: bytes) -> tuple[bytes, tuple[Size, ...]]:
             _check_scans(data, start, frame)
             readable = _readable(metadata)
             usual = walked <= USUAL_SEGMENTS and fill <= USUAL_FILL and len(readable) == len(metadata)
-            if usual and not _has_long_fill(data, start):
+            if usual and plain and not _has_long_fill(data, start):
                 return data, ()
-            return b"".join((*parts, *readable, *_without_long_fill(data, start))), ()
+            parts += (*colours.values(), *readable)
+            return b"".join((*parts, *_without_long_fill(data, start))), ()
         walked, position = walked + 1, _after(data, start)
         if walked > MAX_SEGMENTS or len(parts) > MAX_KEPT_SEGMENTS:
             raise HeaderError(f"more than {MAX_KEPT_SEGMENTS} segments, or {MAX_SEGMENTS} with its metadata")
         if marker == _APP1:
             metadata.append(data[start:position])
+        elif marker in _COLOURS:
+            kept = _states_colours(data, start, position)
+            colours |= {marker: data[start:position]} if kept else {}
+            plain = plain and kept
         elif marker not in _DROPPED:
             parts.append(data[start:position])
-            frame = parts[-1] if marker in _FRAMES else frame
+            frame = _checked_frame(parts[-1]) if marker in _FRAMES else frame
+        else:
+            plain = plain and _is_harmless(data, start, position)
     if position + MAX_FILL - fill < len(data):
         raise HeaderError(f"more than {MAX_FILL} bytes between its segments")
     return b"".join(parts), ()
+
+
+def _checked_frame(frame: bytes) -> bytes:
+    """The segment of a frame, whose kind of JPEG viewers read. Raises HeaderError."""
+    if frame[1] in _HIERARCHICAL:
+        raise HeaderError("a frame of a hierarchy: hierarchical JPEG is not supported")
+    if len(frame) > _BITS and frame[_BITS] != 8:
+        raise HeaderError(f"samples of {frame[_BITS]} bits: {frame[_BITS]}-bit JPEG is not supported")
+    return frame
+
+
+def _is_harmless(data: bytes, start: int, end: int) -> bool:
+    """Whether Pillow reads a segment that is not needed: it fails at short ones of two kinds."""
+    marker = data[start + 1]
+    return marker != _APP13 and (marker != _APP2 or end - start - 4 >= _PROFILE_HEAD)
+
+
+def _states_colours(data: bytes, start: int, end: int) -> bool:
+    """Whether a segment APP0 or APP14 states how colours are stored."""
+    mark, length = _COLOURS[data[start + 1]]
+    return data.startswith(mark, start + 4) and end - start - 4 >= length
 
 
 def _readable(metadata: list[bytes]) -> list[bytes]:
@@ -102,3 +136,21 @@ def _after(data: bytes, start: int) -> int:
     if data[start + 1] not in _WITH_LENGTH:
         return start + 2
     return start + 2 + max(2, int.from_bytes(data[start + 2 : start + 4], "big"))
+
+
+def has_all_scans(data: bytes) -> bool:
+    """Whether a JPEG's scans have all components and, where they are refined, all bits of all frequencies."""
+    position, frame, left_out = 2, b"", dict[tuple[int, int], int]()  # bits, by component and frequency
+    while match := _MARKER.search(data, position):
+        start, position = match.start(), _after(data, match.start())
+        marker, body = data[start + 1], data[start + 4 : position]
+        if marker == _END:
+            break
+        frame = data[start:position] if marker in _FRAMES else frame
+        if marker == _SCAN and frame and body:
+            first, last, bits = body[1 + 2 * body[0] :].ljust(3, b"\0")[:3]
+            band = range(first, min(last, 63) + 1) if frame[1] in _PROGRESSIVE else range(64)
+            kept = bits & 15 if frame[1] in _PROGRESSIVE else 0
+            left_out |= {(each, at): kept for each in body[1 : 1 + 2 * body[0] : 2] for at in band}
+    components = frame[10::3]
+    return bool(components) and all(left_out.get((each, at)) == 0 for each in components for at in range(64))

@@ -1,28 +1,56 @@
-"""TIFF: bounds each page's tags, strips and tiles; and the tags of EXIF, which has the same form."""
+"""TIFF: bounds each page's tags, strips and tiles, and drops tags that no picture needs.
+
+It also bounds the tags of EXIF, which has the same form.
+"""
 
 import struct
 from collections.abc import Iterator
+from itertools import islice
 
 from models.images.formats.errors import HeaderError, Size
 
 MAX_TAGS = 1_000  # raw files and maps have about 200
+MAX_DIRECTORIES = 32  # that are looked into; a DNG has about six
+MAX_ENTRIES = 65_535  # in a directory, of which the needed ones are read
 MAX_VALUES = 400_000  # in one tag: 50 million pixels in tiles of 16 x 16 have 195 313 offsets
 MAX_RAW_PARTS = 100_000  # strips or tiles without compression, 5 µs each; of a row each: at most 65 535
 
 _WIDTHS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8}
 _BYTES = frozenset({1, 2, 6, 7})  # types whose values are bytes, which are cheap to read
 _COMPRESSION, _TILE_WIDTH, _TILE_LENGTH = 259, 322, 323
+_ORIENTATION, _SUBPAGES = 274, 330
 _PART_OFFSETS = frozenset({273, 324})  # of strips, of tiles
-# The others are for faxes, or rare; their decoders are old and print an error for each line to stderr.
-_COMPRESSIONS = {
+_COMPRESSIONS = {  # what Pillow's libtiff decodes
     1: "none",
+    **dict.fromkeys((2, 3, 4), "CCITT (fax)"),
     5: "LZW",
-    7: "JPEG",
-    8: "Deflate",
+    **dict.fromkeys((6, 7), "JPEG"),
+    **dict.fromkeys((8, 32946), "Deflate"),
     32773: "PackBits",
-    32946: "Deflate",
+    **dict.fromkeys((34676, 34677), "SGI Log"),
+    34925: "LZMA",
     50000: "Zstd",
 }
+# Sizes and samples, strips, tiles, colours, faxes, JPEG tables, YCbCr, pages, and the NoData value of GDAL.
+_NEEDED = frozenset(
+    {
+        254,
+        255,
+        *range(256, 260),
+        262,
+        266,
+        273,
+        274,
+        *range(277, 280),
+        284,
+        292,
+        293,
+        317,
+        320,
+        *range(322, 326),
+    }
+    | {330, 332, 338, 339, 347, *range(512, 522), *range(529, 533), 42113}
+)
 _SLACK = 65_536  # values of a small file may overlap
 
 
@@ -31,8 +59,33 @@ class ExcessiveTags(HeaderError):
 
 
 def cleaned(data: bytes) -> tuple[bytes, tuple[Size, ...]]:
-    """The file as it is, and as `pages`, for the first page."""
+    """The file with the needed tags alone in its first page, and as `pages` for it. Raises HeaderError.
+
+    A reader takes memory for tags that claim much, and refuses the picture for a damaged resolution.
+    """
+    data = _with_needed_tags(data)
     return data, next(pages(data))
+
+
+def _with_needed_tags(data: bytes) -> bytes:
+    """The file with a shorter first directory in place of its own; the position of the next one follows."""
+    start = _start(data)
+    order, offset, number, entry = _layout(data)
+    head, step = struct.calcsize("<" + number), struct.calcsize("<" + entry + offset)
+    entries, first = _number(data, order + number, start), start + head
+    end = first + entries * step
+    if end > len(data):
+        raise HeaderError("a directory that does not lie in the file")
+    kept = [
+        data[at : at + step]
+        for at in range(first, min(end, first + MAX_ENTRIES * step), step)
+        if int.from_bytes(data[at : at + 2], "little" if order == "<" else "big") in _NEEDED
+    ]
+    if len(kept) == entries:
+        return data
+    behind = data[end : end + struct.calcsize("<" + offset)]
+    shorter = struct.pack(order + number, len(kept)) + b"".join(kept) + behind
+    return data[:start] + shorter + data[start + len(shorter) :]
 
 
 def pages(data: bytes) -> Iterator[tuple[Size, ...]]:
@@ -127,3 +180,42 @@ def _entries(data: bytes, start: int) -> Iterator[tuple[int, int, int, int]]:
             yield tag, kind, count, value
     except (struct.error, OverflowError) as exc:
         raise HeaderError("a directory that does not lie in the file") from exc
+
+
+def directories(data: bytes) -> Iterator[dict[int, tuple[int, int]]]:
+    """The (number of values, first value or its position) of each tag, by page, and by page below a page.
+
+    Ends where the structure is broken.
+    """
+    try:
+        pending, seen = [_start(data)], set[int]()
+        while pending and len(seen) < MAX_DIRECTORIES:
+            start = pending.pop(0)
+            if start and start not in seen:
+                seen.add(start)
+                tags = {
+                    tag: (count, value) for tag, _, count, value in islice(_entries(data, start), MAX_TAGS)
+                }
+                yield tags
+                pending += positions(data, *tags[_SUBPAGES]) if _SUBPAGES in tags else ()
+                pending.append(_next_directory(data, start))
+    except HeaderError:
+        return
+
+
+def positions(data: bytes, count: int, value: int) -> tuple[int, ...]:
+    """The positions in a tag: one in the entry, several where it says. Raises HeaderError."""
+    if count == 1:
+        return (value,)
+    order, offset, _, _ = _layout(data)
+    try:
+        return struct.unpack_from(f"{order}{min(count, MAX_VALUES)}{offset}", data, value)
+    except (struct.error, OverflowError) as exc:
+        raise HeaderError("a list that does not lie in the file") from exc
+
+
+def orientation(exif: bytes) -> int:
+    """The orientation in the first directory of a TIFF or of EXIF; 1 if it has none."""
+    tags = next(directories(exif), {}) if exif[:2] in (b"II", b"MM") else {}
+    _, value = tags.get(_ORIENTATION, (1, 1))
+    return value if 1 <= value <= 8 else 1

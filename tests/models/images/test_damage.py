@@ -7,7 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from models.images.decoder import FORMATS, ImageError, UnreadableImage, decode
+from models.images.decoder import ImageError, UnreadableImage, decode
+from models.images.openers import FORMATS
 from tests.models.images.test_headers import check_text
 from tests.support.data.image_files import (
     KINDS,
@@ -67,7 +68,7 @@ def test_known_damage_is_invalid(data: bytes) -> None:
         decode(data, LIMITS)
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", [format for format in FORMATS if format != "JXL"])  # a process each
 def test_damaged_data_is_an_image_or_an_image_error(format: str, capfd: pytest.CaptureFixture[str]) -> None:
     chance = random.Random(f"damage {format}")  # noqa: S311 - the same damage in every run
     originals = [data for name, data in samples() if name == format]

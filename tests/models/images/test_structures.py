@@ -37,13 +37,6 @@ def endless_strips() -> bytes:
     return grey_tiff(100, 100, 8, bytes(10_000), {278: (4, [99]), 273: (4, offsets), 279: (4, [9900] * 2000)})
 
 
-def claiming_tiff() -> bytes:
-    """A text of 200 000 bytes in a file of about a hundred."""
-    software = struct.pack("<HHI", 305, 4, 1)
-    data = grey_tiff(9, 9, 8, bytes(81), {305: (4, [8])})
-    return data.replace(software, struct.pack("<HHI", 305, 2, 200_000))
-
-
 def jpeg_with(*segments: bytes) -> bytes:
     return with_jpeg_segments(encoded(noise(), "JPEG"), *segments)
 
@@ -86,8 +79,6 @@ COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "tiff strips": (endless_strips, "overlap"),
     "tiff offsets": (lambda: grey_tiff(9, 9, 8, bytes(81), {273: (3, [8] * 400_001)}), "numbers in one"),
-    "tiff tags": (lambda: grey_tiff(9, 9, 8, bytes(81), dict.fromkeys(range(400, 1500), (3, [1]))), "tags"),
-    "tiff claims": (claiming_tiff, "claim more data"),
     "avif units": (lambda: avif(b"\x12\0" * 60_000), "units"),
     "avif frames": (lambda: avif(b"\x32\0" * 9), "8 frames"),
     "avif items": (lambda: avif(b"\x12\0", iloc=iloc(">BBH", 0x44, 0, 10_001)), "items"),
@@ -98,7 +89,6 @@ COSTLY: dict[str, tuple[Callable[[], bytes], str]] = {
         lambda: avif(b"\x12\0", iloc=iloc(">BBHHHH", 0x44, 0, 1, 1, 0, 90) + bytes(8) * 90),
         "overlap",
     ),
-    "avif sequence": (lambda: avif(b"\x12\0", brand=b"avis"), "only still"),
 }
 
 

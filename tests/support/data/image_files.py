@@ -5,11 +5,13 @@ import struct
 import zlib
 
 import numpy as np
+import pillow_heif
 from PIL import Image as pillow
 from PIL.PngImagePlugin import PngInfo
 
 from models.images.decoder import Image, Limits
 
+pillow_heif.register_heif_opener()
 LIMITS = Limits(1_000_000)
 RED, GREEN, BLUE, YELLOW, WHITE = (220, 20, 30), (20, 180, 60), (30, 40, 220), (240, 220, 30), (255, 255, 255)
 ORIENTATION, MAKE = 0x0112, 0x010F  # EXIF tags
@@ -83,6 +85,8 @@ def samples() -> list[tuple[str, bytes]]:
         ("PNG", encoded(picture.quantize(16), "PNG", transparency=3, pnginfo=text)),
         ("GIF", encoded(picture.quantize(16), "GIF", comment=b"text")),
         ("BMP", encoded(picture.quantize(16), "BMP")),
+        ("HEIF", encoded(picture, "HEIF", exif=tags.tobytes())),
+        ("HEIF", encoded(picture, "HEIF", tile_size=32)),
         ("JPEG", encoded(picture.convert("CMYK"), "JPEG")),
         ("TIFF", encoded(picture.convert("LAB"), "TIFF")),
         ("PNG", encoded(picture, "PNG", save_all=True, append_images=[picture.rotate(90)])),

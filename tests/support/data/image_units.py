@@ -8,6 +8,7 @@ from tests.support.data.units.avif import AVIF_UNITS
 from tests.support.data.units.bmp import BMP_UNITS
 from tests.support.data.units.common import Make
 from tests.support.data.units.gif import gif_units
+from tests.support.data.units.heif import HEIF_UNITS, RAW_UNITS
 from tests.support.data.units.jpeg import jpeg_units
 from tests.support.data.units.png import png_units
 from tests.support.data.units.tiff import TIFF_UNITS
@@ -21,5 +22,7 @@ _BY_FORMAT: dict[str, dict[str, Make]] = {
     "BMP": BMP_UNITS,
     "TIFF": TIFF_UNITS,
     "AVIF": AVIF_UNITS,
+    "HEIF": HEIF_UNITS,
+    "RAW": RAW_UNITS,
 }
 UNITS = {f"{format} {name}": make for format, units in _BY_FORMAT.items() for name, make in units.items()}

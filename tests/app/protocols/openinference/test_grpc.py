@@ -215,7 +215,7 @@ async def test_a_stream_answers_each_request_in_order_and_goes_on_after_a_fault(
         assert not one.error_message
         assert one.infer_response.raw_output_contents == three.infer_response.raw_output_contents
         assert len(one.infer_response.outputs) == 4
-        assert "known format" in two.error_message
+        assert "this is text, not an image" in two.error_message
         assert not two.infer_response.outputs
         assert await served.metric("rcnn_stream_frames_total", route=STREAM, outcome="answered") == 2
         assert await served.metric("rcnn_stream_frames_total", route=STREAM, outcome="failed") == 1
