@@ -12,6 +12,11 @@ class ImageSize(Wire):
 
     width: int
     height: int
+    truncated: bool = Field(
+        default=False,
+        exclude_if=lambda truncated: not truncated,
+        description="A part of the image file was missing (RCNN_TRUNCATED_IMAGES); absent if it was whole",
+    )
 
 
 class TimingsMs(Wire):

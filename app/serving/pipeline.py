@@ -71,7 +71,8 @@ class Pipeline:
             detections = completed.result.detections
             drawn = await self._preparation.draw(prepared, detections, plan, request)
         self._metrics.count_detections(plan.model.name, len(detections))
-        return Outcome(plan.model, prepared.size, detections, timings_of(prepared, completed, plan), drawn)
+        timings = timings_of(prepared, completed, plan)
+        return Outcome(plan.model, prepared.size, detections, timings, drawn, prepared.truncated)
 
     async def decode_step(self, plan: Plan, work: Callable[[DecodeControl], R]) -> R:
         """Run a step of a stream's decoding on a thread, with memory held meanwhile; raises ServiceError."""

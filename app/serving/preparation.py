@@ -30,6 +30,8 @@ R = TypeVar("R")
 class PreparedImage:
     """A decoded and prepared image; `size` is (width, height), `seconds` the time that this took.
 
+    `truncated`: a part of its file was missing.
+
     `canvas` holds the whole image. Where it is cut into tiles, `first_tile` is the canvas of the first one;
     the others have the same size. `image` is kept for the tiles and for drawing.
     """
@@ -40,6 +42,7 @@ class PreparedImage:
     seconds: float
     tiles: tuple[Tile, ...] = ()
     first_tile: Canvas | None = None
+    truncated: bool = False
 
     def nbytes(self, at_once: int) -> int:
         """Bytes held while it waits, with the canvases of `at_once` tiles."""
@@ -52,7 +55,7 @@ class Preparation:
 
     def __init__(self, settings: Settings, metrics: Metrics) -> None:
         self._metrics = metrics
-        self._limits = decoder.Limits(max_pixels=settings.max_pixels)
+        self._limits = decoder.Limits(settings.max_pixels, settings.truncated_images)
         memory = DecodeMemory(settings.max_queue_bytes // 2)
         self.threads = DecodeThreads(settings.decode_threads or os.cpu_count() or 1, memory, metrics)
 
@@ -85,7 +88,8 @@ class Preparation:
         first_tile = prepare(cut(image, tiles[0]), plan.size, plan.upscale) if tiles else None
         seconds = time.monotonic() - started
         kept = self._full_image(image, source, plan, control) if plan.draw or tiles else None
-        return PreparedImage((image.width, image.height), canvas, kept, seconds, tiles, first_tile)
+        size = (image.width, image.height)
+        return PreparedImage(size, canvas, kept, seconds, tiles, first_tile, image.truncated)
 
     def _read(self, source: Source, plan: Plan, control: DecodeControl) -> tuple[Image, tuple[Tile, ...]]:
         """The image and its tiles, which need all of its pixels; without tiles a draft may be enough."""

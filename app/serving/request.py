@@ -60,13 +60,17 @@ class Timings:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """The result for one image; `size` is its (width, height), `drawn` an image file if requested."""
+    """The result for one image; `size` is its (width, height), `drawn` an image file if requested.
+
+    `truncated`: a part of its file was missing.
+    """
 
     model: LoadedModel
     size: tuple[int, int]
     detections: Detections
     timings: Timings
     drawn: bytes | None = None
+    truncated: bool = False
 
     @property
     def labels(self) -> Sequence[str]:

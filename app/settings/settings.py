@@ -88,6 +88,11 @@ class ServerSettings(BaseSettings):
         le=500_000_000,
         description="Maximum size of an image, width times height, checked before decoding; beyond it 413.",
     )
+    truncated_images: bool = Field(
+        default=False,
+        description="Whether an image that is cut short or damaged, as cameras send them, is answered for "
+        "the part that is there; its answer says `truncated: true` in `image`. Otherwise it gets 400.",
+    )
     decode_threads: int = Field(
         default=0, ge=0, le=64, description="Number of threads that decode images; 0 is one for each core."
     )

@@ -110,7 +110,7 @@ def to_wire(outcome: Outcome, options: DetectOptions) -> DetectResponse:
         labels=detections.labels.tolist(),
         scores=scores(outcome),
         names=names(outcome),
-        image=ImageSize(width=size[0], height=size[1]),
+        image=ImageSize(width=size[0], height=size[1], truncated=outcome.truncated),
         model=outcome.model.name,
         model_version=outcome.model.version,
         box_format=options.box_format,
