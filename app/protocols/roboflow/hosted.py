@@ -18,7 +18,6 @@ from app.protocols.roboflow.inference import ALSO, DIALECT, EXAMPLE, describe
 from app.schemas.options import Count, DetectOptions
 from app.serving.request import DrawnFormat
 from app.transport.access import OfferedKeys, check_key_of
-from app.transport.bodies.mistakes import is_image
 from app.transport.body import MULTIPART, media_type_of, read_form, read_within
 from app.transport.json_body import decode_base64
 from app.transport.openapi import EVERYWHERE, FILE, OF_DETECTION, OF_MODEL, protocol
@@ -26,6 +25,7 @@ from app.transport.responses import respond, write_sized
 from app.transport.router import Router
 from app.transport.threads import run_sized
 from app.transport.url_images import fetch_image
+from models.images.mistakes import starts_as_image
 
 IMAGE = ("file", "image")
 Percent = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -106,7 +106,7 @@ async def _image(request: Request, options: HostedOptions, deadline: float) -> b
         raise InvalidParameter(
             "no image; send it in base64 as the body, as the file of a form, or `image=URL`"
         )
-    return body if is_image(body) else await run_sized(len(body), _of_base64, body)
+    return body if starts_as_image(body) else await run_sized(len(body), _of_base64, body)
 
 
 def _of_base64(body: bytes) -> bytes:
