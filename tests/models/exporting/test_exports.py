@@ -187,7 +187,7 @@ def test_a_state_of_torchvision_answers_in_torchvision(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_resnet_50_is_exported(tmp_path: Path) -> None:
     plain = random_card("resnet50_fpn", 160, 240)
-    card = plain.model_copy(update={"rpn": Rpn(post_nms=200)})
+    card = plain.model_copy(update={"rpn": Rpn(post_nms=100)})
     network = configure(build_network(card.architecture, len(card.labels)), card).eval()
     shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
     state = seeded_state(shapes, 1.0)
@@ -196,4 +196,4 @@ def test_a_resnet_50_is_exported(tmp_path: Path) -> None:
             state[name] *= 0.1
     network.load_state_dict(state)
     model = exported(Source(network, card, "1"), ONNX, tmp_path / "model.onnx", 0.26)
-    model.check(*scenes(120, 170, 2), least=10, share=0.98)
+    model.check(*scenes(120, 170), least=10, share=0.98)
