@@ -18,7 +18,7 @@ from bench.harness.machine import describe_machine, title
 from bench.harness.options import Columns, command_line, print_table, write_json
 from bench.harness.service import serving
 
-QUICK, SLOW_NAME = "shapes", "random-r50-fpn"
+QUICK, SLOW = "shapes", "slow"
 COLUMNS: Columns = {
     "load": "{load}",
     "200/s": "{result.images_per_second:.1f}",
@@ -40,8 +40,9 @@ def main() -> None:
     results = {load: combine([one[load] for one in rounds]) for load in rounds[0]}
     rows = [{"load": load, "result": result} for load, result in results.items()]
     alone, beside = results[QUICK].p99_ms, results[f"{QUICK} beside"].p99_ms
-    batch = results[f"{SLOW_NAME} alone"].p50_ms
-    print_table(f"{arguments.rate:g} images/s of {QUICK}, {title(machine)}", COLUMNS, rows)
+    batch = results[SLOW].p50_ms
+    slow = f"slow: {arguments.connections} connections for {_slow_name(arguments)}"
+    print_table(f"{arguments.rate:g} images/s of {QUICK}; {slow}; {title(machine)}", COLUMNS, rows)
     print(
         f"p99 of {QUICK} grows by {beside - alone:.0f} ms, {(beside - alone) / batch:.2f} times one image of "
         f"{arguments.slow}, while {arguments.connections} connections ask for it"
@@ -50,19 +51,22 @@ def main() -> None:
 
 
 def _round(target: Target, image: Path, arguments: argparse.Namespace) -> dict[str, LoadResult]:
-    slow_name = SLOW_NAME if arguments.slow == cards.HEAVY else arguments.slow
-    slow = replace(target, path=f"/detect?model={quote(slow_name)}")
+    slow = replace(target, path=f"/detect?model={quote(_slow_name(arguments))}")
     quick = replace(target, path=f"/detect?model={QUICK}")
     steady = LoadPlan(64, arguments.seconds, arguments.rate, seed=1)
-    measure(quick, [image], LoadPlan(1, 2))
-    results = {f"{SLOW_NAME} alone": measure(slow, [image], LoadPlan(1, arguments.seconds / 2))}
+    measure(quick, [image], LoadPlan(1, 9, requests=5))
+    results = {SLOW: measure(slow, [image], LoadPlan(1, arguments.seconds / 2))}
     results[QUICK] = measure(quick, [image], steady)
     with ThreadPoolExecutor(1) as pool:
-        crowd = LoadPlan(arguments.connections, arguments.seconds + 2)
+        crowd = LoadPlan(arguments.connections, arguments.seconds + 0.5)
         busy = pool.submit(measure, slow, [image], crowd)
         results[f"{QUICK} beside"] = measure(quick, [image], steady)
-        results[f"{SLOW_NAME} beside"] = busy.result()
+        results[f"{SLOW} beside"] = busy.result()
     return results
+
+
+def _slow_name(arguments: argparse.Namespace) -> str:
+    return "random-r50-fpn" if arguments.slow == cards.HEAVY else str(arguments.slow)
 
 
 def _arguments() -> argparse.Namespace:

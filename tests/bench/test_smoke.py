@@ -54,6 +54,14 @@ def test_overload_with_a_stand_in_for_the_device(run: Run) -> None:
     assert "a stand-in for its device" in text
 
 
+def test_fairness(run: Run) -> None:
+    options = "--slow blood-cells --seconds 0.5 --rounds 1 --rate 4 --connections 2"
+    results, text = run("several.fairness", options)
+    assert list(results["results"]) == ["slow", "shapes", "shapes beside", "slow beside"]
+    assert all(load["answered"] > 0 and load["errors"] == {} for load in results["results"].values())
+    assert "p99 of shapes grows by" in text
+
+
 def test_latency(run: Run) -> None:
     results, text = run("latency", "--rounds 1 --requests 2 --threads 1")
     rows = results["rows"]
