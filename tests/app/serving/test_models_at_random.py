@@ -22,6 +22,7 @@ EXPECTED = {  # statuses of requests that are not answered, by their code
     "overloaded": 429,
     "internal": 500,
     "loading": 503,
+    "deadline_exceeded": 504,
 }
 
 
