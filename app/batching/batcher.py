@@ -263,9 +263,7 @@ class Batcher(Generic[T, R]):
         for item, result in zip(part, run.results, strict=True):
             item.resolve(Completed(result, run.began - item.arrived, run.seconds))
         if run.seconds <= self._longest_seconds:  # a call that hung is no measure of a batch's duration
-            flow = self._scheduler.flow_of(part[0])
-            flow.observe(len(part), run.seconds)
-            self._events.batch_done(len(part), run.seconds, flow)
+            self._events.batch_done(len(part), run.seconds, self._scheduler.flow_of(part[0]))
 
     def _split(
         self, part: list[QueueItem[T, R]], error: Exception, whole_of: int | None

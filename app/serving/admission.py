@@ -22,7 +22,7 @@ from typing import Protocol, Self
 from app.batching.flow import Flow
 from app.batching.item import HIGHEST, NORMAL
 from app.errors import Draining, Overloaded
-from app.serving.models.shares import ANY_FLOW, Shares
+from app.serving.models.shares import Shares
 
 ADMISSION_WAIT_SECONDS = 0.5  # a rejected client that asks again at once costs a core; a waiting one a socket
 ADMISSION_WAIT_SLOTS = 4  # requests that may wait, for each slot, of the same priority or higher
@@ -113,6 +113,7 @@ class Admission:
         self._clock = clock
         self._depth = 0
         self.shares = Shares(max_queue)
+        self.flow = Flow()  # of requests whose model is not known
         self._bytes = 0
         self._draining = False
         self._waiting: list[deque[Waiting]] = [deque() for _ in range(HIGHEST + 1)]  # by priority
@@ -160,9 +161,10 @@ class Admission:
             self._notify_first()
 
     def check_capacity(
-        self, deadline: float = math.inf, priority: int = NORMAL, flow: Flow = ANY_FLOW
+        self, deadline: float = math.inf, priority: int = NORMAL, flow: Flow | None = None
     ) -> None:
         """Raise Draining or Overloaded before a body is read that `admit` would reject anyway."""
+        flow = flow or self.flow
         if self._draining:
             raise Draining("the service is stopping; send the request to another instance, or later")
         if not self._has_slot(priority, flow):
@@ -174,14 +176,14 @@ class Admission:
             raise self.overloaded(f"{work}, more than the request's time")
 
     async def wait_for_capacity(
-        self, deadline: float = math.inf, priority: int = NORMAL, flow: Flow = ANY_FLOW
+        self, deadline: float = math.inf, priority: int = NORMAL, flow: Flow | None = None
     ) -> None:
         """Wait at most `wait_seconds` while no slot or time is left; then as `check_capacity`.
 
         Waiting requests are admitted by priority, then in the order of arrival. Nothing is reserved for them:
         the body is not read yet, and another request may take the slot.
         """
-        pending = sum(map(len, self._waiting[priority:]))
+        pending, flow = sum(map(len, self._waiting[priority:])), flow or self.flow
         must_wait = not self._has_slot(priority, flow) or self._would_miss(deadline, priority, flow)
         if must_wait and not self._draining and pending < admission_wait_slots(self._max_queue):
             notified: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -194,11 +196,12 @@ class Admission:
                     self._waiting[priority].remove(waiting)
         self.check_capacity(deadline, priority, flow)
 
-    def admit(self, nbytes: int, deadline: float, priority: int = NORMAL, flow: Flow = ANY_FLOW) -> Permit:
+    def admit(self, nbytes: int, deadline: float, priority: int = NORMAL, flow: Flow | None = None) -> Permit:
         """Admit a request that holds so many bytes and must be answered by `deadline` (on the clock).
 
         Raises Draining, or Overloaded with the seconds after which a retry is worthwhile.
         """
+        flow = flow or self.flow
         self.check_capacity(deadline, priority, flow)
         if self._depth and self._bytes + nbytes > self._max_queue_bytes:
             raise self._too_many_bytes()
@@ -223,15 +226,11 @@ class Admission:
 
     def reserve(self, nbytes: int) -> None:
         """Hold more bytes (fewer, when negative) for work without a slot; raises as `Permit.grow` does."""
-        self._reserve(nbytes, 0, math.inf, NORMAL, ANY_FLOW)
+        self._reserve(nbytes, 0, math.inf, NORMAL, self.flow)
 
-    def observe(self, batch_size: int, seconds: float, flow: Flow = ANY_FLOW) -> None:
+    def observe(self, batch_size: int, seconds: float, flow: Flow | None = None) -> None:
         """Update the estimates of seconds per batch and per image with a batch that has run."""
-        self.shares.observe(flow, batch_size, seconds)
-
-    def reset_estimates(self) -> None:
-        """Another model runs: the next batch replaces the estimates."""
-        self.shares.reset()
+        (flow or self.flow).pace.observe(batch_size, seconds)
 
     def overloaded(self, reason: str) -> Overloaded:
         """The error for this reason, with the seconds after which a retry is worthwhile."""

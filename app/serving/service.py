@@ -21,7 +21,6 @@ from app.serving.models.names import check_version, named
 from app.serving.models.on_request import LoadsOnRequest
 from app.serving.models.registry import ModelRegistry
 from app.serving.models.release import Identity
-from app.serving.models.shares import ANY_FLOW
 from app.serving.models.start import load_named
 from app.serving.pipeline import Pipeline, count_rejections
 from app.serving.preparation import Preparation
@@ -225,20 +224,20 @@ class DetectionService:
         """Raise ServiceError where a request would be rejected anyway: cheap, before its body is read."""
         self._check_ready()
         self._preparation.threads.check()
-        self._admission.check_capacity()
+        self._admission.check_capacity(flow=self.ready_model().flow)
 
     async def wait_for_capacity(
         self, started: float, priority: int | None = None, model: LoadedModel | None = None
     ) -> None:
         """As `check_capacity`, but waits a moment for capacity: nothing is read or reserved yet.
 
-        `model`: the one that the request names, None for one that is not known yet.
+        `model`: the one that the request names, None for the default where that is not known yet.
         """
         priority = NORMAL if priority is None else priority
         self._check_ready()
         self._preparation.threads.check()
         with count_rejections(self.metrics, priority):
-            deadline, flow = started + self.settings.timeout_ms / 1000, model.flow if model else ANY_FLOW
+            deadline, flow = started + self.settings.timeout_ms / 1000, (model or self.ready_model()).flow
             await self._admission.wait_for_capacity(deadline, priority, flow)
 
     def _check_ready(self) -> None:

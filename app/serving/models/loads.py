@@ -229,7 +229,6 @@ class ModelLoads:
     def _take_off(self, name: str) -> None:
         self.releases.begin(self._models.remove(name))
         self.share_devices()
-        self._admission.reset_estimates()
 
     def _serve(self, loaded: LoadedModel, replaced: str | None, default: bool) -> Identity | None:
         """Let a model answer new requests; the one that it replaces."""
@@ -237,6 +236,8 @@ class ModelLoads:
         old = self._models.add(loaded, default=default or was_default)
         if replaced is not None and replaced != loaded.name:
             old = self._models.remove(replaced)
+        if old is not None:
+            loaded.flow.pace = old.flow.pace.as_guess()
         if old is None:
             logger.info("%s serves too", loaded.summary())
         else:
@@ -246,7 +247,6 @@ class ModelLoads:
             )
             self.releases.begin(old)
         self.share_devices()
-        self._admission.reset_estimates()
         return None if old is None else Identity.of(old)
 
     def share_devices(self) -> None:
@@ -260,7 +260,7 @@ class ModelLoads:
         """A model less is in memory: a batch that did not fit beside it may fit now."""
         for model in self._models.ready.values():
             model.flow.set_max_batch(model.best_batch)
-        self._admission.reset_estimates()
+            model.flow.pace.reset()
 
 
 def _since(started: float) -> float:

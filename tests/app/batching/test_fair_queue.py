@@ -9,13 +9,20 @@ from app.batching.item import HIGHEST, LOWEST, NORMAL
 from tests.support.batching import FAR, Clock
 
 
+def flow_of(max_batch: int, seconds: float) -> Flow:
+    """A flow whose items take so many seconds each."""
+    flow = Flow(max_batch)
+    flow.pace.observe(1, seconds)
+    return flow
+
+
 class Bench:
     """A queue of two flows: the items of `slow` take a hundred times as long as those of `quick`."""
 
     def __init__(self) -> None:
         self.clock = Clock()
         self.queue: FairQueue[str] = FairQueue(self.clock)
-        self.quick, self.slow = Flow(4, per_item=0.01), Flow(4, per_item=1.0)
+        self.quick, self.slow = flow_of(4, 0.01), flow_of(4, 1.0)
 
     def push(self, flow: Flow, count: int, priority: int = NORMAL, seconds: float = FAR) -> None:
         name = "quick" if flow is self.quick else "slow"
@@ -31,7 +38,7 @@ class Bench:
         while len(items) < flow.batch_limit and (item := self.queue.pop(flow, key)) is not None:
             items.append(item)
         flow.charge(len(items))
-        self.clock.now += len(items) * flow.per_item
+        self.clock.now += len(items) * flow.pace.per_item
         return items
 
     def order(self, batches: int) -> list[str]:
@@ -89,9 +96,9 @@ def test_a_batch_of_a_flow_takes_no_longer_than_it_may() -> None:
     assert flow.batch_limit == 8
     flow.longest = 0.1
     assert flow.batch_limit == 8  # nothing is known yet
-    flow.observe(4, 0.1)
+    flow.pace.observe(4, 0.1)
     assert flow.batch_limit == 4
-    flow.observe(1, 9.0)
+    flow.pace.observe(1, 9.0)
     assert flow.batch_limit == 1
     flow.longest = None
     assert flow.batch_limit == 8
@@ -109,7 +116,7 @@ def test_the_newest_item_of_the_lowest_priority_of_all_flows_is_shed() -> None:
 
 def test_random_items_come_out_once_and_an_empty_queue_holds_no_flow() -> None:
     source = random.Random(7)  # noqa: S311  # no secret
-    clock, flows = Clock(), [Flow(3, per_item=source.random()) for _ in range(4)]
+    clock, flows = Clock(), [flow_of(3, source.random()) for _ in range(4)]
     queue: FairQueue[int] = FairQueue(clock)
     left: set[int] = set()
     tickets: dict[int, tuple[Flow, int]] = {}

@@ -160,7 +160,7 @@ def test_the_prediction_follows_the_batches_and_after_a_reset_the_first_of_them_
     for _ in range(50):
         admission.observe(4, 12.0)
     assert admission.predicted_wait == pytest.approx(3.0, abs=0.01)
-    admission.reset_estimates()
+    admission.flow.pace.reset()
     assert admission.predicted_wait == pytest.approx(3.0, abs=0.01)
     for seconds, expected in ((1.0, 0.5), (2.0, 0.6)):
         admission.observe(2, seconds)
