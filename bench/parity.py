@@ -122,7 +122,7 @@ def _nearest(expected: Found, index: int, found: Found) -> str:
     if not np.isfinite(px).any():
         return f"{name}: nothing of this class"
     near = int(px.argmin())
-    return f"{name}: the nearest of ours is {px[near]:.3f} px and {score[near]:.5f} away"
+    return f"{name}: the nearest of ours is {px[near]:.4f} px and {score[near]:.5f} away"
 
 
 def imported(checkpoint: Path, out: Path) -> Card:

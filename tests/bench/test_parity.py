@@ -48,7 +48,7 @@ def test_what_differs_is_shown_with_what_is_nearest() -> None:
     [line] = parity.compare(LIBRARY, found((0.5, 0.9, 0), (50, 0.8, 1), (51, 0.8, 1)), parity.STRICT)[
         "differing"
     ]
-    assert line.endswith("the nearest of ours is 0.500 px and 0.00000 away")
+    assert line.endswith("the nearest of ours is 0.5000 px and 0.00000 away")
 
 
 @pytest.mark.bench
@@ -80,4 +80,4 @@ def test_a_checkpoint_is_imported_served_and_compared(
     assert (right_row["passes"], wrong_row["passes"]) == (True, False)
     printed = capsys.readouterr().out
     assert "checkpoint.pth" in printed
-    assert "the nearest of ours is 3.000 px" in printed
+    assert "the nearest of ours is 3.0000 px" in printed
