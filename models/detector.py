@@ -162,7 +162,7 @@ class Detector:
 
     def _exact(self, jobs: Sequence[Job]) -> list[Tensor]:
         with torch.inference_mode(), self._upload.computing():
-            return self._runner.exact(self._batch(jobs)).read() or []
+            return self._runner.exact(self._batch(jobs)).fetch().read() or []
 
     def _batch(self, jobs: Sequence[Job]) -> Batch:
         return self._runner.batch([job.canvas for job in jobs], [job.options for job in jobs])

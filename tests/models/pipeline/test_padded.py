@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from torch import Tensor
+from torch import Tensor, ones
 
 from models.detections import Detections
 from models.detector import Detector, Job
@@ -17,6 +17,7 @@ from models.pipeline import padded
 from models.pipeline.padded import Padded
 from models.pipeline.rows import Answers
 from models.pipeline.tail import Run, Tail
+from models.pipeline.trimmed import TrimmedAnswers
 from models.shapes.scenes import draw_scene
 from models.zoo.loading import load_network
 from tests.support.data.networks import random_card, random_network
@@ -138,3 +139,12 @@ def test_the_heads_rows_depend_on_the_batch_size_alone() -> None:
             detector.launch(jobs)
     post_nms = detector.proposal_config.post_nms
     assert engine.rows == {post_nms, 3 * post_nms}
+
+
+def test_trimmed_answers_are_copied_where_the_batch_was_launched() -> None:
+    """Another thread reads them, and its stream does not wait for the one that computes."""
+    images = [ones(3, 6), ones(2, 6)]
+    fetched = TrimmedAnswers(images, ones(2)).fetch()
+    for rows in images:
+        rows.fill_(0)
+    assert [rows.sum() for rows in fetched.read()] == [18, 12]
