@@ -17,9 +17,8 @@ Size = tuple[int, int]  # width, height in pixels
 
 MAX_PIXELS = 2**28  # larger than any photograph; an image with more counts as unreadable
 _JPEG, _PNG = b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"
-_JPEG_ORIENTATION = (b"Exif\0\0", b"tiff:Orientation")  # the second in XMP
-_PNG_ORIENTATION = frozenset({b"eXIf", b"tEXt", b"zTXt", b"iTXt"})  # chunks, anywhere in the file
-_HEAD = 2**17  # bytes in which a JPEG's EXIF and XMP lie: a segment of at most 64 KiB each
+_JPEG_EXIF, _PNG_EXIF = b"Exif\0\0", b"eXIf"
+_HEAD = 2**17  # bytes in which a JPEG's EXIF lies, a segment of at most 64 KiB
 _UNKNOWN = -1
 _JPEG_END, _PNG_END = b"\xff\xd9", b"IEND"
 _TAIL = 2**12  # bytes in which the end of the image is looked for: some programs append to it
@@ -46,9 +45,9 @@ def image_shape(path: Path) -> ImageShape:
         return shape
     limits = Limits(MAX_PIXELS)
     picture = open_picture(check_header(path.read_bytes(), limits), limits)
-    orientation = orientation_of(picture)
+    before = orientation_of(picture)  # a TIFF's is gone when it is loaded, a PNG's may lie behind its pixels
     image = render(picture, limits)
-    return ImageShape((image.width, image.height), orientation)
+    return ImageShape((image.width, image.height), max(before, orientation_of(picture)))
 
 
 def displayed_size(path: Path) -> Size:
@@ -89,17 +88,16 @@ def _jpeg_orientation(file: BinaryIO) -> int | None:
 
 
 def _jpeg_rotates(file: BinaryIO) -> bool:
-    """Whether a JPEG has EXIF or XMP that may rotate it."""
+    """Whether a JPEG has EXIF that may rotate it."""
     file.seek(0)
-    head = file.read(_HEAD)
-    return any(mark in head for mark in _JPEG_ORIENTATION)
+    return _JPEG_EXIF in file.read(_HEAD)
 
 
 def _png_rotates(file: BinaryIO) -> bool:
     """Whether a PNG has a chunk that may hold an orientation."""
     file.seek(len(_PNG))
     while len(chunk := file.read(8)) == 8 and (kind := chunk[4:]) != b"IEND":
-        if kind in _PNG_ORIENTATION:
+        if kind == _PNG_EXIF:
             return True
         file.seek(int.from_bytes(chunk[:4]) + 4, 1)
     return False

@@ -26,7 +26,7 @@ from models.images.jpeg_draft import CanvasLimits, Draft, begin_draft, draft_of
 from models.images.memory import decoding_bytes, is_available, opening_bytes
 from models.images.mistakes import explained
 from models.images.openers import EXTRAS, FORMATS, OPENERS
-from models.images.orientation import DAMAGE, orientation_of, oriented
+from models.images.orientation import DAMAGE, forget_xmp, orientation_of, oriented
 from models.images.pillow_warnings import silence_libtiff, silence_pillow_warnings
 
 Pixels = npt.NDArray[np.uint8]
@@ -149,6 +149,7 @@ def render(
     control.reserve(needed)
     control.check()
     with decoder_errors(format, needed):
+        forget_xmp(picture)
         truncated = load(picture, limits.truncated_allowed, control)
         orientation = orientation_of(picture)  # loading a TIFF has applied and removed it
         control.check()
@@ -217,6 +218,8 @@ def decoder_errors(format: str, needed: int = 0) -> Iterator[None]:
         yield
     except MemoryError as exc:
         raise _out_of_memory(format) from exc
+    except HeaderError as exc:
+        raise UnreadableImage(f"the image has {exc}; {_ADVICE}") from exc
     except pillow.DecompressionBombError as exc:
         raise OversizedImage(f"the {format} image needs more memory than it may have; scale it down") from exc
     except DAMAGE as exc:

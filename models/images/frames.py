@@ -146,8 +146,9 @@ def _container(head: bytes) -> str | None:
 
 def _animation(data: bytes, limits: Limits, every: int, control: DecodeControl) -> Iterator[Frame | None]:
     """The frames of an image file; sizes and tags of each are checked before it is decoded."""
-    picture = open_picture(check_header(data, limits, ALL_FRAMES), limits, control)
-    pages = tiff_pages(data) if picture.format == "TIFF" else None
+    header = check_header(data, limits, ALL_FRAMES)
+    picture = open_picture(header, limits, control)
+    pages = tiff_pages(header.data) if picture.format == "TIFF" else None
     shown_at = 0.0
     for index in count():
         control.reserve(frame_bytes(picture))

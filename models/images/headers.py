@@ -10,7 +10,7 @@ decoding of its pixels; tests/models/images/test_cost.py has a file of each unit
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from models.images.formats import avif, bmp, gif, heif, jpeg, jxl, png, raw, tiff, webp
+from models.images.formats import avif, bmp, gif, heif, jpeg, jxl, png, raw, tiff_page, webp
 from models.images.formats.errors import Size
 from models.images.openers import FORMATS
 
@@ -82,7 +82,7 @@ _CLEANED: dict[str, Callable[[bytes], tuple[bytes, tuple[Size, ...]]]] = {
     "JPEG": jpeg.cleaned,
     "BMP": bmp.cleaned,
     "WEBP": webp.cleaned,
-    "TIFF": tiff.cleaned,
+    "TIFF": tiff_page.cleaned,
     "AVIF": avif.cleaned,
     "HEIF": heif.cleaned,
     "JXL": jxl.cleaned,

@@ -12,13 +12,12 @@ from models.images.formats.errors import Size
 
 OUTPUT = 3  # RGB
 _STORED = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2}
-_STORED_ELSE = 4  # RGB, RGBA, LA, CMYK, LAB, I, F
+_STORED_ELSE = 4  # RGB, RGBA, LA, CMYK
 WEBP = 19  # 16.2 to 18.7: two canvases, the frame and the tables of its transforms
 AVIF, AVIF_GREY = 12, 6  # 9.5 to 11.8, and 5.8
 HEIF = 18  # an estimate: planes of YUV twice, RGB three times, the picture as Pillow stores it
 JXL = 60  # an estimate, with the process that decodes: planes of floats, RGB five times
 VIDEO = 30  # not measured: 16 reference frames of 1.5 bytes, the frame and RGB
-_WIDE_LEVELS = 6  # 5.9: of modes I and F, the arrays that find black and white
 _ANIMATED = 8  # the frame before, and what it is restored from
 _COEFFICIENTS = 2  # of a progressive JPEG, for each component of a pixel
 
@@ -44,9 +43,7 @@ def decoding_bytes(picture: ImageFile, size: Size) -> int:
     output = OUTPUT * drafted
     if isinstance(picture, JpegImageFile) and "progressive" in picture.info:
         return stored + max(output, _COEFFICIENTS * picture.layers * pixels)
-    if picture.mode in ("I", "F"):
-        output += _WIDE_LEVELS * pixels
-    return stored + output
+    return stored + output + getattr(picture, "bytes_beside", 0) * pixels
 
 
 def frame_bytes(picture: ImageFile) -> int:

@@ -11,16 +11,16 @@ from io import BytesIO
 from PIL.AvifImagePlugin import SUPPORTED as HAS_AVIF
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
-from PIL.GifImagePlugin import GifImageFile
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import SUPPORTED as HAS_WEBP
 from PIL.WebPImagePlugin import WebPImageFile
 
 from models.images.formats import jxl
 from models.images.jxl_process import open_jxl
+from models.images.readers.gif_canvas import CanvasGif
+from models.images.readers.png_key import KeyedPng
+from models.images.readers.tiff_picture import TiffPicture
 
 EXTRAS = {"HEIF": ("heif", "HEIC"), "JXL": ("jxl", "JPEG XL")}  # the extra, and the name that users know
 
@@ -51,11 +51,11 @@ def _open_jxl(file: BytesIO) -> ImageFile:
 
 OPENERS: dict[str, Callable[[BytesIO], ImageFile]] = {
     "JPEG": PlainJpeg,
-    "PNG": PngImageFile,
+    "PNG": KeyedPng,
     **({"WEBP": WebPImageFile} if HAS_WEBP else {}),
     "BMP": BmpImageFile,
-    "GIF": GifImageFile,
-    "TIFF": TiffImageFile,
+    "GIF": CanvasGif,
+    "TIFF": TiffPicture,
     **({"AVIF": AvifImageFile} if HAS_AVIF else {}),
     **({"HEIF": _open_heif} if find_spec("pillow_heif") else {}),
     **({"JXL": _open_jxl} if find_spec("pillow_jxl") else {}),

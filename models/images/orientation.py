@@ -2,11 +2,14 @@
 
 import struct
 import zlib
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
 from PIL import ExifTags
+from PIL import Image as pillow
 from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from models.images.formats.tiff import has_excessive_tags
 
@@ -18,28 +21,36 @@ DAMAGE = (
     *(RuntimeError, EOFError, struct.error, zlib.error),
 )
 
-
 _EXIF = b"Exif\0\0"
-_RAW_PROFILE = "Raw profile type exif"  # a PNG's text with EXIF in hexadecimal, behind three lines
+_XMP = ("xmp", "XML:com.adobe.xmp")  # Pillow's names of it
 
 
 def orientation_of(picture: ImageFile) -> int:
-    """The EXIF orientation, 1 if missing or broken. Pillow applies a TIFF's own while loading it."""
+    """The EXIF orientation, 1 if missing or broken. Pillow applies a TIFF's own while loading it.
+
+    EXIF alone: no viewer turns a picture by its XMP, as Pillow's getexif() does.
+    """
     try:
-        if has_excessive_tags(_exif(picture).removeprefix(_EXIF)):
-            return 1
-        value = picture.getexif().get(ExifTags.Base.Orientation)
+        value = _tags(picture).get(ExifTags.Base.Orientation)
     except DAMAGE:
         return 1
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
-def _exif(picture: ImageFile) -> bytes:
-    """The EXIF that Pillow would read, empty if there is none."""
-    exif = picture.info.get("exif")
-    if exif is None and (text := picture.info.get(_RAW_PROFILE)):
-        exif = bytes.fromhex("".join(text.split("\n")[3:]))
-    return exif or b""
+def _tags(picture: ImageFile) -> Mapping[int, object]:
+    """The tags of a TIFF's page, or of the EXIF in a file of another format; none if they are excessive."""
+    if isinstance(picture, TiffImageFile):
+        return picture.tag_v2
+    content, exif = (picture.info.get("exif") or b"").removeprefix(_EXIF), pillow.Exif()
+    if not has_excessive_tags(content):
+        exif.load(content)
+    return exif
+
+
+def forget_xmp(picture: ImageFile) -> None:
+    """Leave EXIF alone to orient the picture, also where Pillow does so while it loads a TIFF."""
+    for name in _XMP:
+        picture.info.pop(name, None)
 
 
 def oriented(width: int, height: int, orientation: int) -> tuple[Stored, Stored]:

@@ -6,7 +6,7 @@ libjpeg walks the rest in C, at some nanoseconds a byte.
 
 import re
 
-from models.images.formats import tiff
+from models.images.formats import jpeg_colors, tiff
 from models.images.formats.errors import HeaderError, Size
 
 MAX_SEGMENTS = 100_000  # in front of the first scan, 0.1 s; a depth map or a video takes a few hundred
@@ -16,7 +16,7 @@ USUAL_SEGMENTS, USUAL_FILL = 64, 4_096  # up to so many the file stays as it is:
 MAX_SCANS = 100  # a progressive encoder writes about 10; each scan visits the whole picture
 MIN_SCANS = 20  # … which any picture may have
 MAX_SCANNED_PIXELS = 1_500_000_000  # pixels times scans: about a second
-MAX_METADATA = 16  # EXIF and XMP segments that are read for the orientation; one of each is usual
+MAX_METADATA = 16  # EXIF segments that are read for the orientation; one is usual
 
 _MARKER = re.compile(rb"\xff[\x02-\xcf\xd8-\xfe]")  # no stuffing, padding, restart or TEM
 _WITH_LENGTH = frozenset(range(0xC0, 0xFF)) - {0xC8, *range(0xD0, 0xDA), *range(0xF0, 0xFE)}
@@ -34,7 +34,7 @@ _APP0, _APP1, _APP2, _APP13, _APP14 = 0xE0, 0xE1, 0xE2, 0xED, 0xEE
 # What libjpeg takes as these: Pillow takes shorter ones too, and fails at them.
 _PROFILE_HEAD = 14  # bytes in front of the part of a profile
 _COLOURS = {_APP0: (b"JFIF\0", 14), _APP14: (b"Adobe", 12)}
-_EXIF, _XMP = b"Exif\0\0", b"http://ns.adobe.com/xap/1.0/\0"
+_EXIF = b"Exif\0\0"
 
 
 def cleaned(data: bytes) -> tuple[bytes, tuple[Size, ...]]:
@@ -46,6 +46,7 @@ def cleaned(data: bytes) -> tuple[bytes, tuple[Size, ...]]:
         fill += start - position
         if marker == _SCAN:
             _check_scans(data, start, frame)
+            jpeg_colors.check_inks(frame, has_adobe=_APP14 in colours)
             readable = _readable(metadata)
             usual = walked <= USUAL_SEGMENTS and fill <= USUAL_FILL and len(readable) == len(metadata)
             if usual and plain and not _has_long_fill(data, start):
@@ -56,7 +57,7 @@ def cleaned(data: bytes) -> tuple[bytes, tuple[Size, ...]]:
         if walked > MAX_SEGMENTS or len(parts) > MAX_KEPT_SEGMENTS:
             raise HeaderError(f"more than {MAX_KEPT_SEGMENTS} segments, or {MAX_SEGMENTS} with its metadata")
         if marker == _APP1:
-            metadata.append(data[start:position])
+            metadata += [data[start:position]] if data.startswith(_EXIF, start + 4) else []
         elif marker in _COLOURS:
             kept = _states_colours(data, start, position)
             colours |= {marker: data[start:position]} if kept else {}
@@ -93,11 +94,9 @@ def _states_colours(data: bytes, start: int, end: int) -> bool:
 
 
 def _readable(metadata: list[bytes]) -> list[bytes]:
-    """The segments of EXIF and XMP; without EXIF whose tags a reader could not take in reasonable time."""
-    exif = [segment for segment in metadata if segment[4:10] == _EXIF][:MAX_METADATA]
-    xmp = [segment for segment in metadata if segment.startswith(_XMP, 4)][-1:]  # the last one counts
-    excessive = tiff.has_excessive_tags(b"".join(segment[10:] for segment in exif))
-    return xmp if excessive else exif + xmp
+    """The segments of EXIF; none where a reader could not take its tags in reasonable time."""
+    exif = metadata[:MAX_METADATA]
+    return [] if tiff.has_excessive_tags(b"".join(segment[10:] for segment in exif)) else exif
 
 
 def _has_long_fill(data: bytes, start: int) -> bool:

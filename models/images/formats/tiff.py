@@ -6,6 +6,7 @@ It also bounds the tags of EXIF, which has the same form.
 import struct
 from collections.abc import Iterator
 from itertools import islice
+from typing import NamedTuple
 
 from models.images.formats.errors import HeaderError, Size
 
@@ -52,6 +53,8 @@ _NEEDED = frozenset(
     | {330, 332, 338, 339, 347, *range(512, 522), *range(529, 533), 42113}
 )
 _SLACK = 65_536  # values of a small file may overlap
+_WHOLE = {1: "B", 3: "H", 4: "I", 13: "I", 16: "Q", 18: "Q"}  # types of whole numbers, offsets among them
+_SHORT_TAG = 64  # numbers that are read of a tag
 
 
 class ExcessiveTags(HeaderError):
@@ -219,3 +222,42 @@ def orientation(exif: bytes) -> int:
     tags = next(directories(exif), {}) if exif[:2] in (b"II", b"MM") else {}
     _, value = tags.get(_ORIENTATION, (1, 1))
     return value if 1 <= value <= 8 else 1
+
+
+class Page(NamedTuple):
+    """A directory: the numbers of its short tags (at most 64 each, in whole numbers), and the next one."""
+
+    start: int
+    numbers: dict[int, tuple[int, ...]]
+    next: int
+
+
+def read_page(data: bytes, start: int | None = None) -> Page:
+    """The directory at `start`, the first one without. Raises HeaderError."""
+    order, offset, number, entry = _layout(data)
+    start = _start(data) if start is None else start
+    at, step = start + struct.calcsize("<" + number), struct.calcsize("<" + entry + offset)
+    inline, numbers = struct.calcsize("<" + offset), dict[int, tuple[int, ...]]()
+    for place, (tag, kind, count, _) in enumerate(islice(_entries(data, start), MAX_TAGS)):
+        if kind in _WHOLE and count <= _SHORT_TAG:
+            values = f"{order}{count}{_WHOLE[kind]}"
+            position = at + place * step + step - inline
+            if struct.calcsize(values) > inline:
+                position = _number(data, order + offset, position)
+            numbers[tag] = _numbers(data, values, position)
+    return Page(start, numbers, _next_directory(data, start))
+
+
+def _numbers(data: bytes, format: str, position: int) -> tuple[int, ...]:
+    try:
+        return struct.unpack_from(format, data, position)
+    except (struct.error, OverflowError):
+        return ()
+
+
+def beginning_with(data: bytes, start: int) -> bytes:
+    """The file, whose header names this directory as the first."""
+    order, offset, _, _ = _layout(data)
+    place = struct.pack(order + offset, start)
+    at = 8 if offset == "Q" else 4
+    return data[:at] + place + data[at + len(place) :]

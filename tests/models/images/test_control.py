@@ -51,7 +51,7 @@ def test_every_format_reserves_at_least_a_picture_and_its_rgb(kind: str) -> None
         ("JPEG", "CMYK", {"progressive": True}, 12),
         ("WEBP", "RGB", {"lossless": True}, 19),
         ("AVIF", "RGB", {}, 12),
-        ("TIFF", "F", {}, 13),
+        ("TIFF", "F", {}, 19),
     ],
 )
 def test_the_memory_depends_on_format_and_mode(

@@ -5,6 +5,8 @@ import struct
 import numpy as np
 import pytest
 from PIL import Image as pillow
+from PIL import TiffImagePlugin
+from PIL.PngImagePlugin import PngInfo
 
 from models.images.decoder import Image, decode
 from tests.support.data.image_files import (
@@ -100,6 +102,46 @@ def test_broken_exif_does_not_fail_the_image(format: str, content: bytes) -> Non
     image = decode(with_exif(format, content), LIMITS)
     assert (image.width, image.height) == (64, 32)
     assert near(pixel(image, 8, 4), RED)
+
+
+XMP = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r tiff:Orientation="6"/></x:xmpmeta>'
+
+
+def turned_by_xmp() -> dict[str, bytes]:
+    text, raw = PngInfo(), PngInfo()
+    text.add_itxt("XML:com.adobe.xmp", XMP.decode())
+    raw.add_text("Raw profile type exif", f"\nexif\n{len(exif(6).tobytes()):8}\n{exif(6).tobytes().hex()}\n")
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[700] = XMP
+    return {
+        "jpeg": encoded(corners(), "JPEG", xmp=XMP),
+        "png": encoded(corners(), "PNG", pnginfo=text),
+        "png behind the picture": behind_the_picture(encoded(corners(), "PNG", pnginfo=text), b"iTXt"),
+        "png with a text of ImageMagick": encoded(corners(), "PNG", pnginfo=raw),
+        "webp": encoded(corners(), "WEBP", lossless=True, xmp=XMP),
+        "tiff": encoded(corners(), "TIFF", tiffinfo=tags),
+        "avif": encoded(corners(), "AVIF", xmp=XMP),
+    }
+
+
+def behind_the_picture(data: bytes, kind: bytes) -> bytes:
+    """A PNG whose chunk of this kind follows the image data."""
+    start = data.index(kind) - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    return data[:start] + data[end:-12] + data[start:end] + data[-12:]
+
+
+@pytest.mark.parametrize("name", turned_by_xmp())
+def test_exif_alone_turns_a_picture(name: str) -> None:
+    image = decode(turned_by_xmp()[name], LIMITS)
+    assert (image.width, image.height) == (64, 32)
+    assert near(at(image, "left top"), RED)
+
+
+def test_exif_behind_the_picture_of_a_png_turns_it() -> None:
+    image = decode(behind_the_picture(encoded(corners(), "PNG", exif=exif(6)), b"eXIf"), LIMITS)
+    assert (image.width, image.height) == (32, 64)
+    assert near(at(image, "right top"), RED)
 
 
 def test_broken_exif_does_not_fail_an_avif() -> None:

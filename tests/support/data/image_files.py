@@ -88,7 +88,6 @@ def samples() -> list[tuple[str, bytes]]:
         ("HEIF", encoded(picture, "HEIF", exif=tags.tobytes())),
         ("HEIF", encoded(picture, "HEIF", tile_size=32)),
         ("JPEG", encoded(picture.convert("CMYK"), "JPEG")),
-        ("TIFF", encoded(picture.convert("LAB"), "TIFF")),
         ("PNG", encoded(picture, "PNG", save_all=True, append_images=[picture.rotate(90)])),
     ]
 
@@ -109,6 +108,11 @@ def with_png_chunks(data: bytes, *chunks: bytes) -> bytes:
 
 def with_jpeg_segments(data: bytes, *segments: bytes) -> bytes:
     return data[:2] + b"".join(segments) + data[2:]
+
+
+def without_segment(data: bytes, marker: int) -> bytes:
+    start = data.index(bytes((0xFF, marker)))
+    return data[:start] + data[start + 2 + int.from_bytes(data[start + 2 : start + 4], "big") :]
 
 
 def segment(marker: int, body: bytes) -> bytes:
@@ -170,6 +174,22 @@ def gif_of(screen: tuple[int, int], frame: tuple[int, int]) -> bytes:
     start = data.index(b",", 13 + 3 * 4)
     head = data[:6] + struct.pack("<HH", *screen) + data[10:start]
     return head + b",\0\0\0\0" + struct.pack("<HH", *frame) + data[start + 9 :]
+
+
+def gif_frame(box: tuple[int, int, int, int], colour: int, disposal: int = 0) -> bytes:
+    """A frame of one colour at (left, top, width, height); its codes of 8 bits begin anew at each pixel."""
+    control = b"!\xf9\4" + bytes((disposal << 2, 0, 0, 0, 0)) if disposal else b""
+    codes = bytes((128, colour)) * (box[2] * box[3]) + b"\x81"
+    blocks = b"".join(
+        struct.pack("B", len(codes[at : at + 255])) + codes[at : at + 255] for at in range(0, len(codes), 255)
+    )
+    return control + b"," + struct.pack("<4HB", *box, 0) + b"\7" + blocks + b"\0"
+
+
+def gif_on_canvas(canvas: tuple[int, int], *frames: bytes) -> bytes:
+    """A GIF of the palette green, red, blue; no frame has a transparent colour."""
+    palette = bytes((*GREEN, *RED, *BLUE)).ljust(3 * 128, b"\0")
+    return b"GIF89a" + struct.pack("<HHBBB", *canvas, 0xF6, 0, 0) + palette + b"".join(frames) + b";"
 
 
 def webp_of(kind: bytes, width: int, height: int) -> bytes:
