@@ -90,6 +90,7 @@ class ServerSettings(BaseSettings):
     )
     truncated_images: bool = Field(
         default=False,
+        json_schema_extra={"allowed": "true, false"},
         description="Whether an image that is cut short or damaged, as cameras send them, is answered for "
         "the part that is there; its answer says `truncated: true` in `image`. Otherwise it gets 400.",
     )
