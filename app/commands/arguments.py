@@ -61,7 +61,7 @@ class EvaluateArguments:
         Option(help="Cut large images into tiles of N of their pixels a side, or auto.", metavar="auto|N"),
     ] = None
     flip: Annotated[
-        bool, Option("--flip", help="Detect in the mirror image too, and merge: better, in twice the time.")
+        bool, Option("--flip", help="Detect in the mirror image too, and merge both: twice the time.")
     ] = False
     measure: Annotated[
         Literal["coco", "voc"],

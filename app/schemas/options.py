@@ -195,8 +195,8 @@ class DetectOptions(OptionSet):
     )
     flip: bool = Field(
         default=False,
-        description="Detect in the mirror image too, and merge: more accurate, at the cost of two images: "
-        "true or false. With `tile`, in that of each tile too.",
+        description="Detect in the mirror image too, and merge both, at the cost of two images: true or "
+        "false. With `tile`, in that of each tile too.",
     )
 
     def tiling(self) -> Tiling | None:

@@ -34,8 +34,8 @@ class Options(TypedDict, total=False):
     """Minimum overlap of neighbouring tiles as a fraction of their side: a number from 0 to 0.5. Objects that
     are larger than the overlap may be cut."""
     flip: bool | None
-    """Detect in the mirror image too, and merge: more accurate, at the cost of two images: true or false.
-    With `tile`, in that of each tile too."""
+    """Detect in the mirror image too, and merge both, at the cost of two images: true or false. With `tile`,
+    in that of each tile too."""
     model: str | None
     """Name of the model, as in /models, or an alias of the server; if not given, the server's default
     model."""

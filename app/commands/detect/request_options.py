@@ -32,5 +32,5 @@ class RequestOptions:
         "Minimum overlap of neighbouring tiles as a fraction of their side: a number from 0 to 0.5."
         " Objects that are larger than the overlap may be cut.")] = None
     flip: Annotated[bool | None, Option(help=
-        "Detect in the mirror image too, and merge: more accurate, at the cost of two images: true "
-        "or false. With `tile`, in that of each tile too.")] = None
+        "Detect in the mirror image too, and merge both, at the cost of two images: true or false. "
+        "With `tile`, in that of each tile too.")] = None
