@@ -57,6 +57,7 @@ async def run_detection(
     await service.wait_for_capacity(started, priority, model)
     parsed = parsed or await read(_seconds_until(deadline))
     if parsed.model is not None:
+        del model
         model = await pin_model(request, parsed.model, version, deadline)
     for image in parsed.images:
         if isinstance(image, bytes):

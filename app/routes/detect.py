@@ -66,10 +66,14 @@ async def detect(
     sent = await read_image_request(request, plan.seconds_left(), Accepted(DetectQuery))
     given = with_body_options(given, sent.options)
     if len(given.model) > 1:
+        del plan
         return await _detect_with_models(request, sent, with_priority(given, priority))
-    if sent.options or not _decides_model(request, given):
-        plan = await _replanned(plan, request, with_priority(given, priority), sent)
-        plan = replace(plan, draw=_drawn(_format(request, given)))
+    if "model" in sent.options:
+        del plan  # it holds another model
+        plan = await _plan_of_body(request, with_priority(given, priority))
+    elif sent.options or not _decides_model(request, given):
+        plan = _replanned(plan, request, with_priority(given, priority))
+    plan = replace(plan, draw=_drawn(_format(request, given)))
     if sent.many:
         if given.format not in (None, "json"):
             raise InvalidParameter(f"format={given.format}: several images are answered in JSON")
@@ -120,8 +124,11 @@ async def detect_batch(
     sent = await read_image_request(request, plan.seconds_left(), accepted)
     given = with_body_options(given, sent.options)
     one_model(given)
-    if sent.options or not _decides_model(request, given):
-        plan = await _replanned(plan, request, with_priority(given, priority), sent)
+    if "model" in sent.options:
+        del plan  # it holds another model
+        plan = await _plan_of_body(request, with_priority(given, priority))
+    elif sent.options or not _decides_model(request, given):
+        plan = _replanned(plan, request, with_priority(given, priority))
     return await _detect_all(request, sent.images, given, plan)
 
 
@@ -188,13 +195,16 @@ def _decides_model(request: Request, options: ModelOptions) -> bool:
     return len(options.model) == 1 or service_of(request).has_one_model
 
 
-async def _replanned(plan: Plan, request: Request, options: ModelOptions, sent: ImageRequest) -> Plan:
-    """The plan with the options of the body; for the same model, unless the body names one."""
-    service, model = service_of(request), plan.model
-    if "model" in sent.options:
-        deadline = service.deadline_of(options, plan.started)
-        model = await pin_model(request, one_model(options), deadline=deadline)
-    return service.plan(options, plan.started, plan.draw, model)
+def _replanned(plan: Plan, request: Request, options: ModelOptions) -> Plan:
+    """The plan with the options of the body, for the same model."""
+    return service_of(request).plan(options, plan.started, plan.draw, plan.model)
+
+
+async def _plan_of_body(request: Request, options: ModelOptions) -> Plan:
+    """The plan of a request whose body names the model."""
+    service, started = service_of(request), request.state.started
+    model = await pin_model(request, one_model(options), deadline=service.deadline_of(options, started))
+    return service.plan(options, started, model=model)
 
 
 def _written(

@@ -1,6 +1,7 @@
 """POST /detect/stream: the frames of a short video or an animation, answered one by one."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 from contextlib import ExitStack
 from typing import Annotated, Any
@@ -58,9 +59,13 @@ async def detect_stream(
     options = with_priority(given, priority)
     plan, _ = await service.plan_for(one_model(options), options, started), _spec(request, options)
     await service.wait_for_capacity(started, plan.priority, plan.model)
+    deadline = plan.deadline
+    del plan  # it holds a model, and the body may name another one
     with ExitStack() as stack:
         stack.enter_context(stream_slots_of(request).hold(ROUTE))
-        sent = await read_image_request(request, plan.seconds_left(), Accepted(StreamQuery, video=True))
+        sent = await read_image_request(
+            request, max(0.0, deadline - time.monotonic()), Accepted(StreamQuery, video=True)
+        )
         options = with_priority(with_body_options(given, sent.options), priority)
         await service.plan_for(one_model(options), options, started)  # raises for options that do not fit
         format, spec = _spec(request, options)
@@ -163,8 +168,10 @@ class _StreamedResponse(Response):
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             result: FrameResult | EndOfStream | None = self._first
+            del self._first
             while result is not None:
                 await self._send_result(result, send)
+                result = None  # it holds a model
                 result = await cancel_on_disconnect(self._request, anext(self._results, None))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
         finally:

@@ -17,7 +17,7 @@ from app.serving.admission import Admission
 from app.serving.byte_account import BodyAccounts
 from app.serving.model import InferenceJob, InferenceResult, LoadedModel
 from app.serving.models.loads import LoadResult, ModelLoads
-from app.serving.models.names import check_version, named
+from app.serving.models.names import named
 from app.serving.models.on_request import LoadsOnRequest
 from app.serving.models.registry import ModelRegistry
 from app.serving.models.release import Identity
@@ -192,11 +192,9 @@ class DetectionService:
 
         Raises UnknownModel, Loading, Failing, LoadFailed, Conflict, Overloaded.
         """
-        default = self.ready_model()
-        if name is None:
-            check_version(default, version)
-        found = default if name is None else self.models.find(name, version)
-        if found is None:
+        self.ready_model()
+        found = self.models.find(name, version)
+        if found is None:  # from here on nothing may hold a model: its end may be what the load waits for
             latest = time.monotonic() + self.settings.timeout_ms / 1000
             found = await self._on_request.obtain(str(name), version, min(deadline or latest, latest))
         self.models.count_use(found)

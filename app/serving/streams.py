@@ -144,6 +144,7 @@ async def detect_frames(
             yield EndOfStream("error")
             return
         index, answered = frame.index + spec.every, answered + 1
+        del plan, frame, outcome, next_one  # the next frame may have to wait for a load, and that for a model
 
 
 async def outcome_of(work: Awaitable[T]) -> T | ServiceError:

@@ -21,6 +21,7 @@ async def pin_model(
 
     `name`: of a model or an alias, None for the default. Raises as `DetectionService.model_for`.
     """
+    request.state.model = None  # while it waits, a request holds no model
     request.state.model = model = await service_of(request).model_for(name, version, deadline)
     return model
 
