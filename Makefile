@@ -66,8 +66,8 @@ soak: install ## load and unload a model under load over every protocol; prints 
 fuzz: install ## fuzz image decoder, header readers, body parsers and gRPC for MINUTES (10) from SEED; faults go to build/fuzz
 	@$(BIN)/python -m tests.fuzz.run --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
-test-gpu: cuda ## the tests that need a CUDA device
-	@$(BIN)/python -m pytest -m gpu $(PYTEST_FLAGS)
+test-gpu: cuda ## the tests of the CUDA path on a device; `make test` runs those without the mark gpu with stand-ins
+	@$(BIN)/python -m pytest -m 'gpu or not gpu' $(PYTEST_FLAGS) $(wildcard tests/models/test_cuda*.py tests/models/*/test_cuda*.py)
 
 test-ray: ray ## the service on a real Ray with two replicas, in a venv of its own
 	@$(VENV)/peers/ray/bin/python -m pytest -m ray tests/process/test_ray.py $(PYTEST_FLAGS)

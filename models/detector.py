@@ -23,7 +23,7 @@ from models.options import Options
 from models.pipeline.batches.device_thread import CallOnThread, DeviceThread, same_thread
 from models.pipeline.batches.runner import Batch, BatchRunner
 from models.pipeline.buckets import likely_canvases, uses_buckets
-from models.pipeline.canvas import Canvas
+from models.pipeline.canvas import Canvas, StagedCanvas
 from models.pipeline.checksums import NonFiniteOutputs
 from models.pipeline.device_upload import DeviceUpload
 from models.pipeline.postprocess import collect_all
@@ -50,7 +50,7 @@ SMALLEST_SIZE = 64  # px; the lower bound of a card's min_size
 class Job:
     """One image's canvas and its request's options."""
 
-    canvas: Canvas
+    canvas: Canvas | StagedCanvas
     options: Options
 
 
@@ -127,7 +127,12 @@ class Detector:
         """fp32, fp16, bf16 or int8."""
         return self._engine.precision
 
-    def prepare(self, image: Image, size: int | None = None) -> Canvas:
+    @property
+    def overlaps(self) -> bool:
+        """Whether a batch may be launched while the one before is computed."""
+        return self.device.startswith("cuda")
+
+    def prepare(self, image: Image, size: int | None = None) -> Canvas | StagedCanvas:
         """The image's canvas; `size` replaces the card's short side and scales the long side's limit."""
         return self._upload.prepare(image, *self.card.canvas_limits(size))
 
@@ -144,7 +149,7 @@ class Detector:
 
     def read(self, launched: LaunchedBatch) -> list[Detections]:
         """Wait for a batch, on any thread; its detections as those of `detect`."""
-        with self._out_of_memory(launched.jobs), torch.inference_mode():
+        with self._out_of_memory(launched.jobs), torch.inference_mode(), self._upload.computing():
             images = launched.answers.read()
             if images is None:
                 images = self.on_thread(lambda: self._exact(launched.jobs))

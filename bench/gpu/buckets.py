@@ -7,9 +7,10 @@ in fp32 on the CPU, how many scenes are padded further, and by how much their ca
 import argparse
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from bench.harness.machine import describe_machine, title
 from bench.harness.options import Columns, command_line, print_table, write_json
@@ -20,6 +21,7 @@ from models.evaluation.predictions import FLOOR
 from models.images.decoder import Image
 from models.options import Options
 from models.pipeline.buckets import bucket, padded_to
+from models.pipeline.canvas import Canvas
 from models.shapes.evaluate import HELD_OUT_SEED, scene_truth
 from models.shapes.scenes import Scene, draw_scene
 
@@ -39,7 +41,8 @@ def job_of(detector: Detector, scene: Scene, padded: bool) -> Job:
     if not padded:
         return Job(canvas, options)
     size = bucket(canvas.key, detector.card.canvas_limits())
-    return Job(replace(canvas, pixels=padded_to(canvas.pixels, size)), options)
+    pixels = padded_to(canvas.make(torch.clone), size)
+    return Job(Canvas(pixels, canvas.content, canvas.image_size), options)
 
 
 def measure(detector: Detector, scenes: Sequence[Scene], padded: bool) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The service with a device that takes no time: `python -m bench.gpu.null_detector CARD`.
 
-Requests are read, decoded, their pixels gathered for the upload and copied once, as into pinned memory. All
-that a GPU does is done on meta tensors: launched, never computed. No weights are loaded.
+Requests are read, decoded, their pixels gathered for the upload and copied once, as into pinned memory. What
+a GPU does for a canvas is done on meta tensors: launched, never computed. No weights are loaded.
 """
 
 import argparse
@@ -16,9 +16,14 @@ from app.server import serve
 from app.settings.settings import Settings
 from models.detections import Detections
 from models.images.decoder import Image
-from models.pipeline.canvas import Canvas, prepare
+from models.pipeline.canvas import StagedCanvas, stage
 from models.zoo.cards import Card
 from models.zoo.catalogue import find_card
+
+
+def to_meta(tensor: Tensor) -> Tensor:
+    """A meta tensor."""
+    return tensor.to("meta")
 
 
 def upload(tensor: Tensor) -> Tensor:
@@ -36,16 +41,23 @@ class NullDetector:
     precision: str = "fp32"
     fallback_reason: str | None = None
     version: str = "none"
+    overlaps: bool = True
     cuda_graphs: int = 0
 
-    def prepare(self, image: Image, size: int | None) -> Canvas:
+    def prepare(self, image: Image, size: int | None) -> StagedCanvas:
         """The host's part of a canvas."""
-        return prepare(image, *self.card.canvas_limits(size), upload)
+        return stage(image, *self.card.canvas_limits(size), Tensor.clone)
 
-    def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> list[Detections]:
-        """No detections, at once."""
+    def launch(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> int:
+        """What the host does for the canvases; the number of images."""
+        for job in jobs:
+            job.canvas.make(to_meta)
         observe("dense", 0.0)
-        return [Detections.empty() for _ in jobs]
+        return len(jobs)
+
+    def read(self, launched: int) -> list[Detections]:
+        """No detections, at once."""
+        return [Detections.empty()] * launched
 
     def warm_up(self, cap: int) -> int:
         """Any batch is useful."""

@@ -19,7 +19,7 @@ from models.detector import Detector, Job
 from models.images.decoder import Image, decode
 from models.options import Options
 from models.pipeline.batches.device_thread import CallOnThread, same_thread
-from models.pipeline.canvas import Canvas
+from models.pipeline.canvas import Canvas, StagedCanvas
 
 FLOOR = 0.05  # the lowest score that torchvision's own forward keeps
 COMPILED = ("backbone", "rpn.head", "roi_heads.box_head", "roi_heads.box_predictor")
@@ -47,7 +47,7 @@ class Uploading:
         self._detector, self._images, self._options, self._threads = detector, images, options, threads
         self._next = self._prepare()
 
-    def _prepare(self) -> "list[Future[Canvas]]":
+    def _prepare(self) -> "list[Future[Canvas | StagedCanvas]]":
         return [self._threads.submit(self._detector.prepare, image) for image in self._images]
 
     def __call__(self) -> object:
@@ -63,12 +63,18 @@ def our_variants(
     """The engine alone, its canvases on the device, and the engine with upload, its pixels on the host."""
     options = Options(FLOOR, detector.card.nms_threshold, detector.card.max_detections)
     images = [decode(jpeg, LIMITS) for jpeg in jpegs]
-    jobs = [Job(detector.prepare(image), options) for image in images]
+    jobs = [Job(_resident(detector.prepare(image), detector.device), options) for image in images]
     name = f"ours, {detector.engine_name} {detector.precision}"
     alone, thread = partial(detector.detect, jobs), detector.on_thread
     yield Variant(f"{name}, engine alone", alone, alone, thread)
     pool = stack.enter_context(ThreadPoolExecutor(threads))
     yield Variant(f"{name}, with upload", Uploading(detector, images, options, pool), None, thread)
+
+
+def _resident(canvas: Canvas | StagedCanvas, device: str) -> Canvas:
+    """The canvas with its pixels on the device."""
+    pixels = canvas.make(lambda rows: rows.to(device))
+    return Canvas(pixels, canvas.content, canvas.image_size)
 
 
 def rivals(network: FasterRCNN, device: str, jpegs: Sequence[bytes], backend: str) -> Iterator[Variant]:

@@ -36,12 +36,21 @@ class RecordingDetector:
         self._prepared += 1
         return canvas
 
-    def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> Any:
+    @property
+    def overlaps(self) -> bool:
+        """One batch after the other: the times of two that overlap would not add up."""
+        return False
+
+    def launch(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> Any:
+        """As the detector does, with the time at which it began."""
+        return time.perf_counter(), self._prepared, len(jobs), self._detector.launch(jobs, observe)
+
+    def read(self, launched: Any) -> Any:
         """As the detector does; recorded."""
-        started, before = time.perf_counter(), self._prepared
-        results = self._detector.detect(jobs, observe)
+        started, before, count, batch = launched
+        results = self._detector.read(batch)
         idle, self._ended = started - self._ended, time.perf_counter()
-        self._record.write(f"{len(jobs)} {self._ended - started:.6f} {idle:.6f} {self._prepared - before}\n")
+        self._record.write(f"{count} {self._ended - started:.6f} {idle:.6f} {self._prepared - before}\n")
         return results
 
 

@@ -25,9 +25,13 @@ class StandInDetector:
         """The largest batch that was measured."""
         return min(cap, max(self._batches))
 
-    def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> list[Detections]:
-        """Sleep for one of the measured times; no detections in any image."""
+    def launch(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> int:
+        """Sleep for one of the measured times; the number of images."""
         seconds = self._draw.choice(self._batches[len(jobs)])
         time.sleep(seconds)
         observe("dense", seconds)
-        return [Detections.empty() for _ in jobs]
+        return len(jobs)
+
+    def read(self, launched: int) -> list[Detections]:
+        """No detections in any image."""
+        return [Detections.empty()] * launched

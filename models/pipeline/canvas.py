@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import lru_cache, partial
 
@@ -21,17 +20,28 @@ STD = torch.tensor(TORCHVISION.std)
 RESIZES = {"pillow": resize_pillow, "opencv": resize_opencv}
 
 ToDevice = Callable[[Tensor], Tensor]
-UNLIMITED = nullcontext()
+
+
+class Placed:
+    """Where an image lies: `content` is its (height, width) in the canvas, `image_size` as displayed."""
+
+    content: tuple[int, int]
+    image_size: tuple[int, int]
+
+    def to_image(self, boxes: Tensor) -> Tensor:
+        """Boxes (N, 4) xyxy from canvas pixels to image pixels."""
+        (height, width), (new_height, new_width) = self.image_size, self.content
+        ratio = torch.tensor([width / new_width, height / new_height], device=boxes.device)
+        return boxes * ratio.repeat(2)
 
 
 @dataclass(frozen=True, eq=False)
-class Canvas:
+class Canvas(Placed):
     """A network input: pixels (H, W, 3) float32 RGB, normalised, zero-padded right and below."""
 
     pixels: Tensor
-    content: tuple[int, int]  # height, width of the resized image inside the canvas
-    image_size: tuple[int, int]  # height, width of the image as displayed
-    ready: torch.Event | None = None  # set if another stream writes the pixels: wait for it before reading
+    content: tuple[int, int]
+    image_size: tuple[int, int]
 
     @property
     def key(self) -> tuple[int, int]:
@@ -43,11 +53,23 @@ class Canvas:
         """Bytes of the pixels."""
         return self.pixels.numel() * self.pixels.element_size()
 
-    def to_image(self, boxes: Tensor) -> Tensor:
-        """Boxes (N, 4) xyxy from canvas pixels to image pixels."""
-        (height, width), (new_height, new_width) = self.image_size, self.content
-        ratio = torch.tensor([width / new_width, height / new_height], device=boxes.device)
-        return boxes * ratio.repeat(2)
+    def make(self, _: ToDevice) -> Tensor:
+        """The pixels, wherever they are."""
+        return self.pixels
+
+
+@dataclass(frozen=True, eq=False)
+class StagedCanvas(Placed):
+    """A canvas (height, width) that is still to be made, of `nbytes` of the image on the host.
+
+    `make` sends these to a device, and computes the pixels of the canvas there.
+    """
+
+    make: Callable[[ToDevice], Tensor]
+    key: tuple[int, int]
+    nbytes: int
+    content: tuple[int, int]
+    image_size: tuple[int, int]
 
 
 def resized(height: int, width: int, min_size: int, max_size: int) -> tuple[int, int]:
@@ -85,26 +107,53 @@ def prepare(
     min_size: int,
     max_size: int,
     send: ToDevice = _keep_on_host,
-    limit: AbstractContextManager[object] = UNLIMITED,
     how: Preprocessing = TORCHVISION,
 ) -> Canvas:
     """Normalise, resize and pad, by default as torchvision's `GeneralizedRCNNTransform` does for one image.
 
-    `send` copies the needed rows to the device, on which everything after that is computed, inside `limit`:
-    before it nothing is on the device, after it the canvas alone.
+    `send` copies the needed rows to the device, on which everything after that is computed.
+    """
+    hold = None if send is _keep_on_host else _keep_on_host
+    staged = stage(image, min_size, max_size, hold, how)
+    return Canvas(staged.make(send), staged.content, staged.image_size)
+
+
+def stage(
+    image: Image,
+    min_size: int,
+    max_size: int,
+    hold: ToDevice | None = None,
+    how: Preprocessing = TORCHVISION,
+    fit: Callable[[tuple[int, int]], tuple[int, int]] | None = None,
+) -> StagedCanvas:
+    """What `prepare` does on the host; `make` does the rest.
+
+    `hold` copies what is to be sent, such as to pinned memory; None if the canvas is made on the host. `fit`
+    gives the (height, width) of a larger canvas in place of its own.
     """
     height, width = resized_by(how.resize, (image.height, image.width), min_size, max_size)
-    content = _content(image, (height, width), how, to_send=send is not _keep_on_host)
-    with limit:
-        pixels = _padded(content(send), height, width, how)
-    return Canvas(pixels, (height, width), (image.height, image.width))
+    down, across = (math.ceil(side / how.pad_to) * how.pad_to for side in (height, width))
+    key = fit((down, across)) if fit else (down, across)
+    rows, resize = _content(image, (height, width), how, to_send=hold is not None)
+    held = tuple(hold(part) for part in rows) if hold else rows
+
+    def make(send: ToDevice) -> Tensor:
+        return _padded(resize(held, send), key, (height, width), how)
+
+    return StagedCanvas(
+        make,
+        key,
+        sum(part.nbytes for part in held),
+        (height, width),
+        (image.height, image.width),
+    )
 
 
-def _padded(content: Tensor, height: int, width: int, how: Preprocessing) -> Tensor:
+def _padded(content: Tensor, key: tuple[int, int], size: tuple[int, int], how: Preprocessing) -> Tensor:
     """The normalised content (H, W, 3), zero-padded right and below."""
     mean, spread = normalisation(content.device, how)
-    rows, columns = (math.ceil(side / how.pad_to) * how.pad_to for side in (height, width))
-    pixels = torch.zeros(rows, columns, 3, device=content.device)
+    pixels = torch.zeros(*key, 3, device=content.device)
+    height, width = size
     shown = pixels.view(len(pixels), -1)[:height, : 3 * width]
     torch.addcmul(mean.repeat(width), content, spread.repeat(width), out=shown)
     return pixels
@@ -118,54 +167,51 @@ def normalisation(device: torch.device, how: Preprocessing) -> tuple[Tensor, Ten
     return (-mean / std).to(device), (1 / (how.scale * std)).to(device)
 
 
-def _content(
-    image: Image, size: tuple[int, int], how: Preprocessing, to_send: bool
-) -> Callable[[ToDevice], Tensor]:
-    """Makes the resized image: float32 (height, width * 3) in 0..255, channels interleaved.
+Rows = tuple[Tensor, ...]
+"""The touched rows of an image, uint8: whole, or the pixels left and right of each new one."""
 
-    What can be done on the host is done here, before anything is sent.
-    """
+Resize = Callable[[Rows, ToDevice], Tensor]
+"""Sends the rows and resizes them: float32 (height, width * 3) in 0..255, channels interleaved."""
+
+
+def _content(image: Image, size: tuple[int, int], how: Preprocessing, to_send: bool) -> tuple[Rows, Resize]:
+    """What is to be sent of an image, and what is to be done with it then."""
     height, width = size
     if how.resize == "torch":
-        return partial(_resize, _gather(image, height, width, to_send), height)
+        down, across = _taps_of(image, 0, height), _taps_of(image, 1, width)
+        return _gather(image, width, down, across, to_send), partial(_resize, down, across)
     if image.draft:
         raise ValueError("a draft lacks pixels that this resize reads; decode without canvas_limits")
     pixels = RESIZES[how.resize](image.pixels, height, width)
-    on_host = torch.from_numpy(pixels.reshape(height, -1).copy())
-    return lambda send: send(on_host).float()
+    return (torch.from_numpy(pixels.reshape(height, -1).copy()),), _as_float
 
 
-@dataclass(frozen=True, eq=False)
-class _Rows:
-    """The touched rows of an image, uint8: whole, or the pixels left and right of each new one."""
-
-    pixels: tuple[Tensor, ...]
-    down: "_Taps"
-    across: "_Taps"
+def _as_float(rows: Rows, send: ToDevice) -> Tensor:
+    return send(rows[0]).float()
 
 
-def _gather(image: Image, height: int, width: int, to_send: bool) -> _Rows:
+def _gather(image: Image, width: int, down: "_Taps", across: "_Taps", to_send: bool) -> Rows:
     """The pixels that contribute: what is to be sent, in as few bytes and as little work as possible."""
-    down, across = _taps_of(image, 0, height), _taps_of(image, 1, width)
-    rows = image.pixels.reshape(len(image.pixels), -1)[down.touched]
+    rows = image.pixels.reshape(len(image.pixels), -1)
+    if not down.all_touched:
+        rows = rows[down.touched]
     if to_send and image.pixels.shape[1] <= 2 * width:  # else the gathered pixels are fewer bytes
-        return _Rows((torch.from_numpy(rows),), down, across)
-    gathered = [torch.from_numpy(rows.take(column, 1)) for column in across.bytes]
-    return _Rows(tuple(gathered), down, across)
+        return (torch.from_numpy(rows),)
+    return tuple(torch.from_numpy(rows.take(column, 1)) for column in across.bytes)
 
 
-def _resize(rows: _Rows, height: int, send: ToDevice) -> Tensor:
-    """Bilinear resize without antialiasing: float32 (height, width * 3) in 0..255, channels interleaved.
+def _resize(down: "_Taps", across: "_Taps", rows: Rows, send: ToDevice) -> Tensor:
+    """Bilinear resize without antialiasing.
 
     Only the source pixels that contribute are converted to float: a half to a third of the time of torch's
     kernel, and little memory for a large image. Interpolates within rows first, as output rows share them,
     then between rows.
     """
-    down, across = rows.down, rows.across
-    ends = [send(part) for part in rows.pixels]
+    ends = [send(part) for part in rows]
     if len(ends) == 1:
         ends = [ends[0].index_select(1, send(torch.from_numpy(column))) for column in across.bytes]
     left, right = ends
+    height = len(down.before)
     order = [] if down.disjoint else [send(torch.from_numpy(row)) for row in (down.before, down.after)]
     rightness, belowness = send(across.weight.repeat_interleave(3)), send(down.weight[:, None])
     lines = left.float().lerp_(right.float(), rightness)
@@ -184,6 +230,7 @@ class _Taps:
     before: npt.NDArray[np.int64]
     after: npt.NDArray[np.int64]
     weight: Tensor
+    all_touched: bool  # every source pixel, in its order
 
     @property
     def bytes(self) -> list[npt.NDArray[np.int64]]:
@@ -220,4 +267,5 @@ def _taps(stored: int, new_size: int, size: int, scale: int, start: int) -> _Tap
     touched, index = np.unique(both, return_inverse=True)
     if len(touched) == len(both):
         touched, index = both, np.arange(len(both))
-    return _Taps(touched, index[:new_size], index[new_size:], centres - low)
+    complete = np.array_equal(touched, np.arange(stored))
+    return _Taps(touched, index[:new_size], index[new_size:], centres - low, complete)

@@ -13,7 +13,7 @@ from models.detections import Detections
 from models.ops.box_coding import centres_and_sizes, clip, decode
 from models.ops.nms import Suppress, torchvision_nms
 from models.options import Options
-from models.pipeline.canvas import Canvas
+from models.pipeline.canvas import Placed
 from models.pipeline.request_table import RequestTable, request_table
 from models.pipeline.rows import Answers, Decoded, Proposals, Shapes
 from models.pipeline.trimmed import Trimmed
@@ -40,7 +40,7 @@ class HeadOutput:
 
 def postprocess(
     candidates: Candidates,
-    canvas: Canvas,
+    canvas: Placed,
     options: Options,
     coder: BoxCoder,
     suppress: Suppress = torchvision_nms,
@@ -80,7 +80,7 @@ def _checksums(output: HeadOutput, images: int, shapes: Shapes) -> tuple[Tensor,
 
 
 def collect(
-    rows: Tensor, canvas: Canvas, options: Options, empty_boxes: EmptyBoxes = "drop_first"
+    rows: Tensor, canvas: Placed, options: Options, empty_boxes: EmptyBoxes = "drop_first"
 ) -> Detections:
     """An image's detections from those after NMS (N, 6) on the host: minimum area, top-k, image pixels."""
     boxes = canvas.to_image(rows[:, :4])
@@ -100,7 +100,7 @@ def collect(
 
 def collect_all(
     images: Sequence[Tensor],
-    canvases: Sequence[Canvas],
+    canvases: Sequence[Placed],
     options: Sequence[Options],
     empty_boxes: EmptyBoxes = "drop_first",
 ) -> list[Detections]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from models.detector import Detector, Job
@@ -54,7 +55,8 @@ class Canvases:
         return len(self.files)
 
     def __iter__(self) -> Iterator[Input]:
-        return (self.job(file).canvas.pixels[None].numpy() for file in self.files)
+        canvases = (self.job(file).canvas for file in self.files)
+        return (canvas.make(torch.clone)[None].numpy() for canvas in canvases)
 
     def job(self, file: Path) -> Job:
         """The image as a job; raises ImageError, OSError."""

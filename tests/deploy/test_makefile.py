@@ -26,6 +26,16 @@ def test_make_lists_its_targets() -> None:
     assert set(TARGETS) <= set(re.findall(r"^(\S+) +\S", done.stdout, flags=re.MULTILINE))
 
 
+def test_make_test_gpu_runs_every_test_of_the_cuda_path() -> None:
+    """Also those that run with stand-ins elsewhere; and no test with the mark is in another file."""
+    done = subprocess.run(["make", "-n", "test-gpu"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    files = sorted(str(path.relative_to(ROOT)) for path in ROOT.glob("tests/**/test_cuda*.py"))
+    assert sorted(re.findall(r"tests/\S+", done.stdout)) == files
+    assert "-m 'gpu or not gpu'" in done.stdout
+    marked = [path for path in ROOT.glob("tests/**/test_*.py") if "pytest.mark.gpu" in path.read_text()]
+    assert {str(path.relative_to(ROOT)) for path in marked} - {"tests/deploy/test_makefile.py"} <= set(files)
+
+
 def needs_install(folder: Path) -> bool:
     done = subprocess.run(["make", "--question", "install"], cwd=folder, capture_output=True, timeout=60)
     assert done.returncode in (0, 1), done.stderr

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ class FakeDetector:
     best_batch: int = 8
     memory: dict[str, int] = field(default_factory=dict)
     cuda_graphs: int = 0
+    overlaps: bool = False  # the next batch is launched while one is computed
     batches: list[list[Any]] = field(default_factory=list)  # the jobs that reached the device
     prepared: list[tuple[int, int]] = field(default_factory=list)  # (height, width) of every decoded image
     rows: list[bytes] = field(default_factory=list)  # the first pixel row of every decoded image
@@ -104,6 +106,13 @@ class FakeDetector:
         height, width = round(image.height * scale), round(image.width * scale)
         key = (-(-height // 32) * 32, -(-width // 32) * 32)
         return FakeCanvas(key, (height, width), (image.height, image.width))
+
+    def launch(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> Any:
+        return partial(self.detect, jobs, observe)
+
+    def read(self, launched: Any) -> list[Detections]:
+        found: list[Detections] = launched()
+        return found
 
     def detect(self, jobs: Sequence[Any], observe: Callable[[str, float], None]) -> list[Detections]:
         assert len({job.canvas.key for job in jobs}) == 1, "a batch has one canvas size"

@@ -3,13 +3,14 @@
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
 from weakref import WeakSet
 
 from app.batching.flow import Flow
-from app.batching.worker import RunResult, Worker
+from app.batching.worker import Launched, RunResult, Worker
 from app.serving.interfaces import Canvas, Detector, ModelSource
 from app.serving.model import InferenceJob, InferenceResult, LoadedModel
 from app.serving.models.names import candidates, check_version
@@ -167,9 +168,15 @@ class ModelRegistry:
             raise RuntimeError("no model is loaded")
         self.serving.detectors[device].warm_up(1)
 
-    def run(self, jobs: list[InferenceJob], device: int = 0) -> list[InferenceResult]:
-        """One batch of one model on a device, timed by stage; called by the batcher, on its thread."""
+    def run(
+        self, jobs: list[InferenceJob], device: int = 0
+    ) -> list[InferenceResult] | Launched[InferenceResult]:
+        """One batch of one model on a device, timed by stage; called by the batcher, on its thread.
+
+        A device that computes on after the launch takes the next batch meanwhile.
+        """
         model, durations = jobs[0].model, self._metrics.stage_duration
+        detector = model.detectors[device]
         stages: defaultdict[str, float] = defaultdict(float)
 
         def observe(stage: str, seconds: float) -> None:
@@ -177,14 +184,20 @@ class ModelRegistry:
             durations.labels(stage=stage, model=model.name).observe(seconds)
             tracing.stage(batch, stage, seconds)
 
-        with tracing.batch([job.span for job in jobs]) as batch:
+        def read() -> list[InferenceResult]:
+            with span:
+                results = detector.read(launched)
+            padding = _padding_ratio([job.canvas for job in jobs])
+            self._metrics.padding_ratio.labels(model=model.name).observe(padding)
+            return [InferenceResult(detections, stages["postprocess"], batch) for detections in results]
+
+        with ExitStack() as until_read:
+            batch = until_read.enter_context(tracing.batch([job.span for job in jobs]))
             if batch is not None:
                 batch.set_attributes(_attributes(jobs))
-            results = model.detectors[device].detect(jobs, observe)
-        self._metrics.padding_ratio.labels(model=model.name).observe(
-            _padding_ratio([job.canvas for job in jobs])
-        )
-        return [InferenceResult(detections, stages["postprocess"], batch) for detections in results]
+            launched = detector.launch(jobs, observe)
+            span = until_read.pop_all()
+        return Launched(read) if detector.overlaps else read()
 
 
 def _attributes(jobs: Sequence[InferenceJob]) -> tracing.Attributes:

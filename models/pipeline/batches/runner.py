@@ -15,7 +15,7 @@ from models.engines.protocol import DenseOutput, Engine, Recordable, input_type
 from models.options import Options
 from models.pipeline.batches.recorded_runs import RecordedRuns, padded_batch
 from models.pipeline.batches.shared_buffers import SharedBuffers
-from models.pipeline.canvas import Canvas
+from models.pipeline.canvas import Canvas, StagedCanvas
 from models.pipeline.device_upload import DeviceUpload
 from models.pipeline.padded import PaddedAnswers
 from models.pipeline.request_table import RequestTable, request_table
@@ -61,7 +61,7 @@ class BatchRunner:
         """Batch size, height and width of each recorded run."""
         return self.recorded.shapes if self.recorded else []
 
-    def batch(self, canvases: Sequence[Canvas], options: Sequence[Options]) -> Batch:
+    def batch(self, canvases: Sequence[Canvas | StagedCanvas], options: Sequence[Options]) -> Batch:
         """The batch of these canvases, which share a key, and of their requests."""
         contents = [canvas.content for canvas in canvases]
         table = request_table(contents, options, self._classes, self._upload.send)

@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from tests.support.fakes import Dying, FakeDetector, picture
 from tests.support.served import Serve, Served, eventually
 
@@ -24,6 +26,25 @@ async def test_two_devices_work_at_once(serve: Serve) -> None:
         assert health["status"] == "ok"
         assert health["devices"] == [{"device": "cpu", "state": "working", "reason": None}] * 2
         assert await served.metric("rcnn_devices", state="working") == 2
+
+
+@pytest.mark.parametrize(("overlaps", "waiting"), [(False, 2), (True, 1)])
+async def test_a_device_that_computes_on_takes_a_second_batch(
+    serve: Serve, overlaps: bool, waiting: int
+) -> None:
+    detector = FakeDetector(overlaps=overlaps)
+    detector.free.clear()
+    async with serve(detector, device="cpu") as served:
+        service = served.app.state.service
+        work = asyncio.ensure_future(statuses(served, 3))
+        await eventually(lambda: len(detector.prepared) == 3, "all are decoded")
+        await eventually(lambda: service.queue_depth == waiting, "the others are with the device")
+        assert len(detector.batches) == 1
+        detector.free.set()
+        assert await work == [200] * 3
+        assert await served.metric("rcnn_batch_size_count", model="fake") == 3
+        assert await served.metric("rcnn_stage_duration_seconds_count", stage="dense", model="fake") == 3
+        assert (await served.client.get("/health")).json()["status"] == "ok"
 
 
 async def test_a_device_that_dies_is_taken_out_and_loses_no_request(serve: Serve) -> None:

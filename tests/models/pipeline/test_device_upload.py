@@ -2,16 +2,22 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
 
+from models.detector import Detector, Job
+from models.engines.torch_engine import TorchEngine
 from models.images.decoder import Image
-from models.pipeline.canvas import prepare
-from models.pipeline.device_upload import PREPARATIONS, DeviceUpload
+from models.pipeline.canvas import Canvas, StagedCanvas, prepare
+from models.pipeline.device_upload import DeviceUpload
+from models.zoo.sections import Preprocessing
+from tests.support.data.networks import USUAL, random_card, random_network
 
 
 def image(height: int, width: int) -> Image:
@@ -21,8 +27,8 @@ def image(height: int, width: int) -> Image:
 def test_on_a_cpu_nothing_is_uploaded() -> None:
     upload = DeviceUpload(torch.device("cpu"))
     canvas, same = upload.prepare(image(60, 90), 128, 224), prepare(image(60, 90), 128, 224)
+    assert isinstance(canvas, Canvas)
     assert torch.equal(canvas.pixels, same.pixels)
-    assert canvas.ready is None
     assert upload.stack([canvas, canvas]).shape == (2, 128, 192, 3)
 
 
@@ -98,35 +104,55 @@ def test_each_detector_computes_on_a_stream_of_its_own(monkeypatch: pytest.Monke
         assert len(entered) == 2
 
 
-def test_nothing_is_sent_outside_of_the_limit() -> None:
-    steps: list[str] = []
-
-    @contextmanager
-    def limit() -> Iterator[None]:
-        steps.append("enter")
-        yield
-        steps.append("leave")
-
-    def send(tensor: Tensor) -> Tensor:
-        steps.append("send")
-        return tensor
-
-    prepare(image(60, 90), 128, 224, send, limit())
-    assert (steps[0], steps[-1], set(steps[1:-1])) == ("enter", "leave", {"send"})
-
-
 class NoStream:
-    """In place of a CUDA stream."""
+    """In place of a CUDA stream or an event of it."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device | None = None) -> None:
+        pass
+
+    def record_event(self) -> "NoStream":
+        return self
+
+    def wait_event(self, event: "NoStream") -> None:
+        pass
+
+    def wait_stream(self, stream: "NoStream") -> None:
         pass
 
 
 @pytest.fixture
-def on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> DeviceUpload:
+def without_streams(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "Stream", NoStream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    return DeviceUpload(torch.device("cuda"))
+    monkeypatch.setattr(torch.cuda, "current_stream", NoStream)
+    monkeypatch.setattr(Tensor, "pin_memory", Tensor.clone)
+
+
+@pytest.mark.usefixtures("without_streams")
+def test_a_canvas_is_made_on_the_device_whose_batch_it_joins() -> None:
+    """Whichever detector of several has prepared it; until then no device holds anything of it."""
+    devices = [torch.device("cuda:5"), torch.device("cuda:6")]
+    uploads = [DeviceUpload(device) for device in devices]
+    canvas = uploads[0].prepare(image(60, 90), 128, 224)
+    assert isinstance(canvas, StagedCanvas)
+    assert canvas.nbytes == 60 * 90 * 3
+    for upload, device in zip(uploads, devices, strict=True):
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            batch = upload.stack([canvas, canvas])
+        assert (batch.device, tuple(batch.shape)) == (device, (2, *canvas.key, 3))
+
+
+@pytest.mark.usefixtures("without_streams")
+@pytest.mark.parametrize("resize", ["torch", "pillow", "opencv"])
+def test_a_staged_canvas_is_the_hosts(resize: Literal["torch", "pillow", "opencv"]) -> None:
+    how, picture = Preprocessing(resize=resize), image(60, 90)
+    staged, host = (
+        DeviceUpload(torch.device(name), how).prepare(picture, 128, 224) for name in ("cuda", "cpu")
+    )
+    assert isinstance(staged, StagedCanvas)
+    assert isinstance(host, Canvas)
+    assert torch.equal(staged.make(torch.clone), host.pixels)
+    assert (staged.key, staged.content, staged.image_size) == (host.key, host.content, host.image_size)
 
 
 @pytest.mark.parametrize("bucketed", [True, False])
@@ -140,7 +166,9 @@ def test_on_a_gpu_canvases_have_few_sizes_and_the_same_content(
     canvas, own = upload.prepare(image(90, 100), 128, 448), prepare(image(90, 100), 128, 448)
     assert own.key == (128, 160)
     assert canvas.key == ((128, 224) if bucketed else (128, 160))
-    assert torch.equal(canvas.pixels[:128, :160], own.pixels)
+    pixels = canvas.make(lambda rows: rows)
+    assert pixels.shape[:2] == canvas.key
+    assert torch.equal(pixels[:128, :160], own.pixels)
     assert canvas.content == own.content
 
 
@@ -151,24 +179,44 @@ def fail_to_pin(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     monkeypatch.setattr(Tensor, "pin_memory", pin_memory)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [torch.OutOfMemoryError("CUDA out of memory"), torch.AcceleratorError("CUDA error: out of memory")],
-    ids=["device", "pinned"],
-)
-def test_without_memory_a_canvas_is_made_on_the_host(
-    on_a_gpu: DeviceUpload, monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
-    fail_to_pin(monkeypatch, error)
-    for _ in range(PREPARATIONS + 1):  # one more than fit: a failure gives its share back
-        canvas = on_a_gpu.prepare(image(60, 90), 128, 224)
-        assert torch.equal(canvas.pixels, prepare(image(60, 90), 128, 224).pixels)
-        assert canvas.ready is None
+@pytest.mark.usefixtures("without_streams")
+def test_without_pinned_memory_an_image_is_staged_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    fail_to_pin(monkeypatch, torch.AcceleratorError("CUDA error: out of memory"))
+    canvas = DeviceUpload(torch.device("cuda")).prepare(image(60, 90), 128, 224)
+    assert isinstance(canvas, StagedCanvas)
+    assert torch.equal(canvas.make(torch.clone), prepare(image(60, 90), 128, 224).pixels)
 
 
-def test_another_error_of_the_device_is_not_hidden(
-    on_a_gpu: DeviceUpload, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("without_streams")
+def test_another_error_of_the_device_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
     fail_to_pin(monkeypatch, torch.AcceleratorError("CUDA error: unspecified launch failure"))
     with pytest.raises(torch.AcceleratorError, match="unspecified"):
-        on_a_gpu.prepare(image(60, 90), 128, 224)
+        DeviceUpload(torch.device("cuda")).prepare(image(60, 90), 128, 224)
+
+
+@pytest.mark.network
+def test_all_of_a_batch_runs_on_the_stream_of_its_detector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also what reads it, on whichever thread: on another stream it would not wait for the batch."""
+    network, inside = random_network(), [0]
+    detector = Detector(network, random_card(), TorchEngine(network, torch.device("cpu"), "fp32"))
+    outside: list[object] = []
+
+    @contextmanager
+    def enter(stream: object) -> Iterator[None]:
+        inside[0] += 1
+        yield
+        inside[0] -= 1
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(
+            self, operation: Any, types: Any, arguments: Any = (), named: Any = None
+        ) -> object:
+            outside.extend([] if inside[0] else [operation])
+            return operation(*arguments, **(named or {}))
+
+    monkeypatch.setattr(torch.cuda, "stream", enter)
+    monkeypatch.setattr(detector._upload, "_batches", object())
+    job = Job(detector.prepare(image(60, 90)), USUAL)
+    with Watch():
+        detector.detect([job])
+    assert not outside

@@ -93,7 +93,7 @@ class Held:
         self.go = threading.Event()
         self.jobs: list[Any] = []
         for detector in app.state.service.ready_model().detectors:
-            monkeypatch.setattr(detector, "detect", self._later(detector.detect))
+            monkeypatch.setattr(detector, "launch", self._later(detector.launch))
 
     def _later(self, detect: Callable[..., Any]) -> Callable[..., Any]:
         def held(jobs: Sequence[Any], observe: Any) -> Any:
