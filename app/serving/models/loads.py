@@ -181,7 +181,7 @@ class ModelLoads:
             self._make_room(name)
         await self.releases.wait()
         await asyncio.to_thread(check_fits, self._models.source, card, self._models.measured(name))
-        logger.info("loading %s; %s serves until it is ready", name, ", ".join(self._models.ready))
+        logger.info("loading %s; until it is ready these serve: %s", name, ", ".join(self._models.ready))
         loaded = await self._models.load(str(card.path or name), self._settings.max_batch)
         if isinstance(loaded, Exception):
             raise _failure(name, loaded)

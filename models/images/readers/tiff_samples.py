@@ -77,7 +77,8 @@ def layout_of(tags: ImageFileDirectory_v2) -> Layout:
     letter, depth = _TYPES.get(min(formats), ""), min(bits)
     if len(bits) > 1 or len(formats) > 1 or depth not in _SIZES.get(letter, ()):
         names = {"u": "unsigned", "i": "signed", "f": "floating-point"}
-        numbers = f"{names.get(letter, 'unknown')} numbers of {', '.join(map(str, sorted(bits)))} bits"
+        sizes = ", ".join(map(str, sorted(bits))) if len(bits) <= 4 else "many different"
+        numbers = f"{names.get(letter, 'unknown')} numbers of {sizes} bits"
         raise UnknownSamples(f"samples that are not supported: {numbers}")
     if not 0 < samples <= MAX_SAMPLES or min(width, height) < 1:
         raise UnknownSamples(f"{samples} samples a pixel; 1 to {MAX_SAMPLES} are allowed")
