@@ -1,7 +1,7 @@
 """Hugging Face's object-detection task: `InferenceClient(model=URL).object_detection` works with this server.
 
-The client posts to the URL that it has as its model: the address of this server, or /models/NAME on it. It
-sends the image file as the body, or JSON with base64 if there are parameters.
+The client posts to the URL that it has as its model: the address of this server, or /models/NAME or /hf/NAME
+on it. It sends the image file as the body, or JSON with base64 if there are parameters.
 """
 
 from functools import partial
@@ -73,6 +73,14 @@ async def detect(request: Request) -> Response:
     return await _detect(request, None)
 
 
+@router.post(
+    "/hf/{name}",
+    name="detect_with_model_of_path",
+    summary="Detect objects with a named model (Hugging Face endpoint)",
+    response_class=Response,
+    responses=protocol(DIALECT, EXAMPLE, *OF_MODEL, *OF_DETECTION, *EVERYWHERE),
+    openapi_extra={"requestBody": BODY},
+)
 @router.post(
     "/models/{name}",
     summary="Detect objects with a named model (Hugging Face API)",

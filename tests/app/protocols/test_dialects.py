@@ -177,6 +177,7 @@ async def test_a_client_that_leaves_the_queue_never_reaches_the_detector(served:
 NAMED = {
     "/v1/vision/custom/{}": "deepstack custom",
     "/models/{}": "huggingface by name",
+    "/hf/{}": "huggingface by name",
     "/predictions/{}": "torchserve",
     "/predictions/{}/1.0": "torchserve with a version",
     "/v1/models/{}:predict": "kserve",
