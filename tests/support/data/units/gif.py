@@ -36,7 +36,7 @@ _GIF_UNITS = {
 
 def gif_units() -> dict[str, Make]:
     """The files by name."""
-    units = {"data block": _gif_data}
+    units: dict[str, Make] = {"data block": _gif_data}
     for name, unit in _GIF_UNITS.items():
         units |= {name: _gif(unit), f"{name} behind": behind(_GIF[:-1])(unit)}
     labels = {"comment": b"\xfe", "application": b"\xff", "control": b"\xf9", "text": b"\1"}

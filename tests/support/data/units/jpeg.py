@@ -1,8 +1,11 @@
 """Units of JPEG."""
 
+from collections.abc import Callable
+
 from tests.support.data.image_files import encoded, noise, segment
 from tests.support.data.units.common import Make, behind, exif_of, repeated
 
+Place = Callable[[bytes], Make]
 _JPEG = encoded(noise(), "JPEG")
 _PROGRESSIVE = encoded(noise(), "JPEG", progressive=True)
 _EXIF = b"Exif\0\0"
@@ -79,7 +82,7 @@ def jpeg_units() -> dict[str, Make]:
     """The files by name."""
     units: dict[str, Make] = {}
     for name, unit in _JPEG_UNITS.items():
-        places = {"": _in_front, " at the scan": _in_tables, " in the scan": _in_scan}
+        places: dict[str, Place] = {"": _in_front, " at the scan": _in_tables, " in the scan": _in_scan}
         places |= {" between scans": _between_scans, " behind": behind(_JPEG)}
         units |= {f"{name}{where}": place(unit) for where, place in places.items()}
     return units | {"restart in intervals": _restarts, "exif in segments": _exif_in_segments}
