@@ -73,7 +73,8 @@ class Layout:
 def layout_of(tags: ImageFileDirectory_v2) -> Layout:
     """The layout of a page. Raises UnknownSamples where it is not read."""
     width, height, samples = (int(tags.get(tag, 1)) for tag in (_WIDTH, _HEIGHT, _PER_PIXEL))
-    bits, formats = set(tags.get(_BITS, (1,))), set(tags.get(_FORMAT, (1,)))
+    # A few writers list more values than there are samples; readers take the first ones.
+    bits, formats = (set(tags.get(tag, (1,))[:samples]) for tag in (_BITS, _FORMAT))
     letter, depth = _TYPES.get(min(formats), ""), min(bits)
     if len(bits) > 1 or len(formats) > 1 or depth not in _SIZES.get(letter, ()):
         names = {"u": "unsigned", "i": "signed", "f": "floating-point"}

@@ -33,6 +33,11 @@ def test_each_page_has_its_own_samples() -> None:
     assert [frame.tolist() for frame in frames] == [SHOWN.tolist()] * 3
 
 
+def test_more_depths_than_samples_are_read_by_the_first_ones() -> None:
+    data = grey_tiff(2, 3, 32, RAMP.tobytes(), {**FLOAT, 258: (3, [32, 1, 8])})
+    assert decode(data, LIMITS).pixels[:, :, 1].tolist() == SHOWN.tolist()
+
+
 REFUSED = {
     "samples": ({277: (3, [17])}, "17 samples a pixel"),
     "depths": ({277: (3, [2]), 258: (3, [32, 16])}, "numbers of 16, 32 bits"),
