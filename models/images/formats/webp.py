@@ -12,22 +12,23 @@ def cleaned(data: bytes) -> tuple[bytes, tuple[Size, ...]]:
 
     A decoder refuses the picture where a chunk behind it is cut short, or the file's own length is wrong.
     """
-    parts, position, chunks = [], _HEAD, 0
+    parts, position, chunks, view = list[bytes | memoryview](), _HEAD, 0, memoryview(data)
     while position + 8 <= len(data):
-        kind, length = (
-            data[position : position + 4],
-            int.from_bytes(data[position + 4 : position + 8], "little"),
-        )
+        kind = data[position : position + 4]
+        length = int.from_bytes(data[position + 4 : position + 8], "little")
         end = position + 8 + length + (length & 1)
         chunks += 1
         if chunks > MAX_CHUNKS:
             raise HeaderError(f"more than {MAX_CHUNKS} chunks")
         if kind in _KEPT and not (kind == b"EXIF" and end > len(data) + 1):
-            padding = b"\0" if end == len(data) + 1 else b""  # which some encoders leave out
-            parts.append(data[position:end] + padding)
+            parts.append(view[position:end])
+            if end == len(data) + 1:  # some encoders leave out the padding
+                parts.append(b"\0")
         position = end
-    body = b"".join(parts)
-    return b"RIFF" + (len(body) + 4).to_bytes(4, "little") + b"WEBP" + body, (_canvas(data),)
+    head = b"RIFF" + (sum(map(len, parts)) + 4).to_bytes(4, "little") + b"WEBP"
+    if data.startswith(head) and len(data) == _HEAD + sum(map(len, parts)):
+        return data, (_canvas(data),)  # nothing was dropped: no copy
+    return b"".join((head, *parts)), (_canvas(data),)
 
 
 def _canvas(data: bytes) -> Size:

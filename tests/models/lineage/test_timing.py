@@ -99,4 +99,4 @@ def test_a_damaged_image_is_named(folder: Path) -> None:
     (folder / "a.png").write_bytes(b"no image")
     ran = lineage("--images", folder)
     assert ran.code == 1
-    assert "a.png: the data is not an image" in ran.err
+    assert "a.png: this is text, not an image" in ran.err

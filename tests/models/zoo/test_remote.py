@@ -201,4 +201,4 @@ def test_a_card_with_an_address_serves_and_a_missing_hash_is_named(
         loaded = load_network(str(path), None, tmp_path / "cache", downloads=downloads)
     assert loaded.weights is not None
     assert loaded.weights.parent == tmp_path / "cache"
-    assert f'add: sha256 = "{sha256_of(file)}"' in caplog.text
+    assert f'add: sha256 = "{sha256_of(file)}"' in "\n".join(caplog.messages)
