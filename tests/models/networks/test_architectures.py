@@ -30,7 +30,18 @@ ROIS = 8  # sampled per training image; the ground truth is one of the proposals
 LOGIT_SPREAD = 3.0
 # The second engine takes one of each kind: conversion is most of its time, and grows with the network.
 CONVERTED = ("vgg16_roi_pool", "resnet50_c4", "resnet50_fpn_v2", "mobilenet_v3_large_320_fpn", "small")
-HEAVY = ("vgg16", "vgg16_roi_pool", "resnet50_c4", "resnet101_c4", "resnet101_fpn", "resnet50_fpn_v2")
+HEAVY = ("vgg16", "vgg16_roi_pool", "resnet50_c4", "resnet101_fpn", "resnet50_fpn_v2")
+# Deeper or wider than another one of its kind, and else the same: bottlenecks, groups and width of the first.
+DEEPER = {
+    **dict.fromkeys(
+        ("resnet101_c4", "resnet101_caffe_c4", "resnet101_dc5", "resnet101_caffe_dc5"), (33, 1, 64)
+    ),
+    "resnet101_caffe_fpn": (33, 1, 64),
+    "resnet152_fpn": (50, 1, 64),
+    "resnext101_32x4d_fpn": (33, 32, 128),
+    "resnext101_32x8d_fpn": (33, 32, 256),
+    "resnext101_64x4d_fpn": (33, 64, 256),
+}
 MATCHED = 0.97  # a few lie on a threshold, on NMS's edge or on RoIPool's grid to within rounding
 RATE = 3e-5  # of AdamW, whose first step is this much in each weight: small enough for 100 layers at random
 
@@ -134,7 +145,7 @@ def params(names: Iterable[str]) -> list[Any]:
     return [pytest.param(name, marks=[pytest.mark.slow] if name in HEAVY else []) for name in names]
 
 
-@pytest.fixture(scope="module", params=params(ARCHITECTURES))
+@pytest.fixture(scope="module", params=params(name for name in ARCHITECTURES if name not in DEEPER))
 def specimen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Specimen]:
     torch.manual_seed(1)
     network = build_network(request.param, len(LABELS))
@@ -166,6 +177,14 @@ def cache_of(specimen: Specimen) -> Path:
 def test_one_training_step_lowers_the_loss(specimen: Specimen) -> None:
     assert np.isfinite(specimen.before)
     assert specimen.after < 0.97 * specimen.before
+
+
+@pytest.mark.parametrize("architecture", DEEPER)
+def test_a_deeper_network_has_its_blocks(architecture: str) -> None:
+    with torch.device("meta"):
+        network = build_network(architecture, len(LABELS))
+    blocks = [module.conv2 for module in network.modules() if isinstance(module, Bottleneck)]
+    assert (len(blocks), blocks[0].groups, blocks[0].out_channels) == DEEPER[architecture]
 
 
 def test_saved_and_reloaded_weights_are_the_same(specimen: Specimen) -> None:
