@@ -10,14 +10,12 @@ from typing import Literal, ParamSpec, TypeVar
 from app.batching.batcher import Batcher
 from app.batching.device import DeviceStatus
 from app.batching.item import NORMAL, RequestHandle
-from app.errors import RETRY_SECONDS, Draining, Failing, Loading, ServiceError, UnknownModel
-from app.schemas.limits import MAX_QUOTED
+from app.errors import RETRY_SECONDS, Draining, Failing, Loading, ServiceError
 from app.schemas.options import DetectOptions
 from app.serving.admission import Admission
 from app.serving.byte_account import BodyAccounts
 from app.serving.model import InferenceJob, InferenceResult, LoadedModel
 from app.serving.models.loads import LoadResult, ModelLoads
-from app.serving.models.names import named
 from app.serving.models.on_request import LoadsOnRequest
 from app.serving.models.registry import ModelRegistry
 from app.serving.models.release import Identity
@@ -203,12 +201,7 @@ class DetectionService:
     def find_model(self, name: str, version: str = "") -> LoadedModel:
         """The model of a name or alias, if it is loaded; raises UnknownModel, Loading, Failing."""
         self.ready_model()
-        found = self.models.find(name, version)
-        if found is None:
-            raise UnknownModel(
-                f"no model {name[:MAX_QUOTED]!r} is loaded; loaded are {named(self.models.ready)}"
-            )
-        return found
+        return self.models.get(name, version)
 
     def ready_model(self) -> LoadedModel:
         """The default model; raises Loading or Failing when there is none."""

@@ -104,7 +104,7 @@ async def remove_model(request: Request, keys: OfferedKeys) -> dict[str, Any]:
 async def clear_models(request: Request, keys: OfferedKeys) -> dict[str, Any]:
     """Unload all models that RCNN_MODEL does not name, but for the default one."""
     service = service_of(request)
-    if await request.body():
+    if await read_within(SECONDS, request.body()):
         await _read(request, keys, Clearing)
     else:
         _check_admin(request, keys)

@@ -19,7 +19,7 @@ from app.serving.admission import Admission
 from app.serving.model import InferenceJob, InferenceResult, LoadedModel
 from app.serving.models.failures import FailedLoads
 from app.serving.models.memory import check_fits
-from app.serving.models.names import candidates, named
+from app.serving.models.names import candidates
 from app.serving.models.registry import ModelRegistry
 from app.serving.models.release import Identity, Releases
 from app.settings.settings import Settings
@@ -135,11 +135,7 @@ class ModelLoads:
 
     def unload(self, text: str) -> Identity:
         """Take a model off; it answers what it has begun. Raises UnknownModel, Conflict for the default."""
-        model = self._models.find(text)
-        if model is None:
-            raise UnknownModel(
-                f"no model {text[:MAX_QUOTED]!r} is loaded; loaded are {named(self._models.ready)}"
-            )
+        model = self._models.get(text)
         identity = Identity.of(model)
         if model is self._models.serving:
             raise _is_default(identity.name, alone=len(self._models.ready) == 1)

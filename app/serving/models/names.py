@@ -1,6 +1,6 @@
 """Names of models as clients write them: NAME, NAME/1, NAME/VERSION, or an alias of RCNN_MODEL_ALIASES."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from app.errors import UnknownModel
@@ -35,8 +35,3 @@ def check_version(model: LoadedModel, version: str) -> None:
             f"no version {version[:MAX_QUOTED]!r} here; {model.name} is at {model.version}: ask for that "
             f"one, for {ANY_VERSION}, or for none"
         )
-
-
-def named(names: Iterable[str]) -> str:
-    """Names as an error lists them."""
-    return ", ".join(map(repr, names))

@@ -9,7 +9,6 @@ import math
 import time
 
 from app.errors import Loading, ServiceError, UnknownModel
-from app.schemas.limits import MAX_QUOTED
 from app.serving.admission import Admission
 from app.serving.model import LoadedModel
 from app.serving.models.loads import ModelLoads
@@ -74,14 +73,10 @@ class LoadsOnRequest:
         return next((one.name for one in likely if one.name in self._names), None)
 
     def _unknown(self, text: str, name: str | None) -> UnknownModel:
-        ready, default = self._models.ready, self._models.serving
-        names = [f"{one!r} (the default)" if ready[one] is default else repr(one) for one in ready]
-        hint = "GET /models lists the catalogue"
-        if name is not None:
-            hint = f"{name} is in the catalogue: an operator can load it with POST /models/{name}/load"
-        return UnknownModel(
-            f"no model {text[:MAX_QUOTED]!r} is loaded; loaded are {', '.join(names)}; {hint}"
-        )
+        if name is None:
+            return self._models.not_loaded(text)
+        hint = f"{name} is in the catalogue: an operator can load it with POST /models/{name}/load"
+        return self._models.not_loaded(text, hint)
 
 
 def _not_in_time(name: str, expected: float) -> Loading:

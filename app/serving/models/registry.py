@@ -11,6 +11,8 @@ from weakref import WeakSet
 
 from app.batching.flow import Flow
 from app.batching.worker import Launched, RunResult, Worker
+from app.errors import UnknownModel
+from app.schemas.limits import MAX_QUOTED
 from app.serving.interfaces import Canvas, Detector, ModelSource
 from app.serving.model import InferenceJob, InferenceResult, LoadedModel
 from app.serving.models.names import candidates, check_version
@@ -76,6 +78,19 @@ class ModelRegistry:
                 check_version(model, wanted.version or version)
                 return model
         return None
+
+    def get(self, text: str, version: str = "") -> LoadedModel:
+        """As `find`, but raises UnknownModel where no model of that name is ready."""
+        if (model := self.find(text, version)) is None:
+            raise self.not_loaded(text)
+        return model
+
+    def not_loaded(self, text: str, hint: str = "GET /models lists the catalogue") -> UnknownModel:
+        """The error for a name of no model that is ready."""
+        names = [f"{name!r} (the default)" if name == self._default else repr(name) for name in self._ready]
+        return UnknownModel(
+            f"no model {text[:MAX_QUOTED]!r} is loaded; loaded are {', '.join(names)}; {hint}"
+        )
 
     @property
     def loading(self) -> bool:

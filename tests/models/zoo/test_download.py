@@ -4,7 +4,6 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -16,7 +15,7 @@ import pytest
 from models.zoo.download import Downloads, PublishedFile, WeightsError, fetch, sha256_of
 from models.zoo.transports import FetchLimits
 from tests.support.process import closed_port
-from tests.support.servers.http_server import Answer, http_server
+from tests.support.servers.http_server import Answer
 from tests.support.servers.weights_server import BODY, DIGEST, NAME, WeightsServer, redirects, sends
 
 QUICK = Downloads(limits=FetchLimits(connect_seconds=0.3, read_seconds=0.3))
@@ -25,18 +24,6 @@ QUICK = Downloads(limits=FetchLimits(connect_seconds=0.3, read_seconds=0.3))
 def files(folder: Path) -> list[str]:
     """Names in a cache folder, without parts that may be continued."""
     return sorted(path.name for path in folder.iterdir() if path.suffix != ".partial")
-
-
-@pytest.fixture
-def server() -> Iterator[WeightsServer]:
-    server = WeightsServer()
-    with http_server(server.answer) as server.port:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 def test_a_published_file_is_fetched_once_and_progress_is_logged(

@@ -1,7 +1,6 @@
 """Weights by address: mirrors, the Hugging Face hub and S3, against a server here and a storage in memory."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,18 +17,6 @@ from tests.support.servers.weights_server import BODY, DIGEST, WeightsServer, re
 
 HUB_FILE = "hf://crab/sea/weights/model.safetensors"
 OBJECT = "s3://bucket/folder/model.pth"
-
-
-@pytest.fixture
-def server() -> Iterator[WeightsServer]:
-    server = WeightsServer()
-    with http_server(server.answer) as server.port:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 def source(weights: str, sha256: str | None = None) -> PublishedFile:

@@ -1,29 +1,16 @@
 """A download that broke off is continued where it stopped, if it is still the same file."""
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from models.zoo.download import Downloads, PublishedFile, WeightsError, fetch
-from tests.support.servers.http_server import Answer, http_server
+from tests.support.servers.http_server import Answer
 from tests.support.servers.weights_server import BODY, NAME, WeightsServer, resumes, sends
 
 HALF = len(BODY) // 2
 OTHER = b"others; " * 500_000
-
-
-@pytest.fixture
-def server() -> Iterator[WeightsServer]:
-    server = WeightsServer()
-    with http_server(server.answer) as server.port:
-        yield server
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 def cut(server: WeightsServer, cache: Path, answer: Answer, sha256: str | None = None) -> PublishedFile:
