@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Any
 
-from fastapi import Query, Request, Response
+from fastapi import Request, Response
 from pydantic_core import to_json
 
 from app.errors import Internal, InvalidParameter, ServiceError, problem
@@ -31,11 +31,12 @@ from app.transport.openapi import (
     OF_DETECTION,
     OF_MODEL,
     problems,
+    query_parameters,
 )
 from app.transport.query import (
     PriorityHeader,
-    complete_options,
     one_model,
+    query_options,
     with_body_options,
     with_priority,
 )
@@ -51,17 +52,18 @@ DETECT: dict[str, Any] = {
     "summary": "Detect objects in one image",
     "response_class": Response,
     "responses": {200: DETECTIONS, **problems(*OF_MODEL, *OF_DETECTION, *EVERYWHERE)},
-    "openapi_extra": {"requestBody": IMAGE_BODY},
+    "openapi_extra": {"requestBody": IMAGE_BODY, "parameters": query_parameters(DetectQuery)},
 }
 
 
 @router.put("/detect", name="put_detect", **DETECT)  # what `curl -T` does
 @router.post("/detect", **DETECT)
 async def detect(
-    request: Request, options: Annotated[DetectQuery, Query()], priority: PriorityHeader = None
+    request: Request,
+    given: Annotated[DetectQuery, query_options(DetectQuery)],
+    priority: PriorityHeader = None,
 ) -> Response:
     """The image as multipart part `image`, as raw body or as base64 in JSON; responds in JSON, or drawn."""
-    given = complete_options(request, options, None)
     plan = await _plan(request, with_priority(given, priority), _drawn(_format(request, given)))
     sent = await read_image_request(request, plan.seconds_left(), Accepted(DetectQuery))
     given = with_body_options(given, sent.options)
@@ -112,13 +114,14 @@ async def _respond(outcome: Outcome, options: DetectQuery, format: str) -> Respo
         | openapi_examples.shown(openapi_examples.BATCH),
         **problems(*OF_MODEL, *OF_DETECTION, *EVERYWHERE),
     },
-    openapi_extra={"requestBody": IMAGES_BODY},
+    openapi_extra={"requestBody": IMAGES_BODY, "parameters": query_parameters(ModelOptions)},
 )
 async def detect_batch(
-    request: Request, options: Annotated[ModelOptions, Query()], priority: PriorityHeader = None
+    request: Request,
+    given: Annotated[ModelOptions, query_options(ModelOptions)],
+    priority: PriorityHeader = None,
 ) -> Response:
     """1 to 32 images with the same options, as parts `image` or in JSON; one that fails fails alone."""
-    given = complete_options(request, options, None)
     plan = await _plan(request, with_priority(given, priority))
     accepted = Accepted(ModelOptions, at_most=MAX_IMAGES, raw=False)
     sent = await read_image_request(request, plan.seconds_left(), accepted)

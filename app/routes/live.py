@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from fastapi import Depends, Query, WebSocket
+from fastapi import Depends, WebSocket
 from pydantic_core import from_json, to_json
 from starlette.websockets import WebSocketDisconnect, WebSocketState
 
@@ -25,7 +25,7 @@ from app.serving.streams import FATAL, LatestFrame, outcome_of
 from app.telemetry.logs import request_id
 from app.transport.access import SUBPROTOCOL, check_origin, require_socket_key
 from app.transport.context import service_of, stream_slots_of
-from app.transport.query import PriorityHeader, complete_options, one_model, read_options
+from app.transport.query import PriorityHeader, one_model, query_options, read_options, with_priority
 from app.transport.responses import to_wire
 from app.transport.router import Router
 
@@ -40,13 +40,15 @@ _EXAMPLE = 'send, for example, {"score_threshold": 0.5}'
 
 @router.websocket(ROUTE, dependencies=[Depends(check_origin), Depends(require_socket_key)])
 async def live(
-    socket: WebSocket, options: Annotated[ModelOptions, Query()], priority: PriorityHeader = None
+    socket: WebSocket,
+    options: Annotated[ModelOptions, query_options(ModelOptions)],
+    priority: PriorityHeader = None,
 ) -> None:
     """Answer the handshake with the problem, if there is one; else run until one side closes."""
     service = service_of(socket)
     if service.state != "ok":
         service.check_capacity()
-    options = complete_options(socket, options, priority)
+    options = with_priority(options, priority)
     await service.plan_for(
         one_model(options), options, time.monotonic()
     )  # raises for options that do not fit

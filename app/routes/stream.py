@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator
 from contextlib import ExitStack
 from typing import Annotated, Any
 
-from fastapi import Query, Request, Response
+from fastapi import Request, Response
 from pydantic_core import to_json
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
@@ -22,11 +22,19 @@ from app.transport.bodies.image_request import Accepted
 from app.transport.bodies.images import read_image_request
 from app.transport.context import service_of, stream_slots_of
 from app.transport.disconnect import cancel_on_disconnect
-from app.transport.openapi import EVERYWHERE, FRAMES, OF_DETECTION, OF_MODEL, VIDEO_BODY, problems
+from app.transport.openapi import (
+    EVERYWHERE,
+    FRAMES,
+    OF_DETECTION,
+    OF_MODEL,
+    VIDEO_BODY,
+    problems,
+    query_parameters,
+)
 from app.transport.query import (
     PriorityHeader,
-    complete_options,
     one_model,
+    query_options,
     with_body_options,
     with_priority,
 )
@@ -48,14 +56,15 @@ MEDIA_TYPES: dict[StreamFormat, str] = {
     summary="Detect objects in the frames of a short video or an animation",
     response_class=Response,
     responses={200: FRAMES, **problems(*OF_MODEL, *OF_DETECTION, *EVERYWHERE)},
-    openapi_extra={"requestBody": VIDEO_BODY},
+    openapi_extra={"requestBody": VIDEO_BODY, "parameters": query_parameters(StreamQuery)},
 )
 async def detect_stream(
-    request: Request, options: Annotated[StreamQuery, Query()], priority: PriorityHeader = None
+    request: Request,
+    given: Annotated[StreamQuery, query_options(StreamQuery)],
+    priority: PriorityHeader = None,
 ) -> Response:
     """One file as for /detect; a line of JSON for each frame, or the drawn frames, each when it is ready."""
     service, started = service_of(request), request.state.started
-    given = complete_options(request, options, None)
     options = with_priority(given, priority)
     plan, _ = await service.plan_for(one_model(options), options, started), _spec(request, options)
     await service.wait_for_capacity(started, plan.priority, plan.model)

@@ -52,6 +52,15 @@ def _properties(model: type[BaseModel]) -> dict[str, Any]:
     return properties
 
 
+def query_parameters(options: type[OptionSet]) -> list[dict[str, Any]]:
+    """The OpenAPI parameters of a route that reads its query by `query.query_options`."""
+    return [
+        {"name": name, "in": "query", "required": False, "schema": schema}
+        | {"description": schema["description"]}
+        for name, schema in _properties(options).items()
+    ]
+
+
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
     """A schema with its references resolved: a body in `openapi_extra` adds nothing to the components."""
     if isinstance(schema, list):

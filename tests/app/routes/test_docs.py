@@ -81,7 +81,7 @@ async def test_the_documentation_comes_from_this_server_alone(served: Served) ->
 
 async def test_openapi_documents_every_option_body_and_error(document: Any) -> None:
     detect = document["paths"]["/detect"]["post"]
-    assert [one["name"] for one in detect["parameters"]] == [*DetectQuery.model_fields, "X-Priority"]
+    assert [one["name"] for one in detect["parameters"]] == ["X-Priority", *DetectQuery.model_fields]
     assert all(one["description"] for one in detect["parameters"])
     assert set(detect["requestBody"]["content"]) == {
         *("multipart/form-data", "image/*", "application/octet-stream", "application/json")
