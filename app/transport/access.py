@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from typing import Annotated, Protocol
 from urllib.parse import urlsplit
 
-from fastapi import Depends, Request, Security, WebSocket
-from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, Request, WebSocket
 from fastapi.security.utils import get_authorization_scheme_param
 
 from app.errors import Forbidden, ForeignOrigin, InvalidParameter, Unauthorized, UnsupportedMediaType
@@ -21,11 +20,6 @@ SUBPROTOCOL = "rcnn-live"
 KEY_SUBPROTOCOL = "rcnn-key."
 """Prefix of a key in base64url: a browser cannot set headers of a web socket, and queries end up in logs."""
 
-_BEARER = HTTPBearer(auto_error=False, description="One of the keys in RCNN_API_KEYS, if the server has any.")
-_API_KEY = APIKeyHeader(
-    name="X-API-Key", auto_error=False, description="The same key, for clients without Bearer."
-)
-
 
 class Secret(Protocol):
     """A key as the settings hold it."""
@@ -33,20 +27,16 @@ class Secret(Protocol):
     def get_secret_value(self) -> str: ...
 
 
-async def _keys_of_request(
-    bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_BEARER)],
-    api_key: Annotated[str | None, Security(_API_KEY)],
-) -> tuple[str, ...]:
-    keys = (bearer.credentials if bearer else None, api_key)
-    return tuple(key for key in keys if key)
+async def _keys_of_request(request: Request) -> tuple[str, ...]:
+    return header_keys(request.headers)
 
 
 OfferedKeys = Annotated[tuple[str, ...], Depends(_keys_of_request)]
-"""The keys in the headers of a request, as a parameter of a route."""
+"""The keys in the headers of a request, as a parameter of a route; `openapi.complete` documents them."""
 
 
 def header_keys(headers: Mapping[str, str]) -> tuple[str, ...]:
-    """The keys in the headers of a web socket or the metadata of a gRPC call; names are in lower case."""
+    """The keys in the headers of a request or the metadata of a gRPC call; names are in lower case."""
     scheme, token = get_authorization_scheme_param(headers.get("authorization"))
     keys = (token if scheme.lower() == "bearer" else None, headers.get("x-api-key"))
     return tuple(key for key in keys if key)
@@ -114,14 +104,14 @@ def _any_matches(keys: Sequence[Secret], offered: Sequence[str]) -> bool:
     return any(matches)
 
 
-async def require_key(request: Request, keys: OfferedKeys) -> None:
+async def require_key(request: Request) -> None:
     """Refuse a request without a key of the server in its headers."""
-    check_key_of(request, keys)
+    check_key_of(request, header_keys(request.headers))
 
 
-async def require_admin(request: Request, keys: OfferedKeys) -> None:
+async def require_admin(request: Request) -> None:
     """Refuse a request without a key in its headers that may load models."""
-    check_admin(service_of(request), keys)
+    check_admin(service_of(request), header_keys(request.headers))
     body_count(request).show_key()
 
 

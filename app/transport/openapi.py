@@ -164,6 +164,22 @@ _HEADERS = {
 }
 
 
+_KEYS = {
+    "HTTPBearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "One of the keys in RCNN_API_KEYS, if the server has any.",
+    },
+    "APIKeyHeader": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "X-API-Key",
+        "description": "The same key, for clients without Bearer.",
+    },
+}
+"""Where a request may have its key; FastAPI's own dependencies for it cost each request time."""
+
+
 def problems(*codes: str, dialect: Dialect = PROBLEMS) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses for these error codes, one for each status, with an example of every code."""
     kinds = [kind for kind in error_classes() if kind.code in codes]
@@ -214,8 +230,12 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
 
     FastAPI adds that 422 to routes whose parameters are texts of any kind, which are never wrong.
     """
+    document["components"]["securitySchemes"] = _KEYS
     for path in document["paths"].values():
-        for responses in (operation["responses"] for operation in path.values()):
+        for operation in path.values():
+            responses = operation["responses"]
+            if "401" in responses:
+                operation["security"] = [{name: []} for name in _KEYS]
             if "HTTPValidationError" in json.dumps(responses.get("422", {})):
                 del responses["422"]
             for status, response in responses.items():
