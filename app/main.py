@@ -31,6 +31,7 @@ from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.transport.middleware.allowed_hosts import AllowedHosts
 from app.transport.middleware.body_limit import BodyLimit
+from app.transport.middleware.cors import Cors
 from app.transport.middleware.inflate import Inflate
 from app.transport.middleware.request_context import RequestContext, error_handlers
 from app.transport.middleware.trailing_slash import TrailingSlash
@@ -107,6 +108,8 @@ def _add_middleware(
         app.add_middleware(AllowedHosts, metrics=metrics, hosts=allowed_hosts, dialects=dialects)
     app.add_middleware(TrailingSlash)
     app.add_middleware(RequestContext, metrics, dialects, lambda: service.state == "draining")
+    if settings.allowed_origins:
+        app.add_middleware(Cors, settings.allowed_origins)
 
 
 @asynccontextmanager

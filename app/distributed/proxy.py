@@ -18,6 +18,7 @@ from app.main import ROUTERS
 from app.settings.settings import Settings
 from app.telemetry.logs import chosen_id, request_id
 from app.telemetry.metrics import Metrics
+from app.transport.middleware.cors import Cors
 from app.transport.middleware.request_context import error_response
 from app.transport.router import DialectLookup
 
@@ -55,9 +56,11 @@ class ProxyMiddleware:
         error = request.error
         if error is not None and scope["type"] == "http":
             token = request_id.set(request.id)
-            response = error_response(
+            response: ASGIApp = error_response(
                 error, self._metrics, self._dialects(scope), {"X-Request-ID": request.id}
             )
+            if self._settings.allowed_origins:  # a replica's own response has these headers already
+                response = Cors(response, self._settings.allowed_origins)
             await response(scope, receive, send)
             request_id.reset(token)
 

@@ -12,6 +12,9 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 _HOST = re.compile(r"[\w-]+(\.[\w-]+)*\.?|\[[0-9a-fA-F:.]+\]", re.ASCII)
 
+_ORIGIN = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<host>\[[^]]*\]|[^/:]+)(:(?P<port>\d{1,5}))?/?")
+_DEFAULT_PORTS = {"http": "80", "https": "443"}
+
 
 def is_loopback(host: str) -> bool:
     """Whether a server on this address can be reached from this machine alone."""
@@ -24,6 +27,19 @@ def is_loopback(host: str) -> bool:
 def is_host(text: str) -> bool:
     """Whether the text is a name or an address (IPv6 in brackets), without a port."""
     return _HOST.fullmatch(text) is not None
+
+
+def normal_origin(text: str) -> str:
+    """An origin as browsers send it, or `*`; raises ValueError."""
+    if text == "*":
+        return text
+    match = _ORIGIN.fullmatch(text.lower())
+    if match is None or not is_host(match["host"]):
+        raise ValueError(
+            f"{text!r} is no origin; give scheme and host, and the port where the address has one"
+        )
+    scheme, host, port = match.group("scheme", "host", "port")
+    return f"{scheme}://{host}" + (f":{port}" if port and port != _DEFAULT_PORTS.get(scheme) else "")
 
 
 class KeySettings(BaseSettings):

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from app.settings.access import LOOPBACK_NAMES, KeySettings, is_host, is_loopback
+from app.settings.access import LOOPBACK_NAMES, KeySettings, is_host, is_loopback, normal_origin
 from app.settings.environment import (
     ADDRESS,
     PREFIX,
@@ -105,8 +105,9 @@ class ServerSettings(BaseSettings):
     )
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
-        json_schema_extra={"allowed": "comma-separated origins such as https://example.org"},
-        description="Other sites whose pages may open the web socket /detect/live.",
+        json_schema_extra={"allowed": "comma-separated origins such as https://example.org, or *"},
+        description="Other sites whose pages may use the service (CORS), on every route and the web socket; "
+        "* is any site.",
     )
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
         default=(),
@@ -155,6 +156,11 @@ class ServerSettings(BaseSettings):
         if wrong := [host for host in hosts if host != "*" and not is_host(host)]:
             raise ValueError(f"{wrong[0]!r} is no host; leave out scheme, port and path")
         return hosts
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(normal_origin, origins))
 
     @field_validator("allowed_origins", "allowed_hosts", mode="before")
     @classmethod

@@ -34,7 +34,10 @@ async def never(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 async def through(ray_app: RayApp, url: str = "/detect", **request: Any) -> httpx.Response:
-    settings = Settings(timeout_ms=request.pop("timeout_ms", 30_000), max_body_bytes=1024)
+    origins = request.pop("allowed_origins", ())
+    settings = Settings(
+        timeout_ms=request.pop("timeout_ms", 30_000), max_body_bytes=1024, allowed_origins=origins
+    )
     transport = httpx.ASGITransport(ProxyMiddleware(ray_app, settings))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         return await client.post(url, **request)
@@ -59,6 +62,12 @@ async def test_an_error_of_ray_becomes_a_problem_with_retry_after(
     assert int(response.headers["retry-after"]) >= 1
     assert response.headers.get_list("x-request-id") == ["mine"]
     assert response.json()["request_id"] == "mine"
+
+
+async def test_a_page_of_an_allowed_site_reads_an_error_of_ray() -> None:
+    friend = "https://friend.example"
+    response = await through(silent, headers={"Origin": friend}, allowed_origins=(friend,))
+    assert response.headers["access-control-allow-origin"] == friend
 
 
 async def test_an_error_has_the_dialect_of_its_route() -> None:

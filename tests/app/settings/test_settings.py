@@ -16,6 +16,7 @@ from app.settings.table import settings_markdown, settings_table
 
 DEVICES = "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"
 KEYS = "comma-separated keys"
+ORIGINS = "comma-separated origins such as https://example.org, or *"
 HOSTS = "comma-separated names such as detect.example.org, or *"
 DEFAULTS = {
     "MODEL": "auto",
@@ -125,6 +126,10 @@ def test_settings_are_frozen() -> None:
         ("RCNN_ALLOWED_HOSTS", "a.example,http://b.example", HOSTS),
         ("RCNN_ALLOWED_HOSTS", "a.example:80", HOSTS),
         ("RCNN_ALLOWED_HOSTS", "a.example,", HOSTS),
+        ("RCNN_ALLOWED_ORIGINS", "https://a.example, http://[::1]:8080/,capacitor://localhost,*", ""),
+        ("RCNN_ALLOWED_ORIGINS", "a.example", ORIGINS),
+        ("RCNN_ALLOWED_ORIGINS", "https://a.example/page", ORIGINS),
+        ("RCNN_ALLOWED_ORIGINS", "null", ORIGINS),
         ("RCNN_DEEPSTACK_MAX_PREDICTIONS", "20", ""),
         ("RCNN_DEEPSTACK_MAX_PREDICTIONS", "1001", "0 to 1000"),
         ("RCNN_DEEPSTACK_LABEL_MAP", "truck = car,sports ball=ball", ""),
