@@ -33,7 +33,6 @@ RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp rcnn \
     && install -d -o 10001 -g 10001 /var/cache/rcnn
 COPY --from=build /opt/venv /opt/venv
 COPY --from=build /opt/rcnn /opt/rcnn
-COPY samples /opt/rcnn/samples
 # NVIDIA_DRIVER_CAPABILITIES says which driver libraries are mounted when a GPU is given; it asks for none by itself.
 # MALLOC_ARENA_MAX=1: glibc keeps a heap for each thread otherwise, which costs 50 MB and more with every core.
 ENV PATH=/opt/rcnn/bin:/opt/venv/bin:$PATH \

@@ -8,6 +8,11 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+RUNTIME := $(VENV)/.runtime
+# What `make serve` installs beside the plain service: OpenVINO, or nothing where there is a GPU.
+EXTRAS ?= $(if $(wildcard /dev/nvidia0),,cpu)
+# An index of torch's wheels for the CPU or another CUDA (docs/install.md); by default pip's own, CUDA on Linux.
+TORCH_INDEX_URL ?=
 PIP_FLAGS ?= $(if $(CI),--quiet --quiet)
 PYTEST_FLAGS ?=
 # Two workers, a file each at a time: module fixtures are made once. One thread a worker, as there are as many cores.
@@ -23,16 +28,27 @@ SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
 
-install: $(INSTALLED) ## make .venv and install everything into it (does nothing when nothing changed)
+install: $(INSTALLED) ## make .venv and install everything into it, for developers (nothing where nothing changed)
 
 $(INSTALLED): pyproject.toml client/pyproject.toml constraints.txt
+	$(call pip_install,.[dev])
+	@touch $(RUNTIME) $@
+
+# `make serve` needs no developer's tools; a .venv that has them has all of this too.
+$(RUNTIME): pyproject.toml client/pyproject.toml constraints.txt
+	$(call pip_install,.$(if $(EXTRAS),[$(EXTRAS)]))
+	@touch $@
+
+define pip_install
 	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(None if v >= (3, 11) else f"rcnn-serve needs Python 3.11 or newer, $(PYTHON) is {v[0]}.{v[1]}: make PYTHON=python3.11")'
 	@[[ -x $(BIN)/python ]] || $(PYTHON) -m venv $(VENV)
 	@echo "Installing into $(VENV) (the first time this takes some minutes) …"
-	@$(BIN)/python -m pip install --no-input --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt -e ./client -e '.[dev]'
-	@touch $@
+	@$(if $(TORCH_INDEX_URL),$(BIN)/python -m pip install $(PIP_OPTIONS) -i $(TORCH_INDEX_URL) torch torchvision)
+	@$(BIN)/python -m pip install $(PIP_OPTIONS) -e ./client -e '$(1)'
+endef
+PIP_OPTIONS = --no-input --disable-pip-version-check $(PIP_FLAGS) -c constraints.txt
 
-serve: install ## start the service on http://127.0.0.1:8000 (settings: RCNN_… variables, `rcnn settings` lists them)
+serve: $(RUNTIME) ## install only what serves, then start on http://127.0.0.1:8000 (RCNN_… variables: `rcnn settings`)
 	@echo 'When it is ready:  curl -F image=@$(SAMPLE) http://'"$${RCNN_HOST:-127.0.0.1}:$${RCNN_PORT:-8000}/detect"
 	@exec $(BIN)/rcnn serve
 

@@ -13,9 +13,7 @@ from app.transport.router import Router
 
 APP = Path(__file__).resolve().parent.parent
 WEB = APP / "web"
-SAMPLES = (
-    APP.parent / "samples"
-)  # beside the package in a checkout and in the container image; not in a wheel
+SAMPLES = APP / "samples"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 # Everything the page uses comes from this server; its images and canvases are blobs of the user's own files.

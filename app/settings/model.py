@@ -6,6 +6,8 @@ from typing import Annotated, Literal
 from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode
 
+from app.settings.cache_folder import DEFAULT as CACHE_FOLDER
+
 _DEVICE = r"(cpu|cuda|cuda:\d{1,3})"
 
 
@@ -43,9 +45,10 @@ class ModelSettings(BaseSettings):
         description="A folder of your own model cards, added to the catalogue.",
     )
     cache_dir: Path = Field(
-        default=Path("~/.cache/rcnn-serve"),
+        default=CACHE_FOLDER,
         json_schema_extra={"allowed": "a writable folder"},
-        description="The folder for fetched weights; each file is fetched once.",
+        description="The folder for fetched weights; each file is fetched once. Without a home folder that "
+        "can be written, the default is a temporary folder, with a warning.",
     )
     weights_mirror: str | None = Field(
         default=None,

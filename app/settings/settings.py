@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.settings.access import LOOPBACK_NAMES, KeySettings, is_host, is_loopback, normal_origin
+from app.settings.cache_folder import take_cache_folder
 from app.settings.environment import (
     ADDRESS,
     PREFIX,
@@ -197,7 +198,7 @@ class Settings(ProtocolSettings, ServerSettings, KeySettings, ModelSettings):
     @classmethod
     def _check_names(cls, values: dict[str, Any], check: ModelWrapValidatorHandler[Self]) -> Self:
         values = dict(values)
-        takers = (take_otel_endpoint, drop_removed, take_renamed, drop_client_variables)
+        takers = (take_otel_endpoint, drop_removed, take_renamed, drop_client_variables, take_cache_folder)
         warnings = tuple(warning for take in takers for warning in take(values))
         if unknown := sorted(set(values) - set(cls.model_fields)):
             raise ValueError(_unknown(unknown))

@@ -1,4 +1,4 @@
-"""Draws the scenes in `samples/` with their ground truth: `python -m models.shapes.samples`."""
+"""Draws the scenes in `app/samples/` with their ground truth: `python -m models.shapes.samples`."""
 
 import argparse
 import json
@@ -15,7 +15,7 @@ CHOSEN = (58, 20, 53)
 def main() -> None:
     """Write each scene as JPEG and its boxes as JSON beside it."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("samples"))
+    parser.add_argument("--out", type=Path, default=Path("app/samples"))
     out: Path = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
     for number, index in enumerate(CHOSEN, start=1):

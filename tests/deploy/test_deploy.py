@@ -145,7 +145,7 @@ def test_the_build_sees_the_package_and_nothing_else() -> None:
     allowed = {line[1:] for line in lines if line.startswith("!")}
     project = {"pyproject.toml", "constraints.txt", "README.md", "LICENSE"}
     locks = {"docker/requirements.txt", "docker/sbom-requirements.txt"}
-    assert allowed == project | locks | {"app", "client", "models", "samples"}
+    assert allowed == project | locks | {"app", "client", "models"}
     assert all((ROOT / name).exists() for name in allowed)
 
 

@@ -36,8 +36,8 @@ def test_make_test_gpu_runs_every_test_of_the_cuda_path() -> None:
     assert {str(path.relative_to(ROOT)) for path in marked} - {"tests/deploy/test_makefile.py"} <= set(files)
 
 
-def needs_install(folder: Path) -> bool:
-    done = subprocess.run(["make", "--question", "install"], cwd=folder, capture_output=True, timeout=60)
+def needs_install(folder: Path, target: str = "install") -> bool:
+    done = subprocess.run(["make", "--question", target], cwd=folder, capture_output=True, timeout=60)
     assert done.returncode in (0, 1), done.stderr
     return done.returncode == 1
 
@@ -49,11 +49,31 @@ def test_make_installs_again_only_when_the_dependencies_changed(tmp_path: Path) 
         os.utime(tmp_path / name, (1000, 1000))
     assert needs_install(tmp_path)
     (tmp_path / ".venv").mkdir()
+    (tmp_path / ".venv" / ".runtime").touch()
+    assert not needs_install(tmp_path, ".venv/.runtime")
+    assert needs_install(tmp_path)
     (tmp_path / ".venv" / ".installed").touch()
     assert not needs_install(tmp_path)
     os.utime(tmp_path / ".venv" / ".installed", (2000, 2000))
     os.utime(tmp_path / "constraints.txt", (3000, 3000))
     assert needs_install(tmp_path)
+
+
+def steps(*arguments: str) -> list[str]:
+    """The pip calls of a make run."""
+    program = ["make", "-n", "VENV=/nowhere", *arguments]
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    return re.findall(r"-m pip (install .*)", done.stdout)
+
+
+def test_make_serve_installs_what_serves_and_no_developer_s_tools() -> None:
+    [serve] = steps("serve", "EXTRAS=cpu")
+    [test] = steps("test")
+    assert serve.endswith("-e ./client -e '.[cpu]'")
+    assert test.endswith("-e ./client -e '.[dev]'")
+    torch, service = steps("serve", "EXTRAS=", "TORCH_INDEX_URL=file:///cpu")
+    assert torch.endswith("-c constraints.txt -i file:///cpu torch torchvision")
+    assert service.endswith("-e ./client -e '.'")
 
 
 def test_make_names_the_python_it_needs(tmp_path: Path) -> None:

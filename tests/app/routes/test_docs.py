@@ -2,6 +2,7 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from app.schemas.options import DetectQuery
 from app.transport import openapi_examples
 from models.detections import Detections
 from tests.support.fakes import picture
-from tests.support.served import Served
+from tests.support.served import ROOT, Served
 
 
 @pytest.fixture
@@ -43,6 +44,15 @@ async def test_the_page_and_its_files_are_served_under_a_strict_policy(served: S
         assert response.headers["x-content-type-options"] == "nosniff"
         again = await served.client.get(f"/web/{name}", headers={"If-None-Match": response.headers["etag"]})
         assert (again.status_code, again.content) == (304, b"")
+
+
+def test_the_samples_are_files_of_the_package() -> None:
+    """So that a wheel has them: pyproject.toml lists the folder."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = project["tool"]["setuptools"]["package-data"]["app"]
+    packaged = {path for pattern in patterns for path in page.APP.glob(pattern)}
+    assert {path for folder in (page.SAMPLES, page.WEB) for path in folder.iterdir()} <= packaged
+    assert (ROOT / "samples" / "shapes-1.jpg").samefile(page.SAMPLES / "shapes-1.jpg")  # as the docs name it
 
 
 async def test_samples_are_listed_and_served(
