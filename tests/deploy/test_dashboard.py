@@ -106,6 +106,7 @@ def test_a_query_names_series_and_labels_that_exist(expression: str) -> None:
     assert 'instance=~"$instance"' in expression
     for name, matchers in re.findall(r"(\w+)\{([^}]*)\}", expression):
         assert set(re.findall(r"(\w+)=", matchers)) <= LABELS.get(name, PROCESS)
+        assert ('model=~"$model"' in matchers) == ("model" in LABELS.get(name, PROCESS))
     for grouped in re.findall(r"by \(([^)]*)\)", expression):
         assert set(grouped.split(", ")) <= set().union(*(LABELS.get(name, PROCESS) for name in named))
 
