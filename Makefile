@@ -23,7 +23,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile
 SLOW := gpu or ray or slow or network or process or browser or bench
 SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
 
-.PHONY: help install serve check format options proto test test-fast coverage fuzz test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model doc-tables soak lock sbom audit cuda clean
+.PHONY: help install serve check format options proto test test-fast coverage fuzz test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model docs doc-tables soak lock sbom audit cuda clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -121,6 +121,9 @@ bench-gpu: cuda ## a CUDA device: engine, upload, HTTP, shares of its peaks, tor
 cuda: install
 	@$(BIN)/python -c 'import sys, torch; sys.exit(None if torch.cuda.is_available() else "this target needs a CUDA device, and torch sees none here")'
 
+docs: install ## build the documentation's site into build/site, without a network; a warning is an error
+	@$(BIN)/zensical build --clean --strict
+
 doc-tables: install ## write the tables of errors, settings and metrics into docs/ again
 	@$(BIN)/python -m tests.house.doc_tables
 
@@ -129,7 +132,7 @@ lock: install ## pin what the image installs, with hashes, into docker/*.txt; ne
 	@$(BIN)/python docker/requirements.py | $(BIN)/$(COMPILE) -o docker/requirements.txt
 	@$(BIN)/python docker/requirements.py sbom | $(BIN)/$(COMPILE) -o docker/sbom-requirements.txt
 
-sbom: install ## list what .venv holds, as CycloneDX, in build/sbom.cdx.json (the image has its own: docs/operations.md)
+sbom: install ## list what .venv holds, as CycloneDX, in build/sbom.cdx.json (the image has its own: docs/containers.md)
 	@mkdir -p build
 	@$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.cdx.json $(BIN)/python
 
@@ -140,4 +143,4 @@ demo-model: install ## train the bundled shapes model again, from scratch, into 
 	@$(BIN)/python -m models.shapes.train --out runs/shapes
 
 clean: ## remove .venv and every cache
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* build ./*.egg-info
+	rm -rf $(VENV) .cache .mypy_cache .ruff_cache .pytest_cache .coverage .coverage.* build ./*.egg-info

@@ -105,7 +105,7 @@ def test_every_file_of_the_build_but_torchs_has_a_checked_hash() -> None:
 
 def test_the_docs_name_the_sbom_where_the_build_writes_it() -> None:
     [written] = re.findall(r"cyclonedx-py environment .* -o (\S+) ", (ROOT / "Dockerfile").read_text())
-    assert f"cat {written}" in (ROOT / "docs/operations.md").read_text()
+    assert f"cat {written}" in (ROOT / "docs/containers.md").read_text()
 
 
 def locked(name: str) -> dict[str, str]:
