@@ -11,7 +11,7 @@ USE, LEARN, MODELS, MACHINE = "Detect", "Train and measure", "Models", "This ins
 """The groups of commands."""
 
 _OPTIONS = {
-    "Detections": "score_threshold nms_threshold max_detections classes min_area size tile "
+    "Detections": "score_threshold nms_threshold max_detections classes min_area roi size tile "
     "tile_overlap every",
     "Through a service": "url api_key in_flight",
     "Data": "data data_option format boxes exif rename val_fraction split train_split val_split images count",

@@ -51,6 +51,12 @@ MAX_CLASSES = 1000
 MAX_CLASSES_TEXT = 64 * 1024
 """Characters of all class names together: as many as fit into a query."""
 
+MAX_REGIONS = 32
+"""Regions of interest of a request."""
+
+MAX_REGION_NUMBERS = 512
+"""Of all its regions together: each of their corners is compared with each box."""
+
 MAX_NAME = 1024
 """Characters of a name, a key or an id."""
 

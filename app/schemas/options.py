@@ -27,12 +27,14 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 from app.schemas.limits import (
     MAX_CLASSES,
     MAX_CLASSES_TEXT,
-    MAX_IMAGES,
     MAX_MODEL_NAME,
     MAX_MODELS,
     MAX_QUOTED,
     MAX_QUOTED_FAULTS,
+    MAX_REGIONS,
 )
+from app.schemas.regions import RegionList
+from models.regions import Regions
 from models.tiling.tiles import LARGEST_OVERLAP, LARGEST_SIDE, OVERLAP, SMALLEST_SIDE, Tiling
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
@@ -162,6 +164,12 @@ class DetectOptions(OptionSet):
     min_area: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         default=0.0, description="Minimum box area in square pixels of the image: a number from 0."
     )
+    roi: RegionList = Field(
+        default=[],
+        max_length=MAX_REGIONS,
+        description="Keep only boxes whose centre is in this region: x1,y1,x2,y2 of two corners, or x,y of "
+        "three and more points; repeated for several regions. In pixels, or in fractions with `normalized`.",
+    )
     box_format: BoxFormat = Field(
         default="xyxy",
         description="Box format: xyxy (corners), xywh (corner and size) or cxcywh (centre and size).",
@@ -205,6 +213,14 @@ class DetectOptions(OptionSet):
             return None
         side = None if self.tile == "auto" else self.tile
         return Tiling(side, self.tile_overlap, flip=self.flip, cut=self.tile is not None)
+
+    def regions(self) -> Regions | None:
+        """The regions in `roi`, None for the whole image; raises ValueError for fractions above 1."""
+        if not self.roi:
+            return None
+        if self.normalized and max(map(max, self.roi)) > 1:
+            raise ValueError("with normalized=true its numbers are fractions of the image, from 0 to 1")
+        return Regions(tuple(self.roi), self.normalized)
 
     def class_tokens(self, names: Container[str]) -> Iterator[str]:
         """The names and ids in `classes`: `names` (casefolded) as they are, others split at commas as CSV."""
@@ -252,34 +268,4 @@ class StreamQuery(ModelOptions):
         default=None,
         description="Response format: ndjson (a line of JSON for each frame), or jpeg or png (the drawn "
         "frames as parts of multipart/x-mixed-replace). Overrides the Accept header.",
-    )
-
-
-class ImageItem(Wire):
-    """One of several images in JSON."""
-
-    image: str | None = Field(default=None, description="The image file in base64, or a data URL.")
-    url: str | None = Field(
-        default=None, description="Its http(s) address, if the server allows it (RCNN_FETCH_URLS)."
-    )
-
-
-class ImageBody(Wire):
-    """The image or images in a JSON body: one of these."""
-
-    image: str | None = Field(
-        default=None,
-        description="The image file in base64; a data URL, line breaks, no padding and the alphabet for URLs "
-        "are allowed.",
-    )
-    url: str | None = Field(
-        default=None,
-        description="The http(s) address of the image, if the server allows it (RCNN_FETCH_URLS).",
-    )
-    images: list[str | ImageItem] | None = Field(
-        default=None,
-        min_length=1,
-        max_length=MAX_IMAGES,
-        description='Several images, each in base64, or as {"image": …} or {"url": …}; answered as by POST '
-        "/detect/batch.",
     )

@@ -13,6 +13,7 @@ from app.settings.settings import Settings
 from models.detections import Detections
 from models.images.decoder import Pixels
 from models.options import Options
+from models.regions import Regions
 from models.tiling.tiles import Tiling
 
 DrawnFormat = Literal["png", "jpeg"]
@@ -93,7 +94,7 @@ def plan_of(
     classes = model.class_ids(tuple(options.class_tokens(model.classes.by_name)))
     return Plan(
         model=model,
-        options=Options.resolve(dict(options) | {"classes": classes}, model.card),
+        options=Options.resolve(dict(options) | {"classes": classes, "roi": _regions(options)}, model.card),
         size=options.size,
         deadline=started + (options.timeout_ms or limit) / 1000,
         started=started,
@@ -102,3 +103,10 @@ def plan_of(
         tiling=options.tiling(),
         priority=NORMAL if options.priority is None else options.priority,
     )
+
+
+def _regions(options: DetectOptions) -> Regions | None:
+    try:
+        return options.regions()
+    except ValueError as error:
+        raise InvalidParameter(f"roi: {error}") from error

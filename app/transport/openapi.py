@@ -6,7 +6,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.errors import PROBLEMS, Dialect, ServiceError, error_classes
-from app.schemas.options import DetectOptions, DetectQuery, ImageBody, OptionSet, StreamQuery
+from app.schemas.image_body import ImageBody
+from app.schemas.options import DetectOptions, DetectQuery, OptionSet, StreamQuery
 from app.schemas.responses import DetectResponse, Problem
 from app.transport import openapi_examples
 

@@ -27,7 +27,9 @@ PriorityHeader = Annotated[
 ]
 """The header as a parameter of a route. A text: it is checked only where the query has no priority."""
 
-LISTS = ("classes", "model")
+LISTS = tuple(
+    name for name, field in ModelOptions.model_fields.items() if isinstance(field.get_default(), list)
+)
 """Options that may be given several times."""
 
 _PRIORITIES = {str(number): number for number in range(LOWEST, HIGHEST + 1)}

@@ -20,6 +20,9 @@ class Options(TypedDict, total=False):
     """Apply NMS across classes instead of within each class: true or false."""
     min_area: float | None
     """Minimum box area in square pixels of the image: a number from 0."""
+    roi: Sequence[str] | None
+    """Keep only boxes whose centre is in this region: x1,y1,x2,y2 of two corners, or x,y of three and more
+    points; repeated for several regions. In pixels, or in fractions with `normalized`."""
     size: int | None
     """Input size (short side) in pixels: a whole number from 64 to 8192."""
     timeout_ms: int | None

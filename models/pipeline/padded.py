@@ -205,7 +205,7 @@ class Padded:
 
 
 def _enough(options: Sequence[Options]) -> list[float]:
-    return [math.inf if each.min_area else each.max_detections for each in options]
+    return [math.inf if each.drops_boxes else each.max_detections for each in options]
 
 
 @lru_cache(64)

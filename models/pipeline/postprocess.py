@@ -82,11 +82,12 @@ def _checksums(output: HeadOutput, images: int, shapes: Shapes) -> tuple[Tensor,
 def collect(
     rows: Tensor, canvas: Placed, options: Options, empty_boxes: EmptyBoxes = "drop_first"
 ) -> Detections:
-    """An image's detections from those after NMS (N, 6) on the host: minimum area, top-k, image pixels."""
+    """An image's detections from those after NMS (N, 6) on the host: area and region, top-k, image pixels."""
     boxes = canvas.to_image(rows[:, :4])
-    if options.min_area:
-        large = box_area(boxes) >= options.min_area
-        boxes, rows = boxes[large], rows[large]
+    if options.drops_boxes:
+        height, width = canvas.image_size
+        kept = torch.from_numpy(options.kept(boxes.numpy(), (width, height)))
+        boxes, rows = boxes[kept], rows[kept]
     boxes, best = boxes[: options.max_detections], rows[: options.max_detections]
     if empty_boxes == "drop_last":
         filled = box_area(best[:, :4]) > 0

@@ -119,8 +119,8 @@ def cut(image: Image, tile: Tile) -> Image:
 
 
 def tile_options(options: Options) -> Options:
-    """The options of each tile: the request's, without its limit, which applies to the merged answer."""
-    return replace(options, max_detections=MOST_DETECTIONS, min_area=0.0)
+    """The options of each tile: the request's, without what applies to the merged answer after NMS."""
+    return replace(options, max_detections=MOST_DETECTIONS, min_area=0.0, roi=None)
 
 
 def _starts(length: int, side: int, overlap: float) -> list[int]:
@@ -156,7 +156,9 @@ def merge(
     scores = np.concatenate([view.scores for view in views])
     order = np.argsort(-scores, kind="stable")[:MOST_MERGED]
     groups = np.zeros_like(labels) if options.class_agnostic else labels
-    best = order[_suppress(boxes[order], groups[order], options)]
+    size = max(tile.corners[2] for tile in tiles), max(tile.corners[3] for tile in tiles)
+    kept = options.kept(boxes[order], size)
+    best = order[_suppress(boxes[order], groups[order], kept, options)]
     return Detections(boxes[best], labels[best], scores[best])
 
 
@@ -186,17 +188,18 @@ def _moved(part: Detections, tile: Tile, left_out: Mask) -> Detections:
     return Detections(part.boxes[~left_out] + place, part.labels[~left_out], part.scores[~left_out])
 
 
-def _suppress(boxes: Boxes, groups: npt.NDArray[np.int64], options: Options) -> npt.NDArray[np.intp]:
-    """Indices kept by NMS within groups; the boxes are sorted best first.
+def _suppress(
+    boxes: Boxes, groups: npt.NDArray[np.int64], wanted: Mask, options: Options
+) -> npt.NDArray[np.intp]:
+    """Indices kept by NMS within groups, those of `wanted` boxes; the boxes are sorted best first.
 
     Stops at the request's limit, so the limit and not the number of boxes determines the time.
     """
     order = np.arange(len(boxes))
-    large = _areas(boxes) >= options.min_area
     kept: list[int] = []
     while order.size and len(kept) < options.max_detections:
         best, order = order[0], order[1:]
-        if large[best]:
+        if wanted[best]:
             kept.append(int(best))
         shared = _shared(boxes[best], boxes[order])
         union = _areas(boxes[best][None]) + _areas(boxes[order]) - shared

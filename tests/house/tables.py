@@ -62,7 +62,7 @@ HOMES: dict[str, tuple[str, ...]] = {
 
 # Plain values: open to every room but the closed ones.
 VALUES = (
-    "models.detections models.options models.images models.tiling.tiles "
+    "models.detections models.options models.regions models.images models.tiling.tiles "
     "models.zoo.cards models.zoo.sections models.zoo.classes models.zoo.catalogue"
 )
 CLOSED = (
@@ -79,7 +79,7 @@ LEARNING = "models.evaluation models.datasets models.detector models.engines mod
 ROWS: dict[str, str] = {
     # what imports nothing of ours
     "app.batching app.telemetry app.schemas app.settings app.errors rcnn_client": "",
-    "models.detections models.options models.images models.tiling.tiles": "",
+    "models.detections models.options models.regions models.images models.tiling.tiles": "",
     "models.ops models.networks models.runtime models.datasets models.checkpoints": "",
     # the service, from the command line down
     "app.cli": "app.commands",

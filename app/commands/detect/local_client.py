@@ -74,9 +74,8 @@ class LocalClient:
 def resolve(options: DetectOptions, card: Card, classes: Classes) -> Options:
     """The detector's options: those that were typed, else those of the card; raises CommandFailed."""
     try:
-        return Options.resolve(
-            dict(options) | {"classes": classes.ids(options.class_tokens(classes.by_name))}, card
-        )
+        ids = classes.ids(options.class_tokens(classes.by_name))
+        return Options.resolve(dict(options) | {"classes": ids, "roi": options.regions()}, card)
     except UnknownClass as error:
         names = ", ".join(classes.names.values())
         text = f"--classes: the model has no class {error.token!r}; it has {names}"

@@ -22,6 +22,10 @@ class RequestOptions:
         "with a comma alone, or in double quotes.")] = None
     min_area: Annotated[float | None, Option(min=0, help=
         "Minimum box area in square pixels of the image: a number from 0.")] = None
+    roi: Annotated[list[str] | None, Option(metavar="X1,Y1,X2,Y2", help=
+        "Keep only boxes whose centre is in this region: x1,y1,x2,y2 of two corners, or x,y of "
+        "three and more points; repeated for several regions. In pixels, or in fractions with "
+        "`normalized`.")] = None
     size: Annotated[int | None, Option(min=64, max=8192, help=
         "Input size (short side) in pixels: a whole number from 64 to 8192.")] = None
     tile: Annotated[str | None, Option(metavar="auto|N", help=

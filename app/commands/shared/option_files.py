@@ -22,6 +22,7 @@ NOT_IN_COMMAND = {*NOT_IN_CLIENT, "timeout_ms", "priority", "class_agnostic"}
 MODEL = str(ModelOptions.model_fields["model"].description).partition(" POST /detect ")[0]
 
 HEADER = '"""{title}: written by `make options` from app.schemas.options, not by hand."""\n\n'
+METAVARS = {"classes": "NAME,...", "roi": "X1,Y1,X2,Y2"}
 TYPES = {"number": "float", "integer": "int", "boolean": "bool", "string": "str"}
 WIDTH = 110
 
@@ -41,7 +42,8 @@ def _client_file(fields: Mapping[str, Schema]) -> str:
     lines = ["class Options(TypedDict, total=False):"]
     lines += ['    """Options of one detection; one left out, or None, is decided by the service."""', ""]
     for name, field in fields.items():
-        types = ["Sequence[str | int]" if _is_list(field) else _type(one) for one in _alternatives(field)]
+        items = "str | int" if name == "classes" else "str"
+        types = [f"Sequence[{items}]" if _is_list(field) else _type(one) for one in _alternatives(field)]
         lines.append(f"    {name}: {' | '.join([*dict.fromkeys(types), 'None'])}")
         lines += textwrap.wrap(
             f'"""{field["description"]}"""', WIDTH, initial_indent="    ", subsequent_indent="    "
@@ -71,7 +73,7 @@ def _command_option(name: str, field: Schema) -> Iterator[str]:
     if len(alternatives) > 1:
         settings = {"metavar": "|".join(one.get("const", "N") for one in alternatives)}
     elif _is_list(field):
-        settings = {"metavar": "NAME,..."}
+        settings = {"metavar": METAVARS[name]}
     shown = "".join(f"{key}={json.dumps(value)}, " for key, value in settings.items() if value is not None)
     yield f"    {name}: Annotated[{kind} | None, Option({shown}help="
     parts = textwrap.wrap(field["description"], WIDTH - 20, drop_whitespace=False)

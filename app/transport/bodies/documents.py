@@ -9,8 +9,9 @@ from pydantic_core import from_json
 from starlette.requests import Request
 
 from app.errors import InvalidImage, InvalidParameter, ServiceError
+from app.schemas.image_body import ImageBody
 from app.schemas.limits import MAX_QUOTED
-from app.schemas.options import ImageBody, OptionSet, unknown_option
+from app.schemas.options import OptionSet, unknown_option
 from app.transport.bodies.image_request import ImageRequest, SentImage
 from app.transport.bodies.mistakes import mistake
 from app.transport.json_body import check_values, decode_base64, explain_first

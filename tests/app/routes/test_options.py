@@ -11,6 +11,7 @@ import pytest
 from app.main import create_app
 from app.schemas.options import DetectOptions
 from models.options import Options
+from models.regions import Regions
 from tests.app.protocols.openinference.test_grpc import calls, request
 from tests.support.asgi_request import AsgiRequest
 from tests.support.data.moving import Socket
@@ -27,10 +28,11 @@ SENT: dict[str, Any] = {
     "classes": "disc,kite",
     "class_agnostic": True,
     "min_area": 12.5,
+    "roi": "1,2,30,40.5",
 }
 """A value of each option of the detector."""
 
-RESOLVED = Options(**SENT | {"classes": frozenset({2, 4})})
+RESOLVED = Options(**SENT | {"classes": frozenset({2, 4}), "roi": Regions(((1, 2, 30, 40.5),))})
 
 
 async def post(served: Served, path: str, body: object, **params: Any) -> httpx.Response:

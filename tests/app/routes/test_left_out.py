@@ -1,5 +1,6 @@
-"""min_area: leaves out small boxes after NMS and before max_detections; with tiles, of the merged result."""
+"""min_area and roi leave out boxes after NMS and before max_detections; with tiles, of the merged result."""
 
+import base64
 import io
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -14,6 +15,7 @@ from app.main import create_app
 from app.settings.settings import Settings
 from models.detections import Detections
 from models.options import Options
+from models.regions import Regions
 from models.tiling.tiles import Tile, merge
 from tests.support.fakes import picture
 from tests.support.served import Served, eventually
@@ -70,6 +72,68 @@ async def test_it_keeps_the_large_boxes_of_the_same_answer(client: httpx.AsyncCl
     assert best["boxes"] == kept["boxes"][:LIMIT]
     zero = await detect(client, f"{tiles}&{EVERYTHING}&min_area=0", image)
     assert zero["boxes"] == everything["boxes"]
+
+
+REGIONS = ("0,0,150,120", "150,60,280,60,215,190")  # a rectangle and a triangle
+
+
+def in_regions(answer: dict[str, Any]) -> list[bool]:
+    """Whether each box's centre is in the rectangle, or on the inner side of the triangle's three edges."""
+    boxes = np.array(answer["boxes"])
+    x, y = ((boxes[:, :2] + boxes[:, 2:]) / 2).T
+    triangle = (y > 60) & (y < 60 + (x - 150) * 2) & (y < 60 + (280 - x) * 2)
+    inside: list[bool] = (((x < 150) & (y < 120)) | triangle).tolist()
+    return inside
+
+
+@pytest.mark.parametrize("tiles", ["", "tile=128"])
+async def test_it_keeps_boxes_with_their_centre_in_a_region(client: httpx.AsyncClient, tiles: str) -> None:
+    image = noise(300, 200)
+    everything = await detect(client, f"{tiles}&{EVERYTHING}", image)
+    inside = in_regions(everything)
+    assert 0 < LIMIT < sum(inside) < len(inside)
+    rois = "&".join(f"roi={region}" for region in REGIONS)
+    kept = await detect(client, f"{tiles}&{EVERYTHING}&{rois}", image)
+    assert kept["boxes"] == [box for box, keep in zip(everything["boxes"], inside, strict=True) if keep]
+    best = await detect(client, f"{tiles}&{rois}&max_detections={LIMIT}", image)
+    assert best["boxes"] == kept["boxes"][:LIMIT]
+    fractions = "roi=0,0,0.5,0.6&roi=0.5,0.3,0.93333333,0.3,0.71666667,0.95&normalized=true"
+    shares = await detect(client, f"{tiles}&{EVERYTHING}&{fractions}", image)
+    assert shares["scores"] == kept["scores"]
+    body = {"image": base64.b64encode(image).decode(), "max_detections": 1000, "score_threshold": 0.05}
+    lists = {"roi": [[0, 0, 150, 120], [150, 60, 280, 60, 215, 190]]}
+    answer = await client.post(f"/detect?{tiles}", json=body | lists)
+    assert answer.json()["scores"] == kept["scores"]
+
+
+def test_neighbouring_regions_share_no_box() -> None:
+    halves = Regions(((0.0, 0.0, 50.0, 100.0),)), Regions(((50.0, 0.0, 100.0, 100.0),))
+    boxes = np.array([[40, 40, 60, 60], [0, 0, 100, 100], [10, 10, 20, 20]], np.float32)
+    masks = [half.contain(boxes, (100, 100)).tolist() for half in halves]
+    assert masks == [[False, False, True], [True, True, False]]
+
+
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("roi=", "valid number"),
+        ("roi=1,2,3", "must be x1,y1,x2,y2 of two corners"),
+        ("roi=1,2,3,4,5", "must be x1,y1,x2,y2 of two corners"),
+        ("roi=10,10,5,20", "x1 must be less than x2"),
+        ("roi=-1,0,5,20", "greater than or equal to 0"),
+        ("roi=0,0,nan,20", "finite"),
+        ("roi=0,0,a,20", "valid number"),
+        ("roi=" + ",".join(["1"] * 514), "at most 512 numbers"),
+        ("&".join(["roi=0,0,9,9"] * 33), "at most 32 items"),
+        ("normalized=true&roi=0,0,320,240", "from 0 to 1"),
+    ],
+)
+async def test_a_wrong_region_is_refused_by_name(served: Served, query: str, reason: str) -> None:
+    headers = {"Content-Type": "image/png"}
+    response = await served.client.post(f"/detect?{query}", content=picture(), headers=headers)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_parameter")
+    assert response.json()["detail"].startswith("roi")
+    assert reason in response.json()["detail"]
 
 
 async def test_it_is_the_same_in_a_batch(client: httpx.AsyncClient) -> None:
