@@ -13,7 +13,7 @@ from models.diagnosis.coordinates import AS_THEY_ARE, Coordinates
 from models.diagnosis.localisation import Localisation
 from models.diagnosis.nms import Sweep
 from models.diagnosis.recall import COUNTS, IOUS, USUAL, Recall
-from models.evaluation.plots import COLOURS, DPI, INK, PALE, new_figure, write_heading
+from models.evaluation.plots import COLOURS, INK, PALE, new_figure, save_figure, write_heading
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -36,7 +36,7 @@ def draw_diagnosis(diagnosis: Diagnosis, folder: Path, title: str) -> dict[str, 
     if diagnosis.balance is not None:
         figures["balance"] = draw_balance(diagnosis.balance, title)
     for name, figure in figures.items():
-        figure.savefig(folder / f"{name}.png", dpi=DPI)
+        save_figure(figure, folder / f"{name}.png")
     return {name: folder / f"{name}.png" for name in figures}
 
 

@@ -3,6 +3,7 @@
 Figures are built without pyplot, which has global state and looks for a display.
 """
 
+import warnings
 from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
@@ -21,6 +22,18 @@ MOST_CURVES = 10  # classes with a colour and a name; of more classes the best a
 INK, PALE = "#333333", "#b8bec8"
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#997700", "#222255", "#ee99aa")
 
+FONTS_OF_OTHER_SCRIPTS = (
+    *(
+        "Noto Sans CJK JP",
+        "Noto Sans CJK SC",
+        "WenQuanYi Zen Hei",
+        "Hiragino Sans",
+        "Yu Gothic",
+        "Malgun Gothic",
+    ),
+    *("Microsoft YaHei", "PingFang SC", "Noto Sans Arabic", "Noto Sans Devanagari", "Arial Unicode MS"),
+)
+
 
 def draw_pictures(assessment: Assessment, folder: Path, title: str) -> list[Path]:
     """Write the plots as PNG into `folder`, which is created; returns the paths. Raises OSError."""
@@ -30,7 +43,7 @@ def draw_pictures(assessment: Assessment, folder: Path, title: str) -> list[Path
         "confusion_matrix.png": draw_confusion(assessment, title),
     }
     for name, figure in pictures.items():
-        figure.savefig(folder / name, dpi=DPI)
+        save_figure(figure, folder / name)
     return [folder / name for name in pictures]
 
 
@@ -160,6 +173,26 @@ def new_figure(width: float, height: float) -> "Figure":
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def save_figure(figure: "Figure", file: Path) -> None:
+    """Write the figure as PNG, with names in any script that the machine has a font for."""
+    from matplotlib.text import Text
+
+    families = _font_families()
+    for text in figure.findobj(Text):
+        text.set_fontfamily(families)
+    with warnings.catch_warnings():  # a letter without a font is drawn as a box; the report has the name
+        warnings.filterwarnings("ignore", "Glyph .* missing from font", UserWarning)
+        figure.savefig(file, dpi=DPI)
+
+
+def _font_families() -> list[str]:
+    """matplotlib's own font, then those of other scripts that are installed."""
+    from matplotlib.font_manager import fontManager
+
+    installed = {font.name for font in fontManager.ttflist}
+    return ["DejaVu Sans", *(name for name in FONTS_OF_OTHER_SCRIPTS if name in installed)]
 
 
 def write_heading(axes: "Axes", title: str, about: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from models.datasets import AnnotatedImage, AnnotationReport
 from models.evaluation.assessment import Assessment
-from models.evaluation.plots import draw_pictures
+from models.evaluation.plots import draw_pictures, new_figure, save_figure
 from models.zoo.cards import Card
 
 PARTS = {
@@ -60,10 +60,8 @@ def write_report(
 
 def draw_losses(log: Path, file: Path) -> None:
     """Plot the loss parts, the learning rate and the validation scores over the steps."""
-    from matplotlib.figure import Figure
-
     entries = [json.loads(line) for line in log.read_text().splitlines()]
-    figure = Figure(figsize=(9, 6), layout="constrained")
+    figure = new_figure(9.0, 6.0)
     upper, lower = figure.subplots(2, 1, sharex=True)
     for key, name in PARTS.items():
         logged = [
@@ -87,7 +85,7 @@ def draw_losses(log: Path, file: Path) -> None:
     for axes in (upper, lower):
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    figure.savefig(file, dpi=110)
+    save_figure(figure, file)
 
 
 def _smooth(values: Sequence[float]) -> list[float]:

@@ -14,7 +14,9 @@ SQUARE = (0.0, 0.0, 10.0, 10.0)
 
 
 def assessed(classes: int, images: int = 12) -> Assessment:
-    names = tuple(["background", "_under $a$", "owl {x}"] + [f"class {k}" for k in range(2, classes)])
+    names = tuple(
+        ["background", "_under $a$", "owl {x}", "赤血球"] + [f"class {k}" for k in range(3, classes)]
+    )
     truths = random_truths(images, classes)
     return assess(truths, noisy_predictions(truths, classes), names[: classes + 1], 0.5)
 
