@@ -1,15 +1,15 @@
-# One image for the CPU and for NVIDIA GPUs: torch's default wheel carries CUDA, and without a GPU runs on the CPU.
-#   docker build -t rcnn-serve .
-#   docker run --rm -p 127.0.0.1:8000:8000 rcnn-serve              # add `--gpus all` for the GPU
+# Two images: `cpu`, the default, and `cuda` for NVIDIA GPUs. Sizes and times: docs/install.md.
+#   docker build -t rcnn-serve --build-arg TORCH_INDEX_URL=… .     # the index of torch's CPU wheels; without it 6 GB
+#   docker build -t rcnn-serve:cuda --target cuda .                # torch's default wheel carries CUDA
+#   docker run --rm -p 127.0.0.1:8000:8000 rcnn-serve              # for rcnn-serve:cuda add `--gpus all`
 #   docker run --rm --read-only --tmpfs /tmp --cap-drop ALL …      # works too: only /tmp and the cache are written
-# A smaller image for the CPU alone: --build-arg TORCH_INDEX_URL=<torch's index of CPU wheels>.
-# For a driver or a GPU that is too old for the default wheel: the same with torch's index of an older CUDA (cu126, …).
+# For a driver or a GPU that is too old for the default wheel: `cuda` with torch's index of an older CUDA (cu126, …).
 
 # A release passes the digest of a base that was looked at, as no tag stays the same:
 #   --build-arg BASE=python:3.11-slim@sha256:…                     # not verified: here it was built on the tag alone
 ARG BASE=python:3.11-slim
 
-FROM ${BASE} AS build
+FROM ${BASE} AS dependencies
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 ARG PIP_EXTRA_INDEX_URL
 # Takes torch, torchvision and CUDA's libraries from that index alone, in the pinned versions.
@@ -23,24 +23,39 @@ COPY docker/requirements.txt docker/sbom-requirements.txt constraints.txt ./
 RUN pip install --quiet --require-hashes --no-deps -r requirements.txt \
     && pip install --quiet ${TORCH_INDEX_URL:+-i "$TORCH_INDEX_URL"} -c constraints.txt torch torchvision \
     && /opt/sbom/bin/pip install --quiet --require-hashes --no-deps -r sbom-requirements.txt
-# The product apart from its dependencies: a new version is a layer of megabytes, not of gigabytes.
-COPY . .
-RUN pip install --quiet --no-deps --no-build-isolation --target /opt/rcnn ./client . \
-    && PYTHONPATH=/opt/rcnn /opt/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml -o /opt/rcnn/sbom.cdx.json /opt/venv/bin/python
+# What only compiles against torch or tests the libraries. Triton keeps its own headers.
+RUN packages=$(python -c "import sysconfig; print(sysconfig.get_path('purelib'))") \
+    && rm -rf "$packages"/torch/include "$packages"/torch/share "$packages"/torch/bin/protoc* \
+    && find "$packages" -type d -name tests -prune -exec rm -rf {} + \
+    && find /opt/venv -name '*.a' -delete
 
-FROM ${BASE}
+# On the CPU nothing compiles with Triton (torch's default wheel brings it).
+FROM dependencies AS dependencies-cpu
+RUN pip uninstall --quiet --yes triton \
+    && python -c "import torch; print('torch', torch.__version__, '' if torch.version.cuda is None else 'has CUDA: pass TORCH_INDEX_URL for an image of a quarter of the size')"
+
+# The product apart from its dependencies: a new version is a layer of megabytes, not of gigabytes.
+FROM dependencies AS product
+COPY . .
+RUN pip install --quiet --no-deps --no-build-isolation --target /opt/rcnn ./client .
+
+FROM product AS product-cuda
+RUN PYTHONPATH=/opt/rcnn /opt/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml -o /opt/rcnn/sbom.cdx.json /opt/venv/bin/python
+
+FROM dependencies-cpu AS product-cpu
+COPY --from=product /opt/rcnn /opt/rcnn
+COPY pyproject.toml ./
+RUN PYTHONPATH=/opt/rcnn /opt/sbom/bin/cyclonedx-py environment --pyproject pyproject.toml -o /opt/rcnn/sbom.cdx.json /opt/venv/bin/python
+
+FROM ${BASE} AS runtime
 RUN useradd --uid 10001 --user-group --no-create-home --home-dir /tmp rcnn \
     && install -d -o 10001 -g 10001 /var/cache/rcnn
-COPY --from=build /opt/venv /opt/venv
-COPY --from=build /opt/rcnn /opt/rcnn
-# NVIDIA_DRIVER_CAPABILITIES says which driver libraries are mounted when a GPU is given; it asks for none by itself.
 # MALLOC_ARENA_MAX=1: glibc keeps a heap for each thread otherwise, which costs 50 MB and more with every core.
 ENV PATH=/opt/rcnn/bin:/opt/venv/bin:$PATH \
     PYTHONPATH=/opt/rcnn \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1 \
     HOME=/tmp \
-    NVIDIA_DRIVER_CAPABILITIES=compute,utility \
     MALLOC_ARENA_MAX=1 \
     RCNN_HOST=0.0.0.0 \
     RCNN_PORT=8000 \
@@ -53,3 +68,14 @@ STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=4s --retries=3 --start-period=10m \
     CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['RCNN_PORT'] + '/health/ready', timeout=3)"]
 CMD ["rcnn", "serve"]
+
+FROM runtime AS cuda
+COPY --from=dependencies /opt/venv /opt/venv
+COPY --from=product-cuda /opt/rcnn /opt/rcnn
+# Which driver libraries are mounted when a GPU is given; it asks for none by itself.
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
+
+# The last target is the default one.
+FROM runtime AS cpu
+COPY --from=dependencies-cpu /opt/venv /opt/venv
+COPY --from=product-cpu /opt/rcnn /opt/rcnn

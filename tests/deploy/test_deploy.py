@@ -30,11 +30,26 @@ def dockerfile() -> list[tuple[str, str]]:
     return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in joined if line)]
 
 
+def stages() -> dict[str, list[tuple[str, str]]]:
+    """The instructions of each stage by its name, FROM first, in order."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for word, rest in dockerfile()[1:]:
+        if word == "FROM":
+            found[rest.split()[2]] = []
+        list(found.values())[-1].append((word, rest))
+    return found
+
+
+def stage(name: str) -> dict[str, str]:
+    """The instructions of a stage and of those that it is built from; of a repeated one the last counts."""
+    own = stages()[name]
+    base = own[0][1].split()[0]
+    return (stage(base) if base in stages() else {}) | dict(own)
+
+
 def last_stage() -> dict[str, str]:
-    """The image's own instructions; of a repeated one the last counts."""
-    instructions = dockerfile()
-    start = max(i for i, (word, _) in enumerate(instructions) if word == "FROM")
-    return dict(instructions[start:])
+    """The instructions of the default image."""
+    return stage(list(stages())[-1])
 
 
 def image_environment() -> dict[str, str]:
@@ -64,16 +79,28 @@ def test_the_image_builds_with_any_builder() -> None:
     assert "syntax=" not in text
     assert "--mount" not in text
     assert "<<" not in text
-    bases = {rest.split()[0] for word, rest in dockerfile() if word == "FROM"}
+    bases = {rest.split()[0] for word, rest in dockerfile() if word == "FROM"} - set(stages())
     assert bases == {"${BASE}"}  # a release passes a digest
     assert dockerfile()[0] == ("ARG", "BASE=python:3.11-slim")
 
 
+def test_the_image_for_the_cpu_is_the_default_and_each_has_its_own_packages() -> None:
+    """The CPU's has no Triton; the GPU's keeps it, and may be given a compiler (docs/operations.md)."""
+    assert list(stages())[-2:] == ["cuda", "cpu"]
+    steps = {name: str(stages()[f"dependencies{name}"]) for name in ("", "-cpu")}
+    assert "uninstall --quiet --yes triton" in steps["-cpu"]
+    assert "triton" not in steps[""]
+    for name, packages in (("cpu", "dependencies-cpu"), ("cuda", "dependencies")):
+        assert ("COPY", f"--from={packages} /opt/venv /opt/venv") in stages()[name]
+        assert ("COPY", f"--from=product-{name} /opt/rcnn /opt/rcnn") in stages()[name]
+    assert "NVIDIA_DRIVER_CAPABILITIES" in stage("cuda")["ENV"]
+
+
 def test_an_edit_of_the_code_does_not_install_torch_again() -> None:
-    instructions = [f"{word} {rest}" for word, rest in dockerfile()]
-    [install] = [text for text in instructions if "requirements.txt" in text and "pip install" in text]
+    assert not any(word == "COPY" and rest == ". ." for word, rest in stages()["dependencies"])
+    [install] = [rest for _, rest in stages()["dependencies"] if "-r requirements.txt" in rest]
     assert " torch torchvision" in install
-    assert instructions.index(install) < instructions.index("COPY . .")
+    assert stages()["product"][:2] == [("FROM", "dependencies AS product"), ("COPY", ". .")]
 
 
 @pytest.mark.parametrize(
@@ -104,7 +131,7 @@ def test_every_file_of_the_build_but_torchs_has_a_checked_hash() -> None:
 
 
 def test_the_docs_name_the_sbom_where_the_build_writes_it() -> None:
-    [written] = re.findall(r"cyclonedx-py environment .* -o (\S+) ", (ROOT / "Dockerfile").read_text())
+    [written] = set(re.findall(r"cyclonedx-py environment .* -o (\S+) ", (ROOT / "Dockerfile").read_text()))
     assert f"cat {written}" in (ROOT / "docs/containers.md").read_text()
 
 
@@ -189,10 +216,12 @@ def test_compose_passes_the_keys_of_the_shell() -> None:
     assert [environment[name] for name in ("RCNN_API_KEYS", "RCNN_ADMIN_KEYS")] == [None, None]
 
 
-def test_compose_runs_the_coco_model_on_the_cpu_and_waits_for_its_drain() -> None:
+def test_compose_comes_up_without_a_network_and_waits_for_its_drain() -> None:
     app = read_yaml("docker-compose.yml")["services"]["app"]
     environment = app["environment"]
-    assert environment["RCNN_MODEL"] == "${RCNN_MODEL:-coco-r50-fpn}"
+    assert environment["RCNN_MODEL"] == "${RCNN_MODEL:-auto}"
+    assert app["build"]["target"] == "cpu"
+    assert app["build"]["args"] == {"TORCH_INDEX_URL": "${TORCH_INDEX_URL:-}"}
     assert environment["RCNN_DEVICE"] == "cpu"
     assert {name.removeprefix("RCNN_").lower() for name in environment} <= set(Settings.model_fields)
     assert app["tmpfs"] == ["/tmp"]  # noqa: S108 - the container's own
@@ -204,6 +233,8 @@ def test_the_gpu_file_reserves_one_gpu_and_insists_on_it() -> None:
     services = read_yaml("docker-compose.gpu.yml")["services"]
     assert set(services) == {"app"}
     assert services["app"]["environment"] == {"RCNN_DEVICE": "cuda"}
+    assert services["app"]["build"]["target"] == "cuda"
+    assert services["app"]["image"] != read_yaml("docker-compose.yml")["services"]["app"]["image"]
     assert services["app"]["build"]["args"] == {"TORCH_INDEX_URL": "${TORCH_INDEX_URL:-}"}
     (device,) = services["app"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": 1, "capabilities": ["gpu"]}
