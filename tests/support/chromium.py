@@ -65,7 +65,7 @@ def chromium() -> Iterator[Browser]:
 
 
 @contextmanager
-def served(detector: FakeDetector, **settings: Any) -> Iterator[str]:
+def served(detector: FakeDetector | None, **settings: Any) -> Iterator[str]:
     """The app on a socket of its own; its URL. With `sockets=False` it knows no web sockets."""
     sockets = BoundedWebSocket if settings.pop("sockets", True) else "none"
     loader = settings.pop("loader", None)
@@ -78,7 +78,8 @@ def served(detector: FakeDetector, **settings: Any) -> Iterator[str]:
         try:
             yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
         finally:
-            detector.let_go()
+            if detector:
+                detector.let_go()
             server.should_exit = True
             thread.join()
 
