@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import Request, Response
 from pydantic_core import to_json
@@ -12,8 +12,15 @@ from pydantic_core import to_json
 from app.errors import Internal, InvalidParameter, ServiceError, problem
 from app.schemas.exports import EXPORTS, Subject
 from app.schemas.limits import MAX_IMAGES
-from app.schemas.options import DetectOptions, DetectQuery, ModelOptions
-from app.schemas.responses import BatchResponse, DetectResponse, FailedItem, ModelsResponse, Problem
+from app.schemas.options import DetectQuery, JsonFormat, JsonQuery, ModelOptions
+from app.schemas.responses import (
+    BatchResponse,
+    DetectResponse,
+    FailedItem,
+    ModelsResponse,
+    ObjectsResponse,
+    Problem,
+)
 from app.serving.request import DrawnFormat, Outcome, Plan
 from app.serving.service import DetectionService
 from app.serving.several_models import detect_with_models
@@ -40,10 +47,11 @@ from app.transport.query import (
     with_body_options,
     with_priority,
 )
-from app.transport.responses import preferred_format, respond, to_wire, write_sized
+from app.transport.responses import answer, preferred_format, respond, write_sized
 from app.transport.router import Router
 
 router = Router("detection", "Detect objects in images, videos and animations.")
+JSON_FORMATS = get_args(JsonFormat)
 _DRAWN: dict[str, DrawnFormat] = {"png": "png", "jpeg": "jpeg"}
 logger = logging.getLogger(__name__)
 
@@ -77,7 +85,7 @@ async def detect(
         plan = _replanned(plan, request, with_priority(given, priority))
     plan = replace(plan, draw=_drawn(_format(request, given)))
     if sent.many:
-        if given.format not in (None, "json"):
+        if given.format not in (None, *JSON_FORMATS):
             raise InvalidParameter(f"format={given.format}: several images are answered in JSON")
         return await _detect_all(request, sent.images, given, replace(plan, draw=None))
     outcome = await cancel_on_disconnect(request, service_of(request).pipeline.detect(sent.one(), plan))
@@ -101,7 +109,7 @@ async def _respond(outcome: Outcome, options: DetectQuery, format: str) -> Respo
         subject = Subject(options.file_name, outcome.size, outcome.model.name, outcome.model.labels)
         body = await write_sized([outcome], lambda: write(outcome.detections, subject).encode())
         return respond(body, media_type, outcome.timings)
-    body = await write_sized([outcome], lambda: to_json(to_wire(outcome, options)))
+    body = await write_sized([outcome], lambda: to_json(answer(outcome, options)))
     return respond(body, "application/json", outcome.timings)
 
 
@@ -114,16 +122,16 @@ async def _respond(outcome: Outcome, options: DetectQuery, format: str) -> Respo
         | openapi_examples.shown(openapi_examples.BATCH),
         **problems(*OF_MODEL, *OF_DETECTION, *EVERYWHERE),
     },
-    openapi_extra={"requestBody": IMAGES_BODY, "parameters": query_parameters(ModelOptions)},
+    openapi_extra={"requestBody": IMAGES_BODY, "parameters": query_parameters(JsonQuery)},
 )
 async def detect_batch(
     request: Request,
-    given: Annotated[ModelOptions, query_options(ModelOptions)],
+    given: Annotated[JsonQuery, query_options(JsonQuery)],
     priority: PriorityHeader = None,
 ) -> Response:
     """1 to 32 images with the same options, as parts `image` or in JSON; one that fails fails alone."""
     plan = await _plan(request, with_priority(given, priority))
-    accepted = Accepted(ModelOptions, at_most=MAX_IMAGES, raw=False)
+    accepted = Accepted(JsonQuery, at_most=MAX_IMAGES, raw=False)
     sent = await read_image_request(request, plan.seconds_left(), accepted)
     given = with_body_options(given, sent.options)
     one_model(given)
@@ -136,7 +144,7 @@ async def detect_batch(
 
 
 async def _detect_all(
-    request: Request, images: Sequence[SentImage], options: DetectOptions, plan: Plan
+    request: Request, images: Sequence[SentImage], options: ModelOptions, plan: Plan
 ) -> Response:
     """The response for several images, each with its own result."""
     service = service_of(request)
@@ -156,7 +164,7 @@ async def _detect(service: DetectionService, image: SentImage, plan: Plan) -> Ou
 async def _detect_with_models(request: Request, sent: ImageRequest, options: DetectQuery) -> Response:
     """The response for one image and several models, each with its own result."""
     service, started = service_of(request), request.state.started
-    if sent.many or _format(request, options) != "json":
+    if sent.many or _format(request, options) not in JSON_FORMATS:
         raise InvalidParameter("model: several models take one image and answer in JSON; name one model here")
     del request.state.model  # no single model answers
     image, names = sent.one(), list(dict.fromkeys(options.model))
@@ -171,7 +179,7 @@ async def _detect_with_models(request: Request, sent: ImageRequest, options: Det
 def _written_by_model(
     names: list[str],
     outcomes: list[Outcome | BaseException],
-    options: DetectOptions,
+    options: ModelOptions,
     service: DetectionService,
 ) -> bytes:
     results = [_result(outcome, options, service) for outcome in outcomes]
@@ -211,17 +219,17 @@ async def _plan_of_body(request: Request, options: ModelOptions) -> Plan:
 
 
 def _written(
-    outcomes: list[Outcome | BaseException], options: DetectOptions, service: DetectionService
+    outcomes: list[Outcome | BaseException], options: ModelOptions, service: DetectionService
 ) -> bytes:
     results = [_result(outcome, options, service) for outcome in outcomes]
     return to_json(BatchResponse.model_construct(results=results))
 
 
 def _result(
-    outcome: Outcome | BaseException, options: DetectOptions, service: DetectionService
-) -> DetectResponse | FailedItem:
+    outcome: Outcome | BaseException, options: ModelOptions, service: DetectionService
+) -> DetectResponse | ObjectsResponse | FailedItem:
     if isinstance(outcome, Outcome):
-        return to_wire(outcome, options)
+        return answer(outcome, options)
     if not isinstance(outcome, ServiceError):
         logger.error("an image of a batch failed", exc_info=outcome)
         outcome = Internal("an error of the service; its log has the reason under this request's id")

@@ -18,7 +18,7 @@ from starlette.websockets import WebSocketDisconnect, WebSocketState
 
 from app.errors import BodyTooLarge, Draining, InvalidParameter, ServiceError, problem
 from app.schemas.limits import MAX_OPTIONS_TEXT
-from app.schemas.options import ModelOptions
+from app.schemas.options import JsonQuery
 from app.serving.request import Outcome, Plan
 from app.serving.service import DetectionService
 from app.serving.streams import FATAL, LatestFrame, outcome_of
@@ -26,7 +26,7 @@ from app.telemetry.logs import request_id
 from app.transport.access import SUBPROTOCOL, check_origin, require_socket_key
 from app.transport.context import service_of, stream_slots_of
 from app.transport.query import PriorityHeader, one_model, query_options, read_options, with_priority
-from app.transport.responses import to_wire
+from app.transport.responses import answer
 from app.transport.router import Router
 
 router = Router("detection", access=None)
@@ -41,7 +41,7 @@ _EXAMPLE = 'send, for example, {"score_threshold": 0.5}'
 @router.websocket(ROUTE, dependencies=[Depends(check_origin), Depends(require_socket_key)])
 async def live(
     socket: WebSocket,
-    options: Annotated[ModelOptions, query_options(ModelOptions)],
+    options: Annotated[JsonQuery, query_options(JsonQuery)],
     priority: PriorityHeader = None,
 ) -> None:
     """Answer the handshake with the problem, if there is one; else run until one side closes."""
@@ -73,7 +73,7 @@ class _ReceivedFrame:
 class _Session:
     """One open socket: a task that receives without waiting for the device, and one that detects."""
 
-    def __init__(self, socket: WebSocket, service: DetectionService, options: ModelOptions) -> None:
+    def __init__(self, socket: WebSocket, service: DetectionService, options: JsonQuery) -> None:
         self._socket = socket
         self._service = service
         self._options = options
@@ -119,7 +119,7 @@ class _Session:
             return await self._send({"error": self._problem(error)})
         return await self._send({"options": self._options})
 
-    async def _changed_options(self, text: str) -> ModelOptions:
+    async def _changed_options(self, text: str) -> JsonQuery:
         if len(text) > MAX_OPTIONS_TEXT:
             raise InvalidParameter(
                 f"options are longer than {MAX_OPTIONS_TEXT} characters; name only what changes"
@@ -132,7 +132,7 @@ class _Session:
             raise InvalidParameter(f"options are no JSON object; {_EXAMPLE}")
         values = self._options.model_dump(exclude_unset=True) | change
         options = read_options(
-            {name: value for name, value in values.items() if value is not None}, ModelOptions
+            {name: value for name, value in values.items() if value is not None}, JsonQuery
         )
         await self._plan(options, time.monotonic())
         return options
@@ -160,7 +160,7 @@ class _Session:
         plan = await self._plan(self._options, frame.arrived)
         return await self._service.pipeline.detect(frame.data, plan)
 
-    async def _plan(self, options: ModelOptions, started: float) -> Plan:
+    async def _plan(self, options: JsonQuery, started: float) -> Plan:
         return await self._service.plan_for(one_model(options), options, started)
 
     def _message(self, frame: _ReceivedFrame, outcome: Outcome | ServiceError) -> dict[str, Any]:
@@ -169,7 +169,7 @@ class _Session:
         self._counter.labels(route=ROUTE, outcome="failed" if failed else "answered").inc()
         if isinstance(outcome, ServiceError):
             return numbers | {"error": self._problem(outcome)}
-        return numbers | dict(to_wire(outcome, self._options))
+        return numbers | dict(answer(outcome, self._options))
 
     def _problem(self, error: ServiceError) -> dict[str, str | int]:
         self._service.metrics.rejected.labels(code=error.code).inc()

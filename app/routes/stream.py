@@ -14,7 +14,7 @@ from starlette.types import Receive, Scope, Send
 from app.errors import InvalidParameter, ServiceError, problem
 from app.schemas.options import StreamFormat, StreamQuery
 from app.schemas.responses import FailedFrame, Problem, StreamEnd
-from app.serving.request import Outcome
+from app.serving.request import DrawnFormat, Outcome
 from app.serving.service import DetectionService
 from app.serving.streams import MAX_FRAMES, EndOfStream, FrameResult, StreamSpec, detect_frames
 from app.telemetry.logs import request_id
@@ -38,12 +38,13 @@ from app.transport.query import (
     with_body_options,
     with_priority,
 )
-from app.transport.responses import preferred, to_wire
+from app.transport.responses import answer, preferred
 from app.transport.router import Router
 
 router = Router("detection")
 ROUTE = "/detect/stream"
 BOUNDARY = "frame"
+DRAWN: dict[StreamFormat, DrawnFormat] = {"jpeg": "jpeg", "png": "png"}
 MEDIA_TYPES: dict[StreamFormat, str] = {
     "ndjson": "application/x-ndjson",
     "jpeg": "multipart/x-mixed-replace",
@@ -77,7 +78,7 @@ async def detect_stream(
         )
         options = with_priority(with_body_options(given, sent.options), priority)
         await service.plan_for(one_model(options), options, started)  # raises for options that do not fit
-        format, spec = _spec(request, options)
+        spec = _spec(request, options)
         results = detect_frames(service, sent.one(), spec)
         first = await cancel_on_disconnect(request, anext(results))
         if isinstance(first, FrameResult) and isinstance(first.outcome, ServiceError):
@@ -85,21 +86,21 @@ async def detect_stream(
                 raise first.outcome  # nothing is sent yet: the error can still be the response itself
             finally:
                 del first, results  # the error refers to this frame: a cycle would keep the pixels
-        writer = _LineWriter(service, options) if format == "ndjson" else _PartWriter(format)
+        writer = _LineWriter(service, options) if spec.draw is None else _PartWriter(spec.draw)
         response = _StreamedResponse(request, writer, first, results, stack.pop_all())
     return response  # noqa: RET504  # inside the block, mypy assumes that an ExitStack may swallow errors
 
 
-def _spec(request: Request, options: StreamQuery) -> tuple[StreamFormat, StreamSpec]:
-    """The format of the response and what of the frames it needs; raises InvalidParameter."""
+def _spec(request: Request, options: StreamQuery) -> StreamSpec:
+    """How the frames are processed; raises InvalidParameter."""
     format = options.format or preferred(request.headers.get("accept"), MEDIA_TYPES)
     if options.max_frames is not None and options.max_frames > MAX_FRAMES:
         raise InvalidParameter(
             f"max_frames={options.max_frames}: this server answers at most {MAX_FRAMES} frames"
         )
-    draw = None if format == "ndjson" else format
+    draw = DRAWN.get(format)
     name = one_model(options)
-    return format, StreamSpec(options, options.every, options.max_frames or MAX_FRAMES, draw, name)
+    return StreamSpec(options, options.every, options.max_frames or MAX_FRAMES, draw, name)
 
 
 class _LineWriter:
@@ -121,7 +122,7 @@ class _LineWriter:
             return StreamEnd(end=result.reason, frames=self._frames)
         self._frames += 1
         if isinstance(result.outcome, Outcome):
-            response = to_wire(result.outcome, self._options)
+            response = answer(result.outcome, self._options)
             return {"frame": result.index, "seconds": result.seconds} | dict(response)
         return FailedFrame(frame=result.index, error=Problem.model_validate(_problem(result.outcome)))
 
@@ -131,7 +132,7 @@ class _PartWriter:
 
     media_type = f"{MEDIA_TYPES['jpeg']}; boundary={BOUNDARY}"
 
-    def __init__(self, format: StreamFormat) -> None:
+    def __init__(self, format: DrawnFormat) -> None:
         self._format = format
 
     def __call__(self, result: FrameResult | EndOfStream) -> bytes:

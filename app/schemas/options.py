@@ -39,7 +39,8 @@ from models.tiling.tiles import LARGEST_OVERLAP, LARGEST_SIDE, OVERLAP, SMALLEST
 
 BoxFormat = Literal["xyxy", "xywh", "cxcywh"]
 AnswerFormat = Literal["json", "png", "jpeg"]
-StreamFormat = Literal["ndjson", "png", "jpeg"]
+JsonFormat = Literal["json", "objects"]
+StreamFormat = Literal["ndjson", "objects", "png", "jpeg"]
 ExportFormat = Literal["coco", "yolo", "voc", "labelstudio", "csv", "geojson"]
 Status = Literal["loading", "ok", "degraded", "draining", "failing"]
 
@@ -215,12 +216,14 @@ class DetectOptions(OptionSet):
         return Tiling(side, self.tile_overlap, flip=self.flip, cut=self.tile is not None)
 
     def regions(self) -> Regions | None:
-        """The regions in `roi`, None for the whole image; raises ValueError for fractions above 1."""
-        if not self.roi:
-            return None
-        if self.normalized and max(map(max, self.roi)) > 1:
-            raise ValueError("with normalized=true its numbers are fractions of the image, from 0 to 1")
-        return Regions(tuple(self.roi), self.normalized)
+        """The regions in `roi`, None for the whole image."""
+        return Regions(tuple(self.roi), self.normalized) if self.roi else None
+
+    def contradiction(self) -> str | None:
+        """Which options do not fit together, and what to do; None if they do. Query and body are one then."""
+        if self.roi and self.normalized and max(map(max, self.roi)) > 1:
+            return "roi: with normalized=true its numbers are fractions of the image, from 0 to 1"
+        return None
 
     def class_tokens(self, names: Container[str]) -> Iterator[str]:
         """The names and ids in `classes`: `names` (casefolded) as they are, others split at commas as CSV."""
@@ -238,16 +241,40 @@ class ModelOptions(DetectOptions):
         description="Name of the model, as in /models, or an alias of the server; if not given, the server's "
         "default model. POST /detect takes several, repeated, and answers each by its name.",
     )
+    format: str | None = None
+
+    @property
+    def as_objects(self) -> bool:
+        """Whether detections are listed as objects."""
+        return self.format == "objects"
+
+    def contradiction(self) -> str | None:
+        """As of DetectOptions, and the box format of objects."""
+        if self.as_objects and self.box_format != "xyxy":
+            return (
+                f"box_format={self.box_format}: format=objects has boxes as x1, y1, x2, y2; leave box_format "
+                "out, or take format=json"
+            )
+        return super().contradiction()
+
+
+class JsonQuery(ModelOptions):
+    """Options of POST /detect/batch and of WS /detect/live."""
+
+    format: JsonFormat | None = Field(
+        default=None,
+        description="json (lists of boxes, labels, scores and names), or objects (one list of objects).",
+    )
 
 
 class DetectQuery(ModelOptions):
     """Query options of POST /detect."""
 
-    format: Literal[AnswerFormat, ExportFormat] | None = Field(
+    format: Literal[AnswerFormat, "objects", ExportFormat] | None = Field(
         default=None,
-        description="Response format: json; png or jpeg (the image with its detections drawn); or a file of "
-        "an annotation tool: coco, yolo, voc, labelstudio, csv or geojson, with that tool's own boxes. "
-        "Overrides the Accept header.",
+        description="Response format: json; objects (JSON with one list of objects); png or jpeg (the image "
+        "with its detections drawn); or a file of an annotation tool: coco, yolo, voc, labelstudio, csv or "
+        "geojson, with that tool's own boxes. Overrides the Accept header.",
     )
     file_name: FileName = Field(
         default="image", description="Name of the image in such a file: 1 to 255 printable characters."
@@ -266,6 +293,7 @@ class StreamQuery(ModelOptions):
     )
     format: StreamFormat | None = Field(
         default=None,
-        description="Response format: ndjson (a line of JSON for each frame), or jpeg or png (the drawn "
-        "frames as parts of multipart/x-mixed-replace). Overrides the Accept header.",
+        description="Response format: ndjson (a line of JSON for each frame), objects (the same, with one "
+        "list of objects), or jpeg or png (the drawn frames as parts of multipart/x-mixed-replace). "
+        "Overrides the Accept header.",
     )

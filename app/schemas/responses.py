@@ -1,10 +1,12 @@
 """The responses of the routes, as pydantic types: detections, frames, problems."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from app.schemas.options import BoxFormat, Wire
+
+BoxNumbers = Annotated[list[float], Field(min_length=4, max_length=4)]
 
 
 class ImageSize(Wire):
@@ -29,19 +31,50 @@ class TimingsMs(Wire):
     total: float = Field(description="from the arrival of the request to its response")
 
 
-class DetectResponse(Wire):
-    """Detections of one image, sorted by score, descending; four lists of the same length, which may be 0."""
-
-    boxes: list[list[float]] = Field(description="(N, 4) in `box_format`; pixels, or fractions if normalized")
+class _Columns(Wire):
+    boxes: list[BoxNumbers] = Field(description="(N, 4) in `box_format`; pixels, or fractions if normalized")
     labels: list[int] = Field(description="(N) class ids, see /labels")
     scores: list[float] = Field(description="(N) from 0 to 1")
     names: list[str] = Field(description="(N) class names")
+
+
+class Box(Wire):
+    """Two corners of a box, in pixels, or in fractions if normalized."""
+
+    x1: float
+    y1: float
+    x2: float
+    y2: float
+
+
+class DetectedObject(Wire):
+    """One object."""
+
+    name: str = Field(description="class name")
+    label: int = Field(description="class id, see /labels")
+    score: float = Field(description="from 0 to 1")
+    box: Box
+
+
+class _Objects(Wire):
+    objects: list[DetectedObject]
+
+
+class _About(Wire):
     image: ImageSize
     model: str
     model_version: str = Field(description="changes with the card or the weights of the model")
     box_format: BoxFormat
     timings_ms: TimingsMs
     request_id: str
+
+
+class DetectResponse(_About, _Columns):
+    """Detections of one image, sorted by score, descending; four lists of the same length, which may be 0."""
+
+
+class ObjectsResponse(_About, _Objects):
+    """Detections of one image as one list, sorted by score, descending: `format=objects`."""
 
 
 class Problem(Wire):
@@ -97,10 +130,10 @@ class FailedItem(Wire):
 class ModelsResponse(Wire):
     """A result of each model that the request names, by the name as sent."""
 
-    results: dict[str, DetectResponse | FailedItem]
+    results: dict[str, DetectResponse | ObjectsResponse | FailedItem]
 
 
 class BatchResponse(Wire):
     """A result for each image, in the order sent."""
 
-    results: list[DetectResponse | FailedItem]
+    results: list[DetectResponse | ObjectsResponse | FailedItem]

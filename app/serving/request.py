@@ -13,7 +13,6 @@ from app.settings.settings import Settings
 from models.detections import Detections
 from models.images.decoder import Pixels
 from models.options import Options
-from models.regions import Regions
 from models.tiling.tiles import Tiling
 
 DrawnFormat = Literal["png", "jpeg"]
@@ -88,13 +87,15 @@ def plan_of(
     upscale: bool = True,
 ) -> Plan:
     """Resolve the options against the model's card and the settings' limits; raises InvalidParameter."""
+    if text := options.contradiction():
+        raise InvalidParameter(text)
     limit = settings.timeout_ms
     if options.timeout_ms is not None and options.timeout_ms > limit:
         raise InvalidParameter(f"timeout_ms={options.timeout_ms}: this server allows at most {limit} ms")
     classes = model.class_ids(tuple(options.class_tokens(model.classes.by_name)))
     return Plan(
         model=model,
-        options=Options.resolve(dict(options) | {"classes": classes, "roi": _regions(options)}, model.card),
+        options=Options.resolve(dict(options) | {"classes": classes, "roi": options.regions()}, model.card),
         size=options.size,
         deadline=started + (options.timeout_ms or limit) / 1000,
         started=started,
@@ -103,10 +104,3 @@ def plan_of(
         tiling=options.tiling(),
         priority=NORMAL if options.priority is None else options.priority,
     )
-
-
-def _regions(options: DetectOptions) -> Regions | None:
-    try:
-        return options.regions()
-    except ValueError as error:
-        raise InvalidParameter(f"roi: {error}") from error

@@ -11,8 +11,8 @@ from fastapi import Response
 from python_multipart.multipart import parse_options_header
 
 from app.schemas.limits import MAX_ACCEPT
-from app.schemas.options import AnswerFormat, DetectOptions
-from app.schemas.responses import DetectResponse, ImageSize, TimingsMs
+from app.schemas.options import AnswerFormat, DetectOptions, ModelOptions
+from app.schemas.responses import Box, DetectedObject, DetectResponse, ImageSize, ObjectsResponse, TimingsMs
 from app.serving.request import Outcome, Timings
 from app.telemetry.logs import request_id
 from app.transport.threads import run_sized
@@ -101,19 +101,48 @@ def _weighted(media_range: str) -> tuple[str, float]:
     return media_type.decode("latin-1"), min(1.0, float(weight)) if valid else 0.0
 
 
+def answer(outcome: Outcome, options: ModelOptions) -> DetectResponse | ObjectsResponse:
+    """The response for one image as its options want it."""
+    return _to_objects(outcome, options) if options.as_objects else to_wire(outcome, options)
+
+
 def to_wire(outcome: Outcome, options: DetectOptions) -> DetectResponse:
     """The response for one image; not validated, because a detector's values are valid already."""
-    detections, size = outcome.detections, outcome.size
-    boxes = convert_boxes(detections.boxes, options.box_format, size if options.normalized else None)
     return DetectResponse.model_construct(
-        boxes=rounded(boxes, FRACTION_DECIMALS if options.normalized else PIXEL_DECIMALS),
-        labels=detections.labels.tolist(),
+        boxes=_boxes(outcome, options),
+        labels=outcome.detections.labels.tolist(),
         scores=scores(outcome),
         names=names(outcome),
-        image=ImageSize(width=size[0], height=size[1], truncated=outcome.truncated),
-        model=outcome.model.name,
-        model_version=outcome.model.version,
-        box_format=options.box_format,
-        timings_ms=TimingsMs.model_validate(milliseconds(outcome.timings)),
-        request_id=request_id.get(),
+        **_about(outcome, options),
     )
+
+
+def _to_objects(outcome: Outcome, options: DetectOptions) -> ObjectsResponse:
+    """As `to_wire`, one object a detection."""
+    labels, boxes = outcome.detections.labels.tolist(), _boxes(outcome, options)
+    columns = zip(names(outcome), labels, scores(outcome), boxes, strict=True)
+    objects = [
+        DetectedObject.model_construct(
+            name=name, label=label, score=score, box=Box.model_construct(x1=x1, y1=y1, x2=x2, y2=y2)
+        )
+        for name, label, score, (x1, y1, x2, y2) in columns
+    ]
+    return ObjectsResponse.model_construct(objects=objects, **_about(outcome, options))
+
+
+def _boxes(outcome: Outcome, options: DetectOptions) -> list[list[float]]:
+    size = outcome.size if options.normalized else None
+    boxes = convert_boxes(outcome.detections.boxes, options.box_format, size)
+    return rounded(boxes, FRACTION_DECIMALS if options.normalized else PIXEL_DECIMALS)
+
+
+def _about(outcome: Outcome, options: DetectOptions) -> dict[str, Any]:
+    width, height = outcome.size
+    return {
+        "image": ImageSize(width=width, height=height, truncated=outcome.truncated),
+        "model": outcome.model.name,
+        "model_version": outcome.model.version,
+        "box_format": options.box_format,
+        "timings_ms": TimingsMs.model_validate(milliseconds(outcome.timings)),
+        "request_id": request_id.get(),
+    }
