@@ -100,8 +100,10 @@ class Detector:
         engine: Engine,
         fallback_reason: str | None = None,
         version: str = "",
+        hint: str | None = None,
     ) -> None:
         self.card = card
+        self.hint = hint
         self.version = version or "unknown"
         self.fallback_reason = fallback_reason
         self._engine = engine
@@ -279,6 +281,7 @@ def _load_in_precision(spec: DetectorSpec, devices: Sequence[str]) -> list[Detec
             engine,
             fallback_reason(devices, loaded.fallback_reason),
             version,
+            loaded.hint,
         )
         for engine in engines
     ]

@@ -52,6 +52,7 @@ async def get_health(request: Request) -> Response:
         queue_depth=service.queue_depth,
         uptime_seconds=round(service.uptime_seconds, 3),
         fallback_reason=detector.fallback_reason if detector else None,
+        hint=detector.hint if detector else None,
     )
     return _response(health, ok=service.state == "ok")
 

@@ -26,7 +26,7 @@ from app.telemetry.logs import request_id
 from app.transport.access import SUBPROTOCOL, check_origin, require_socket_key
 from app.transport.context import service_of, stream_slots_of
 from app.transport.query import PriorityHeader, one_model, query_options, read_options, with_priority
-from app.transport.responses import answer
+from app.transport.responses import answer, fields_of
 from app.transport.router import Router
 
 router = Router("detection", access=None)
@@ -169,7 +169,7 @@ class _Session:
         self._counter.labels(route=ROUTE, outcome="failed" if failed else "answered").inc()
         if isinstance(outcome, ServiceError):
             return numbers | {"error": self._problem(outcome)}
-        return numbers | dict(answer(outcome, self._options))
+        return numbers | fields_of(answer(outcome, self._options))
 
     def _problem(self, error: ServiceError) -> dict[str, str | int]:
         self._service.metrics.rejected.labels(code=error.code).inc()

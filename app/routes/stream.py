@@ -38,7 +38,7 @@ from app.transport.query import (
     with_body_options,
     with_priority,
 )
-from app.transport.responses import answer, preferred
+from app.transport.responses import answer, fields_of, preferred
 from app.transport.router import Router
 
 router = Router("detection")
@@ -123,7 +123,7 @@ class _LineWriter:
         self._frames += 1
         if isinstance(result.outcome, Outcome):
             response = answer(result.outcome, self._options)
-            return {"frame": result.index, "seconds": result.seconds} | dict(response)
+            return {"frame": result.index, "seconds": result.seconds} | fields_of(response)
         return FailedFrame(frame=result.index, error=Problem.model_validate(_problem(result.outcome)))
 
 

@@ -67,6 +67,12 @@ class _About(Wire):
     box_format: BoxFormat
     timings_ms: TimingsMs
     request_id: str
+    warning: str = Field(
+        default="",
+        exclude_if=lambda warning: not warning,
+        description="Where the demo model answers because no other one is there: what it knows, and how to "
+        "get another one; absent for a model that was chosen",
+    )
 
 
 class DetectResponse(_About, _Columns):

@@ -49,6 +49,9 @@ class Health(Wire):
         description="why the automatic choice did not load its first model, or why the CPU serves although "
         "the machine has a GPU or its driver; null if neither"
     )
+    hint: str | None = Field(
+        description="what to do where the demo model serves because no other one is there; null otherwise"
+    )
 
 
 class Alive(Wire):

@@ -69,6 +69,11 @@ class LoadedModel:
         """Id to name of every class, without the background and unused ids."""
         return self.classes.names
 
+    @property
+    def hint(self) -> str | None:
+        """What a user of the demo model must know; None for a model that was chosen."""
+        return self.detector.hint
+
     def summary(self) -> str:
         """Name, devices, engine and version, for the log."""
         detector = self.detector

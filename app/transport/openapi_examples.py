@@ -80,6 +80,7 @@ HEALTH = {
     "queue_depth": 0,
     "uptime_seconds": 86400.0,
     "fallback_reason": None,
+    "hint": None,
 }
 UNHEALTHY = (
     HEALTH

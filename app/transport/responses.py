@@ -145,4 +145,10 @@ def _about(outcome: Outcome, options: DetectOptions) -> dict[str, Any]:
         "box_format": options.box_format,
         "timings_ms": TimingsMs.model_validate(milliseconds(outcome.timings)),
         "request_id": request_id.get(),
+        "warning": outcome.model.hint or "",
     }
+
+
+def fields_of(response: DetectResponse | ObjectsResponse) -> dict[str, Any]:
+    """The fields of a response, for a message that has others too."""
+    return {name: value for name, value in response if name != "warning" or value}

@@ -40,6 +40,7 @@ class NullDetector:
     device: str = "cpu"
     precision: str = "fp32"
     fallback_reason: str | None = None
+    hint: str | None = None
     version: str = "none"
     overlaps: bool = True
     cuda_graphs: int = 0

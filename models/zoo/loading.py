@@ -23,6 +23,11 @@ log = logging.getLogger(__name__)
 
 PREFERRED = "coco-r50-fpn"
 BUNDLED = "shapes"
+DEMO_HINT = (
+    f"this demo model knows only drawn shapes; for photos: `RCNN_MODEL={PREFERRED} rcnn serve`, which "
+    "fetches 160 MB of weights once; `rcnn doctor` says what is missing"
+)
+"""What a user must know where the demo model serves because nothing else is there."""
 MAX_SHOWN = 5  # differences named in an error
 CLASSES_KEY = "roi_heads.box_predictor.cls_score.bias"
 ANCHORS_KEY = "rpn.head.cls_logits.bias"
@@ -32,12 +37,20 @@ Resolve = Callable[[Card], PublishedFile | None]
 
 @dataclass(frozen=True, eq=False)
 class LoadedNetwork:
-    """A network in eval mode, its card and weights file; `fallback_reason`: why "auto" fell back."""
+    """A network in eval mode, its card and weights file.
+
+    `fallback_reason`: why "auto" fell back to the demo model; then `hint` says what that is for.
+    """
 
     network: FasterRCNN
     card: Card
     weights: Path | None  # None: untrained
     fallback_reason: str | None = None
+
+    @property
+    def hint(self) -> str | None:
+        """What a user of the demo model must know; None for a model that was chosen."""
+        return DEMO_HINT if self.fallback_reason is not None else None
 
 
 def load_network(
@@ -63,6 +76,7 @@ def load_network(
         obtained = obtain(card)
     except WeightsError as error:
         log.warning("using the bundled model %s instead of %s: %s", BUNDLED, PREFERRED, error)
+        log.warning(DEMO_HINT)
         reason = f"the weights of {PREFERRED} could not be fetched: {error.reason}"
         card = find_card(BUNDLED, model_dir)
         return _loaded(card, obtain(card), reason)

@@ -58,6 +58,7 @@ class FakeDetector:
     poison: Callable[[Any], Exception | None] = lambda job: None  # the error of a job, which fails its batch
     load_error: Exception | None = None
     fallback_reason: str | None = None
+    hint: str | None = None
     card: Card = CARD
     engine_name: str = "fake"
     device: str = "cpu"

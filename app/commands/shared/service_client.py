@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from app.commands import USAGE, CommandFailed
+from app.commands.shared.console import print_warnings
 
 if TYPE_CHECKING:
     from rcnn_client import Client
@@ -34,12 +35,17 @@ def open_service(url: str, api_key: str | None) -> Iterator["Client"]:
 
 
 def check_reachable(client: "Client") -> None:
-    """Raise Unreachable where there is no service: retries do not help against a wrong address."""
+    """Raise Unreachable where there is no service: retries do not help against a wrong address.
+
+    Says so where the demo model of the service would detect.
+    """
     from rcnn_client import ClientError, Unreachable
 
     try:
-        client.get("health/live")
+        health = client.get("health")
     except Unreachable:
         raise
     except ClientError:
-        pass  # there is a server; the first image shows whether it is the right one
+        return  # there is a server; the first image shows whether it is the right one
+    if isinstance(health, dict) and health.get("hint"):
+        print_warnings([f"{health['model']}: {health['hint']}"])

@@ -1,11 +1,13 @@
 """`rcnn detect --url`: where images come from, refusals of the service, tables and drawings."""
 
 import io
+import json
 import os
 import pty
 import re
 import subprocess
 from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from tests.support.fakes import picture
 from tests.support.process import Program, closed_port
 from tests.support.rcnn import RCNN, Ran, rcnn
 from tests.support.served import ROOT
+from tests.support.servers.http_server import http_server
 
 Detect = Callable[..., Ran]
 SQUARE = [8.0, 12.0, 32.0, 36.0]  # in a picture of 64 x 48
@@ -159,10 +162,21 @@ def test_no_server_at_the_url(folder: Path) -> None:
     url = f"http://127.0.0.1:{closed_port()}"
     ran = rcnn("detect", folder, "--url", url)
     assert (ran.code, ran.out) == (1, "")
-    assert re.fullmatch(rf"rcnn: no answer from {url}/health/live: .*\n", ran.err)
+    assert re.fullmatch(rf"rcnn: no answer from {url}/health: .*\n", ran.err)
     wrong = rcnn("detect", folder, "--url", "127.0.0.1:8000")
     assert (wrong.code, wrong.out) == (2, "")
     assert "--url: '127.0.0.1:8000' is no http URL" in wrong.err
+
+
+def test_the_demo_model_of_a_service_is_named(image: Path) -> None:
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200 if handler.path == "/health" else 503)
+        handler.end_headers()
+        handler.wfile.write(json.dumps({"model": "shapes", "hint": "it knows shapes"}).encode())
+
+    with http_server(answer) as port:
+        ran = rcnn("detect", image, "--url", f"http://127.0.0.1:{port}")
+    assert "rcnn: shapes: it knows shapes\n" in ran.err
 
 
 # -- tables, drawings, the bar -------------------------------------------------------------------------------

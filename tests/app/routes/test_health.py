@@ -13,7 +13,7 @@ from tests.support.served import ROOT, Serve, Served, eventually
 
 HEALTH_KEYS = [
     *("status", "model", "model_version", "loading", "device", "devices", "engine", "precision", "models"),
-    *("version", "queue_depth", "uptime_seconds", "fallback_reason"),
+    *("version", "queue_depth", "uptime_seconds", "fallback_reason", "hint"),
 ]
 
 
@@ -25,7 +25,7 @@ async def status_of(served: Served, path: str) -> int:
 
 
 async def test_a_ready_service_says_what_it_is(serve: Serve) -> None:
-    async with serve(FakeDetector(fallback_reason="no weights")) as served:
+    async with serve(FakeDetector(fallback_reason="no weights", hint="draw shapes")) as served:
         response = await served.client.get("/health")
         health = response.json()
         assert (response.status_code, list(health)) == (200, HEALTH_KEYS)
@@ -53,6 +53,7 @@ async def test_a_ready_service_says_what_it_is(serve: Serve) -> None:
             "version": version(),
             "queue_depth": 0,
             "fallback_reason": "no weights",
+            "hint": "draw shapes",
         }
         assert await status_of(served, "/health/live") == 200
         ready = await served.client.get("/health/ready")

@@ -220,7 +220,7 @@ def test_auto_takes_the_published_model_of_the_cache(tmp_path: Path) -> None:
     source = publish(tmp_path, "coco-r50-fpn")
     loaded = load_network("auto", None, tmp_path, resolve=lambda _card: source)
     assert loaded.card.name == "coco-r50-fpn"
-    assert loaded.fallback_reason is None
+    assert (loaded.fallback_reason, loaded.hint) == (None, None)
 
 
 def test_auto_falls_back_to_the_bundled_model_and_says_so(
@@ -232,8 +232,12 @@ def test_auto_falls_back_to_the_bundled_model_and_says_so(
     assert loaded.fallback_reason == (
         "the weights of coco-r50-fpn could not be fetched: [Errno 111] Connection refused"
     )
-    [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    warning, hint = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
     assert warning.startswith("using the bundled model shapes instead of coco-r50-fpn: http://127.0.0.1:")
+    assert hint == loaded.hint
+    assert hint.startswith(
+        "this demo model knows only drawn shapes; for photos: `RCNN_MODEL=coco-r50-fpn rcnn"
+    )
     assert list(tmp_path.iterdir()) == []
 
 
