@@ -23,6 +23,7 @@ from app.commands.arguments import (
     ServeArguments,
     TrainArguments,
 )
+from app.commands.captures.arguments import CapturesExportArguments
 from app.commands.detect.arguments import DetectArguments
 from app.commands.export_arguments import ExportArguments
 from app.commands.help import LEARN, MACHINE, MODELS, USE, epilog, grouped
@@ -41,6 +42,8 @@ app = typer.Typer(
 )
 bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)
 app.add_typer(bench, name="bench", rich_help_panel=MACHINE)
+captures = typer.Typer(help="Images that the service kept for labelling.", no_args_is_help=True)
+app.add_typer(captures, name="captures", rich_help_panel=LEARN)
 
 
 def _show_version(wanted: bool) -> None:
@@ -59,9 +62,11 @@ def _options(
     """Faster R-CNN: detect objects in images, locally or as a service."""
 
 
-def register(name: str, group: str | None, parent: typer.Typer = app) -> Callable[[Any], Any]:
-    """Make it a command of that name, in that group of the help, with its examples."""
-    return parent.command(name, epilog=epilog(name), rich_help_panel=group)
+def register(
+    name: str, group: str | None, parent: typer.Typer = app, examples: str = ""
+) -> Callable[[Any], Any]:
+    """Make it a command of that name, in that group of the help, with its examples (default: by its name)."""
+    return parent.command(name, epilog=epilog(examples or name), rich_help_panel=group)
 
 
 def takes(arguments: type[A]) -> Callable[[Callable[[A], int]], Callable[..., NoReturn]]:
@@ -204,6 +209,18 @@ def models(arguments: ModelsArguments) -> int:
 def settings(arguments: SettingsArguments) -> int:
     """List the settings: name, default, allowed values, purpose."""
     from app.commands.settings import run
+
+    return run(arguments)
+
+
+@register("export", None, captures, examples="captures export")
+@takes(CapturesExportArguments)
+def export_captures(arguments: CapturesExportArguments) -> int:
+    """Write captures as a data set, to correct in an annotation tool and to train on.
+
+    Exit codes: 0 written, 1 there are none or it failed, 2 wrong usage.
+    """
+    from app.commands.captures.export import run
 
     return run(arguments)
 

@@ -15,11 +15,12 @@ from app.batching.device import STATES, Device
 from app.batching.events import BatchEvents
 from app.batching.flow import Flow
 from app.batching.scheduler import BatchLimits
+from app.captures.recorder import open_recorder
 from app.protocols import deepstack, huggingface, kserve, torchserve
 from app.protocols.openinference import http, http_repository
 from app.protocols.roboflow import hosted, inference
 from app.protocols.roboflow import models as roboflow_models
-from app.routes import detect, docs, health, live, models, page, stream
+from app.routes import captures, detect, docs, health, live, models, page, stream
 from app.serving.admission import Admission
 from app.serving.interfaces import Detector, ModelSource
 from app.serving.loading import Source
@@ -47,6 +48,7 @@ logger = logging.getLogger(__name__)
 
 ROUTERS: tuple[Router, ...] = (
     *(detect.router, stream.router, models.router, health.router, docs.router, page.router),
+    captures.router,
     *(live.router, models.loads, http_repository.index, http_repository.repository),
     *(deepstack.router, huggingface.router, kserve.router),
     *(inference.router, roboflow_models.registry),
@@ -89,6 +91,9 @@ def create_app(
     app.state.close_tracing = _connect_tracing(settings)
     app.state.fetcher = Fetcher(settings.max_body_bytes)
     app.state.stream_slots = StreamSlots(settings.max_streams, metrics)
+    app.state.captures = open_recorder(settings, metrics)
+    if app.state.captures is not None:
+        service.pipeline.observers.append(app.state.captures.offer)
     _add_middleware(app, service, dialects, allowed_hosts)
     for router in ROUTERS:
         app.include_router(router)
@@ -116,6 +121,8 @@ def _add_middleware(
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service: DetectionService = app.state.service
     service.start()
+    if app.state.captures is not None:
+        app.state.captures.start()
     calls = await _listen_for_calls(service, app.state.stream_slots)
     try:
         yield
@@ -124,6 +131,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
             raise
         return  # a second signal: nothing is finished any more
     await service.close()
+    if app.state.captures is not None:
+        await app.state.captures.close()
     if calls is not None:
         await calls.stop(LAST_CALLS_SECONDS)
     if app.state.close_tracing is not None:

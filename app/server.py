@@ -47,10 +47,10 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
         _check_grpc(settings)
         _check_tracing(settings)
         listener = _listen(settings)
+        app = create_app(settings, detector, allowed_hosts=settings.checked_hosts)
     except OSError as error:
         logger.error("%s", error)
         return 1
-    app = create_app(settings, detector, allowed_hosts=settings.checked_hosts)
     service: DetectionService = app.state.service
     server = Server(_uvicorn(app, settings), service)
     server.reload_at_hangup()

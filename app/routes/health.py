@@ -6,7 +6,9 @@ from fastapi import Request, Response
 from pydantic_core import to_json
 
 from app import version
+from app.captures.recorder import CaptureRecorder
 from app.errors import RETRY_SECONDS
+from app.schemas.captures import CaptureBounds
 from app.schemas.status import Alive, DeviceHealth, Health, ModelHealth, Readiness
 from app.serving.models.states import model_states
 from app.transport import openapi_examples
@@ -35,6 +37,7 @@ async def get_health(request: Request) -> Response:
     service = service_of(request)
     serving = service.models.serving
     detector = serving.detector if serving else None
+    captures: CaptureRecorder | None = request.app.state.captures
     health = Health(
         status=service.status,
         model=detector.card.name if detector else None,
@@ -53,6 +56,7 @@ async def get_health(request: Request) -> Response:
         uptime_seconds=round(service.uptime_seconds, 3),
         fallback_reason=detector.fallback_reason if detector else None,
         hint=detector.hint if detector else None,
+        captures=None if captures is None else CaptureBounds.model_validate(captures.bounds()),
     )
     return _response(health, ok=service.state == "ok")
 

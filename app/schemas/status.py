@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from app.schemas.captures import CaptureBounds
 from app.schemas.options import Status, Wire
 
 
@@ -51,6 +52,9 @@ class Health(Wire):
     )
     hint: str | None = Field(
         description="what to do where the demo model serves because no other one is there; null otherwise"
+    )
+    captures: CaptureBounds | None = Field(
+        default=None, description="which images are kept and for how long; null where none is"
     )
 
 

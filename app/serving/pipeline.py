@@ -22,6 +22,8 @@ from models.images.control import DecodeControl
 from models.options import Options
 
 R = TypeVar("R")
+Observer = Callable[[Source, Outcome], None]
+"""Is called on the event loop with each image and its result; does not wait and does not raise."""
 
 
 class Pipeline:
@@ -41,6 +43,7 @@ class Pipeline:
         self._batcher = batcher
         self._preparation = preparation
         self._refusal = refusal
+        self.observers: list[Observer] = []
 
     async def detect_all(self, sources: Sequence[Source], plan: Plan) -> list[Outcome]:
         """As `detect`, for several images in their order; if some fail, raises the error of the first."""
@@ -72,7 +75,10 @@ class Pipeline:
             drawn = await self._preparation.draw(prepared, detections, plan, request)
         self._metrics.count_detections(plan.model.name, len(detections))
         timings = timings_of(prepared, completed, plan)
-        return Outcome(plan.model, prepared.size, detections, timings, drawn, prepared.truncated)
+        outcome = Outcome(plan.model, prepared.size, detections, timings, drawn, prepared.truncated)
+        for observe in self.observers:
+            observe(source, outcome)
+        return outcome
 
     async def decode_step(self, plan: Plan, work: Callable[[DecodeControl], R]) -> R:
         """Run a step of a stream's decoding on a thread, with memory held meanwhile; raises ServiceError."""

@@ -42,7 +42,8 @@ class ModelSettings(BaseSettings):
     model_dir: Path | None = Field(
         default=None,
         json_schema_extra={"allowed": "a folder"},
-        description="A folder of your own model cards, added to the catalogue.",
+        description="A folder of your own model cards, added to the catalogue: its .toml files, and the "
+        "models that `rcnn train --out FOLDER/NAME` wrote in it.",
     )
     cache_dir: Path = Field(
         default=CACHE_FOLDER,

@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from app.settings.access import LOOPBACK_NAMES, KeySettings, is_host, is_loopback, normal_origin
 from app.settings.cache_folder import take_cache_folder
+from app.settings.captures import CaptureSettings
 from app.settings.environment import (
     ADDRESS,
     PREFIX,
@@ -169,7 +170,7 @@ class ServerSettings(BaseSettings):
         return [value.strip() for value in values.split(",")] if isinstance(values, str) else values
 
 
-class Settings(ProtocolSettings, ServerSettings, KeySettings, ModelSettings):
+class Settings(CaptureSettings, ProtocolSettings, ServerSettings, KeySettings, ModelSettings):
     """All settings, checked and frozen; read from the environment when constructed, never at import."""
 
     model_config = SettingsConfigDict(

@@ -56,6 +56,7 @@ class Metrics:
         self._declare_batches()
         self._declare_models()
         self._declare_devices()
+        self._declare_captures()
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
@@ -194,6 +195,15 @@ class Metrics:
             "What the process, or its first GPU, grew by when the model was loaded.",
             "model",
         )
+
+    def _declare_captures(self) -> None:
+        self.captures = self._counter(
+            "rcnn_captures_total",
+            "Images that a rule of RCNN_CAPTURE_RULES selected: `kept`, `dropped` as too many waited to be "
+            "written, `failed` to be written.",
+            "outcome",
+        )
+        self.capture_bytes = self._gauge("rcnn_capture_bytes", "Size of all captures.")
 
     def _declare_devices(self) -> None:
         self.model_ready = self._gauge("rcnn_model_ready", "1 when /health/ready answers 200, else 0.")

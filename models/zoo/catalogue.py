@@ -79,4 +79,4 @@ def _user_files(model_dir: Path | None) -> list[Path]:
         raise CardError(
             f"RCNN_MODEL_DIR is {model_dir}, which is not a folder; set it to a folder or unset it"
         )
-    return _card_files(model_dir)
+    return [*_card_files(model_dir), *sorted(model_dir.glob("*/model.toml"))]  # the latter of `rcnn train`

@@ -83,13 +83,18 @@ ROWS: dict[str, str] = {
     "models.ops models.networks models.runtime models.datasets models.checkpoints": "",
     # the service, from the command line down
     "app.cli": "app.commands",
-    "app.commands": "rcnn_client app.schemas app.settings app.server app.serving.loading models",
+    "app.commands": (
+        "rcnn_client app.captures.files app.schemas app.settings app.server app.serving.loading models"
+    ),
     "app.client": "rcnn_client",
     "app.http_server": "app.telemetry",
     "app.server": "app.http_server app.main app.serving app.telemetry app.settings",
     "app.distributed": f"app.main app.protocols.base {ROUTES}",
-    "app.main": f"app.routes app.protocols app.serving.loading {ROUTES}",
-    "app.routes app.protocols.base": ROUTES,
+    "app.main": f"app.routes app.protocols app.serving.loading app.captures {ROUTES}",
+    "app.captures": f"app.captures.files {TRANSPORT}",
+    "app.captures.files": "",
+    "app.routes": f"app.captures app.captures.files {ROUTES}",
+    "app.protocols.base": ROUTES,
     "app.protocols": f"app.protocols.base {ROUTES}",  # each protocol is a room of its own
     "app.transport": TRANSPORT,
     "app.serving": SERVING,

@@ -236,3 +236,11 @@ def test_every_card_of_the_zoo_has_the_hash_of_its_weights() -> None:
             assert len(source.sha256) >= 8  # of torchvision's file name
         elif card.weights_file is not None:
             assert card.sha256 == sha256_of(card.weights_file)
+
+
+def test_the_catalogue_has_what_train_wrote_into_the_folder(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    write_card(tmp_path / "run", "model.toml", name='"trained"')
+    write_card(tmp_path / "run", "other.toml", name='"other"')
+    names = set(catalogue(tmp_path))
+    assert names & {"trained", "other"} == {"trained"}

@@ -1,0 +1,109 @@
+"""The folder of captures, bounded in bytes and age: the oldest are deleted first."""
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Lock
+
+from app.captures.files import SUFFIX, Capture, find_captures, read_capture, write_capture
+
+_ID = re.compile(r"\d{8}T\d{9}-[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """The files of a capture, their bytes, and when it was written (seconds since 1970)."""
+
+    paths: tuple[Path, ...]
+    nbytes: int
+    written: float
+
+
+class CaptureStore:
+    """The captures of one folder, which no other process writes; its methods are safe on any thread."""
+
+    def __init__(self, folder: Path, max_bytes: int, max_seconds: float) -> None:
+        self._folder = folder
+        self._max_bytes = max_bytes
+        self._max_seconds = max_seconds
+        self._entries: dict[str, Entry] = {}  # the oldest first
+        self._lock = Lock()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all captures."""
+        return sum(entry.nbytes for entry in list(self._entries.values()))
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def open(self) -> None:
+        """Make the folder, and take over what an earlier process left there; raises OSError."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for image, capture in find_captures(self._folder):
+            self._enter(capture.id, (image, image.with_name(capture.id + SUFFIX)))
+        self._delete_incomplete()
+        self.sweep()
+
+    def _delete_incomplete(self) -> None:
+        """Delete what a process left behind that ended while it wrote or deleted a capture."""
+        for path in self._folder.glob("*/*"):
+            name = path.name.partition(".")[0]
+            if _ID.fullmatch(name) and name not in self._entries:
+                path.unlink(missing_ok=True)
+
+    def add(self, capture: Capture, image: bytes) -> None:
+        """Write a capture, then delete old ones until the bounds hold; raises OSError."""
+        with self._lock:
+            paths = write_capture(self._folder / _folder_name(capture.model), capture, image)
+            self._enter(capture.id, tuple(paths))
+        self.sweep()
+
+    def sweep(self) -> None:
+        """Delete what is too old, and the oldest of what is too much; raises OSError."""
+        with self._lock:
+            total, oldest_time = self.nbytes, time.time() - self._max_seconds
+            for name, entry in list(self._entries.items()):
+                if total <= self._max_bytes and entry.written >= oldest_time:
+                    return
+                self._delete(name)
+                total -= entry.nbytes
+
+    def remove(self, name: str) -> bool:
+        """Delete a capture by its id; whether there was one. Raises OSError."""
+        with self._lock:
+            return self._delete(name)
+
+    def newest(self, count: int) -> Sequence[Capture]:
+        """The last captures, the newest first."""
+        names = list(reversed(self._entries))[:count]
+        return [capture for name in names if (capture := self.find(name)) is not None]
+
+    def find(self, name: str) -> Capture | None:
+        """A capture by its id."""
+        entry = self._entries.get(name)
+        return None if entry is None else read_capture(entry.paths[1])
+
+    def image_path(self, name: str) -> Path | None:
+        """Where the image of a capture is."""
+        entry = self._entries.get(name)
+        return None if entry is None else entry.paths[0]
+
+    def _enter(self, name: str, paths: tuple[Path, ...]) -> None:
+        sizes = [path.stat() for path in paths]
+        self._entries[name] = Entry(paths, sum(one.st_size for one in sizes), sizes[0].st_mtime)
+
+    def _delete(self, name: str) -> bool:
+        entry = self._entries.get(name)
+        for path in entry.paths if entry else ():
+            path.unlink(missing_ok=True)
+        return self._entries.pop(name, None) is not None
+
+
+def _folder_name(model: str) -> str:
+    """The name of a model as the name of a folder."""
+    return (
+        "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in model).strip(".") or "_"
+    )

@@ -1,0 +1,1 @@
+"""`rcnn captures`: what the service kept for labelling."""
