@@ -26,7 +26,7 @@ PAGES = [
 BLOCK = re.compile(
     r"(?:<!-- only checked: (?P<reason>[^\n]+) -->\n)?```(?P<kind>\w+)\n(?P<text>.*?)```", re.S
 )
-EXTRAS = re.compile(r"(?:rcnn-serve|\./client|\.)\[([\w,]+)\]")
+EXTRAS = re.compile(r"(rcnn-serve|\./client|\.)\[([\w,]+)\]")
 
 
 @dataclass(frozen=True)
@@ -102,11 +102,10 @@ def check_rcnn(words: list[str]) -> None:
 
 def check_pip(words: list[str]) -> None:
     """The extras of the distributions exist."""
-    for name in EXTRAS.findall(" ".join(words)):
-        file = ROOT / ("client/pyproject.toml" if "client" in " ".join(words) else "pyproject.toml")
-        assert set(name.split(",")) <= set(
-            tomllib.loads(file.read_text())["project"]["optional-dependencies"]
-        )
+    for distribution, names in EXTRAS.findall(" ".join(words)):
+        file = ROOT / ("client/pyproject.toml" if distribution == "./client" else "pyproject.toml")
+        extras = tomllib.loads(file.read_text())["project"]["optional-dependencies"]
+        assert set(names.split(",")) <= set(extras), names
 
 
 def check_compose(words: list[str]) -> None:
@@ -166,9 +165,10 @@ def check(words: list[str]) -> None:
             check_kubectl(words)
         case "serve":
             check_ray(words)
-        case "python" | ".venv/bin/python" | "torchrun" if "-m" in words:
+        case "python" | ".venv/bin/python" | "torchrun" if "-m" in words and "http.server" not in words:
             check_module(words)
-        case "git" | "docker" | "curl" | "nuctl" | "cvat-cli" | "python":
-            pass  # not ours, and no file of ours in it
+        case "git" | "docker" | "curl" | "nuctl" | "cvat-cli" | "python" | "bash" | "uvicorn" | "jupyter":
+            ours = [word for word in words if word.startswith("examples/")]
+            assert all((ROOT / word).exists() for word in ours), words
         case program:
             raise AssertionError(f"nothing here checks {program}")

@@ -1,10 +1,11 @@
 """Every command of the pages is run, or checked where it needs a network, a GPU or hours."""
 
 import base64
-import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -48,6 +49,7 @@ def url() -> Iterator[str]:
 def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a reader: a clone, with images, an animation and a video of his own."""
     shutil.copytree(ROOT / "samples", tmp_path / "samples")
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     (tmp_path / "photo.jpg").write_bytes(picture(format="JPEG"))
     (tmp_path / "aerial.tif").write_bytes(picture(format="TIFF"))
     (tmp_path / "clip.gif").write_bytes(animation())
@@ -78,6 +80,11 @@ def run(words: list[str], settings: dict[str, str], url: str) -> None:
         case ["curl", *_]:
             command = [words[0], "--silent", "--show-error", "--fail-with-body", *words[1:]]
             done = subprocess.run(command, capture_output=True, timeout=60)
+            assert done.returncode == 0, done.stdout + done.stderr
+        case ["bash" | "python" as program, *arguments]:
+            command = [sys.executable if program == "python" else program, *arguments]
+            environment = {**os.environ, "RCNN_URL": url}
+            done = subprocess.run(command, env=environment, capture_output=True, timeout=60)
             assert done.returncode == 0, done.stdout + done.stderr
         case ["rcnn", "serve"]:
             check_settings(settings)
@@ -128,14 +135,9 @@ def test_commands_in_sentences_have_options_that_exist(page: Path) -> None:
 
 
 def test_cards_of_the_pages_are_cards(tmp_path: Path) -> None:
-    for block in blocks("toml"):
+    for block in (block for block in blocks("toml") if "architecture" in block.text):
         (tmp_path / "card.toml").write_text(block.text)
         read_card(tmp_path / "card.toml")
-
-
-def test_json_of_the_pages_is_json() -> None:
-    for block in blocks("json"):
-        json.loads(block.text)
 
 
 def test_every_command_of_rcnn_is_listed() -> None:
