@@ -8,9 +8,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-RUNTIME := $(VENV)/.runtime
 # What `make serve` installs beside the plain service: OpenVINO, or nothing where there is a GPU.
 EXTRAS ?= $(if $(wildcard /dev/nvidia0),,cpu)
+COMMA := ,
+RUNTIME := $(VENV)/.runtime-$(subst $(COMMA),-,$(EXTRAS))
 # An index of torch's wheels for the CPU or another CUDA (docs/install.md); by default pip's own, CUDA on Linux.
 TORCH_INDEX_URL ?=
 PIP_FLAGS ?= $(if $(CI),--quiet --quiet)

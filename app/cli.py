@@ -28,7 +28,12 @@ from app.commands.detect.arguments import DetectArguments
 from app.commands.export_arguments import ExportArguments
 from app.commands.help import LEARN, MACHINE, MODELS, USE, epilog, grouped
 from app.commands.import_arguments import ImportArguments
-from app.commands.overview_arguments import BenchLineageArguments, ModelsArguments, SettingsArguments
+from app.commands.overview_arguments import (
+    BenchLineageArguments,
+    DoctorArguments,
+    ModelsArguments,
+    SettingsArguments,
+)
 
 A = TypeVar("A")
 
@@ -221,6 +226,18 @@ def export_captures(arguments: CapturesExportArguments) -> int:
     Exit codes: 0 written, 1 there are none or it failed, 2 wrong usage.
     """
     from app.commands.captures.export import run
+
+    return run(arguments)
+
+
+@register("doctor", MACHINE)
+@takes(DoctorArguments)
+def doctor(arguments: DoctorArguments) -> int:
+    """Check this machine: Python, torch, device, engine, models, cache, ports, proxies; with what to do.
+
+    It asks no other machine. Exit codes: 0 the service can start, 1 it cannot, 2 wrong usage.
+    """
+    from app.commands.doctor.doctor import run
 
     return run(arguments)
 

@@ -44,8 +44,8 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     """
     configure_logging(settings.log_level, settings.log_format)
     try:
-        _check_grpc(settings)
-        _check_tracing(settings)
+        check_grpc(settings)
+        check_tracing(settings)
         listener = _listen(settings)
         app = create_app(settings, detector, allowed_hosts=settings.checked_hosts)
     except OSError as error:
@@ -155,15 +155,15 @@ class Server(uvicorn.Server):
         return True
 
 
-def _check_grpc(settings: Settings) -> None:
+def check_grpc(settings: Settings) -> None:
     """Raise OSError if the gRPC port of the settings is taken or grpcio is not installed."""
     if settings.grpc_port and find_spec("grpc") is None:
         raise OSError("RCNN_GRPC_PORT needs grpcio: pip install 'rcnn-serve[grpc]', or leave it out")
     if settings.grpc_port:
-        _bind(settings, settings.grpc_port, "RCNN_GRPC_PORT").close()
+        bind(settings, settings.grpc_port, "RCNN_GRPC_PORT").close()
 
 
-def _check_tracing(settings: Settings) -> None:
+def check_tracing(settings: Settings) -> None:
     """Raise OSError if the settings name a collector and the extra `tracing` is not installed."""
     if settings.otlp_endpoint and not tracing_is_installed():
         raise OSError(
@@ -172,13 +172,14 @@ def _check_tracing(settings: Settings) -> None:
 
 
 def _listen(settings: Settings) -> socket.socket:
-    listener = _bind(settings, settings.port, "RCNN_PORT")
+    listener = bind(settings, settings.port, "RCNN_PORT")
     host = f"[{settings.host}]" if listener.family == socket.AF_INET6 else settings.host
     logger.info("listening on http://%s:%d", host, listener.getsockname()[1])
     return listener
 
 
-def _bind(settings: Settings, port: int, variable: str) -> socket.socket:
+def bind(settings: Settings, port: int, variable: str) -> socket.socket:
+    """Listen on a port of the settings' host; raises OSError, which names the setting to change."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         return socket.create_server((settings.host, port), family=family, backlog=BACKLOG)

@@ -62,6 +62,12 @@ class _CompilerUtils(ModuleType):
         return getattr(import_module(COMPILER_UTILS), name)
 
 
+def torch_build() -> str:
+    """The version of torch, and what it was built for."""
+    built = "for the CPU" if torch.version.cuda is None else f"with CUDA {torch.version.cuda}"
+    return f"{torch.__version__}, {built}"
+
+
 def give_memory_back() -> None:
     """Empty torch's CUDA cache, and return free pages of glibc's heap, which it would otherwise keep."""
     if torch.cuda.is_available():

@@ -55,6 +55,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "models": ("rcnn models", "rcnn models --json"),
     "settings": ("rcnn settings", "rcnn settings --env > .env"),
     "captures export": ("rcnn captures export --to coco --out labelled",),
+    "doctor": ("rcnn doctor", "rcnn doctor --json"),
     "lineage": ("rcnn bench lineage --count 1",),
 }
 """Commands to copy, by command."""

@@ -28,6 +28,13 @@ class SettingsArguments:
 
 
 @dataclass(frozen=True)
+class DoctorArguments:
+    """The output."""
+
+    json: Json = False
+
+
+@dataclass(frozen=True)
 class BenchLineageArguments:
     """The network, the images, and the share of R-CNN's work that is timed."""
 

@@ -5,6 +5,7 @@ from models.engines.choice import (
     EngineUnavailable,
     build_engine,
     build_engines,
+    check_choice,
     choose_device,
     fallback_reason,
 )
@@ -14,6 +15,7 @@ __all__ = [
     "EngineUnavailable",
     "build_engine",
     "build_engines",
+    "check_choice",
     "choose_device",
     "fallback_reason",
 ]

@@ -145,6 +145,13 @@ def fallback_reason(devices: Sequence[str], of_model: str | None) -> str | None:
     return "; ".join(filter(None, reasons)) or None
 
 
+def check_choice(engine: str, precision: str, device: torch.device) -> str:
+    """The engine that would run on a device in that precision; raises EngineUnavailable. Loads nothing."""
+    name = _engine(engine, device)
+    _precision(precision, name, device)
+    return name
+
+
 def _cpu_instead(reason: str) -> str:
     return f"the CPU is used, as this machine's GPU cannot be: {reason}"
 

@@ -1,5 +1,6 @@
 """Whether this torch can use a GPU that the machine has: its driver and its compute capability."""
 
+import re
 from pathlib import Path
 
 import torch
@@ -53,6 +54,15 @@ def why_unusable(device: torch.device) -> str | None:
     if compiled and capability < divmod(min(compiled), 10):
         return f"its compute capability is {'.'.join(map(str, capability))}; {_needed(min(compiled))}"
     return None
+
+
+def describe_gpu(device: torch.device) -> str:
+    """Its name and memory, and the driver."""
+    about = torch.cuda.get_device_properties(device)
+    driver = "unknown"
+    if DRIVER_FILE.exists() and (found := re.search(r"\d+\.\d+(\.\d+)?", DRIVER_FILE.read_text())):
+        driver = found[0]
+    return f"{about.name}, {about.total_memory / 2**30:.0f} GB, driver {driver}"
 
 
 def _needed(oldest: int | None = None) -> str:

@@ -36,8 +36,9 @@ def test_make_test_gpu_runs_every_test_of_the_cuda_path() -> None:
     assert {str(path.relative_to(ROOT)) for path in marked} - {"tests/deploy/test_makefile.py"} <= set(files)
 
 
-def needs_install(folder: Path, target: str = "install") -> bool:
-    done = subprocess.run(["make", "--question", target], cwd=folder, capture_output=True, timeout=60)
+def needs_install(folder: Path, *target: str) -> bool:
+    program = ["make", "--question", *(target or ["install"])]
+    done = subprocess.run(program, cwd=folder, capture_output=True, timeout=60)
     assert done.returncode in (0, 1), done.stderr
     return done.returncode == 1
 
@@ -49,8 +50,9 @@ def test_make_installs_again_only_when_the_dependencies_changed(tmp_path: Path) 
         os.utime(tmp_path / name, (1000, 1000))
     assert needs_install(tmp_path)
     (tmp_path / ".venv").mkdir()
-    (tmp_path / ".venv" / ".runtime").touch()
-    assert not needs_install(tmp_path, ".venv/.runtime")
+    (tmp_path / ".venv" / ".runtime-cpu").touch()
+    assert not needs_install(tmp_path, ".venv/.runtime-cpu", "EXTRAS=cpu")
+    assert needs_install(tmp_path, ".venv/.runtime-cpu-video", "EXTRAS=cpu,video")
     assert needs_install(tmp_path)
     (tmp_path / ".venv" / ".installed").touch()
     assert not needs_install(tmp_path)
@@ -71,6 +73,8 @@ def test_make_serve_installs_what_serves_and_no_developer_s_tools() -> None:
     [test] = steps("test")
     assert serve.endswith("-e ./client -e '.[cpu]'")
     assert test.endswith("-e ./client -e '.[dev]'")
+    [more] = steps("serve", "EXTRAS=cpu,video")
+    assert more.endswith("-e ./client -e '.[cpu,video]'")
     torch, service = steps("serve", "EXTRAS=", "TORCH_INDEX_URL=file:///cpu")
     assert torch.endswith("-c constraints.txt -i file:///cpu torch torchvision")
     assert service.endswith("-e ./client -e '.'")

@@ -46,7 +46,7 @@ def test_help_comes_without_heavy_imports() -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["serve", "detect", "train", "evaluate", "diagnose", "import", "models", "settings"]
+    "command", ["serve", "detect", "train", "evaluate", "diagnose", "import", "models", "settings", "doctor"]
 )
 @pytest.mark.parametrize("flag", ["--help", "-h"])
 def test_every_command_has_help(command: str, flag: str) -> None:
