@@ -43,7 +43,12 @@ from models.zoo.cards import Card
 
 LAST_SPANS_SECONDS = 3  # to export the last spans
 LAST_CALLS_SECONDS = 1  # for gRPC responses on their way; an idle client is slow to notice the end
-DESCRIPTION = "Object detection with Faster R-CNN: an image in, boxes, labels and scores out."
+ABOUT: dict[str, Any] = {
+    "title": "rcnn-serve",
+    "description": "Object detection with Faster R-CNN: an image in, boxes, labels and scores out.",
+    "contact": {"name": "Whoever runs this server"},
+    "license_info": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+}
 logger = logging.getLogger(__name__)
 
 ROUTERS: tuple[Router, ...] = (
@@ -77,8 +82,7 @@ def create_app(
     service = _service(settings, metrics, _model(settings, metrics, detector, loader))
     dialects = DialectLookup(ROUTERS)
     app = FastAPI(
-        title="rcnn-serve",
-        description=DESCRIPTION,
+        **ABOUT,
         version=version(),
         lifespan=_lifespan,
         exception_handlers=error_handlers(metrics, dialects),

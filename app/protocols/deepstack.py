@@ -50,6 +50,7 @@ BODY = {
     "content": {
         MULTIPART: {
             "schema": {
+                "title": "DeepStackForm",
                 "type": "object",
                 "required": ["image"],
                 "properties": {

@@ -17,7 +17,7 @@ from app.schemas.options import DetectOptions, Fraction
 from app.serving.request import Outcome
 from app.transport.body import MULTIPART, media_type_of, read_within, unsupported
 from app.transport.json_body import decode_base64, parse_json
-from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, OF_MODEL, json_body, protocol
+from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, OF_DETECTION, OF_MODEL, json_body, protocol
 from app.transport.responses import names, pixel_boxes, respond, scores, write_sized
 from app.transport.router import Router
 from app.transport.threads import run_sized
@@ -48,8 +48,9 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
 DIALECT = Dialect(_error)
 BODY = json_body(
     Inputs,
+    "HuggingFace",
     {"inputs": EXAMPLE_IMAGE, "parameters": {"threshold": 0.5}},
-    **{"image/*": FILE, "application/octet-stream": FILE},
+    "Or the image file as the whole body.",
 )
 EXAMPLE = [{"label": "person", "score": 0.98, "box": {"xmin": 12, "ymin": 30, "xmax": 200, "ymax": 311}}]
 

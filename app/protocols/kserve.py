@@ -47,7 +47,9 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
 
 
 DIALECT = Dialect(_error)
-BODY = json_body(Predict, {"instances": [{"b64": EXAMPLE_IMAGE}], "parameters": {"score_threshold": 0.5}})
+BODY = json_body(
+    Predict, "KServe", {"instances": [{"b64": EXAMPLE_IMAGE}], "parameters": {"score_threshold": 0.5}}
+)
 EXAMPLE = {"predictions": [openapi_examples.DETECTION]}
 
 router = Router(

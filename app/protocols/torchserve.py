@@ -14,7 +14,7 @@ from app.serving.request import Outcome
 from app.transport.body import MULTIPART, media_type_of, read_form, read_within
 from app.transport.context import service_of
 from app.transport.json_body import decode_base64, parse_json
-from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, OF_MODEL, json_body, protocol
+from app.transport.openapi import EVERYWHERE, FILE, OF_DETECTION, OF_MODEL, protocol
 from app.transport.responses import PIXEL_DECIMALS, names, respond, rounded, scores, write_sized
 from app.transport.router import Router
 from app.transport.threads import run_sized
@@ -47,10 +47,12 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
 
 
 DIALECT = Dialect(_error)
-FORM = {"type": "object", "properties": {"data": FILE}, "required": ["data"]}
-BODY = json_body(
-    Data, {"data": EXAMPLE_IMAGE}, **{"image/*": FILE, "application/octet-stream": FILE, MULTIPART: FORM}
-)
+BODY = {
+    "required": True,
+    "description": 'The image file, as the whole body or as the part `data` of a form; or JSON: `{"data": '
+    '"<base64>"}`.',
+    "content": {"application/octet-stream": {"schema": FILE}},
+}
 EXAMPLE = [{"person": [12.5, 30.0, 200.25, 310.75], "score": 0.98}]
 UNHEALTHY: dict[int | str, dict[str, Any]] = {
     503: {

@@ -37,6 +37,7 @@ from app.transport.openapi import (
     IMAGES_BODY,
     OF_DETECTION,
     OF_MODEL,
+    RAW_BODY,
     problems,
     query_parameters,
 )
@@ -60,12 +61,17 @@ DETECT: dict[str, Any] = {
     "summary": "Detect objects in one image",
     "response_class": Response,
     "responses": {200: DETECTIONS, **problems(*OF_MODEL, *OF_DETECTION, *EVERYWHERE)},
-    "openapi_extra": {"requestBody": IMAGE_BODY, "parameters": query_parameters(DetectQuery)},
 }
+_PARAMETERS = query_parameters(DetectQuery)
 
 
-@router.put("/detect", name="put_detect", **DETECT)  # what `curl -T` does
-@router.post("/detect", **DETECT)
+@router.put(  # what `curl -T` does
+    "/detect",
+    name="detect_file",
+    openapi_extra={"requestBody": RAW_BODY, "parameters": _PARAMETERS},
+    **DETECT,
+)
+@router.post("/detect", openapi_extra={"requestBody": IMAGE_BODY, "parameters": _PARAMETERS}, **DETECT)
 async def detect(
     request: Request,
     given: Annotated[DetectQuery, query_options(DetectQuery)],

@@ -10,7 +10,7 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse
 
 from app.errors import NotFound
-from app.transport.openapi import complete
+from app.routes.openapi_document import complete
 from app.transport.router import Router
 
 ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")

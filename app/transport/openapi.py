@@ -6,9 +6,9 @@ from typing import Any
 from pydantic import BaseModel
 
 from app.errors import PROBLEMS, Dialect, ServiceError, error_classes
-from app.schemas.image_body import ImageBody
-from app.schemas.options import DetectOptions, DetectQuery, OptionSet, StreamQuery
-from app.schemas.responses import DetectResponse, Problem
+from app.schemas.export_documents import CocoDataset, FeatureCollection, LabelStudioTask
+from app.schemas.options import OptionSet
+from app.schemas.responses import DetectResponse, ModelsResponse, ObjectsResponse, Problem
 from app.transport import openapi_examples
 
 FILE = {"type": "string", "format": "binary"}
@@ -19,38 +19,27 @@ EXAMPLE_IMAGE = (
 """A PNG of 8 x 8 pixels in base64."""
 
 
-def _part_image(schema: dict[str, Any], options: type[OptionSet]) -> dict[str, Any]:
-    """A multipart body with the part `image`, and options as fields beside it."""
-    return {
-        "multipart/form-data": {
-            "schema": {
-                "type": "object",
-                "properties": {"image": schema, **_properties(options)},
-                "required": ["image"],
-                "additionalProperties": False,
-            }
-        }
-    }
-
-
-def _images_json(options: type[OptionSet], *names: str) -> dict[str, Any]:
-    """A JSON body with one of these fields of ImageBody, and options beside it."""
-    images = _properties(ImageBody)
-    schema = {
-        "type": "object",
-        "properties": {name: images[name] for name in names} | _properties(options),
-        "oneOf": [{"required": [name]} for name in names],
-        "additionalProperties": False,
-    }
-    example = {"images": [EXAMPLE_IMAGE]} if names == ("images",) else {"image": EXAMPLE_IMAGE}
-    return {"application/json": {"schema": schema, "example": example}}
+def _form(name: str, image: dict[str, Any]) -> dict[str, Any]:
+    """A multipart body with the part `image`; the options are documented in the query alone, so once."""
+    schema = {"title": name, "type": "object", "properties": {"image": image}, "required": ["image"]}
+    return {"multipart/form-data": {"schema": schema}}
 
 
 def _properties(model: type[BaseModel]) -> dict[str, Any]:
-    """The fields of a model, with its references resolved."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    properties: dict[str, Any] = _inlined(schema["properties"], schema.pop("$defs", {}))
-    return properties
+    """The fields of a model with its references resolved, as parameters of a query."""
+    schema = model.model_json_schema()
+    properties = _inlined(schema["properties"], schema.pop("$defs", {}))
+    return {name: _parameter(field) for name, field in properties.items()}
+
+
+def _parameter(schema: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a parameter, which is never null; its default as text, or clients would send it."""
+    left_out = ("anyOf", "default", "title")
+    rest = {key: value for key, value in schema.items() if key not in left_out}
+    if schema.get("default") not in (None, []):
+        rest["description"] += f" The default is {str(schema['default']).lower()}."
+    kinds = [one for one in schema.get("anyOf", ()) if one.get("type") != "null"]
+    return rest | (kinds[0] if len(kinds) == 1 else {"anyOf": kinds} if kinds else {})
 
 
 def query_parameters(options: type[OptionSet]) -> list[dict[str, Any]]:
@@ -63,7 +52,7 @@ def query_parameters(options: type[OptionSet]) -> list[dict[str, Any]]:
 
 
 def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
-    """A schema with its references resolved: a body in `openapi_extra` adds nothing to the components."""
+    """A schema with its references resolved."""
     if isinstance(schema, list):
         return [_inlined(one, definitions) for one in schema]
     if not isinstance(schema, dict):
@@ -73,53 +62,67 @@ def _inlined(schema: Any, definitions: dict[str, Any]) -> Any:
     return {key: _inlined(value, definitions) for key, value in schema.items()}
 
 
+def named(model: type[BaseModel], prefix: str = "") -> dict[str, Any]:
+    """The schema of a model, which the document names `prefix` and its name; see routes/openapi_document."""
+    schema = model.model_json_schema(ref_template=f"#/components/schemas/{prefix}{{model}}")
+    definitions = {f"{prefix}{name}": one for name, one in schema.pop("$defs", {}).items()}
+    return {**schema, "title": prefix + model.__name__, "$defs": definitions}
+
+
+# One media type for each operation: code generators take the first or the last of several, and then send
+# what the user has not. The texts name the others.
+_IMAGES = (
+    "JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, HEIC (extra `heif`), JPEG XL (extra `jxl`), or a camera's raw "
+    "file with a JPEG in it"
+)
+_AS_JSON = '`{"image": "<base64>"}` with the options beside it'
+_FIELDS = "The options may also be fields of the form."
 IMAGE_BODY: dict[str, Any] = {
     "required": True,
-    "description": "The image file: JPEG, PNG, WebP, BMP, GIF, TIFF, AVIF, HEIC (extra `heif`), JPEG XL "
-    "(extra `jxl`), or a camera's raw file with a JPEG in it.",
-    "content": {
-        **_part_image(FILE, DetectQuery),
-        "image/*": {"schema": FILE},
-        "application/octet-stream": {"schema": FILE},
-        **_images_json(DetectQuery, *ImageBody.model_fields),
-    },
+    "description": f"The image file: {_IMAGES}. It may also be the whole body, whatever its Content-Type, or "
+    f"JSON: {_AS_JSON}; several images as `images`. {_FIELDS}",
+    "content": _form("DetectForm", FILE),
+}
+RAW_BODY: dict[str, Any] = {
+    "required": True,
+    "description": f"The image file: {_IMAGES}. It is known by its first bytes.",
+    "content": {"application/octet-stream": {"schema": FILE}},
 }
 IMAGES_BODY = {
     "required": True,
-    "description": "The image files, each as a part `image`, or in JSON.",
-    "content": {
-        **_part_image({"type": "array", "items": FILE, "minItems": 1}, DetectOptions),
-        **_images_json(DetectOptions, "images"),
-    },
+    "description": 'The image files, each as a part `image`; or JSON: `{"images": ["<base64>"]}` with the '
+    f"options beside it. {_FIELDS}",
+    "content": _form("BatchForm", {"type": "array", "items": FILE, "minItems": 1}),
 }
 VIDEO_BODY = {
-    **IMAGE_BODY,
+    "required": True,
     "description": "A video (MP4, QuickTime, WebM, Matroska, AVI, MPEG; needs the extra `video`), "
-    "an animated GIF, WebP or PNG, a TIFF of several pages, or a single image.",
-    "content": {
-        **IMAGE_BODY["content"],
-        **_part_image(FILE, StreamQuery),
-        **_images_json(StreamQuery, "image", "url"),
-        "video/*": {"schema": FILE},
-    },
+    "an animated GIF, WebP or PNG, a TIFF of several pages, or a single image. It may also be the whole "
+    f"body, or JSON: {_AS_JSON}. {_FIELDS}",
+    "content": _form("StreamForm", FILE),
 }
+_DETECTED: list[dict[str, Any]] = [
+    *({"$ref": f"#/components/schemas/{model.__name__}"} for model in (DetectResponse, ObjectsResponse)),
+    named(ModelsResponse),
+    named(CocoDataset),
+    {"type": "array", "items": named(LabelStudioTask), "description": "format=labelstudio"},
+]
 DETECTIONS = {
     "description": "Detections as JSON, or the image with its detections drawn (`format`, or `Accept`)",
     "content": {
         "application/json": {
-            "schema": {
-                "anyOf": [
-                    {"$ref": f"#/components/schemas/{DetectResponse.__name__}"},
-                    {
-                        "type": "object",
-                        "description": "format=coco; or `results` by the names of several models",
-                    },
-                    {"type": "array", "description": "format=labelstudio"},
-                ]
+            "schema": {"anyOf": _DETECTED},
+            "examples": {
+                "json": {"value": openapi_examples.DETECTION},
+                "objects": {"value": openapi_examples.OBJECTS},
+                "coco": {"value": openapi_examples.COCO},
+                "labelstudio": {"value": openapi_examples.LABEL_STUDIO},
             },
-            "example": openapi_examples.DETECTION,
         },
-        "application/geo+json": {"schema": {"type": "object"}, "example": openapi_examples.GEOJSON},
+        "application/geo+json": {
+            "schema": named(FeatureCollection),
+            "example": openapi_examples.GEOJSON,
+        },
         "image/png": {"schema": FILE},
         "image/jpeg": {"schema": FILE},
     }
@@ -157,29 +160,6 @@ OF_LOAD = (
     *EVERYWHERE,
 )
 
-_HEADERS = {
-    "X-Request-ID": "The id of the request: the client's own, or a generated one; the log has it too.",
-    "Retry-After": "Seconds to wait before sending the request again.",
-    "X-Model": "The model that answered.",
-    "X-Model-Version": "Hash of its card and its weights.",
-}
-
-
-_KEYS = {
-    "HTTPBearer": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "One of the keys in RCNN_API_KEYS, if the server has any.",
-    },
-    "APIKeyHeader": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "X-API-Key",
-        "description": "The same key, for clients without Bearer.",
-    },
-}
-"""Where a request may have its key; FastAPI's own dependencies for it cost each request time."""
-
 
 def problems(*codes: str, dialect: Dialect = PROBLEMS) -> dict[int | str, dict[str, Any]]:
     """OpenAPI responses for these error codes, one for each status, with an example of every code."""
@@ -201,12 +181,10 @@ def protocol(dialect: Dialect, example: object, *codes: str) -> dict[int | str, 
     )
 
 
-def json_body(model: type[BaseModel], example: object, **others: object) -> dict[str, Any]:
-    """An OpenAPI request body in JSON, or in one of `others` (media type to schema)."""
-    schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
-    definitions = schema.pop("$defs", {})
-    content = {"application/json": {"schema": _inlined(schema, definitions), "example": example}}
-    return {"required": True, "content": content | {name: {"schema": one} for name, one in others.items()}}
+def json_body(model: type[BaseModel], prefix: str, example: object, others: str = "") -> dict[str, Any]:
+    """An OpenAPI request body in JSON; `others`: what else the route takes."""
+    content = {"application/json": {"schema": named(model, prefix), "example": example}}
+    return {"required": True, "content": content} | ({"description": others} if others else {})
 
 
 def _statuses(kinds: list[type[ServiceError]]) -> list[int]:
@@ -224,36 +202,3 @@ def _problem_response(kinds: list[type[ServiceError]], dialect: Dialect) -> dict
         "description": "; ".join(f"`{kind.code}`: {kind.title}" for kind in kinds),
         "content": {dialect.media_type: {"schema": schema, "examples": examples}},
     }
-
-
-def complete(document: dict[str, Any]) -> dict[str, Any]:
-    """FastAPI's document with the headers of the responses, without its own shape of a 422.
-
-    FastAPI adds that 422 to routes whose parameters are texts of any kind, which are never wrong.
-    """
-    document["components"]["securitySchemes"] = _KEYS
-    for path in document["paths"].values():
-        for operation in path.values():
-            responses = operation["responses"]
-            if "401" in responses:
-                operation["security"] = [{name: []} for name in _KEYS]
-            if "HTTPValidationError" in json.dumps(responses.get("422", {})):
-                del responses["422"]
-            for status, response in responses.items():
-                names = ["X-Request-ID"]
-                names += ["Retry-After"] if status in ("429", "503") else []
-                names += ["X-Model", "X-Model-Version"] if _of_one_model(status, responses) else []
-                response["headers"] = {name: _header(name) for name in names}
-    for name in ("HTTPValidationError", "ValidationError"):
-        document["components"]["schemas"].pop(name, None)
-    return document
-
-
-def _header(name: str) -> dict[str, Any]:
-    return {"description": _HEADERS[name], "required": name != "Retry-After", "schema": {"type": "string"}}
-
-
-def _of_one_model(status: str, responses: dict[str, Any]) -> bool:
-    """Whether these are detections, which have a deadline; the frames of a stream each name their model."""
-    frames = set(FRAMES["content"]) & set(responses[status].get("content", {}))
-    return status == "200" and "504" in responses and not frames

@@ -22,6 +22,66 @@ DETECTION = {
     },
     "request_id": REQUEST_ID,
 }
+OBJECTS = {
+    "objects": [
+        {
+            "name": "person",
+            "label": 1,
+            "score": 0.98,
+            "box": {"x1": 12.5, "y1": 30.0, "x2": 200.25, "y2": 310.75},
+        }
+    ],
+    **{
+        name: value for name, value in DETECTION.items() if name not in ("boxes", "labels", "scores", "names")
+    },
+}
+COCO = {
+    "info": {"description": "detections of coco-r50-fpn"},
+    "images": [{"id": 1, "file_name": "street.jpg", "width": 640, "height": 480}],
+    "categories": [{"id": 1, "name": "person"}],
+    "annotations": [
+        {
+            "id": 1,
+            "image_id": 1,
+            "category_id": 1,
+            "bbox": [12.5, 30.0, 187.75, 280.75],
+            "area": 52710.812,
+            "iscrowd": 0,
+            "score": 0.98,
+        }
+    ],
+}
+LABEL_STUDIO = [
+    {
+        "data": {"image": "street.jpg"},
+        "predictions": [
+            {
+                "model_version": "coco-r50-fpn",
+                "score": 0.98,
+                "result": [
+                    {
+                        "id": "object-1",
+                        "type": "rectanglelabels",
+                        "from_name": "label",
+                        "to_name": "image",
+                        "original_width": 640,
+                        "original_height": 480,
+                        "image_rotation": 0,
+                        "score": 0.98,
+                        "value": {
+                            "x": 1.95312,
+                            "y": 6.25,
+                            "width": 29.33594,
+                            "height": 58.48958,
+                            "rotation": 0,
+                            "rectanglelabels": ["person"],
+                        },
+                    }
+                ],
+            }
+        ],
+    }
+]
 FAILED = {
     "error": {
         "type": "urn:rcnn-serve:problem:invalid_image",
@@ -130,6 +190,18 @@ SAMPLES = {
 METRICS = "# TYPE rcnn_queue_depth gauge\nrcnn_queue_depth 0.0\n"
 
 
+NULL = "null, which FastAPI leaves out of an example"
+
+
 def shown(example: object, media_type: str = "application/json") -> dict[str, Any]:
     """An example as part of the documentation of a response."""
-    return {"content": {media_type: {"example": example}}}
+    return {"content": {media_type: {"example": _keep_nulls(example)}}}
+
+
+def _keep_nulls(value: Any) -> Any:
+    """The value with NULL in place of null."""
+    if isinstance(value, dict):
+        return {key: _keep_nulls(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_keep_nulls(one) for one in value]
+    return NULL if value is None else value

@@ -48,11 +48,12 @@ EXAMPLE = {
 }
 BODY = json_body(
     Inference,
+    "Oip",
     {
         "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": [EXAMPLE_IMAGE]}],
         "parameters": {"score_threshold": 0.5},
     },
-    **{"application/octet-stream": FILE},
+    "Or JSON with binary data behind it: Inference-Header-Content-Length is then the length of the JSON.",
 )
 ANSWERS = protocol(DIALECT, EXAMPLE, *OF_MODEL, *OF_DETECTION, *EVERYWHERE)
 ANSWERS[200]["content"]["application/octet-stream"] = {"schema": FILE}

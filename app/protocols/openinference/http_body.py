@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 from pydantic_core import to_json
 
 from app.errors import InvalidParameter
@@ -36,7 +37,7 @@ class InputParameters(BaseModel):
     binary_data_size: int | None = Field(
         default=None, ge=0, description="Number of bytes of its content after the JSON, instead of `data`."
     )
-    shared_memory_region: None = Field(default=None, description="Shared memory is not supported.")
+    shared_memory_region: SkipJsonSchema[None] = None  # Shared memory is not supported.
 
 
 class Input(BaseModel):
@@ -65,8 +66,8 @@ class OutputParameters(BaseModel):
     binary_data: bool | None = Field(
         default=None, description="Whether its content follows the JSON as binary data."
     )
-    classification: None = Field(default=None, description="The classification extension is not supported.")
-    shared_memory_region: None = Field(default=None, description="Shared memory is not supported.")
+    classification: SkipJsonSchema[None] = None  # The classification extension is not supported.
+    shared_memory_region: SkipJsonSchema[None] = None  # Shared memory is not supported.
 
 
 class Output(BaseModel):

@@ -12,7 +12,7 @@ from app.schemas.limits import MAX_TENSOR_PARAMETERS
 from app.transport.access import require_admin
 from app.transport.context import service_of
 from app.transport.json_body import read_json
-from app.transport.openapi import EVERYWHERE, OF_LOAD, protocol
+from app.transport.openapi import EVERYWHERE, OF_LOAD, json_body, protocol
 from app.transport.openapi_examples import VERSION
 from app.transport.router import Router
 
@@ -36,12 +36,7 @@ class RepositoryRequest(BaseModel):
     )
 
 
-BODY = {
-    "required": False,
-    "content": {
-        "application/json": {"schema": RepositoryRequest.model_json_schema(), "example": {"parameters": {}}}
-    },
-}
+BODY = {**json_body(RepositoryRequest, "Triton", {"parameters": {}}), "required": False}
 
 
 @index.post(

@@ -63,11 +63,12 @@ router = Router("Roboflow", dialect=DIALECT, access=None, operations="roboflow_"
     responses=protocol(DIALECT, EXAMPLE, *OF_MODEL, *OF_DETECTION, *EVERYWHERE),
     openapi_extra={
         "requestBody": {
+            "description": "The image as a file of a form, or in base64 as the whole body.",
             "content": {
-                "application/x-www-form-urlencoded": {"schema": {"type": "string"}, "example": "<base64>"},
-                MULTIPART: {"schema": {"type": "object", "properties": {"file": FILE}}},
-                "image/*": {"schema": FILE},
-            }
+                MULTIPART: {
+                    "schema": {"title": "RoboflowForm", "type": "object", "properties": {"file": FILE}}
+                }
+            },
         }
     },
 )

@@ -79,6 +79,7 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
 DIALECT = Dialect(_error)
 BODY = json_body(
     Inference,
+    "Roboflow",
     {
         "model_id": "coco-r50-fpn",
         "image": {"type": "base64", "value": EXAMPLE_IMAGE},

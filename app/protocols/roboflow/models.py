@@ -77,7 +77,7 @@ async def list_models(
     "/model/add",
     summary="Load a model (Roboflow)",
     responses=LOAD,
-    openapi_extra={"requestBody": json_body(ModelChoice, {"model_id": "coco-r50-fpn"})},
+    openapi_extra={"requestBody": json_body(ModelChoice, "Roboflow", {"model_id": "coco-r50-fpn"})},
 )
 async def add_model(request: Request, keys: OfferedKeys) -> dict[str, Any]:
     """Load the model beside the others, if it is not loaded; see POST /models/{name}/load."""
@@ -91,7 +91,7 @@ async def add_model(request: Request, keys: OfferedKeys) -> dict[str, Any]:
     "/model/remove",
     summary="Unload a model (Roboflow)",
     responses=LOAD,
-    openapi_extra={"requestBody": json_body(ModelChoice, {"model_id": "coco-r50-fpn"})},
+    openapi_extra={"requestBody": json_body(ModelChoice, "Roboflow", {"model_id": "coco-r50-fpn"})},
 )
 async def remove_model(request: Request, keys: OfferedKeys) -> dict[str, Any]:
     """Unload the model; 404 for one that is not loaded, 409 for the default one."""

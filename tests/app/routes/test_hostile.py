@@ -75,7 +75,7 @@ IMAGES = {
     "jpeg: a third": raw(JPEG[: len(JPEG) // 3]),
     "bmp bomb": raw(patched(BMP, 18, "<ii", HUGE, HUGE), 413, "image_too_large"),
 }
-# tests/app/routes/test_options.py has every bound; here are texts that no form sends
+# tests/app/routes/options/test_options.py has every bound; here are texts that no form sends
 OPTIONS = {
     f"option {text[:40]}": query(text)
     for text in (
