@@ -213,10 +213,14 @@ def problem(error: ServiceError, request_id: str) -> dict[str, str | int]:
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a protocol reports errors: `body` makes the JSON document of an error and the request's id."""
+    """How a protocol reports errors: `body` makes the JSON document of an error and the request's id.
+
+    `below`: the paths below which an unknown path is reported so, too.
+    """
 
     body: Callable[[ServiceError, str], Mapping[str, object]]
     media_type: str = "application/json"
+    below: tuple[str, ...] = ()
 
 
 PROBLEMS = Dialect(problem, "application/problem+json")

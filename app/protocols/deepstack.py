@@ -44,7 +44,7 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
     }
 
 
-DIALECT = Dialect(_error)
+DIALECT = Dialect(_error, below=("/v1",))
 BODY = {
     "required": True,
     "content": {

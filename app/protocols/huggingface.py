@@ -45,7 +45,7 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
     return {"error": error.detail, **waiting}
 
 
-DIALECT = Dialect(_error)
+DIALECT = Dialect(_error, below=("/hf", "/pipeline"))
 BODY = json_body(
     Inputs,
     "HuggingFace",

@@ -46,7 +46,7 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
     return {"error": error.detail}
 
 
-DIALECT = Dialect(_error)
+DIALECT = Dialect(_error, below=("/v1/models",))
 BODY = json_body(
     Predict, "KServe", {"instances": [{"b64": EXAMPLE_IMAGE}], "parameters": {"score_threshold": 0.5}}
 )

@@ -46,7 +46,7 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
     return {"code": error.status, "type": _TYPES.get(error.status, other), "message": error.detail}
 
 
-DIALECT = Dialect(_error)
+DIALECT = Dialect(_error, below=("/predictions", "/explanations"))
 BODY = {
     "required": True,
     "description": 'The image file, as the whole body or as the part `data` of a form; or JSON: `{"data": '

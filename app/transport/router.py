@@ -48,7 +48,7 @@ class Router(APIRouter):
 
 
 class DialectLookup:
-    """Finds the dialect in which a request is refused: that of the router that has its path."""
+    """Finds the dialect in which a request is refused: that of the router that has its path, or covers it."""
 
     def __init__(self, routers: Sequence[Router]) -> None:
         self._routes = [
@@ -57,6 +57,8 @@ class DialectLookup:
             for route in router.routes
             if router.dialect is not PROBLEMS and isinstance(route, Route)
         ]
+        covered = {f"{path}/": router.dialect for router in routers for path in router.dialect.below}
+        self._covered = sorted(covered.items(), key=lambda one: -len(one[0]))  # /v1/models before /v1
 
     def __call__(self, scope: Scope) -> Dialect:
         """The dialect of the route that took the request; before routing, of the one that would take it."""
@@ -64,7 +66,11 @@ class DialectLookup:
         for route, dialect in self._routes:
             if route.endpoint is endpoint if endpoint else route.matches(scope)[0] is Match.FULL:
                 return dialect
-        return PROBLEMS
+        return PROBLEMS if endpoint else self._covering(scope)
+
+    def _covering(self, scope: Scope) -> Dialect:
+        path = scope["path"].removeprefix(scope.get("root_path", "")) + "/"
+        return next((dialect for start, dialect in self._covered if path.startswith(start)), PROBLEMS)
 
 
 def openapi_tags(routers: Sequence[Router]) -> list[dict[str, str]]:

@@ -31,7 +31,7 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
     return {"error": error.detail}
 
 
-DIALECT = Dialect(_error)
+DIALECT = Dialect(_error, below=("/v2",))
 DETECTED = {
     "boxes": ("FP32", [1, 1, 4], [12.5, 30.0, 200.25, 310.75]),
     "labels": ("INT64", [1, 1], [1]),

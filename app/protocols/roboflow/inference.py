@@ -76,7 +76,7 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
     return {"message": error.detail}
 
 
-DIALECT = Dialect(_error)
+DIALECT = Dialect(_error, below=("/infer", "/model"))
 BODY = json_body(
     Inference,
     "Roboflow",

@@ -1,8 +1,11 @@
 """Roboflow's routes for the server and its models: /info and /model/registry, add, remove, clear.
 
 A load needs one of RCNN_ADMIN_KEYS, in a header or as `api_key` in the body, as `inference_sdk` sends it.
+Before its first inference that client looks for the name, as it was given, in /model/registry, and else
+sends it to /model/add: every spelling of a loaded model is listed.
 """
 
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 from uuid import UUID, uuid5
 
@@ -10,10 +13,11 @@ from fastapi import Query, Request
 from pydantic import BaseModel, Field
 
 from app import version
-from app.errors import Conflict, InvalidParameter, UnsupportedMediaType
+from app.errors import Conflict, Forbidden, InvalidParameter, Unauthorized, UnsupportedMediaType
 from app.protocols.roboflow.inference import ALSO, DIALECT, Name
+from app.serving.model import ANY_VERSION
 from app.serving.service import DetectionService
-from app.transport.access import OfferedKeys, check_admin, check_key_of
+from app.transport.access import OfferedKeys, check_admin, check_key_of, shows_key
 from app.transport.body import read_within
 from app.transport.context import service_of
 from app.transport.json_body import read_json
@@ -54,6 +58,9 @@ class ModelChoice(Clearing):
 
 
 C = TypeVar("C", bound=Clearing)
+Keys = tuple[str, ...]
+Check = Callable[[Request, Keys, C], None]
+"""Raises where these keys do not allow what the body asks for."""
 
 
 @registry.get("/info", summary="Name and version of the server", responses=protocol(DIALECT, INFO))
@@ -68,7 +75,7 @@ async def get_info() -> dict[str, str]:
 async def list_models(
     request: Request, header_keys: OfferedKeys, api_key: Annotated[str | None, Query()] = None
 ) -> dict[str, Any]:
-    """The names of the loaded models, empty until they are loaded; `inference_sdk` calls this first."""
+    """The names and aliases of the loaded models, also with their versions; empty until they are loaded."""
     check_key_of(request, (*header_keys, api_key) if api_key else header_keys, ALSO)
     return _registry(service_of(request))
 
@@ -80,8 +87,8 @@ async def list_models(
     openapi_extra={"requestBody": json_body(ModelChoice, "Roboflow", {"model_id": "coco-r50-fpn"})},
 )
 async def add_model(request: Request, keys: OfferedKeys) -> dict[str, Any]:
-    """Load the model beside the others, if it is not loaded; see POST /models/{name}/load."""
-    service, choice = service_of(request), await _read(request, keys, ModelChoice)
+    """Load the model, if it is not loaded; without an admin key 404 for one that is not."""
+    service, choice = service_of(request), await _read(request, keys, ModelChoice, _check_add)
     if service.models.find(choice.model_id) is None:
         await service.load_model(choice.model_id)
     return _registry(service)
@@ -120,23 +127,49 @@ def _registry(service: DetectionService) -> dict[str, Any]:
     unknown = {"batch_size": None, "input_width": None, "input_height": None}
     return {
         "models": [
-            {"model_id": name, "task_type": "object-detection", **unknown} for name in service.models.ready
+            {"model_id": name, "task_type": "object-detection", **unknown} for name in _spellings(service)
         ]
     }
 
 
-async def _read(request: Request, keys: tuple[str, ...], kind: type[C]) -> C:
-    """The body, once it or the headers have shown a key that may load models."""
+def _spellings(service: DetectionService) -> list[str]:
+    """What the loaded models may be called: NAME and its aliases, NAME/1, NAME/VERSION."""
+    loaded = service.models.ready
+    aliases = [alias for alias, name in service.models.aliases.items() if name in loaded]
+    versions = [f"{name}/{version}" for name in loaded for version in (ANY_VERSION, loaded[name].version)]
+    return list(dict.fromkeys((*loaded, *aliases, *versions)))
+
+
+async def _read(request: Request, keys: Keys, kind: type[C], check: Check[C] | None = None) -> C:
+    """The body, once it or the headers have shown a key that may load models, or `check` lets it pass."""
     body = await read_within(SECONDS, request.body())
     try:
         choice = await read_json(body, kind, USAGE)
     except (UnsupportedMediaType, InvalidParameter):
         _check_admin(request, keys)
         raise
-    _check_admin(request, (*keys, choice.api_key) if choice.api_key else keys)
+    keys = (*keys, choice.api_key) if choice.api_key else keys
+    if check is None:
+        _check_admin(request, keys)
+    else:
+        check(request, keys, choice)
     return choice
 
 
-def _check_admin(request: Request, keys: tuple[str, ...]) -> None:
+def _check_add(request: Request, keys: Keys, choice: ModelChoice) -> None:
+    """As `_check_admin`, but a user with another key is told whether the model is loaded."""
+    service = service_of(request)
+    try:
+        _check_admin(request, keys)
+    except (Forbidden, Unauthorized) as error:
+        if not shows_key(request, keys):
+            raise
+        service.ready_model()
+        if service.models.find(choice.model_id) is None:
+            hint = "to load one of GET /models, send one of RCNN_ADMIN_KEYS"
+            raise service.models.not_loaded(choice.model_id, hint) from error
+
+
+def _check_admin(request: Request, keys: Keys) -> None:
     check_admin(service_of(request), keys)
     body_count(request).show_key()

@@ -188,9 +188,10 @@ def error_handlers(
     async def on_router_error(request: Request, error: HTTPException) -> Response:
         if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
             allowed = ", ".join(_methods(request))
-            refusal = MethodNotAllowed(f"this path takes {allowed} only")
-            return error_response(refusal, metrics, dialects(request.scope), {"Allow": allowed})
-        return error_response(NotFound("no such path; GET /docs lists them all"), metrics, PROBLEMS)
+            wrong = MethodNotAllowed(f"this path takes {allowed} only")
+            return error_response(wrong, metrics, dialects(request.scope), {"Allow": allowed})
+        refusal = NotFound("no such path; GET /docs lists them all")
+        return error_response(refusal, metrics, dialects(request.scope))
 
     return {
         ServiceError: on_service_error,

@@ -117,6 +117,29 @@ async def test_another_method_is_refused_in_the_same_shape(served: Served, name:
     assert "POST" in response.headers["allow"]
 
 
+UNKNOWN = {
+    "deepstack": ("GET /v1/vision/face", "POST /v1/vision/scene/", "GET /v1/module/list"),
+    "huggingface": ("POST /hf/facebook/detr", "POST /pipeline/object-detection"),
+    "torchserve": ("POST /predictions/a/b/c", "POST /explanations/fake"),
+    "kserve": ("POST /v1/models/fake/metadata", "GET /v1/models/a/b"),
+    "openinference": (
+        "GET /v2/trace/setting",
+        "POST /v2/systemsharedmemory/region/a/register",
+        "GET /v2/x/y/z",
+    ),
+    "roboflow": ("POST /infer/lmm", "POST /model/a/b"),
+}
+
+
+@pytest.mark.parametrize("name", UNKNOWN)
+async def test_an_unknown_path_is_refused_in_the_shape_of_its_protocol(served: Served, name: str) -> None:
+    for asked in UNKNOWN[name]:
+        method, _, path = asked.partition(" ")
+        response = await served.client.request(method, path)
+        assert "no such path" in PROTOCOLS[name].refused(response, 404), path
+    assert (await served.client.get("/v1model")).json()["code"] == "not_found"
+
+
 # What all protocols do by the same function: proved for one of them.
 
 KSERVE = PROTOCOLS["kserve"]
@@ -200,7 +223,7 @@ async def test_another_model_is_refused_and_the_right_one_named(served: Served, 
 
 
 async def test_all_other_routes_keep_their_problems(served: Served) -> None:
-    for method, path in (("POST", "/detect"), ("GET", "/v1/nowhere"), ("PUT", "/"), ("POST", "/labels")):
+    for method, path in (("POST", "/detect"), ("GET", "/nowhere"), ("PUT", "/"), ("POST", "/labels")):
         response = await served.client.request(method, path)
         assert response.headers["content-type"] == "application/problem+json", path
 

@@ -12,8 +12,28 @@ from tests.support.several import FIRST, SECOND, THIRD, several
 
 
 def ids(response: httpx.Response) -> list[str]:
+    """The listed names of models, but for their other spellings."""
+    return [name for name in spellings(response) if "/" not in name]
+
+
+def spellings(response: httpx.Response) -> list[str]:
     assert response.status_code == 200, response.text
     return [model["model_id"] for model in response.json()["models"]]
+
+
+async def test_inference_sdk_finds_every_spelling_of_a_loaded_model_and_a_wrong_name_is_explained(
+    serve: Serve,
+) -> None:
+    """It looks for the name in the registry, then sends it to /model/add and looks in the answer."""
+    async with several(serve, api_keys="guest", model_aliases=f"coco/3={SECOND}") as models:
+        client, key = models.served.client, {"api_key": "guest"}
+        listed = spellings(await client.get("/model/registry", params=key))
+        assert {FIRST, f"{FIRST}/1", f"{FIRST}/{FIRST}-1", SECOND, "coco/3"} <= set(listed)
+        assert spellings(await client.post("/model/add", json={"model_id": "coco/3", **key})) == listed
+        wrong = await client.post("/model/add", json={"model_id": "coco/25", **key})
+        assert (wrong.status_code, list(wrong.json())) == (404, ["message"])
+        assert all(text in wrong.json()["message"] for text in ("coco/25", FIRST, SECOND, "RCNN_ADMIN_KEYS"))
+        assert (await client.post("/model/add", json={"model_id": "coco/25"})).status_code == 401
 
 
 async def test_models_are_added_removed_and_cleared(serve: Serve) -> None:
@@ -37,13 +57,14 @@ async def test_models_are_added_removed_and_cleared(serve: Serve) -> None:
 
 @pytest.mark.parametrize("path", ["/model/add", "/model/remove", "/model/clear"])
 @pytest.mark.parametrize(
-    "body", [b"", b'{"model_id": "shapes"}', b'{"model_id": "shapes", "api_key": "x"}', b"{"]
+    "body", [b"", b'{"model_id": "coco/1"}', b'{"model_id": "coco/1", "api_key": "x"}', b"{"]
 )
 async def test_models_are_changed_with_an_admin_key_alone(serve: Serve, path: str, body: bytes) -> None:
     async with several(serve, api_keys="guest", max_loaded_models=3) as models:
         for headers in ({}, {"X-API-Key": "guest"}):
             response = await models.served.client.post(f"{path}?api_key=chief", content=body, headers=headers)
-            assert (response.status_code, list(response.json())) == (401, ["message"])
+            told = path == "/model/add" and headers and b"}" in body  # that it is not loaded
+            assert (response.status_code, list(response.json())) == (404 if told else 401, ["message"])
         assert models.loaded == [FIRST, SECOND]
 
 
