@@ -13,6 +13,7 @@ from app.errors import NotFound
 from app.schemas.captures import CaptureEntry, CaptureList
 from app.transport.access import require_admin
 from app.transport.openapi import EVERYWHERE, problems
+from app.transport.openapi_examples import CAPTURE, CAPTURES, shown
 from app.transport.router import Router
 
 MAX_LISTED = 1000
@@ -23,7 +24,7 @@ OF_CAPTURE = problems("not_found", "forbidden", *EVERYWHERE)
 Limit = Annotated[int, Query(ge=1, le=MAX_LISTED, description="Maximum number of captures in the list.")]
 
 
-@router.get("/captures", summary="List the captures", responses=OF_CAPTURE)
+@router.get("/captures", summary="List the captures", responses={200: shown(CAPTURES), **OF_CAPTURE})
 def list_captures(request: Request, limit: Limit = 100) -> CaptureList:
     """The newest captures first, with the bounds of their folder."""
     recorder = _recorder(request)
@@ -31,7 +32,7 @@ def list_captures(request: Request, limit: Limit = 100) -> CaptureList:
     return CaptureList.model_validate({**recorder.bounds(), "captures": entries})
 
 
-@router.get("/captures/{name}", summary="Read a capture", responses=OF_CAPTURE)
+@router.get("/captures/{name}", summary="Read a capture", responses={200: shown(CAPTURE), **OF_CAPTURE})
 def get_capture(request: Request, name: str) -> CaptureEntry:
     """One capture with its detections, as a COCO dataset of one image."""
     return _entry(_found(_recorder(request).store, name), with_coco=True)

@@ -18,6 +18,7 @@ from app.serving.request import Outcome, Plan, Source, Timings
 from app.serving.tiling import BATCHES, infer_tiles, merge_tiles
 from app.telemetry import tracing
 from app.telemetry.metrics import Metrics
+from app.telemetry.request_log import note_image
 from models.images.control import DecodeControl
 from models.options import Options
 
@@ -74,6 +75,7 @@ class Pipeline:
             detections = completed.result.detections
             drawn = await self._preparation.draw(prepared, detections, plan, request)
         self._metrics.count_detections(plan.model.name, len(detections))
+        note_image(plan.model.name, len(detections), completed.queued)
         timings = timings_of(prepared, completed, plan)
         outcome = Outcome(plan.model, prepared.size, detections, timings, drawn, prepared.truncated)
         for observe in self.observers:

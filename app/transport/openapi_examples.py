@@ -141,6 +141,7 @@ HEALTH = {
     "uptime_seconds": 86400.0,
     "fallback_reason": None,
     "hint": None,
+    "captures": None,
 }
 UNHEALTHY = (
     HEALTH
@@ -154,6 +155,25 @@ UNHEALTHY = (
         ],
     }
 )
+CAPTURE = {
+    "id": "20261130T081500123-9f2c51aa",
+    "time": "2026-11-30T08:15:00.123+00:00",
+    "model": "coco-r50-fpn",
+    "model_version": VERSION,
+    "reason": "score=0-0.7",
+    "request_id": REQUEST_ID,
+    "file": "20261130T081500123-9f2c51aa.jpg",
+    "detections": 1,
+    "coco": None,
+}
+CAPTURES = {
+    "rules": "score=0-0.7,none",
+    "days": 30.0,
+    "max_bytes": 1 << 30,
+    "bytes": 184_320,
+    "count": 1,
+    "captures": [CAPTURE],
+}
 READY = {"ready": True, "status": "ok", "reason": None}
 UNREADY = {"ready": False, "status": "loading", "reason": "the model is being loaded"}
 MODELS = {

@@ -58,6 +58,7 @@ class BodyCount:
         self._users = accounts.users
         self._account = accounts.strangers
         self._held = 0
+        self.received = 0  # bytes in all
 
     def add(self, nbytes: int) -> None:
         """Count more bytes, or fewer when negative; raises BodyTooLarge or Overloaded."""
@@ -65,6 +66,7 @@ class BodyCount:
             raise _too_large(self._limit)
         self._account.reserve(nbytes, self._held)
         self._held += nbytes
+        self.received += nbytes
 
     def show_key(self) -> None:
         """Count the bytes for the users from now on; raises Overloaded where they have no room for them."""

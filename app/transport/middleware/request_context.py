@@ -30,7 +30,7 @@ from app.errors import (
 from app.telemetry import tracing
 from app.telemetry.logs import chosen_id, request_id
 from app.telemetry.metrics import UNMATCHED, Metrics
-from app.telemetry.request_log import OPENED, RequestRecord, record
+from app.telemetry.request_log import OPENED, RequestRecord, RequestWork, counting_work, record
 
 logger = logging.getLogger("app.access")
 
@@ -78,7 +78,7 @@ class RequestContext:
         state["started"], answer.state = answer.started, state
         token = request_id.set(answer.request_id)
         try:
-            with tracing.as_current(span):
+            with tracing.as_current(span), counting_work() as answer.work:
                 await self._respond(scope, receive, answer)
         finally:
             request_id.reset(token)
@@ -90,8 +90,9 @@ class RequestContext:
             await asyncio.sleep(0)
         finally:
             # The server keeps the scope as long as the connection is open: it must not hold a model.
-            model = getattr(answer.state.pop("model", None), "name", None)
-            self._record(scope, answer, model)
+            model = answer.state.pop("model", None)
+            answer.work.model = getattr(model, "name", answer.work.model)
+            self._record(scope, answer)
 
     async def _guarded(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:
@@ -114,7 +115,7 @@ class RequestContext:
         response = error_response(error, self._metrics, self._dialects(scope))
         await response(scope, receive, answer.send)
 
-    def _record(self, scope: Scope, answer: "_Answer", model: str | None) -> None:
+    def _record(self, scope: Scope, answer: "_Answer") -> None:
         route = getattr(scope.get("route"), "path", UNMATCHED)
         method = scope.get("method", "WS")
         attributes = {
@@ -122,11 +123,20 @@ class RequestContext:
             "http.route": route,
             "http.response.status_code": answer.status,
             "rcnn.request_id": answer.request_id,
-        } | ({"rcnn.model": model} if model else {})
+        } | ({"rcnn.model": answer.work.model} if answer.work.model else {})
         tracing.end_request(answer.span, f"{method} {route}", answer.status, attributes)
-        probe = route in PROBES and answer.status < 400
-        seconds = time.monotonic() - answer.started
-        record(self._metrics, RequestRecord(method, route, answer.status, seconds, probe, model))
+        request = RequestRecord(
+            method,
+            route,
+            answer.status,
+            seconds=time.monotonic() - answer.started,
+            probe=route in PROBES and answer.status < 400,
+            work=answer.work,
+            client=(scope.get("client") or (None,))[0],
+            received=getattr(answer.state.get("body"), "received", 0),
+            sent=answer.sent,
+        )
+        record(self._metrics, request)
 
 
 def _begin_span(scope: Scope, headers: Headers) -> tracing.Span | None:
@@ -146,6 +156,8 @@ class _Answer:
         self.started = started
         self.status = tracing.GONE
         self.begun = False
+        self.sent = 0
+        self.work = RequestWork()
         self.state: dict[str, Any] = {}
 
     async def send(self, message: Message) -> None:
@@ -158,6 +170,7 @@ class _Answer:
             headers.update(tracing.response_headers(self.span))
             if (model := self.state.get("model")) is not None:
                 headers["X-Model"], headers["X-Model-Version"] = model.name, model.version
+        self.sent += len(message.get("body", b""))
         await self._send(message)
 
 

@@ -13,7 +13,7 @@ from tests.support.served import ROOT, Serve, Served, eventually
 
 HEALTH_KEYS = [
     *("status", "model", "model_version", "loading", "device", "devices", "engine", "precision", "models"),
-    *("version", "queue_depth", "uptime_seconds", "fallback_reason", "hint"),
+    *("version", "queue_depth", "uptime_seconds", "fallback_reason", "hint", "captures"),
 ]
 
 
@@ -54,6 +54,7 @@ async def test_a_ready_service_says_what_it_is(serve: Serve) -> None:
             "queue_depth": 0,
             "fallback_reason": "no weights",
             "hint": "draw shapes",
+            "captures": None,
         }
         assert await status_of(served, "/health/live") == 200
         ready = await served.client.get("/health/ready")

@@ -41,6 +41,8 @@ CONTRACT = {
     "rcnn_model_ready": ("gauge", ()),
     "rcnn_device_memory_bytes": ("gauge", ("device", "kind")),
     "rcnn_cuda_graphs": ("gauge", ("device",)),
+    "rcnn_captures_total": ("counter", ("outcome",)),
+    "rcnn_capture_bytes": ("gauge", ()),
     "rcnn_devices": ("gauge", ("state",)),
     "rcnn_priority_requests_total": ("counter", ("priority", "outcome")),
     "rcnn_priority_queue_seconds": ("histogram", ("priority",)),

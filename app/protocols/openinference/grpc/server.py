@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import aclosing, nullcontext
 from dataclasses import replace
 from typing import Any, TypeVar, cast
+from urllib.parse import unquote
 
 import grpc
 
@@ -19,7 +20,7 @@ from app.serving.service import DetectionService
 from app.serving.streams import StreamSlots
 from app.telemetry import tracing
 from app.telemetry.logs import chosen_id, request_id
-from app.telemetry.request_log import RequestRecord, record
+from app.telemetry.request_log import RequestRecord, counting_work, record
 from app.transport.access import check_admin, check_key, header_keys
 from app.transport.query import PRIORITY_HEADER, parse_priority
 
@@ -132,7 +133,7 @@ async def _serve(
     # Neither probes nor streams, which may stay open for days, have a span.
     span = tracing.begin(name, sent) if name not in (*OPEN, STREAM) else None
     status, response = tracing.GONE, None
-    with tracing.as_current(span):
+    with tracing.as_current(span), counting_work() as work:
         try:
             context.set_trailing_metadata(tuple(_ids().items()))
             _check_access(service, name, header_keys(sent))
@@ -147,7 +148,10 @@ async def _serve(
             detail = f"an error of the service; its log has the reason under {request_id.get()}"
             status = await _refuse(service, context, Internal(detail))
         finally:
-            _record(service, name, status, time.monotonic() - started)
+            seconds, client = time.monotonic() - started, _address(context.peer())
+            route = f"/{SERVICE}/{name}"
+            request = RequestRecord("gRPC", route, status, seconds, name in OPEN, work, client)
+            _record(service, name, request)
             request_id.reset(token)
     return response
 
@@ -190,7 +194,12 @@ def _ids() -> dict[str, str]:
     return {"x-request-id": request_id.get(), **tracing.response_headers(tracing.current())}
 
 
-def _record(service: DetectionService, name: str, status: int, seconds: float) -> None:
+def _address(peer: str) -> str:
+    """The address in gRPC's name of a client, such as `ipv4:192.0.2.1:50000` or `ipv6:%5B::1%5D:50000`."""
+    return unquote(peer.partition(":")[2]).rpartition(":")[0].strip("[]")
+
+
+def _record(service: DetectionService, name: str, request: RequestRecord) -> None:
     attributes = {"rpc.system": "grpc", "rpc.method": name, "rcnn.request_id": request_id.get()}
-    tracing.end_request(tracing.current(), f"{SERVICE}/{name}", status, attributes)
-    record(service.metrics, RequestRecord("gRPC", f"/{SERVICE}/{name}", status, seconds, name in OPEN))
+    tracing.end_request(tracing.current(), f"{SERVICE}/{name}", request.status, attributes)
+    record(service.metrics, request)

@@ -71,6 +71,7 @@ async def test_calls_are_counted_and_logged(served: Served, caplog: pytest.LogCa
         assert await served.metric("rcnn_request_duration_seconds_count", route=ROUTE) == 1
         [line] = [record for record in caplog.records if record.name == "app.access"]
         assert line.getMessage().startswith(f"gRPC {ROUTE} 200")
+        assert {"client": "127.0.0.1", "model": "fake", "objects": 2}.items() <= vars(line).items()
 
 
 SHARED_MEMORY = {"shared_memory_region": {"string_param": "a"}}

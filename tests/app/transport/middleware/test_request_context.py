@@ -39,6 +39,28 @@ async def test_a_request_keeps_its_id_or_gets_a_new_one(served: Served) -> None:
     assert {len(identity) for identity in new} == {32}
 
 
+async def test_the_line_of_a_request_says_who_sent_what_and_what_was_found(
+    served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    image = picture()
+    with caplog.at_level(logging.INFO):
+        response = await served.client.post("/detect", content=image, headers=AS_PNG)
+    [line] = access_lines(caplog)
+    said = {
+        name: getattr(line, name) for name in ("client", "received", "sent", "model", "images", "objects")
+    }
+    assert said == {
+        "client": "127.0.0.1",
+        "received": len(image),
+        "sent": len(response.content),
+        "model": "fake",
+        "images": 1,
+        "objects": 2,
+    }
+    assert line.queue_ms >= 0  # type: ignore[attr-defined]  # of `extra`
+    assert f" client=127.0.0.1 received={len(image)} " in line.getMessage()
+
+
 async def test_requests_are_logged_and_counted_by_template(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -47,7 +69,7 @@ async def test_requests_are_logged_and_counted_by_template(
             await served.client.get(path)
         await served.client.post("/nowhere/at/all", content=b"x")
     messages = [record.getMessage() for record in access_lines(caplog)]
-    assert [message.rpartition(" ")[0].rpartition(" ")[0] for message in messages] == [
+    assert [" ".join(message.split(" ")[:3]) for message in messages] == [
         "GET /web/{name} 200",
         "GET /web/{name} 200",
         "GET /web/{name} 404",
