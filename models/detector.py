@@ -33,16 +33,16 @@ from models.pipeline.stage_timer import Observe, StageTimer, ignore
 from models.pipeline.tail import Tail
 from models.pipeline.trimmed import Trimmed
 from models.pipeline.warm_up import best_seconds, useful_batch
-from models.zoo.cards import Card
+from models.precision.evidence import find_proof
+from models.precision.proof import EXACT, PrecisionChoice
+from models.zoo.cards import AUTO, Card
 from models.zoo.download import Downloads
 from models.zoo.loading import load_network
-from models.zoo.quantized import find_quantized
 from models.zoo.version import version_of
 
 log = logging.getLogger(__name__)
 
 WARM_UP_SECONDS = 4.0  # afterwards no larger batch is tried: a heavy model on a CPU gains nothing from it
-HALF = ("fp16", "bf16")
 SMALLEST_SIZE = 64  # px; the lower bound of a card's min_size
 
 
@@ -67,6 +67,16 @@ class DetectorSpec:
     threads: int = 0  # 0 = one per core
     memory: float = 1.0  # share of a GPU's memory that this process may use
     downloads: Downloads = field(default_factory=Downloads)
+
+
+@dataclass(frozen=True)
+class LoadFacts:
+    """How a detector came about: its precision, its model's version, why "auto" chose another model."""
+
+    precision: PrecisionChoice
+    version: str = "unknown"
+    fallback_reason: str | None = None
+    hint: str | None = None  # what to do about that
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,14 +108,14 @@ class Detector:
         network: FasterRCNN,
         card: Card,
         engine: Engine,
-        fallback_reason: str | None = None,
-        version: str = "",
-        hint: str | None = None,
+        facts: "LoadFacts | None" = None,
     ) -> None:
+        facts = facts or LoadFacts(PrecisionChoice(engine.precision, "chosen by the caller"))
         self.card = card
-        self.hint = hint
-        self.version = version or "unknown"
-        self.fallback_reason = fallback_reason
+        self.version = facts.version
+        self.fallback_reason = facts.fallback_reason
+        self.hint = facts.hint
+        self.precision_choice = facts.precision
         self._engine = engine
         self.proposal_config = proposal_config(network)
         own = None if card.sections_are_default else Trimmed(engine.suppress, *card.head.after_nms)
@@ -220,11 +230,11 @@ class Detector:
 
     def check_outputs(self) -> None:
         """Run an image of noise, a small one in fp32; raises PrecisionOverflow, NonFiniteOutputs."""
-        half = self.precision in HALF
+        exact = self.precision == EXACT
         try:
-            self.detect([self._sample_job(None if half else SMALLEST_SIZE)])
+            self.detect([self._sample_job(SMALLEST_SIZE if exact else None)])
         except NonFiniteOutputs as error:
-            if not half:
+            if exact:
                 raise
             raise PrecisionOverflow(f"{self.precision}: {error}") from error
 
@@ -258,33 +268,29 @@ def load_detectors(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]
     try:
         return _load_in_precision(spec, devices)
     except PrecisionOverflow as error:
-        if spec.precision != "auto":
+        if spec.precision != AUTO:
             raise
         log.warning("fp32 is used, as %s overflows in the automatic precision: %s", spec.model, error)
-    return _load_in_precision(replace(spec, precision="fp32"), devices)
+        overflow = f"fp32 is exact; the automatic precision overflows: {error}"
+    return _load_in_precision(replace(spec, precision=EXACT), devices, overflow)
 
 
-def _load_in_precision(spec: DetectorSpec, devices: Sequence[str]) -> list[Detector]:
+def _load_in_precision(
+    spec: DetectorSpec, devices: Sequence[str], reason: str | None = None
+) -> list[Detector]:
     loaded = load_network(spec.model, spec.model_dir, spec.cache_dir, downloads=spec.downloads)
-    int8 = spec.precision == "int8"
-    quantized = find_quantized(loaded.card, loaded.weights, spec.cache_dir) if int8 else None
-    choice = EngineChoice(
-        "", spec.engine, spec.precision, spec.threads, spec.cache_dir, quantized, spec.memory
-    )
-    version = version_of(loaded.network, loaded.card)  # before an engine changes the weights' layout
+    card = loaded.card
+    proof, quantized = find_proof(card, loaded.weights, spec.cache_dir, spec.precision)
+    asked = "", spec.engine, spec.precision, spec.threads, spec.cache_dir, quantized, spec.memory
+    version = version_of(loaded.network, card)  # before an engine changes the weights' layout
     with out_of_memory_as(f"there is not enough memory on {', '.join(devices)} for the weights"):
-        engines = build_engines(loaded.network, choice, devices)
-    detectors = [
-        Detector(
-            loaded.network,
-            loaded.card,
-            engine,
-            fallback_reason(devices, loaded.fallback_reason),
-            version,
-            loaded.hint,
-        )
-        for engine in engines
-    ]
+        built = build_engines(loaded.network, EngineChoice(*asked, proof, card.min_size), devices)
+    fallback = fallback_reason(devices, loaded.fallback_reason)
+    detectors = []
+    for one in built:
+        chosen = replace(one.precision, reason=reason) if reason else one.precision
+        facts = LoadFacts(chosen, version, fallback, loaded.hint)
+        detectors.append(Detector(loaded.network, card, one.engine, facts))
     for detector in detectors:
         detector.check_outputs()
     return detectors

@@ -80,6 +80,14 @@ class EvaluateArguments:
             dir_okay=False,
         ),
     ] = None
+    record: Annotated[
+        bool,
+        Option(
+            "--record",
+            help="Also measure each precision of this machine, and write their AP into the card's "
+            "[accuracy]: RCNN_PRECISION=auto takes the fastest one that loses at most 0.002.",
+        ),
+    ] = False
     plots: Annotated[
         Path | None,
         Option(

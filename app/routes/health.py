@@ -50,6 +50,7 @@ async def get_health(request: Request) -> Response:
         ],
         engine=detector.engine_name if detector else None,
         precision=detector.precision if detector else None,
+        precision_reason=detector.precision_choice.reason if detector else None,
         models=[ModelHealth(**vars(state)) for state in model_states(service.models, service.loads)],
         version=version(),
         queue_depth=service.queue_depth,

@@ -9,7 +9,7 @@ from pydantic import Field
 from app.schemas.options import DetectOptions, ModelName, Wire
 from app.schemas.status import ModelEntry, ModelList, ModelStateName
 from app.serving.models.release import Identity
-from app.serving.models.states import model_states, precision_reason
+from app.serving.models.states import model_states
 from app.serving.service import DetectionService
 from app.transport.access import require_admin
 from app.transport.context import pin_model, service_of
@@ -63,7 +63,7 @@ def _entry(service: DetectionService, card: Card, state: ModelStateName | None) 
         state=state,
         memory_bytes=model.memory_bytes if model else None,
         last_used_seconds=None if used is None else round(used, 3),
-        precision_reason=precision_reason(model, service.settings) if model else None,
+        precision_reason=model.detector.precision_choice.reason if model else None,
         requests=usage.requests,
         **{**card.model_dump(mode="json", exclude=set(SECTIONS)), "weights": card.public_weights},
     )

@@ -7,6 +7,8 @@ from pydantic import Field
 from app.schemas.captures import CaptureBounds
 from app.schemas.options import Status, Wire
 
+WHY_PRECISION = "why it runs in its precision"
+
 
 class DeviceHealth(Wire):
     """One device; a stuck one works again when its call returns, a dead one after a restart."""
@@ -28,6 +30,7 @@ class ModelHealth(Wire):
     device: str | None
     engine: str | None
     precision: str | None
+    precision_reason: str | None = Field(description=WHY_PRECISION)
     reason: str | None = Field(description="why its last load failed")
 
 
@@ -42,6 +45,7 @@ class Health(Wire):
     devices: list[DeviceHealth] = Field(description="all devices; empty until a model is loaded")
     engine: str | None
     precision: str | None
+    precision_reason: str | None = Field(description=WHY_PRECISION)
     models: list[ModelHealth] = Field(description="all models of this process, the default first")
     version: str
     queue_depth: int = Field(description="number of images that wait for a device")
@@ -82,7 +86,7 @@ class ModelEntry(Wire):
     last_used_seconds: float | None = Field(
         description="since the last request that it began; null: none yet"
     )
-    precision_reason: str | None = Field(description="why it runs in its precision")
+    precision_reason: str | None = Field(description=WHY_PRECISION)
     requests: int = Field(description="number of requests that it began, since the start")
     architecture: str
     weights: str
@@ -94,6 +98,7 @@ class ModelEntry(Wire):
     min_size: int
     max_size: int
     training: dict[str, Any] | None
+    accuracy: dict[str, Any] | None = Field(description="the AP that was measured in each precision")
     int8: dict[str, Any] | None
 
 

@@ -5,6 +5,7 @@ from typing import Any, Protocol
 
 from models.detections import Detections
 from models.images.decoder import Image
+from models.precision.proof import PrecisionChoice
 from models.zoo.cards import Card
 
 
@@ -49,6 +50,8 @@ class Detector(Protocol):
     def device(self) -> str: ...
     @property
     def precision(self) -> str: ...
+    @property
+    def precision_choice(self) -> PrecisionChoice: ...
     @property
     def fallback_reason(self) -> str | None: ...
     @property

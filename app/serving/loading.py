@@ -6,7 +6,7 @@ from app.settings.settings import Settings
 from models.zoo.cards import Card
 
 if TYPE_CHECKING:
-    from models.detector import Detector
+    from models.detector import Detector, DetectorSpec
     from models.zoo.download import Observe
 
 COPIES = 3  # of the weights during a load: of the file, of the network, and of the engine
@@ -34,20 +34,27 @@ def _load(
     from models.runtime import import_torchvision
 
     import_torchvision()
-    from models.detector import DetectorSpec, load_detectors
+    from models.detector import load_detectors
+
+    return load_detectors(spec_of(settings, model, observe), devices)
+
+
+def spec_of(settings: Settings, model: str | None = None, observe: "Observe | None" = None) -> "DetectorSpec":
+    """What the settings say of a model."""
+    from models.detector import DetectorSpec
     from models.zoo.download import Downloads
 
-    spec = DetectorSpec(
+    return DetectorSpec(
         model=model or settings.models[0],
         model_dir=settings.model_dir,
         cache_dir=settings.cache_dir,
         engine=settings.engine,
+        device=settings.devices[0],
         precision=settings.precision,
         threads=settings.inference_threads,
         memory=settings.device_memory,
         downloads=Downloads(settings.weights_mirror, observe),
     )
-    return load_detectors(spec, devices)
 
 
 class Source:

@@ -75,9 +75,10 @@ class LoadedModel:
         return self.detector.hint
 
     def summary(self) -> str:
-        """Name, devices, engine and version, for the log."""
+        """Name, devices, engine, precision with its reason, and version, for the log."""
         detector = self.detector
-        engine = f"engine {detector.engine_name}, {detector.precision}, batches of up to {self.best_batch}"
+        precision = f"{detector.precision} ({detector.precision_choice.reason})"
+        engine = f"engine {detector.engine_name}, {precision}, batches of up to {self.best_batch}"
         return f"{self.name} on {', '.join(self.devices)}, {engine}, version {detector.version}"
 
     def class_ids(self, tokens: Sequence[str]) -> frozenset[int] | None:

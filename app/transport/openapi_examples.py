@@ -116,6 +116,7 @@ GEOJSON = {
         }
     ],
 }
+WHY_PRECISION = "fp32 is exact; bf16: its AP is not recorded; int8: it has no artefact"
 HEALTH = {
     "status": "ok",
     "model": "coco-r50-fpn",
@@ -125,6 +126,7 @@ HEALTH = {
     "devices": [{"device": "cpu", "state": "working", "reason": None}],
     "engine": "openvino",
     "precision": "fp32",
+    "precision_reason": WHY_PRECISION,
     "models": [
         {
             "name": "coco-r50-fpn",
@@ -133,6 +135,7 @@ HEALTH = {
             "device": "cpu",
             "engine": "openvino",
             "precision": "fp32",
+            "precision_reason": WHY_PRECISION,
             "reason": None,
         }
     ],
@@ -145,12 +148,12 @@ HEALTH = {
 }
 UNHEALTHY = (
     HEALTH
-    | dict.fromkeys(("model", "model_version", "device", "engine", "precision"))
+    | dict.fromkeys(("model", "model_version", "device", "engine", "precision", "precision_reason"))
     | {
         "status": "loading",
         "devices": [],
         "models": [
-            dict.fromkeys(("version", "device", "engine", "precision", "reason"))
+            dict.fromkeys(("version", "device", "engine", "precision", "precision_reason", "reason"))
             | {"name": "coco-r50-fpn", "state": "loading"}
         ],
     }
@@ -187,7 +190,7 @@ MODELS = {
             "state": "ready",
             "memory_bytes": 62914560,
             "last_used_seconds": 0.25,
-            "precision_reason": "the default of openvino on cpu",
+            "precision_reason": "the fastest of those that are proven: int8 8.1, fp32 22.4 ms here",
             "requests": 1024,
             "architecture": "small",
             "weights": "file:shapes.safetensors",
@@ -199,6 +202,7 @@ MODELS = {
             "min_size": 320,
             "max_size": 533,
             "training": None,
+            "accuracy": {"fp32": 0.8873, "int8": 0.8867},
             "int8": None,
         }
     ],

@@ -7,7 +7,7 @@ a GPU does for a canvas is done on meta tensors: launched, never computed. No we
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -17,6 +17,7 @@ from app.settings.settings import Settings
 from models.detections import Detections
 from models.images.decoder import Image
 from models.pipeline.canvas import StagedCanvas, stage
+from models.precision.proof import PrecisionChoice
 from models.zoo.cards import Card
 from models.zoo.catalogue import find_card
 
@@ -39,6 +40,9 @@ class NullDetector:
     engine_name: str = "none"
     device: str = "cpu"
     precision: str = "fp32"
+    precision_choice: PrecisionChoice = field(
+        default_factory=lambda: PrecisionChoice("fp32", "nothing is computed")
+    )
     fallback_reason: str | None = None
     hint: str | None = None
     version: str = "none"

@@ -6,53 +6,38 @@ from copy import deepcopy
 from dataclasses import dataclass, replace
 from functools import partial
 from importlib.util import find_spec
-from pathlib import Path
 
 import torch
 from torchvision.models.detection import FasterRCNN
 
 from models.engines.cuda_device import cpu_reason, left_memory, set_memory_share, why_unusable
 from models.engines.cuda_graphs import GraphRecorder
+from models.engines.names import AUTO, ENGINES, PRECISIONS, EngineChoice, EngineUnavailable
 from models.engines.protocol import Recording, ServingEngine
 from models.engines.torch_engine import TorchEngine
+from models.precision.proof import PrecisionChoice, on_torch
 
 log = logging.getLogger(__name__)
-
-ENGINES = ("torch", "openvino")
-# The precisions of each engine on each kind of device, the default first.
-PRECISIONS = {
-    ("torch", "cpu"): ("fp32",),
-    ("torch", "cuda"): ("fp16", "fp32", "bf16"),
-    ("openvino", "cpu"): ("fp32", "bf16", "int8"),
-}
 
 # torch's threads spin for milliseconds after an operation, on cores that OpenVINO then needs: on two cores
 # `shapes` took 28.5 ms an image with two torch threads, 23.3 with one.
 TORCH_THREADS_BESIDE_OPENVINO = 1
 
 
-class EngineUnavailable(ValueError):
-    """The chosen device, engine or precision does not exist on this machine; the text names what does."""
+@dataclass(frozen=True, eq=False)
+class BuiltEngine:
+    """An engine, and why it has its precision."""
 
-
-@dataclass(frozen=True)
-class EngineChoice:
-    """Names as in the settings: `auto` or a specific one; threads 0 means one per core.
-
-    `cache_dir` caches converted networks for the next start; `quantized` is the int8 artefact; `memory` is
-    the share of a GPU's memory that this process may use.
-    """
-
-    device: str = "auto"
-    engine: str = "auto"
-    precision: str = "auto"
-    threads: int = 0
-    cache_dir: Path | None = None
-    quantized: Path | None = None
-    memory: float = 1.0
+    engine: ServingEngine
+    precision: PrecisionChoice
 
 
 def build_engine(network: FasterRCNN, choice: EngineChoice) -> ServingEngine:
+    """As `build`; the engine alone."""
+    return build(network, choice).engine
+
+
+def build(network: FasterRCNN, choice: EngineChoice) -> BuiltEngine:
     """Put the network's static parts on the chosen device; raises EngineUnavailable.
 
     Also sets the process's number of torch threads: one beside OpenVINO, otherwise `choice.threads`.
@@ -60,14 +45,21 @@ def build_engine(network: FasterRCNN, choice: EngineChoice) -> ServingEngine:
     device = choose_device(choice.device)
     set_memory_share(device, choice.memory)
     engine = _engine(choice.engine, device)
-    precision = _precision(choice.precision, engine, device)
-    if engine == "torch":
-        if choice.threads:
-            torch.set_num_threads(choice.threads)
-        new_recording = partial(_recording, device, choice.memory) if device.type == "cuda" else None
-        return TorchEngine(network, device, precision, new_recording)
-    torch.set_num_threads(TORCH_THREADS_BESIDE_OPENVINO)
-    return _openvino(network, choice, precision)
+    if engine == "openvino":
+        torch.set_num_threads(TORCH_THREADS_BESIDE_OPENVINO)
+    elif choice.threads:
+        torch.set_num_threads(choice.threads)
+    if choice.precision != AUTO:
+        _check_precision(choice.precision, engine, device)
+        chosen = PrecisionChoice(choice.precision, f"RCNN_PRECISION is {choice.precision}")
+    elif engine == "openvino":
+        return BuiltEngine(*_openvino(network, choice, None))
+    else:
+        chosen = on_torch(choice.proof, PRECISIONS[engine, device.type], str(device))
+    if engine == "openvino":
+        return BuiltEngine(*_openvino(network, choice, chosen))
+    new_recording = partial(_recording, device, choice.memory) if device.type == "cuda" else None
+    return BuiltEngine(TorchEngine(network, device, chosen.precision, new_recording), chosen)
 
 
 def _recording(device: torch.device, share: float) -> Recording:
@@ -75,44 +67,29 @@ def _recording(device: torch.device, share: float) -> Recording:
     return Recording(GraphRecorder(device), lambda: left_memory(device, share))
 
 
-def build_engines(network: FasterRCNN, choice: EngineChoice, devices: Sequence[str]) -> list[ServingEngine]:
+def build_engines(network: FasterRCNN, choice: EngineChoice, devices: Sequence[str]) -> list[BuiltEngine]:
     """An engine for each device; engines on the same device share their weights."""
     names = list(dict.fromkeys(devices))
-    first: dict[str, ServingEngine] = {}
+    first: dict[str, BuiltEngine] = {}
     for name in names:
         # An engine may move the network to its device, so each but the last gets a copy.
         copied = network if name == names[-1] else deepcopy(network)
-        first[name] = build_engine(copied, replace(choice, device=name))
+        first[name] = build(copied, replace(choice, device=name))
     return [
-        first[name].sibling() if name in devices[:index] else first[name]
+        replace(first[name], engine=first[name].engine.sibling()) if name in devices[:index] else first[name]
         for index, name in enumerate(devices)
     ]
 
 
-def _openvino(network: FasterRCNN, choice: EngineChoice, precision: str) -> ServingEngine:
-    from models.engines.conversion import read_parts
-    from models.engines.openvino_engine import OpenVINOEngine, has_bf16
-    from models.engines.part_cache import obtain_parts, part_folder
+def _openvino(
+    network: FasterRCNN, choice: EngineChoice, chosen: PrecisionChoice | None
+) -> tuple[ServingEngine, PrecisionChoice]:
+    """An engine on OpenVINO; None: in the fastest of the precisions that are proven."""
+    from models.engines.automatic.fastest import fastest
+    from models.engines.automatic.openvino_parts import PartsSource
 
-    if precision == "bf16" and not has_bf16():
-        raise EngineUnavailable("this CPU has no bf16 arithmetic; set RCNN_PRECISION to auto or fp32")
-    if precision != "int8":
-        if choice.cache_dir is None:
-            return OpenVINOEngine(obtain_parts(network, None), precision, choice.threads)
-        folder = part_folder(network, choice.cache_dir)
-        return OpenVINOEngine(lambda: obtain_parts(network, folder), precision, choice.threads, folder)
-    if choice.quantized is None:
-        raise EngineUnavailable(
-            "precision 'int8' needs a quantized model; make one with "
-            "`rcnn quantize --model NAME --images DIR`, or set RCNN_PRECISION to auto"
-        )
-    try:
-        return OpenVINOEngine(read_parts(choice.quantized), precision, choice.threads)
-    except RuntimeError as error:
-        reason = str(error).strip().rpartition("\n")[2]  # OpenVINO's first lines name its source files
-        raise EngineUnavailable(
-            f"{choice.quantized} is damaged; quantize the model again ({reason[:200]})"
-        ) from error
+    parts = PartsSource(network, choice)
+    return fastest(parts, choice) if chosen is None else (parts.engine(chosen.precision), chosen)
 
 
 def choose_device(name: str) -> torch.device:
@@ -148,7 +125,8 @@ def fallback_reason(devices: Sequence[str], of_model: str | None) -> str | None:
 def check_choice(engine: str, precision: str, device: torch.device) -> str:
     """The engine that would run on a device in that precision; raises EngineUnavailable. Loads nothing."""
     name = _engine(engine, device)
-    _precision(precision, name, device)
+    if precision != AUTO:
+        _check_precision(precision, name, device)
     return name
 
 
@@ -176,13 +154,10 @@ def _engine(name: str, device: torch.device) -> str:
     return name
 
 
-def _precision(name: str, engine: str, device: torch.device) -> str:
+def _check_precision(name: str, engine: str, device: torch.device) -> None:
     allowed = PRECISIONS[engine, device.type]
-    if name == "auto":
-        return allowed[0]
     if name not in allowed:
         raise EngineUnavailable(
             f"precision {name!r} is not supported by the {engine} engine on {device.type}; "
             f"set RCNN_PRECISION to auto, {' or '.join(sorted(allowed))}"
         )
-    return name

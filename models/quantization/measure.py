@@ -10,11 +10,9 @@ import numpy as np
 from models.datasets import Dataset
 from models.detections import Detections
 from models.detector import Detector
-from models.evaluation.coco import GroundTruth, evaluate
+from models.evaluation.accuracy import measure_ap
 from models.evaluation.curves import match, overlaps
-from models.evaluation.labels import match_labels
 from models.evaluation.local import detect_files
-from models.evaluation.predictions import FLOOR, MOST_DETECTIONS
 from models.options import Options
 from models.quantization.calibration import LIMITS
 from models.zoo.quantized import Measure
@@ -46,19 +44,7 @@ class PrecisionMeasure:
 
     def __call__(self, detector: Detector) -> float:
         """AP of the detector, 0 to 1."""
-        match = match_labels(self.data.labels, detector.card.labels)
-        if not match.known:
-            raise ValueError(f"{detector.card.name} has no class of the data; name data with its classes")
-        options = Options(FLOOR, detector.card.nms_threshold, MOST_DETECTIONS, match.known)
-        images = self.data.images
-        results = list(detect_files(detector, [each.path for each in images], options, LIMITS, batch=1))
-        readable = [result for result in results if not result.unreadable]
-        truths = [GroundTruth.of(images[result.index]) for result in readable]
-        found = [match.translate(result.detections) for result in readable]
-        value = evaluate(truths, found, self.data.labels)["AP"]
-        if value < 0:
-            raise ValueError("no AP: no image that can be read has an object; name other data")
-        return value
+        return measure_ap(detector, self.data)
 
 
 class AgreementMeasure:

@@ -6,16 +6,19 @@ from dataclasses import dataclass, field
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 from models.datasets import Dataset
 from models.detector import Detector
 from models.engines.conversion import Parts, write_parts
-from models.engines.openvino_engine import OpenVINOEngine
+from models.engines.openvino_engine import OpenVINOEngine, has_bf16
 from models.engines.part_cache import obtain_parts, part_folder
+from models.evaluation.accuracy import MeasuredOn, accuracy_record
 from models.quantization.calibration import Calibration, RecordingEngine, calibrate, choose_evenly
 from models.quantization.measure import AgreementMeasure, PrecisionMeasure, QualityMeasure
 from models.quantization.post_training import STEPS, quantize
+from models.zoo.card_text import can_record, record_accuracy, write_tables
 from models.zoo.download import Downloads
 from models.zoo.loading import LoadedNetwork, load_network
 from models.zoo.quantized import (
@@ -24,7 +27,6 @@ from models.zoo.quantized import (
     fingerprint,
     folder_name,
     quantized_home,
-    record_on_card,
     write_manifest,
 )
 
@@ -49,6 +51,8 @@ class QuantizationConfig:
     model_dir: Path | None = None
     count: int = 200
     data: Dataset | None = None
+    data_title: str = ""  # as the card's [accuracy] names the data
+    command: str = ""
     max_drop: float | None = None
     out: Path | None = None
     threads: int = 0
@@ -79,10 +83,40 @@ def run(config: QuantizationConfig, report: Report) -> Artefact:
             "none of the images can be read, or no proposal was found in them; name another folder of images"
         )
     measure = _quality_measure(config, calibration)
-    quantized, kept, fp32, int8 = _search(_Candidates(loaded, parts, calibration, config), measure, report)
+    candidates = _Candidates(loaded, parts, calibration, config)
+    quantized, kept, fp32, int8 = _search(candidates, measure, report)
     manifest = _manifest(loaded, measure, len(calibration.canvases), kept, (fp32, int8))
     folder = _write(quantized, manifest, home / folder_name(loaded.card))
-    return Artefact(folder, manifest, config.out is None and record_on_card(loaded.card, manifest))
+    on_card = config.out is None and can_record(loaded.card)
+    if on_card:
+        _record(candidates, manifest, measure, report)
+    return Artefact(folder, manifest, on_card)
+
+
+def _record(candidates: "_Candidates", manifest: Manifest, measure: QualityMeasure, report: Report) -> None:
+    """Write on the card how the artefact was made, and the AP of each precision where it was measured."""
+    card, config = candidates.loaded.card, candidates.config
+    write_tables(card, {"int8": _int8_table(manifest)}, manifest.weights)
+    if manifest.measure != "AP":
+        return
+    measured = {"fp32": manifest.fp32, "int8": manifest.int8}
+    if has_bf16():
+        measured["bf16"] = round(measure(candidates.detector(candidates.parts, "bf16")), 4)
+        report(f"bf16: AP {measured['bf16']:.4f}")
+    on = MeasuredOn(config.data_title, measure.images, config.command)
+    record_accuracy(card, accuracy_record(measured, on), manifest.weights)
+
+
+def _int8_table(manifest: Manifest) -> dict[str, Any]:
+    """How the artefact was made, and the agreement of its answers where no AP was measured."""
+    table: dict[str, Any] = {
+        "artefact": f"{manifest.model}.int8-v{manifest.format}",
+        "images": manifest.images,
+        "kept_fp32": list(manifest.kept),
+    }
+    if manifest.measure == "agreement":
+        table |= {"agreement": manifest.int8, "evaluated_images": manifest.evaluated_images}
+    return table
 
 
 @dataclass(frozen=True, eq=False)

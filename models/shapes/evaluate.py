@@ -6,11 +6,16 @@ from pathlib import Path
 
 from models.detections import Detections
 from models.detector import Detector, DetectorSpec, Job, load_detector
+from models.evaluation.accuracy import MeasuredOn, measure_precisions
 from models.evaluation.coco import GroundTruth, evaluate
 from models.evaluation.predictions import FLOOR
 from models.images.decoder import Image
 from models.options import Options
 from models.shapes.scenes import Scene, draw_scene
+from models.zoo.accuracy import Accuracy
+from models.zoo.card_text import record_accuracy
+from models.zoo.catalogue import find_card
+from models.zoo.quantized import fingerprint
 
 HELD_OUT_SEED = 2  # training draws from seed 1
 
@@ -34,16 +39,29 @@ def _detect(detector: Detector, scene: Scene) -> Detections:
 
 
 def main() -> None:
-    """Print the numbers as JSON."""
+    """Print the numbers as JSON, or measure and record each precision."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="shapes", help="a model's name or the path of its card")
     parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--seed", type=int, default=HELD_OUT_SEED)
+    parser.add_argument("--record", action="store_true", help="each precision's AP in [accuracy] of the card")
     arguments = parser.parse_args()
-    detector = load_detector(
-        DetectorSpec(model=arguments.model, cache_dir=Path("~/.cache/rcnn-serve").expanduser())
+    spec = DetectorSpec(model=arguments.model, cache_dir=Path("~/.cache/rcnn-serve").expanduser())
+    if arguments.record:
+        print(_record(spec, arguments.count, arguments.seed).model_dump_json(indent=2, exclude_none=True))
+    else:
+        print(json.dumps(evaluate_scenes(load_detector(spec), arguments.count, arguments.seed), indent=2))
+
+
+def _record(spec: DetectorSpec, count: int, seed: int) -> Accuracy:
+    """Measure each precision, and write the record on the card."""
+    command = f"python -m models.shapes.evaluate --model {spec.model} --count {count} --seed {seed} --record"
+    on = MeasuredOn(f"drawn scenes, seed {seed}", count, command)
+    measured = measure_precisions(
+        spec, lambda detector: evaluate_scenes(detector, count, seed)["AP"], on, lambda line: print(line)
     )
-    print(json.dumps(evaluate_scenes(detector, arguments.count, arguments.seed), indent=2))
+    card = find_card(spec.model, None)
+    return record_accuracy(card, measured, fingerprint(card, card.weights_file))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from models.zoo.accuracy import Accuracy
 from models.zoo.coco_labels import COCO_LABELS
 from models.zoo.sections import SECTIONS, Anchors, Fraction, Head, Preprocessing, Rpn
 
@@ -50,7 +51,8 @@ class Card(BaseModel):
     rpn: Rpn = Rpn()
     head: Head = Head()
     training: dict[str, Any] | None = None
-    int8: dict[str, Any] | None = None  # what `rcnn quantize` measured
+    accuracy: Accuracy | None = None  # what `rcnn evaluate --record` and `rcnn quantize` measured
+    int8: dict[str, Any] | None = None  # how `rcnn quantize` made the artefact
     path: Path | None = Field(default=None, exclude=True)
 
     @property
@@ -80,6 +82,11 @@ class Card(BaseModel):
             return None
         folder = Path() if self.path is None else self.path.parent
         return folder / self.weights.removeprefix(FILE)
+
+    @property
+    def recorded_accuracy(self) -> Accuracy | None:
+        """The AP in each precision; cards of earlier releases have that of int8 in [int8]."""
+        return self.accuracy or Accuracy.of_int8(self.int8 or {})
 
     @property
     def sections_are_default(self) -> bool:

@@ -1,14 +1,12 @@
 """Quantized artefacts: a model's parts in int8, in a folder beside the original weights."""
 
 import json
-import os
-import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 from models.zoo.cards import Card
-from models.zoo.download import PARTIAL, sha256_of
+from models.zoo.download import sha256_of
 
 FORMAT = 1  # of the folder; other formats are not read
 MANIFEST = "int8.json"
@@ -60,7 +58,7 @@ def fingerprint(card: Card, weights: Path | None) -> str:
 
 def find_quantized(card: Card, weights: Path | None, cache_dir: Path) -> Path:
     """The artefact made for these weights, beside them or in the cache; raises QuantizedError."""
-    candidates = [parent / folder_name(card) for parent in (quantized_home(card, cache_dir), cache_dir)]
+    candidates = _candidates(card, cache_dir)
     folder = next((path for path in candidates if (path / MANIFEST).is_file()), None)
     if folder is None:
         raise QuantizedError(
@@ -73,6 +71,15 @@ def find_quantized(card: Card, weights: Path | None, cache_dir: Path) -> Path:
             f"make it again with `{_command(card)}`"
         )
     return folder
+
+
+def has_artefact(card: Card, cache_dir: Path) -> bool:
+    """Whether there is an artefact of that name, made for these weights or others."""
+    return any((path / MANIFEST).is_file() for path in _candidates(card, cache_dir))
+
+
+def _candidates(card: Card, cache_dir: Path) -> list[Path]:
+    return [parent / folder_name(card) for parent in (quantized_home(card, cache_dir), cache_dir)]
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -96,31 +103,10 @@ def write_manifest(manifest: Manifest, folder: Path) -> None:
 
 
 def _command(card: Card) -> str:
+    return f"rcnn quantize --model {model_argument(card)} --images DIR"
+
+
+def model_argument(card: Card) -> str:
+    """The model as an option of a command: its name, or the path of a card outside the package."""
     bundled = card.path is None or card.path.parent == Path(__file__).parent
-    return f"rcnn quantize --model {card.name if bundled else card.path} --images DIR"
-
-
-def record_on_card(card: Card, manifest: Manifest) -> bool:
-    """Write or replace the [int8] table in the card's file; False if the file cannot be written.
-
-    A card of a weights file without a `sha256` gets that key too.
-    """
-    if card.path is None or not os.access(card.path, os.W_OK):
-        return False
-    text = re.sub(r"(?ms)^\[int8\].*?(?=^\[|\Z)", "", card.path.read_text(encoding="utf-8")).rstrip()
-    if card.sha256 is None and card.weights_file is not None:
-        text = f'sha256 = "{manifest.weights}"\n{text}'  # keys of the top level come before any table
-    rows = [
-        "[int8]",
-        f'artefact = "{folder_name(card)}"',
-        f"images = {manifest.images}",
-        f'measure = "{manifest.measure}"',
-        f"evaluated_images = {manifest.evaluated_images}",
-        f"fp32 = {manifest.fp32}",
-        f"int8 = {manifest.int8}",
-        f"kept_fp32 = {json.dumps(manifest.kept)}",
-    ]
-    partial = card.path.with_suffix(PARTIAL)
-    partial.write_text("\n".join([text, "", *rows]) + "\n", encoding="utf-8")
-    partial.replace(card.path)
-    return True
+    return card.name if bundled else str(card.path)

@@ -9,7 +9,7 @@ from models.zoo.cards import Card
 from models.zoo.sections import SECTIONS
 
 DIGITS = 12
-IRRELEVANT_KEYS = {"training", "int8"}  # keys of a card about how it was made or measured
+IRRELEVANT_KEYS = {"training", "accuracy", "int8"}  # keys of a card about how it was made or measured
 LATER_KEYS = set(
     SECTIONS
 )  # they count only where they differ from the default: older cards keep their version

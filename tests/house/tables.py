@@ -44,6 +44,7 @@ HOMES: dict[str, tuple[str, ...]] = {
         "app/protocols/*",
         "app/commands/*",
         "app/distributed/arguments.py",
+        "models/zoo/accuracy.py",
         "models/zoo/cards.py",
         "models/zoo/sections.py",
     ),
@@ -63,7 +64,8 @@ HOMES: dict[str, tuple[str, ...]] = {
 # Plain values: open to every room but the closed ones.
 VALUES = (
     "models.detections models.options models.regions models.images models.tiling.tiles "
-    "models.zoo.cards models.zoo.sections models.zoo.classes models.zoo.catalogue"
+    "models.precision.proof models.zoo.accuracy models.zoo.cards models.zoo.sections models.zoo.classes "
+    "models.zoo.catalogue"
 )
 CLOSED = (
     *("app.batching", "app.settings", "app.telemetry", "rcnn_client"),
@@ -100,12 +102,14 @@ ROWS: dict[str, str] = {
     "app.serving": SERVING,
     "app.serving.loading": "app.settings models.detector models.runtime models.zoo",
     # the detector
+    "models.precision": "models.zoo",
     "models.zoo": "models.networks models.checkpoints",
-    "models.engines": "models.ops",
+    "models.engines": "models.ops models.precision",
     "models.pipeline": "models.engines.protocol models.ops",
-    "models.detector": "models.pipeline models.engines models.ops models.zoo",
+    "models.detector": "models.pipeline models.engines models.ops models.precision models.zoo",
     "models.tiling": "models.detector",
-    "models.evaluation": "models.datasets models.detector models.tiling models.pipeline models.zoo",
+    "models.evaluation": "models.datasets models.detector models.engines models.tiling models.pipeline "
+    "models.precision models.zoo",
     "models.diagnosis": "models.evaluation models.datasets models.detector models.pipeline models.zoo",
     "models.quantization": LEARNING,
     "models.training": f"{LEARNING} models.networks models.checkpoints",

@@ -13,6 +13,7 @@ from PIL import Image as pillow
 
 from models.detections import Detections
 from models.images.decoder import Image
+from models.precision.proof import PrecisionChoice
 from models.zoo.cards import Card
 
 CARD = Card(
@@ -63,6 +64,9 @@ class FakeDetector:
     engine_name: str = "fake"
     device: str = "cpu"
     precision: str = "fp32"
+    precision_choice: PrecisionChoice = field(
+        default_factory=lambda: PrecisionChoice("fp32", "a fake has no other")
+    )
     version: str = "1"
     best_batch: int = 8
     memory: dict[str, int] = field(default_factory=dict)

@@ -5,6 +5,7 @@ model's card. Classes are matched by name (models/evaluation/labels.py).
 """
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from app.commands.evaluate.report import Collected, Evaluated, print_tables, to_
 from app.commands.shared.checks import make_folder, require_extra
 from app.commands.shared.console import loading_status, open_bar, print_warnings, read_settings
 from app.commands.shared.dataset import as_written, data_options, data_title, match_classes, read_data
+from app.commands.shared.recording import check_recordable, record
 from app.commands.shared.request_options import check_options
 from app.commands.shared.service_client import open_service
 from app.schemas.options import DetectOptions
@@ -39,6 +41,9 @@ LOCAL_OPTIONS = ("model", "device", "engine", "precision")  # the first is of a 
 def run(arguments: EvaluateArguments) -> int:
     """Evaluate; 1 if an image could not be detected in."""
     _check(arguments)
+    settings = read_settings(**{name: getattr(arguments, name) for name in LOCAL_OPTIONS})
+    if arguments.record:
+        check_recordable(settings)
     views = check_options({"tile": arguments.tile, "flip": arguments.flip})
     dataset = as_written(
         read_data(arguments.data, arguments.split, arguments.format, data_options(arguments))
@@ -61,6 +66,9 @@ def run(arguments: EvaluateArguments) -> int:
         print(json.dumps(to_document(evaluated), indent=2))
     else:
         print_tables(evaluated, written)
+    if arguments.record:
+        title = data_title(arguments.data, arguments.split)
+        record(settings, dataset, title, lambda line: print(line, file=sys.stderr))
     return 1 if collected.faults or collected.unreadable else 0
 
 
@@ -69,6 +77,9 @@ def _check(arguments: EvaluateArguments) -> None:
     typed = [f"--{name}" for name in LOCAL_OPTIONS[1:] if getattr(arguments, name) is not None]
     if arguments.url is not None and typed:
         raise CommandFailed(f"--url evaluates the model of a service; leave out {', '.join(typed)}", USAGE)
+    views = [name for name in ("url", "tile", "flip") if getattr(arguments, name)]
+    if arguments.record and views:
+        raise CommandFailed(f"--record measures whole images in this process; leave out --{views[0]}", USAGE)
     require_extra("train")
     for option, folder in (
         ("--plots", arguments.plots),

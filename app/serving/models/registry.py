@@ -1,5 +1,6 @@
 """The models that serve, by name, one of them the default; loads, warms up and runs models."""
 
+import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ from app.serving.models.names import candidates, check_version
 from app.telemetry import tracing
 from app.telemetry.metrics import Metrics
 from models.zoo.classes import Classes
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
@@ -121,6 +124,8 @@ class ModelRegistry:
         loaded = LoadedModel(
             detectors, classes, best_batch, memory, Flow(best_batch, model=detectors[0].card.name)
         )
+        if (hint := loaded.detector.precision_choice.hint) is not None:
+            logger.info("%s: %s", loaded.name, hint)
         self._measured[loaded.name] = memory
         self._in_memory.add(loaded)
         return loaded

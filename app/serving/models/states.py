@@ -7,7 +7,6 @@ from typing import Literal
 from app.serving.model import LoadedModel
 from app.serving.models.loads import ModelLoads
 from app.serving.models.registry import ModelRegistry
-from app.settings.settings import Settings
 
 State = Literal["loading", "ready", "unloading", "failed"]
 
@@ -22,6 +21,7 @@ class ModelState:
     device: str | None = None
     engine: str | None = None
     precision: str | None = None
+    precision_reason: str | None = None
     reason: str | None = None
 
 
@@ -50,13 +50,11 @@ def _all(models: ModelRegistry, loads: ModelLoads) -> Iterator[ModelState]:
 def _ready(model: LoadedModel) -> ModelState:
     detector = model.detector
     return ModelState(
-        model.name, "ready", model.version, detector.device, detector.engine_name, detector.precision
+        model.name,
+        "ready",
+        model.version,
+        detector.device,
+        detector.engine_name,
+        detector.precision,
+        detector.precision_choice.reason,
     )
-
-
-def precision_reason(model: LoadedModel, settings: Settings) -> str:
-    """Why a model runs in its precision."""
-    detector = model.detector
-    if settings.precision != "auto":
-        return f"RCNN_PRECISION is {settings.precision}"
-    return f"the default of {detector.engine_name} on {detector.device}"

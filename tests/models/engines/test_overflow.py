@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from models.detector import DetectorSpec, load_detector
-from models.engines import choice
+from models.engines import names
 from models.engines.protocol import PrecisionOverflow
 from models.pipeline.checksums import NonFiniteOutputs
 from models.zoo.weights import save_weights
@@ -33,7 +33,7 @@ def write_model(folder: Path, factor: float) -> str:
 @pytest.fixture
 def half_by_default(monkeypatch: pytest.MonkeyPatch) -> None:
     """The CPU has the precisions of a GPU: the torch engine computes fp16 on both."""
-    monkeypatch.setitem(choice.PRECISIONS, ("torch", "cpu"), choice.PRECISIONS["torch", "cuda"])
+    monkeypatch.setitem(names.PRECISIONS, ("torch", "cpu"), names.PRECISIONS["torch", "cuda"])
 
 
 @pytest.mark.parametrize(

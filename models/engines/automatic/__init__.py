@@ -1,0 +1,1 @@
+"""The precision that `auto` means on OpenVINO: the fastest of those that are proven accurate."""
