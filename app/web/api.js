@@ -1,6 +1,7 @@
 // The server's API: one function for each route; failures are Problems; retries honour Retry-After.
 
 const KEY = "rcnn-api-key"; // sessionStorage: removed when the tab is closed
+const AS_DATA = { headers: { Accept: "application/json" }, cache: "no-store" }; // some addresses are pages too
 const TRIES = 10; // at 429 and 503 before it gives up; loading does not count
 
 /** A failed request in the words of RFC 9457; status 0 when the server was not reached. */
@@ -38,6 +39,14 @@ async function send(path, init = {}) {
       detail: "It may be stopped, or the image may be larger than the server accepts.",
     });
   }
+}
+
+/** POST /detect/stream with a video or an animation; the response, whose body comes as it is read. */
+export async function openStream(file, options, signal) {
+  const init = { method: "POST", body: file, signal, headers: { "Content-Type": file.type || "application/octet-stream" } };
+  const response = await send(`detect/stream?${query(options)}`, init);
+  if (!response.ok) throw await readProblem(response);
+  return response;
 }
 
 async function readProblem(response) {
@@ -87,7 +96,7 @@ export async function detect(image, options, { signal, onWait }) {
 
 /** GET a JSON document; `null` when the server has none to give (404, no answer). Without a key it wants: Problem. */
 async function getJson(path) {
-  const response = await send(path).catch(() => null);
+  const response = await send(path, AS_DATA).catch(() => null);
   if (response?.status === 401) throw await readProblem(response);
   return response?.ok ? response.json() : null;
 }
@@ -98,10 +107,15 @@ export async function health() {
   return (await response?.json().catch(() => null)) ?? null;
 }
 
+/** GET /metrics as text, or `null`. */
+export async function metricsText() {
+  const response = await send("metrics", { headers: { Accept: "text/plain" }, cache: "no-store" }).catch(() => null);
+  return response?.ok ? response.text() : null;
+}
+
 /** What GET /metrics says of the traffic: images that wait, requests inside, images done so far, and when (ms). */
 export async function traffic() {
-  const response = await send("metrics").catch(() => null);
-  const text = response?.ok ? await response.text() : "";
+  const text = await metricsText() ?? "";
   const samples = (series) => [...text.matchAll(new RegExp(`^${series}(?:{.*})? (\\S+)`, "gm"))];
   const read = (series) => samples(series).reduce((sum, [, value]) => sum + Number(value), 0);
   const [queue, inFlight, images] = ["rcnn_queue_depth", "rcnn_in_flight", "rcnn_batch_size_sum"].map(read);
@@ -118,9 +132,9 @@ export async function loadModel(name, key) {
   if (!response.ok) throw await readProblem(response);
 }
 
-/** Sample images as [{name, url}], the urls relative to the page so that a path prefix works. */
-export async function samples() {
-  const answer = await getJson("samples");
+/** The samples of a model (`null`: the default one) as [{name, url}], the urls relative so that a path prefix works. */
+export async function samples(model) {
+  const answer = await getJson(`samples?${query({ model })}`);
   return (answer?.samples ?? []).map(({ name, url }) => ({ name: name.replace(/\.\w+$/, ""), url: url.replace(/^\//, "") }));
 }
 
@@ -129,18 +143,5 @@ export async function fetchSample({ url }) {
   const response = await send(url);
   if (!response.ok) throw await readProblem(response);
   const blob = await response.blob();
-  return new File([blob], decodeURIComponent(url.split("/").pop()), { type: blob.type });
-}
-
-function shellWord(text) {
-  return /^[\w@%+=:,./-]+$/.test(text) ? text : `'${text.replaceAll("'", "'\\''")}'`;
-}
-
-/** The same request as a curl command; the key stays out of it. */
-export function asCurl(image, options) {
-  const plain = /^[\w.-]+$/.test(image.name);
-  const part = plain ? `image=@${image.name}` : `image=@"${image.name.replace(/["\\]/g, "\\$&")}"`;
-  const url = new URL(`detect?${query(options)}`, document.baseURI).href;
-  const key = apiKey.get() ? ' -H "Authorization: Bearer $API_KEY"' : "";
-  return `curl -F ${shellWord(part)}${key} '${url.replaceAll("'", "%27")}'`;
+  return new File([blob], decodeURIComponent(url.split("?")[0].split("/").pop()), { type: blob.type });
 }

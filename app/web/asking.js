@@ -1,14 +1,15 @@
 // Requests detections: one request at a time, a new one cancels the previous; a problem is shown as a notice.
 
+import { adviceFor } from "./advice.js";
 import { Problem, apiKey, detect } from "./api.js";
+import { $ } from "./dom.js";
 import { say, showNotice, showTime } from "./panels.js";
 import { hasPicture, mayDiffer, showChooser, showPicture, showSize } from "./picture.js";
 import { render, take } from "./render.js";
+import { begin, fail, settle } from "./roll.js";
 import { askedOptions, events, state, summary } from "./state.js";
 
-const $ = (id) => document.getElementById(id);
 let running = null; // AbortController of the request in flight
-let replaced = null; // the image whose picture is the server's own
 
 /** Calls off what is asked now. */
 export const callOff = () => running?.abort();
@@ -43,7 +44,7 @@ export function report(error, again) {
   if (error.status === 401) return askForKey(again);
   if (!state.camera && !state.answer && !hasPicture()) showChooser(true); // this file cannot be displayed
   const curable = error.status === 0 || error.status === 429 || error.status >= 500;
-  showNotice({ title: error.title, text: error.detail, button: curable ? "Try again" : null, onButton: again });
+  showNotice({ title: error.title, text: error.detail, advice: adviceFor(error), button: curable ? "Try again" : null, onButton: again });
   if (curable) events.dispatchEvent(new Event("trouble"));
 }
 
@@ -54,30 +55,37 @@ export function onWait(problem, left) {
     showNotice(null);
     events.dispatchEvent(new Event("stopped"));
   };
-  showNotice({ title: problem.title, text: problem.detail, left, waiting: true, button: "Stop waiting", onButton });
+  showNotice({ title: problem.title, text: problem.detail, advice: adviceFor(problem), left, waiting: true, button: "Stop waiting", onButton });
 }
 
-/** Asks about the image shown. */
+/** Asks about the image shown, and keeps the answer with its item. */
 export function ask() {
   return only(async (signal) => {
-    const { image } = state;
-    const { response, elapsed } = await detect(image, askedOptions(), { signal, onWait });
-    const answer = await response.json();
-    take(answer);
-    showTime(answer.timings_ms, elapsed);
-    showSize(image.name, answer.image);
-    $("actions").hidden = false;
-    if (image !== replaced && (!hasPicture() || await mayDiffer(image, answer.image))) await showServersPicture(image, signal);
+    const { image, item } = state;
+    const turn = begin(item);
+    try {
+      const { response, elapsed } = await detect(image, askedOptions(), { signal, onWait });
+      const answer = await response.json();
+      settle(item, turn, answer, elapsed);
+      take(answer);
+      showTime(answer.timings_ms, elapsed);
+      showSize(image.name, answer.image);
+      $("actions").hidden = false;
+    } catch (error) {
+      fail(item, turn, error);
+      throw error;
+    }
+    if (!item.picture && (!hasPicture() || await mayDiffer(image, state.answer.image))) await showServersPicture(item, signal);
     say(summary());
   });
 }
 
-/** A picture that the browser cannot read (TIFF) or may turn otherwise: the server's own, without boxes. */
-async function showServersPicture(image, signal) {
-  const bare = { format: "png", score_threshold: 1, max_detections: 1, model: state.model };
-  const { response } = await detect(image, bare, { signal, onWait });
-  await showPicture(await response.blob());
-  replaced = image;
+/** A picture that the browser cannot read (TIFF), may turn otherwise or would play: the server's own, without boxes. */
+async function showServersPicture(item, signal) {
+  const bare = { format: "png", min_area: 1e12, max_detections: 1, model: state.model }; // no box is as large
+  const { response } = await detect(item.file, bare, { signal, onWait });
+  item.picture = await response.blob();
+  await showPicture(item.picture);
 }
 
 // The key -------------------------------------------------------------------------------------------------------

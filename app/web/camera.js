@@ -2,6 +2,7 @@
 
 import { detect } from "./api.js";
 import { callOff, onWait, only } from "./asking.js";
+import { $ } from "./dom.js";
 import { openLine } from "./live.js";
 import { say, showNotice, showTime } from "./panels.js";
 import { shape, showCamera, showChooser, showSize } from "./picture.js";
@@ -12,7 +13,6 @@ const WANTED = { video: { width: { ideal: 1280 }, height: { ideal: 720 }, facing
 const QUALITY = 0.9; // of the JPEG that is sent
 const NEWEST = 0.2; // weight of the newest answer in the rate that is shown
 
-const $ = (id) => document.getElementById(id);
 const REASONS = {
   NotAllowedError: "The browser does not allow it. Allow the camera for this page, or choose an image.",
   NotFoundError: "No camera was found. Choose an image instead.",
@@ -42,7 +42,7 @@ export async function openCamera() {
 
 function begin() {
   const { videoWidth, videoHeight } = $("video");
-  Object.assign(state, { camera: true, image: new File([], "camera"), answer: null, hidden: new Set() });
+  Object.assign(state, { camera: true, item: null, image: new File([], "camera"), answer: null, hidden: new Set() });
   shape(videoWidth, videoHeight);
   showCamera(true);
   showChooser(false);

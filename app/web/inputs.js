@@ -1,24 +1,25 @@
-// User input and output: images chosen, pasted or dropped; text to the clipboard; files to the disk.
+// User input and output: files chosen, pasted or dropped; text to the clipboard; files to the disk.
 
-const $ = (id) => document.getElementById(id);
+import { $ } from "./dom.js";
+import { filesOf, isOfInterest } from "./folders.js";
 
-/** Calls `onImage(File)` for an image picked, pasted, or dropped anywhere on the page. */
-export function listenForImages(onImage) {
-  const take = (transfer) => {
-    const files = [...(transfer?.files ?? [])];
-    const image = files.find((file) => file.type.startsWith("image/")) ?? files[0];
-    if (image) onImage(image);
-    return Boolean(image);
-  };
+/** Calls `onFiles(File[])` for files picked, pasted, or dropped anywhere on the page, and for those of a folder. */
+export function listenForImages(onFiles) {
+  const take = (files) => { if (files.length > 0) onFiles(files); };
   const dragging = (on) => document.body.classList.toggle("dragging", on);
-  $("file").addEventListener("change", () => {
-    take($("file"));
-    $("file").value = ""; // so that the same file can be picked again
-  });
+  for (const id of ["file", "directory"]) {
+    $(id).addEventListener("change", () => {
+      const files = [...$(id).files];
+      take(id === "file" ? files : files.filter(isOfInterest));
+      $(id).value = ""; // so that the same file can be picked again
+    });
+  }
   $("another").addEventListener("click", () => $("file").click());
+  for (const id of ["folder", "choose-folder"]) $(id).addEventListener("click", () => $("directory").click());
   $("drop").addEventListener("click", (event) => { if (event.target === $("drop")) $("file").click(); });
-  window.addEventListener("paste", (event) => {
-    if (take(event.clipboardData)) event.preventDefault();
+  window.addEventListener("paste", async (event) => {
+    if (event.clipboardData?.files.length > 0) event.preventDefault();
+    take(await filesOf(event.clipboardData));
   });
   window.addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -27,10 +28,10 @@ export function listenForImages(onImage) {
   window.addEventListener("dragleave", (event) => {
     if (!event.relatedTarget) dragging(false);
   });
-  window.addEventListener("drop", (event) => {
+  window.addEventListener("drop", async (event) => {
     event.preventDefault();
     dragging(false);
-    take(event.dataTransfer);
+    take(await filesOf(event.dataTransfer));
   });
 }
 

@@ -1,10 +1,12 @@
 // Which model answers: the choice among those that serve, and the load of another one with a key that may.
 
+import { adviceFor } from "./advice.js";
 import { Problem, loadModel } from "./api.js";
+import { offerModels } from "./compare.js";
+import { $ } from "./dom.js";
 import { say, showNotice } from "./panels.js";
 import { events, state } from "./state.js";
 
-const $ = (id) => document.getElementById(id);
 let cards = []; // of the catalogue, by the server's order
 
 const option = ({ name, state: now }, fallback) => Object.assign(document.createElement("option"), {
@@ -28,6 +30,7 @@ export function showModels(answer) {
   $("model").value = state.model ?? answer.loaded;
   $("models").hidden = false;
   $("load-form").hidden = true;
+  offerModels(answer);
 }
 
 /** The card of the model that answers, or `null`. */
@@ -57,7 +60,7 @@ function choose(name, onChoice) {
 
 async function load(name, onChoice) {
   $("load").disabled = true;
-  showNotice({ title: `Loading ${name}…`, text: "It is warmed up before it serves." });
+  showNotice({ title: `Loading ${name}…`, text: "It is warmed up before it serves.", waiting: true });
   try {
     await loadModel(name, $("load-key").value);
     showNotice(null);
@@ -65,7 +68,7 @@ async function load(name, onChoice) {
     choose(name, onChoice);
   } catch (error) {
     if (!(error instanceof Problem)) throw error;
-    showNotice({ title: error.title, text: error.detail });
+    showNotice({ title: error.title, text: error.detail, advice: adviceFor(error) });
   } finally {
     $("load").disabled = false;
     $("load-key").value = "";

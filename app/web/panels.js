@@ -1,14 +1,7 @@
 // Writes the side panel: which model serves, class chips, the list, the time bar. Text only: names are never HTML.
 
+import { $, element } from "./dom.js";
 import { colour } from "./stage.js";
-
-const $ = (id) => document.getElementById(id);
-
-function element(tag, properties = {}, ...children) {
-  const made = Object.assign(document.createElement(tag), properties);
-  made.append(...children);
-  return made;
-}
 
 function swatch(label) {
   const made = element("span", { className: "swatch", ariaHidden: "true" });
@@ -16,6 +9,8 @@ function swatch(label) {
   return made;
 }
 
+const DEMO = "shapes"; // the bundled model that `auto` falls back to
+const FOR_PHOTOS = "RCNN_MODEL=coco-r50-fpn rcnn serve";
 const STATUS_WORDS = {
   ok: "Ready", loading: "Loading the model…", draining: "Shutting down", failing: "The model failed",
   degraded: "Not all devices work",
@@ -30,8 +25,20 @@ export function showServing(health) {
   const swap = health?.loading ? `Loading ${health.loading}…` : null;
   const words = status === "ok" ? swap : STATUS_WORDS[status] ?? "The server does not respond";
   $("serving-text").textContent = [words, serves].filter(Boolean).join(" · ");
-  $("fallback").hidden = !health?.fallback_reason;
-  $("fallback").textContent = health?.fallback_reason ? `Fallback: ${health.fallback_reason}` : "";
+  showFallback(health);
+}
+
+/** Says that a fallback answers; where it is the demo model, what it cannot do and which command serves photos. */
+function showFallback(health) {
+  const reason = health?.fallback_reason;
+  $("fallback").hidden = !reason;
+  if (!reason) return;
+  const demo = health.model === DEMO;
+  $("fallback").replaceChildren(...(demo ? [
+    element("strong", { textContent: "This demo model knows only drawn shapes; its answers for photos mean nothing." }),
+    " For photos, start the server with ", element("code", { textContent: FOR_PHOTOS }), ".",
+    element("span", { className: "reason", textContent: `Why it serves: ${reason}` }),
+  ] : [`Fallback: ${reason}`]));
 }
 
 /** How many images wait and how many were done a second (`perSecond` null: not known yet); `now` null: no answer. */
@@ -117,6 +124,12 @@ export function showTime(timings, elapsed) {
     element("span", { textContent: name }), element("span", { className: "muted", textContent: milliseconds(value) }))));
 }
 
+/** The tags that found no place in the picture, under it. */
+export function showRoomless(detections) {
+  $("roomless").replaceChildren(...detections.slice(0, 12).map(({ name, label, score }) => (
+    element("li", {}, swatch(label), `${name} ${score.toFixed(2)}`))));
+}
+
 /** Thumbnails to click. */
 export function showSamples(samples, onPick) {
   $("samples").hidden = samples.length === 0;
@@ -128,13 +141,14 @@ export function showSamples(samples, onPick) {
   }));
 }
 
-/** A message under the image with one button; `null` takes it away. `left`: seconds until the next try. */
+/** A message over the image with one button; `null` takes it away. `left`: seconds until the next try. */
 export function showNotice(notice) {
   $("notice").hidden = notice === null;
   if (notice === null) return;
-  const { title, text, button, onButton, left, waiting = false } = notice;
+  const { title, text, advice = "", button, onButton, left, waiting = false } = notice;
   if ($("notice-title").textContent !== title) $("notice-title").textContent = title; // announced once, not every second
   if ($("notice-text").textContent !== text) $("notice-text").textContent = text;
+  if ($("notice-advice").textContent !== advice) $("notice-advice").textContent = advice;
   $("notice").classList.toggle("waiting", waiting);
   $("countdown").textContent = left ? `Retrying in ${left} s` : "";
   $("notice-button").textContent = button ?? "";

@@ -1,15 +1,15 @@
 // Draws the state into the panels and over the image, and links the list to the boxes.
 
-import { markActive, say, showChips, showList } from "./panels.js";
+import { $ } from "./dom.js";
+import { markActive, say, showChips, showList, showRoomless } from "./panels.js";
 import { createStage } from "./stage.js";
-import { countByClass, events, shown, state, summary, sure, whyEmpty } from "./state.js";
+import { countByClass, events, shown, state, summary, sure, tell, whyEmpty } from "./state.js";
 import { createView } from "./view.js";
 
-const $ = (id) => document.getElementById(id);
 let looking = false;
 
-export const view = createView($("frame"), { onChange: drawBoxes, onClick: pinUnder });
-const stage = createStage($("boxes"), view);
+export const view = createView([$("frame"), $("frame-b")], { onChange: drawBoxes, onClick: pinUnder });
+const stage = createStage($("boxes"), view, showRoomless);
 
 function drawBoxes() {
   const visible = shown();
@@ -27,6 +27,7 @@ export function render(busy = looking) {
   showChips(countByClass(sure()), state.hidden, toggleClass);
   showList(shown(), state.answer?.boxes.length ?? null, whyEmpty(looking), { point, pin: pinRow });
   drawBoxes();
+  tell("shown");
 }
 
 /** Another answer takes the place of the one before. */
@@ -57,7 +58,7 @@ function pinUnder(event) {
 }
 
 /** Keeps a box by its row; on a phone the image may be far above. */
-function pinRow(index) {
+export function pinRow(index) {
   pin(index);
   const { top, bottom } = $("frame").getBoundingClientRect();
   const still = matchMedia("(prefers-reduced-motion: reduce)").matches;

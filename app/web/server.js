@@ -2,6 +2,7 @@
 
 import { Problem, catalogue, health, samples, traffic } from "./api.js";
 import { report, showKey } from "./asking.js";
+import { $ } from "./dom.js";
 import { chosenCard, showModels } from "./models.js";
 import { showSamples, showServing, showTraffic } from "./panels.js";
 import { render } from "./render.js";
@@ -11,7 +12,6 @@ const HEALTH_PAUSE = 2000; // ms between polls of a server that is not ready
 const TRAFFIC_PAUSE = 2000; // ms between polls of the queue
 const WINDOW = 10_000; // ms over which the throughput is counted
 
-const $ = (id) => document.getElementById(id);
 let looking = 0; // timer of the next poll of /health
 
 /** Shows which model serves; looks again while it takes no work. */
@@ -71,7 +71,7 @@ async function watchTraffic(seen = []) {
 
 async function offerSamples(onPick) {
   try {
-    showSamples(await samples(), onPick);
+    showSamples(await samples(state.model), onPick);
   } catch (error) {
     report(error, () => offerSamples(onPick));
   }
@@ -80,7 +80,7 @@ async function offerSamples(onPick) {
 /** Begins to look after the server; `onPick(sample)` for a sample clicked. */
 export function watchServer(onPick) {
   events.addEventListener("trouble", watchHealth);
-  events.addEventListener("model", watchHealth);
+  events.addEventListener("model", () => { watchHealth(); offerSamples(onPick); });
   events.addEventListener("key", () => { watchHealth(); offerSamples(onPick); });
   watchHealth();
   watchTraffic();

@@ -1,5 +1,7 @@
 // Draws the boxes over the image, and finds the box under the pointer.
 
+import { leader, placeTags } from "./placement.js";
+
 // The same as in the pictures that the server draws (models/images/drawing.py), by label id.
 const PALETTE = [
   [230, 25, 75], [60, 200, 80], [255, 225, 25], [40, 110, 240], [245, 130, 48], [165, 60, 200],
@@ -7,6 +9,7 @@ const PALETTE = [
   [170, 255, 195], [150, 10, 30], [130, 140, 10], [255, 200, 140], [20, 30, 150], [200, 175, 255],
 ];
 
+const FAINT = 0.2; // of the boxes beside the one pointed at
 const FINGER = 12; // px of tolerance around a box for touch
 
 const rgb = (label) => PALETTE[label % PALETTE.length];
@@ -22,8 +25,11 @@ export function ink(label) {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.19 ? "#000" : "#fff";
 }
 
-/** The stage over `canvas`, seen through `view`: `show` what is visible, `indexAt` a pointer event. Boxes are in image pixels. */
-export function createStage(canvas, view) {
+/**
+ * The stage over `canvas`, seen through `view`: `show` what is visible, `indexAt` a pointer event. Boxes are in image pixels.
+ * `onRoomless(detections)`: those whose tag has no place in the picture that covers nothing.
+ */
+export function createStage(canvas, view, onRoomless = () => {}) {
   const context = canvas.getContext("2d");
   let scene = { detections: [], active: null, width: 1, height: 1 };
 
@@ -36,7 +42,12 @@ export function createStage(canvas, view) {
     return { width, height };
   }
 
-  function drawBox([x1, y1, x2, y2], fill, active) {
+  /** A side that lies on the edge of the canvas is drawn whole, just inside. */
+  const onCanvas = (value, length) => (value > -2 && value < 1 ? 1 : value > length - 1 && value < length + 2 ? length - 1 : value);
+
+  function drawBox(box, fill, active) {
+    const { width, height } = canvas.getBoundingClientRect();
+    const [x1, y1, x2, y2] = box.map((value, index) => onCanvas(value, index % 2 ? height : width));
     context.lineJoin = "round";
     context.strokeStyle = "rgb(0 0 0 / 45%)"; // a dark rim keeps light colours visible on light photos
     context.lineWidth = active ? 5 : 3.5;
@@ -49,17 +60,6 @@ export function createStage(canvas, view) {
     context.fillStyle = fill;
     context.fillRect(x1, y1, x2 - x1, y2 - y1);
     context.globalAlpha = 1;
-  }
-
-  /** Where a tag of wide × high px goes: the first place by its box that no surer tag takes. */
-  function placeTag([x1, y1, x2, y2], wide, high, size, taken) {
-    const left = Math.max(0, Math.min(x1 - 1, size.width - wide));
-    const places = [[left, y1 - high], [left, y1], [x2 - wide, y1 - high], [left, y2], [left, y2 - high]];
-    const overlaps = ([x, y]) => taken.some(([a, b, w, h]) => x < a + w && a < x + wide && y < b + h && b < y + high);
-    const fits = ([x, y]) => x >= 0 && y >= 0 && x + wide <= size.width && y + high <= size.height;
-    const [x, y] = places.find((place) => fits(place) && !overlaps(place)) ?? [left, Math.max(0, y1)];
-    taken.push([x, y, wide, high]);
-    return [x, y];
   }
 
   function drawTag(text, label, [x, y, wide, high]) {
@@ -84,35 +84,62 @@ export function createStage(canvas, view) {
     return part[0] <= part[2] && part[1] <= part[3] ? part : null;
   }
 
-  function placeTags(detections, size) {
+  /** [detection, text, tag {box, wide, high, at}] of each; `at` is null where the picture has no free place. */
+  function makeTags(detections, size) {
     const high = size.width < 480 ? 17 : 20;
-    const taken = [];
     context.font = `600 ${high === 17 ? 11 : 12.5}px system-ui, sans-serif`;
     context.textBaseline = "middle";
-    return detections.map((detection) => {
+    const tags = detections.map((detection) => {
       const text = `${detection.name} ${detection.score.toFixed(2)}`;
-      const wide = context.measureText(text).width + 10;
-      const seen = inside(place(detection.box, size), size);
-      return [detection, text, [...placeTag(seen, wide, high, size, taken), wide, high]];
+      return { detection, text, box: inside(place(detection.box, size), size), wide: context.measureText(text).width + 10, high };
     });
+    const places = placeTags(tags, tags.map(({ box }) => box), size);
+    return tags.map((tag, index) => ({ ...tag, at: places[index] }));
+  }
+
+  /** Darkens what is not in the box, so that it stands alone. */
+  function isolate([x1, y1, x2, y2], { width, height }) {
+    context.fillStyle = "rgb(0 0 0 / 45%)";
+    context.beginPath();
+    context.rect(0, 0, width, height);
+    context.rect(x1, y1, x2 - x1, y2 - y1);
+    context.fill("evenodd");
+  }
+
+  function drawLeader({ detection, box, wide, high, at }) {
+    const ends = leader(at, wide, high, box);
+    if (!ends) return;
+    context.strokeStyle = colour(detection.label);
+    context.lineWidth = 1.5;
+    context.beginPath();
+    context.moveTo(...ends[0]);
+    context.lineTo(...ends[1]);
+    context.stroke();
   }
 
   function draw() {
     const size = fit();
     const { active } = scene;
     const detections = scene.detections.filter(({ box }) => inside(place(box, size), size));
-    const strength = ({ index }) => (active === null || index === active ? 1 : 0.3);
-    const surestFirst = [...detections].sort((a, b) => (b.index === active) - (a.index === active) || b.score - a.score);
-    const tags = placeTags(surestFirst, size);
-    for (const detection of surestFirst.toReversed()) {
-      context.globalAlpha = strength(detection);
-      drawBox(place(detection.box, size), colour(detection.label), detection.index === active);
-    }
-    for (const [detection, text, tag] of tags.toReversed()) {
-      context.globalAlpha = strength(detection);
-      drawTag(text, detection.label, tag);
+    const surestFirst = [...detections].sort((a, b) => b.score - a.score);
+    const tags = makeTags(surestFirst, size);
+    const seen = tags.find(({ detection }) => detection.index === active);
+    for (const { detection } of tags.toReversed()) {
+      context.globalAlpha = seen ? FAINT : 1;
+      if (detection !== seen?.detection) drawBox(place(detection.box, size), colour(detection.label), false);
     }
     context.globalAlpha = 1;
+    if (seen) {
+      isolate(seen.box, size);
+      drawBox(place(seen.detection.box, size), colour(seen.detection.label), true);
+    }
+    for (const tag of seen ? [seen] : tags.toReversed()) {
+      const at = tag.at ?? (seen ? [tag.box[0], tag.box[1]] : null); // hovered, it shows even over its own box
+      if (!at) continue;
+      drawLeader({ ...tag, at });
+      drawTag(tag.text, tag.detection.label, [...at, tag.wide, tag.high]);
+    }
+    onRoomless(tags.filter(({ at }) => !at).map(({ detection }) => detection));
   }
 
   new ResizeObserver(draw).observe(canvas);

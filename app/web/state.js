@@ -4,7 +4,8 @@ export const FLOOR = 0.05; // requested threshold: the confidence slider filters
 export const MOST = 300; // maximum number of requested boxes
 
 export const state = {
-  image: null, // the File, or the camera's newest frame
+  item: null, // of the filmstrip, see roll.js; null: none, or the camera
+  image: null, // the File of the item, or the camera's newest frame
   answer: null, // of POST /detect, in pixels
   score: 0.5,
   nms: 0.5,
@@ -18,16 +19,23 @@ export const state = {
   camera: false, // whether the image is the camera's
 };
 
-/** "key": a key was given; "trouble": the server could not serve, or serves another model; "model": one was chosen; "stopped": a person waits no longer. */
+/**
+ * "key": a key was given; "trouble": the server could not serve, or serves another model; "model": one was chosen;
+ * "stopped": a person waits no longer; "shown": what is shown changed; "roll": an item of the filmstrip did.
+ */
 export const events = new EventTarget();
+export const tell = (name) => events.dispatchEvent(new Event(name));
 
-/** Detections at or above the slider's score: {index, box, label, score, name}. */
-export function sure() {
-  const { boxes, labels, scores, names } = state.answer ?? { boxes: [] };
+/** Detections of `answer` at or above `score`: {index, box, label, score, name}. */
+export function above(answer, score) {
+  const { boxes, labels, scores, names } = answer ?? { boxes: [] };
   return boxes
     .map((box, index) => ({ index, box, label: labels[index], score: scores[index], name: names[index] }))
-    .filter(({ score }) => score >= state.score);
+    .filter((detection) => detection.score >= score);
 }
+
+/** Detections at or above the slider's score. */
+export const sure = () => above(state.answer, state.score);
 
 /** Those of them whose class is switched on. */
 export const shown = () => sure().filter(({ name }) => !state.hidden.has(name));
@@ -66,16 +74,18 @@ export function shownAnswer() {
   return { ...state.answer, ...Object.fromEntries(cut) };
 }
 
+export const objects = (count) => `${count} ${count === 1 ? "object" : "objects"}`;
+
 /** What is shown, as a sentence. */
 export function summary() {
   const visible = shown();
   const parts = countByClass(visible).map(({ name, count }) => `${count} ${name}`);
-  return visible.length === 0 ? "No objects at this confidence." : `${visible.length} ${visible.length === 1 ? "object" : "objects"}: ${parts.join(", ")}.`;
+  return visible.length === 0 ? "No objects at this confidence." : `${objects(visible.length)}: ${parts.join(", ")}.`;
 }
 
 /** Why the list is empty; `looking`: a request is in flight. */
 export function whyEmpty(looking) {
-  if (!state.image) return "Choose an image. Its detections are listed here.";
+  if (!state.image) return "Choose an image. Its objects are listed here.";
   if (!state.answer) return looking ? "Detecting…" : "No response for this image.";
   if (state.answer.boxes.length === 0) return "No objects found, even at the lowest confidence.";
   return "No objects at this confidence. Lower the slider or select more classes.";

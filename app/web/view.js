@@ -1,18 +1,19 @@
 // Zoom and pan of the image in its frame: by buttons, keys, Ctrl and the wheel, two fingers, and dragging.
 
+import { $ } from "./dom.js";
+
 const MOST = 16; // times
 const STEP = 1.5; // times, of a button or a key
 const STRIDE = 0.15; // of the frame, of an arrow key
 const DRAG = 4; // px that a pointer moves before its click is none
 
-const $ = (id) => document.getElementById(id);
 const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
 /**
- * The view of what lies in `frame`: {scale, x, y}, x and y the offset of the image in shares of the frame.
+ * The view of what lies in `frames`, the same in each: {scale, x, y}, x and y the offset of the image in shares of the frame.
  * `onChange()` after every move, `onClick(event)` for a click that ends no drag.
  */
-export function createView(frame, { onChange, onClick }) {
+export function createView(frames, { onChange, onClick }) {
   const view = { scale: 1, x: 0, y: 0, move, zoom, reveal, reset: () => move(1, 0, 0) };
 
   function move(scale, x, y) {
@@ -20,8 +21,10 @@ export function createView(frame, { onChange, onClick }) {
     view.x = clamp(x, 1 - view.scale, 0); // the image always fills the frame
     view.y = clamp(y, 1 - view.scale, 0);
     const transform = view.scale === 1 ? "" : `translate(${view.x * 100}%, ${view.y * 100}%) scale(${view.scale})`;
-    for (const picture of frame.querySelectorAll("img, video")) picture.style.transform = transform;
-    frame.classList.toggle("zoomed", view.scale > 1);
+    for (const frame of frames) {
+      for (const picture of frame.querySelectorAll("img, video")) picture.style.transform = transform;
+      frame.classList.toggle("zoomed", view.scale > 1);
+    }
     $("zoom-value").textContent = `${Math.round(view.scale * 100)} %`;
     $("zoom-out").disabled = $("zoom-fit").disabled = view.scale === 1;
     $("zoom-in").disabled = view.scale === MOST;
@@ -44,9 +47,11 @@ export function createView(frame, { onChange, onClick }) {
     move(view.scale, needed(view.x, (x1 + x2) / 2), needed(view.y, (y1 + y2) / 2));
   }
 
-  listenToPointers(frame, view, onClick);
-  listenToWheel(frame, view);
-  listenToKeys(frame, view);
+  for (const frame of frames) {
+    listenToPointers(frame, view, frame === frames[0] ? onClick : () => {});
+    listenToWheel(frame, view);
+    listenToKeys(frame, view);
+  }
   $("zoom-in").addEventListener("click", () => view.zoom(STEP));
   $("zoom-out").addEventListener("click", () => view.zoom(1 / STEP));
   $("zoom-fit").addEventListener("click", view.reset);

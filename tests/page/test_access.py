@@ -49,8 +49,8 @@ def tap(shown: Shown, x: float, y: float) -> None:
 def test_a_phone_is_used_by_taps(show: Show) -> None:
     shown = show(width=390, context=PHONE)
     page = shown.page
-    expect(page.get_by_text("Choose an image, or take a photo")).to_be_visible()
-    expect(page.get_by_text("Drop or paste an image here")).to_be_hidden()
+    expect(page.get_by_text("Choose images, or take a photo")).to_be_visible()
+    expect(page.get_by_text("Drop images, a folder or a video here")).to_be_hidden()
     assert (
         page.evaluate("getComputedStyle(document.getElementById('busy'), '::after').animationName") == "none"
     )
@@ -120,14 +120,14 @@ def test_colours_are_those_of_drawn_pictures_and_names_can_be_read_on_them(show:
 def test_everything_is_named_announced_and_reached_by_keyboard(show: Show) -> None:
     shown = show(width=820)
     page = shown.page
-    expect(page.get_by_text("Drop or paste an image here")).to_be_visible()
+    expect(page.get_by_text("Drop images, a folder or a video here")).to_be_visible()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the detections")).to_be_focused()
-    for _ in range(4):
+    for _ in range(5):
         page.keyboard.press("Tab")
     expect(page.locator("#file")).to_be_focused()
     shown.detect()
-    expect(page.get_by_role("button", name="Another image")).to_be_focused()
+    expect(page.get_by_role("button", name="Add images")).to_be_focused()
     page.get_by_role("button", name="disc, score 0.75, 480 by 120 pixels at 160, 120").focus()
     expect(page.locator("#live")).to_have_attribute("aria-live", "polite")
     expect(page.locator("#live")).to_have_text("2 objects: 1 disc, 1 Square.")

@@ -4,11 +4,13 @@ import io
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image as pillow
+from playwright._impl._driver import compute_driver_executable
 from playwright.sync_api import expect
 
 from tests.support.chromium import (
@@ -92,6 +94,7 @@ def test_a_slider_sends_one_request_once_it_rests(show: Show) -> None:
     shown = show()
     shown.page.clock.install(time=NOON)
     shown.page.reload()
+    shown.options()
     shown.detect()
     shown.page.clock.pause_at(NOON + 3_600_000)
     for label, values in (
@@ -119,6 +122,7 @@ def test_the_size_returns_to_the_models_and_a_newer_request_cancels_the_older(sh
         shown.page.get_by_label("Overlap allowed"),
     )
     expect(size).to_have_text("128 px")
+    shown.options()
     shown.detect()
     page.get_by_label("Input size (short side)").fill("640")
     expect(size).to_have_text("640 px")
@@ -151,6 +155,7 @@ def test_an_image_is_cut_into_tiles(show: Show) -> None:
     shown.choose(picture(1024, 700))
     shown.lists(*OBJECTS)
     assert len(detector.reached) == 1
+    shown.options()
     shown.page.get_by_label("Tiles").select_option("Automatic")
     expect(shown.page.locator("#list li")).not_to_have_count(2)
     assert shown.queries[-1]["tile"] == "auto"
@@ -165,7 +170,14 @@ def test_an_image_is_cut_into_tiles(show: Show) -> None:
 # -- taking results away -------------------------------------------------------------------------------------
 
 
-def test_json_and_curl_are_copied_as_shown(show: Show, tmp_path: Path) -> None:
+def copied(shown: Shown, button: str) -> str:
+    """What a button copies."""
+    shown.page.get_by_role("button", name=button).click()
+    expect(shown.page.get_by_role("button", name="Copied")).to_be_visible()
+    return str(shown.page.evaluate("navigator.clipboard.readText()"))
+
+
+def test_json_and_programs_are_copied_as_shown(show: Show, tmp_path: Path) -> None:
     shown = show(context={"permissions": ["clipboard-read", "clipboard-write"]})
     name = "my 'own' \"picture\".png"
     (tmp_path / name).write_bytes(picture(640, 480))
@@ -173,21 +185,35 @@ def test_json_and_curl_are_copied_as_shown(show: Show, tmp_path: Path) -> None:
     shown.page.get_by_label("Minimum confidence").fill("0.2")
     shown.page.locator(".chip").nth(0).click()
     shown.lists("Square 0.94", "kite 0.25")
-    shown.page.get_by_role("button", name="Copy JSON").click()
-    expect(shown.page.locator("#copy-json")).to_have_text("Copied")
-    copied = json.loads(shown.page.evaluate("navigator.clipboard.readText()"))
-    assert copied["names"] == ["Square", "kite"]
+    shown.page.get_by_role("tab", name="JSON").click()
+    expect(shown.page.locator("#json-text")).to_contain_text('"names": [')
+    document = json.loads(copied(shown, "Copy JSON"))
+    assert document["names"] == ["Square", "kite"]
     boxes = np.multiply([SQUARE_BOX, KITE_BOX], [640, 480] * 2)
-    np.testing.assert_allclose(copied["boxes"], boxes, atol=1e-3)
-    shown.page.get_by_role("button", name="Copy as curl").click()
-    expect(shown.page.locator("#live")).to_contain_text("curl")
-    command = shown.page.evaluate("navigator.clipboard.readText()")
-    assert command.startswith("curl -F ")
-    if shutil.which("curl"):
-        done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, check=True)
-        answer = json.loads(done.stdout)
-        for key in ("boxes", "labels", "scores", "names", "image", "model", "box_format"):
-            assert answer[key] == copied[key]
+    np.testing.assert_allclose(document["boxes"], boxes, atol=1e-3)
+    shown.page.keyboard.press("Shift+Tab")
+    shown.page.keyboard.press("Shift+Tab")
+    shown.page.keyboard.press("ArrowRight")  # to the next tab
+    programs = {"curl": ["sh", "-c"], "Python": [sys.executable, "-c"]}
+    node = [str(compute_driver_executable()[0]), "--input-type=module", "-e"]
+    for language, command in (programs | {"JavaScript": node}).items():
+        shown.page.get_by_text(language, exact=True).click()
+        program = copied(shown, "Copy code")
+        if not shutil.which(command[0]):
+            continue
+        done = subprocess.run(
+            [*command, program], cwd=tmp_path, capture_output=True, text=True, check=True, timeout=60
+        )
+        if language == "curl":
+            answer = json.loads(done.stdout)
+            for key in ("boxes", "labels", "scores", "names", "image", "model", "box_format"):
+                assert answer[key] == document[key]
+        else:
+            assert [line.split()[:2] for line in done.stdout.splitlines()] == [
+                ["Square", "0.9375"],
+                ["kite", "0.25"],
+            ]
+        expect(shown.page.get_by_role("button", name="Copy code")).to_be_visible()
 
 
 def download(shown: Shown, button: str) -> tuple[str, bytes]:

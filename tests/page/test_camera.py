@@ -45,6 +45,7 @@ def test_the_camera_uses_one_web_socket_until_a_photo_is_taken(show: Show) -> No
     # the sliders apply to the next frame
     page.get_by_label("Minimum confidence").fill("0.8")
     shown.lists("Square 0.94")
+    shown.options()
     with shown.sockets[0].expect_event("framesent", lambda sent: '"nms_threshold":0.3' in str(sent)):
         page.get_by_label("Overlap allowed").fill("0.3")
     shown.lists("Square 0.94")
@@ -55,7 +56,7 @@ def test_the_camera_uses_one_web_socket_until_a_photo_is_taken(show: Show) -> No
     width = page.evaluate("document.getElementById('video').videoWidth")
     page.get_by_role("button", name="Take the photo").click()
     expect(caption).to_contain_text("photo-")
-    expect(page.get_by_role("button", name="Copy as curl")).to_be_visible()
+    expect(page.get_by_role("button", name="Download PNG")).to_be_visible()
     shown.lists("Square 0.94")
     expect(page.locator("#video")).to_be_hidden()
     assert page.evaluate("document.getElementById('photo').naturalWidth") == width

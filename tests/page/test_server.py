@@ -131,6 +131,7 @@ def test_a_refused_request_is_explained(show: Show) -> None:
     shown.choose(b"no image", "notes.txt", "text/plain")
     expect(title).to_have_text("The image cannot be read")
     expect(text).to_contain_text("PNG")
+    expect(page.locator("#notice-advice")).to_contain_text("opens in an image viewer")
     expect(page.locator("#notice-button")).to_be_hidden()
     expect(page.locator("#drop")).to_be_visible()
     expect(page.locator("#empty")).to_have_text("No response for this image.")
@@ -140,6 +141,7 @@ def test_a_refused_request_is_explained(show: Show) -> None:
     shown.detect()
     expect(page.locator("#notice")).to_be_hidden()
     page.locator("#size").evaluate("(slider) => { slider.max = 9000; }")
+    shown.options()
     page.get_by_label("Input size (short side)").fill("9000")
     expect(text).to_contain_text("8192")
     expect(page.locator("#notice-button")).to_be_hidden()
@@ -168,7 +170,7 @@ def test_a_fault_or_a_server_that_is_gone_is_shown_and_tried_again(show: Show) -
 
 def test_a_key_is_requested_kept_and_forgotten(show: Show) -> None:
     shown = show(faults=[401], api_keys="open-sesame")
-    page, key = shown.page, shown.page.get_by_label("API key")
+    page, key = shown.page, shown.page.get_by_label("API key", exact=True)
     expect(key).to_be_visible()
     expect(page.locator("#notice")).to_be_hidden()
     shown.choose(picture(640, 480))
@@ -196,7 +198,7 @@ def test_a_key_is_requested_kept_and_forgotten(show: Show) -> None:
 def test_a_key_given_first_opens_images_and_the_web_socket(show: Show) -> None:
     shown = show(faults=[401], api_keys="s3cret/?key")
     page = shown.page
-    page.get_by_label("API key").fill("s3cret/?key")
+    page.get_by_label("API key", exact=True).fill("s3cret/?key")
     page.keyboard.press("Enter")
     expect(page.locator("#key-used")).to_be_visible()
     expect(page.locator("#size-value")).to_have_text("128 px")

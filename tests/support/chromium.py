@@ -144,6 +144,10 @@ class Shown:
         """Choose a file."""
         self.page.set_input_files("#file", {"name": name, "mimeType": type, "buffer": data})
 
+    def options(self) -> None:
+        """Open the options that are folded away."""
+        self.page.locator("#more > summary").click()
+
     def detect(self) -> None:
         """Choose a picture of 640 x 480 and wait for the objects in it."""
         self.choose(picture(640, 480))
