@@ -17,7 +17,7 @@ from app.batching.flow import Flow
 from app.batching.scheduler import BatchLimits
 from app.captures.recorder import open_recorder
 from app.protocols import deepstack, huggingface, kserve, torchserve
-from app.protocols.openinference import http, http_repository
+from app.protocols.openinference import http, http_repository, http_statistics
 from app.protocols.roboflow import hosted, inference
 from app.protocols.roboflow import models as roboflow_models
 from app.routes import captures, detect, docs, health, live, models, page, stream
@@ -57,7 +57,7 @@ ROUTERS: tuple[Router, ...] = (
     *(live.router, models.loads, http_repository.index, http_repository.repository),
     *(deepstack.router, huggingface.router, kserve.router),
     *(inference.router, roboflow_models.registry),
-    *(http.router, http.probes),
+    *(http_statistics.router, http.router, http.probes),
     *(torchserve.predictions, torchserve.pings),
     hosted.router,  # the last: its path is any of two parts
 )
@@ -204,7 +204,9 @@ def _service(settings: Settings, metrics: Metrics, model: ModelRegistry) -> Dete
     limits = BatchLimits(settings.max_batch)
     numbers = range(len(settings.devices))
     devices = [Device(partial(model.run, device=n), partial(model.check, n)) for n in numbers]
-    batcher: Batcher[InferenceJob, InferenceResult] = Batcher(devices, limits, _events(metrics, admission))
+    batcher: Batcher[InferenceJob, InferenceResult] = Batcher(
+        devices, limits, _events(metrics, admission, model)
+    )
     admission.set_device_count(len(devices))
     admission.set_queue(batcher)
     service = DetectionService(settings, metrics, model, admission, batcher)
@@ -225,9 +227,11 @@ def _count(service: DetectionService, state: str) -> int:
     return sum(status.state == state for _, status in service.devices)
 
 
-def _events(metrics: Metrics, admission: Admission) -> BatchEvents:
+def _events(metrics: Metrics, admission: Admission, models: ModelRegistry) -> BatchEvents:
     def batch_done(size: int, seconds: float, flow: Flow) -> None:
         admission.observe(size, seconds, flow)
+        if (model := models.ready.get(flow.model)) is not None and model.flow is flow:
+            model.statistics.batches[size].add(seconds)
         metrics.batch_size.labels(model=flow.model).observe(size)
         metrics.batch_duration.labels(model=flow.model).observe(seconds)
 

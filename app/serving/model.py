@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from app.batching.flow import Flow
 from app.errors import InvalidParameter
 from app.serving.interfaces import Canvas, Detector
+from app.serving.statistics import Statistics
 from app.telemetry import tracing
 from models.detections import Detections
 from models.images.decoder import Image
@@ -30,7 +31,7 @@ class LoadedModel:
     """A model in memory, warmed up: a detector for each device, freed with this object.
 
     `best_batch` is the largest useful batch; `memory_bytes` what the process or its device grew by;
-    `flow` its part of the queue and the devices.
+    `flow` its part of the queue and the devices; `statistics` what it has done.
     """
 
     detectors: tuple[Detector, ...]
@@ -38,6 +39,7 @@ class LoadedModel:
     best_batch: int
     memory_bytes: int = 0
     flow: Flow = field(default_factory=Flow)
+    statistics: Statistics = field(default_factory=Statistics)
 
     @property
     def detector(self) -> Detector:

@@ -58,6 +58,14 @@ class Pipeline:
 
     async def detect(self, source: Source, plan: Plan) -> Outcome:
         """Detect objects in one image; raises ServiceError."""
+        with plan.model.statistics.failing(plan.started):
+            outcome = await self._detect(source, plan)
+        plan.model.statistics.count_success(vars(outcome.timings))
+        for observe in self.observers:
+            observe(source, outcome)
+        return outcome
+
+    async def _detect(self, source: Source, plan: Plan) -> Outcome:
         request = RequestHandle(plan.priority)
         nbytes = len(source) if isinstance(source, bytes) else source.nbytes
         with count_rejections(self._metrics, plan.priority):
@@ -77,10 +85,7 @@ class Pipeline:
         self._metrics.count_detections(plan.model.name, len(detections))
         note_image(plan.model.name, len(detections), completed.queued)
         timings = timings_of(prepared, completed, plan)
-        outcome = Outcome(plan.model, prepared.size, detections, timings, drawn, prepared.truncated)
-        for observe in self.observers:
-            observe(source, outcome)
-        return outcome
+        return Outcome(plan.model, prepared.size, detections, timings, drawn, prepared.truncated)
 
     async def decode_step(self, plan: Plan, work: Callable[[DecodeControl], R]) -> R:
         """Run a step of a stream's decoding on a thread, with memory held meanwhile; raises ServiceError."""

@@ -18,7 +18,7 @@ from app.serving.request import Outcome
 from app.transport.query import read_options
 from models.detections import convert_boxes
 
-EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "parameters")
+EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics")
 INPUTS: dict[str, tuple[str, tuple[int, ...]]] = {IMAGE: ("BYTES", ()), IMAGES: ("UINT8", (-1, -1, 3))}
 OUTPUTS: dict[str, tuple[str, tuple[int, ...]]] = {
     "boxes": ("FP32", (-1, 4)),

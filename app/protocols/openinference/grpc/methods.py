@@ -18,6 +18,7 @@ from app.protocols.openinference.inference import (
     resolve_deadline,
     server_metadata,
 )
+from app.protocols.openinference.statistics import model_statistics
 from app.protocols.openinference.tensors import DATATYPES, Tensor, raw, read_images
 from app.schemas.limits import MAX_TENSOR_INPUTS, MAX_TENSOR_OUTPUTS, MAX_TENSOR_PARAMETERS
 from app.serving.request import Source
@@ -92,6 +93,13 @@ async def model_infer(
     return response
 
 
+async def model_statistics_of(
+    service: DetectionService, request: pb.ModelStatisticsRequest, call: CallContext
+) -> pb.ModelStatisticsResponse:
+    """What the model has done since it was loaded, or all of them without a name."""
+    return pb.ModelStatisticsResponse(**model_statistics(service, request.name, request.version))
+
+
 async def repository_index(
     service: DetectionService, request: pb.RepositoryIndexRequest, call: CallContext
 ) -> pb.RepositoryIndexResponse:
@@ -125,6 +133,7 @@ METHODS: dict[str, Method] = {
     "ModelMetadata": model_metadata_of,
     "ModelConfig": model_config_of,
     "ModelInfer": model_infer,
+    "ModelStatistics": model_statistics_of,
     "RepositoryIndex": repository_index,
     "RepositoryModelLoad": repository_load,
     "RepositoryModelUnload": repository_unload,

@@ -13,6 +13,7 @@ import grpc
 from app.errors import Internal, ServiceError
 from app.protocols.openinference.grpc.calls import CallContext, OpenCalls, forget_frames
 from app.protocols.openinference.grpc.connections import OPTIONS
+from app.protocols.openinference.grpc.health import health_handler
 from app.protocols.openinference.grpc.messages import SERVICE, parse, request_class
 from app.protocols.openinference.grpc.methods import ADMIN, ADMITTED, METHODS, OPEN, Method
 from app.protocols.openinference.grpc.stream import ROUTE, STREAM, answers
@@ -47,9 +48,8 @@ async def listen(service: DetectionService, slots: StreamSlots, host: str, port:
     # A longer message is refused by the length before it: none of it is collected.
     longest = ("grpc.max_receive_message_length", service.settings.max_body_bytes)
     server = grpc.aio.server(options=(longest, *OPTIONS))
-    server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler(SERVICE, _handlers(service, slots)),)
-    )
+    inference = grpc.method_handlers_generic_handler(SERVICE, _handlers(service, slots))
+    server.add_generic_rpc_handlers((inference, health_handler(lambda: service.state == "ok")))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = server.add_insecure_port(address)
