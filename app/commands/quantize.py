@@ -9,8 +9,9 @@ from app.commands import CommandFailed
 from app.commands.arguments import QuantizeArguments
 from app.commands.detect.inputs import find_images
 from app.commands.shared.checks import require_extra
-from app.commands.shared.console import download_bar, read_settings
+from app.commands.shared.console import read_settings
 from app.commands.shared.dataset import data_options, read_data
+from app.commands.shared.progress import download_bar, new_bar
 
 if TYPE_CHECKING:
     from models.datasets import Dataset
@@ -26,7 +27,8 @@ def run(arguments: QuantizeArguments) -> int:
 
     console = Console(stderr=True)
     try:
-        with download_bar() as observe:
+        with new_bar(console, "Quantizing") as bar, download_bar(bar) as observe:
+            bar.add_task("", total=None)
             config = replace(config, downloads=Downloads(config.downloads.mirror, observe))
             artefact = quantize(config, lambda line: console.print(line, highlight=False))
     except (ValueError, OSError) as error:  # card, weights, data, or int8 loses too much: the text says it

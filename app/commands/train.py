@@ -16,8 +16,9 @@ from rich.markup import escape
 from app.commands import USAGE, CommandFailed
 from app.commands.arguments import TrainArguments
 from app.commands.shared.checks import require_extra
-from app.commands.shared.console import download_bar, read_settings
+from app.commands.shared.console import read_settings
 from app.commands.shared.dataset import data_options
+from app.commands.shared.progress import download_bar
 from app.commands.shared.training_progress import show_progress
 from app.settings.settings import Settings
 from models.datasets import DataOptionError

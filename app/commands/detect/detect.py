@@ -15,7 +15,8 @@ from app.commands.detect.request_options import RequestOptions
 from app.commands.detect.result import ImageDetector, ImageRefused, ImageResult
 from app.commands.detect.targets import Targets
 from app.commands.shared.checks import make_folder
-from app.commands.shared.console import loading_status, read_settings
+from app.commands.shared.console import read_settings
+from app.commands.shared.progress import loading_status
 from app.commands.shared.request_options import check_options
 from app.commands.shared.service_client import check_reachable, open_service
 from app.schemas.options import DetectOptions

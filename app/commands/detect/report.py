@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
@@ -15,6 +15,7 @@ from app.commands.detect.inputs import Item
 from app.commands.detect.output_files import Writer, printable
 from app.commands.detect.result import ImageResult
 from app.commands.shared.console import open_console, plain_table
+from app.commands.shared.progress import new_bar
 
 Write = Callable[[str], object]
 
@@ -80,14 +81,13 @@ def open_report(images: int | None, writer: Writer | None, out: Path | None) -> 
     The writer's text goes into the file `out`, or to stdout; raises CommandFailed.
     """
     console, err = open_console(), Console(stderr=True)
-    columns = (TextColumn("Detecting"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = images != 1 and err.is_terminal
     together = shown and console.is_terminal
     with ExitStack() as stack:
         write = (
             stack.enter_context(_open_file(out)) if out else _to_console(err) if together else _to_stdout()
         )
-        progress = Progress(*columns, console=err, transient=True, disable=not shown)
+        progress = new_bar(err, "Detecting", shown=shown)
         stack.enter_context(progress).add_task("", total=images)
         yield Report(err if together else console, progress, writer, write)
 

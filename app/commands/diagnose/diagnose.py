@@ -11,9 +11,10 @@ from app.commands.arguments import DiagnoseArguments
 from app.commands.diagnose.report import Diagnosed, print_report, to_document, warnings_of, write_markdown
 from app.commands.evaluate.answer_source import facts_of
 from app.commands.shared.checks import make_folder, require_extra
-from app.commands.shared.console import loading_status, open_bar, print_warnings, read_settings
+from app.commands.shared.console import print_warnings, read_settings
 from app.commands.shared.dataset import data_options, data_title, match_classes, read_data
 from app.commands.shared.model import load_detector
+from app.commands.shared.progress import loading_status, open_bar
 from models.datasets import AnnotatedImage, Dataset
 from models.evaluation.labels import LabelMatch
 from models.images.decoder import Limits

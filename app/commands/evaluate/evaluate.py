@@ -18,8 +18,9 @@ from app.commands.evaluate.answer_source import AnswerSource, local_source, serv
 from app.commands.evaluate.files import write_csv, write_results
 from app.commands.evaluate.report import Collected, Evaluated, print_tables, to_document, warnings_of
 from app.commands.shared.checks import make_folder, require_extra
-from app.commands.shared.console import loading_status, open_bar, print_warnings, read_settings
+from app.commands.shared.console import print_warnings, read_settings
 from app.commands.shared.dataset import as_written, data_options, data_title, match_classes, read_data
+from app.commands.shared.progress import loading_status, open_bar
 from app.commands.shared.recording import check_recordable, record
 from app.commands.shared.request_options import check_options
 from app.commands.shared.service_client import open_service

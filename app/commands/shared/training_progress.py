@@ -6,7 +6,9 @@ from datetime import timedelta
 from typing import Protocol
 
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn, TextColumn
+
+from app.commands.shared.progress import new_bar
 
 SECONDS = 15.0  # between two lines
 AP, LOSS = "score", "loss_"  # keys of a step's entry
@@ -69,16 +71,10 @@ class ProgressLines:
 
 
 class _Bar:
-    """A progress bar with the losses and the last AP."""
+    """A progress bar with the losses and the last AP; each AP stays on the terminal too."""
 
     def __init__(self, console: Console) -> None:
-        columns = (
-            SpinnerColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
-        )
-        self._bar = Progress(*columns, console=console, disable=console.quiet)
+        self._bar = new_bar(console, "Training", MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
         self._task = self._bar.add_task("steps", total=None, text="")
         self._ap = ""
 
@@ -93,6 +89,7 @@ class _Bar:
         """Show a finished step."""
         if AP in entry:
             self._ap = f" AP {entry[AP]:.3f}"
+            self._bar.console.print(f"step {step} of {steps}, AP {entry[AP]:.3f}", highlight=False)
         values = {name.removeprefix(LOSS): value for name, value in entry.items() if name != AP}
         text = " ".join(f"{name} {value:.3g}" for name, value in values.items())
         self._bar.update(self._task, completed=step, total=steps, text=f"{text}{self._ap}")

@@ -70,11 +70,30 @@ def test_an_example_of_the_help_is_a_command(
     for name in ("data", "photos"):
         (tmp_path / name).mkdir()
     command, words = get_command(cli.app), shlex.split(example.partition(" > ")[0])[1:]
-    path = words[: 1 + (words[0] == "bench")]
+    path = words[: 1 + (words[0] in ("bench", "captures"))]
     for name in path:
         command = command.commands[name]  # type: ignore[attr-defined]  # a group, up to the last
     assert command.make_context(path[-1], words[len(path) :]).params
     assert example in rcnn(*path, "--help").out
+
+
+@pytest.mark.parametrize("command", ["", *EXAMPLES])
+def test_help_fits_a_terminal_of_80_columns(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    group = {"lineage": ["bench"]}.get(command, [])
+    shown = rcnn(*group, *command.split(), "--help").out
+    assert max(len(line) for line in shown.splitlines()) <= 80
+    assert not command or "Examples:" in shown
+
+
+def test_all_commands_have_the_same_bar() -> None:
+    commands = Path(cli.__file__).parent / "commands"
+    own = [
+        path.name
+        for path in commands.rglob("*.py")
+        if re.search(r"\bProgress\(\*|\bProgress\(console", path.read_text())
+    ]
+    assert own == ["progress.py"]
 
 
 def test_options_of_the_help_are_in_groups() -> None:

@@ -1,5 +1,6 @@
 """`rcnn train`: what it refuses to learn from, damaged images, progress, and runs that are continued."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -8,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from app.commands.shared.training_progress import SECONDS, ProgressLines
+from app.commands.shared.training_progress import SECONDS, ProgressLines, show_progress
 from models.zoo.cards import read_card
 from tests.support.data.annotated import write_small_coco
 from tests.support.data.cards import write_model
@@ -110,6 +112,17 @@ def test_progress_without_a_terminal_is_a_line_now_and_then() -> None:
     assert lines[1] == "step 3 of 10, loss 1.500, AP 0.250, 0:00:07 left"
     assert lines[2].startswith("step 5 of 10, loss 1.500, AP 0.250, 0:00:")
     assert len(lines) == 3
+
+
+def test_a_terminal_keeps_each_ap() -> None:
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with show_progress(console) as progress:
+        progress.show(1, 4, {"loss_a": 2.0})
+        progress.show(2, 4, {"loss_a": 1.0, "score": 0.25})
+    assert isinstance(console.file, io.StringIO)
+    shown = console.file.getvalue()
+    assert "step 2 of 4, AP 0.250\n" in shown
+    assert "Training" in shown
 
 
 def test_a_run_is_extended_moved_and_continued_with_other_data_only_if_they_are_the_same(
