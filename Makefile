@@ -24,7 +24,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile
 SLOW := gpu or ray or slow or network or process or browser or bench
 SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
 
-.PHONY: help install serve check format options proto test test-fast coverage fuzz test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model docs doc-tables soak lock sbom audit cuda clean
+.PHONY: help install serve check format options proto test test-clients test-fast coverage fuzz test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model docs doc-tables soak lock sbom audit cuda clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -76,6 +76,10 @@ test-fast: install ## the tests that need no torch network, process, browser or 
 
 coverage: install ## as test, with branch coverage
 	@$(PYTEST) $(PARALLEL) --cov --cov-report=term-missing:skip-covered $(PYTEST_FLAGS)
+
+test-clients: install ## lint /openapi.json, generate clients of it and call with them, run examples/ (needs Node.js and the package indices)
+	@$(BIN)/python -m tests.generated.run
+	@$(PYTEST) tests/examples $(PYTEST_FLAGS)
 
 soak: install ## load and unload a model under load over every protocol; prints answers, errors and memory
 	@$(BIN)/python -m tests.soak.run
