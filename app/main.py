@@ -35,6 +35,7 @@ from app.transport.middleware.body_limit import BodyLimit
 from app.transport.middleware.cors import Cors
 from app.transport.middleware.inflate import Inflate
 from app.transport.middleware.request_context import RequestContext, error_handlers
+from app.transport.middleware.root_path import RootPath
 from app.transport.middleware.trailing_slash import TrailingSlash
 from app.transport.query import QueryLimit
 from app.transport.router import DialectLookup, Router, openapi_tags
@@ -119,6 +120,7 @@ def _add_middleware(
     app.add_middleware(RequestContext, metrics, dialects, lambda: service.state == "draining")
     if settings.allowed_origins:
         app.add_middleware(Cors, settings.allowed_origins)
+    app.add_middleware(RootPath, settings.root_path or "")
 
 
 @asynccontextmanager

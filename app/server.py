@@ -6,6 +6,7 @@ drains by itself and exits with 1, so that the orchestrator starts a new process
 further call of a process fails.
 """
 
+import errno
 import logging
 import os
 import signal
@@ -18,9 +19,9 @@ from types import FrameType
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from app.http_server.connections import KEEP_ALIVE_SECONDS, Connections, connection_limit, is_loopback
+from app.http_server.forwarded import Forwarded
 from app.http_server.http_protocol import BoundedHttp
 from app.http_server.websocket_protocol import BoundedWebSocket
 from app.main import create_app
@@ -55,6 +56,8 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     server = Server(_uvicorn(app, settings), service)
     server.reload_at_hangup()
     server.run(sockets=[listener])
+    if settings.uds:
+        settings.uds.unlink(missing_ok=True)
     logger.info("stopped")
     if service.lost_devices or not service.closed_cleanly:
         # A library's clean-up may hang or crash on a dead device. Or a thread is still inside the model:
@@ -66,7 +69,7 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
 
 
 def _uvicorn(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
-    return uvicorn.Config(
+    config = uvicorn.Config(
         app,
         http=BoundedHttp,
         loop="uvloop",
@@ -80,7 +83,11 @@ def _uvicorn(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
         backlog=BACKLOG,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=LAST_ANSWERS_SECONDS,
+        proxy_headers=False,  # Forwarded does it
+        forwarded_allow_ips="*" if settings.uds else ",".join(settings.forwarded_allow_ips) or None,
     )
+    config.app = Forwarded(app, config.forwarded_allow_ips)
+    return config
 
 
 class Server(uvicorn.Server):
@@ -88,7 +95,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, config: uvicorn.Config, service: DetectionService) -> None:
         super().__init__(config)
-        proxies = ProxyHeadersMiddleware(cast(Any, config.app), config.forwarded_allow_ips).trusted_hosts
+        proxies = cast(Forwarded, config.app).proxies
 
         def is_exempt(address: str) -> bool:
             return is_loopback(address) or address in proxies
@@ -172,6 +179,10 @@ def check_tracing(settings: Settings) -> None:
 
 
 def _listen(settings: Settings) -> socket.socket:
+    if settings.uds:
+        listener = bind_unix(settings.uds)
+        logger.info("listening on unix:%s", settings.uds)
+        return listener
     listener = bind(settings, settings.port, "RCNN_PORT")
     host = f"[{settings.host}]" if listener.family == socket.AF_INET6 else settings.host
     logger.info("listening on http://%s:%d", host, listener.getsockname()[1])
@@ -188,6 +199,26 @@ def bind(settings: Settings, port: int, variable: str) -> socket.socket:
             f"cannot listen on {settings.host}:{port}: {error.strerror}; choose another RCNN_HOST "
             f"or {variable}"
         ) from error
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """Listen on a Unix socket that all users may write to; raises OSError, also while another server listens.
+
+    Its folder says who can reach it. The socket of a server that is gone is replaced.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket() and listener.connect_ex(str(path)) == errno.ECONNREFUSED:
+            path.unlink()
+        listener.close()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(path))
+        path.chmod(0o666)
+        listener.listen(BACKLOG)
+    except OSError as error:
+        listener.close()
+        raise OSError(f"cannot listen on {path}: {error.strerror}; choose another RCNN_UDS") from error
+    return listener
 
 
 def _process_age() -> float:

@@ -32,6 +32,7 @@ from app.settings.environment import (
 )
 from app.settings.model import ModelSettings
 from app.settings.protocols import ProtocolSettings
+from app.settings.proxies import ProxySettings
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 
@@ -145,13 +146,6 @@ class ServerSettings(BaseSettings):
         "orchestrator's own limit.",
     )
 
-    @property
-    def checked_hosts(self) -> tuple[str, ...]:
-        """The hosts that `rcnn serve` answers; none: all."""
-        if self.allowed_hosts:
-            return () if "*" in self.allowed_hosts else self.allowed_hosts
-        return (*LOOPBACK_NAMES, self.host) if is_loopback(self.host) else ()
-
     @field_validator("allowed_hosts")
     @classmethod
     def _check_hosts(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
@@ -170,7 +164,7 @@ class ServerSettings(BaseSettings):
         return [value.strip() for value in values.split(",")] if isinstance(values, str) else values
 
 
-class Settings(CaptureSettings, ProtocolSettings, ServerSettings, KeySettings, ModelSettings):
+class Settings(CaptureSettings, ProtocolSettings, ProxySettings, ServerSettings, KeySettings, ModelSettings):
     """All settings, checked and frozen; read from the environment when constructed, never at import."""
 
     model_config = SettingsConfigDict(
@@ -189,6 +183,13 @@ class Settings(CaptureSettings, ProtocolSettings, ServerSettings, KeySettings, M
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Arguments first, then the environment; no .env file and no secrets folder."""
         return init_settings, Environment(settings_cls)
+
+    @property
+    def checked_hosts(self) -> tuple[str, ...]:
+        """The hosts that `rcnn serve` answers; none: all. No page reaches a Unix socket by a name."""
+        if self.allowed_hosts:
+            return () if "*" in self.allowed_hosts else self.allowed_hosts
+        return (*LOOPBACK_NAMES, self.host) if is_loopback(self.host) and self.uds is None else ()
 
     @property
     def warnings(self) -> tuple[str, ...]:

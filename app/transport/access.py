@@ -121,12 +121,20 @@ async def check_origin(socket: WebSocket) -> None:
     allowed = service_of(socket).settings.allowed_origins
     if origin is None or "*" in allowed or origin.lower() in allowed:
         return  # not a browser, or a site in the settings
-    host = urlsplit(origin).netloc.lower()
-    if not host or host != socket.headers.get("host", "").lower():
+    host = socket.headers.get("host", "").lower()
+    if not _is_origin_of(host, origin.lower(), getattr(socket.state, "proxied", False)):
         raise ForeignOrigin(
-            f"the page's origin is {origin[:60]!r}; only pages of this server and of RCNN_ALLOWED_ORIGINS "
-            "may open web sockets here"
+            f"the page's origin is {origin[:60]!r}; only pages of this server ({host[:60]!r}) and of "
+            "RCNN_ALLOWED_ORIGINS may open web sockets here"
         )
+
+
+def _is_origin_of(host: str, origin: str, proxied: bool) -> bool:
+    """Whether a page of the origin comes from this host; many proxies leave out the port of Host."""
+    parts = urlsplit(origin)
+    if parts.netloc == host:
+        return bool(host)
+    return proxied and ":" not in host and parts.hostname == host
 
 
 async def require_socket_key(socket: WebSocket) -> None:

@@ -3,17 +3,17 @@
 import sys
 from pathlib import Path
 
-from rcnn_api import Client  # type: ignore[import-not-found]  # generated beside this file
-from rcnn_api.api.catalogue import list_models  # type: ignore[import-not-found]
-from rcnn_api.api.detection import detect, detect_batch, detect_file  # type: ignore[import-not-found]
-from rcnn_api.models import (  # type: ignore[import-not-found]
+from rcnn_api import Client  # type: ignore[import-not-found]  # generated
+from rcnn_api.api.catalogue import list_models  # type: ignore[import-not-found]  # generated
+from rcnn_api.api.detection import detect, detect_batch, detect_file  # type: ignore[import-not-found]  # generated
+from rcnn_api.models import (  # type: ignore[import-not-found]  # generated
     BatchForm,
     DetectForm,
     DetectFormat,
     DetectResponse,
     ObjectsResponse,
 )
-from rcnn_api.types import File  # type: ignore[import-not-found]
+from rcnn_api.types import File  # type: ignore[import-not-found]  # generated
 
 url, photo = sys.argv[1], Path(sys.argv[2])
 

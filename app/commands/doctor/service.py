@@ -30,11 +30,16 @@ def check_cache(settings: Settings) -> Check:
 
 def check_ports(settings: Settings) -> Iterator[Check]:
     """The ports, and the extras that the settings need."""
-    from app.server import bind, check_grpc, check_tracing
+    from app.server import bind, bind_unix, check_grpc, check_tracing
 
     try:
-        bind(settings, settings.port, "RCNN_PORT").close()
-        yield ok("port", f"{settings.host}:{settings.port} is free")
+        if settings.uds:
+            bind_unix(settings.uds).close()
+            settings.uds.unlink()
+            yield ok("port", f"{settings.uds} is free")
+        else:
+            bind(settings, settings.port, "RCNN_PORT").close()
+            yield ok("port", f"{settings.host}:{settings.port} is free")
     except OSError as error:
         yield failed("port", error, "or end the program that listens there; it may be this service")
     for name, check, wanted in (

@@ -17,6 +17,7 @@ from app.settings.table import settings_markdown, settings_table
 DEVICES = "auto, cpu, cuda, cuda:N, or up to 16 devices with commas"
 KEYS = "comma-separated keys"
 ORIGINS = "comma-separated origins such as https://example.org, or *"
+PROXIES = "comma-separated addresses and networks such as 10.0.0.0/8, or *"
 HOSTS = "comma-separated names such as detect.example.org, or *"
 DEFAULTS = {
     "MODEL": "auto",
@@ -51,11 +52,18 @@ DEFAULTS = {
     "LOG_FORMAT": "text",
     "OTLP_ENDPOINT": None,
     "DRAIN_SECONDS": 30.0,
+    "ROOT_PATH": None,
+    "FORWARDED_ALLOW_IPS": (),
+    "UDS": None,
     "DEEPSTACK_MAX_PREDICTIONS": 0,
     "DEEPSTACK_LABEL_MAP": (),
     "DEEPSTACK_DROP_LABELS": (),
     "DEEPSTACK_UPSCALE": True,
     "FETCH_URLS": False,
+    "CAPTURE_DIR": None,
+    "CAPTURE_RULES": "score=0-0.7,none",
+    "CAPTURE_MAX_BYTES": 1 << 30,
+    "CAPTURE_DAYS": 30.0,
 }
 """Every setting of the contract in its order, and its default."""
 
@@ -130,6 +138,10 @@ def test_settings_are_frozen() -> None:
         ("RCNN_ALLOWED_ORIGINS", "a.example", ORIGINS),
         ("RCNN_ALLOWED_ORIGINS", "https://a.example/page", ORIGINS),
         ("RCNN_ALLOWED_ORIGINS", "null", ORIGINS),
+        ("RCNN_ROOT_PATH", "/a/rcnn", ""),
+        ("RCNN_ROOT_PATH", "/rcnn/", "a path such as /rcnn, without a slash at its end"),
+        ("RCNN_FORWARDED_ALLOW_IPS", "127.0.0.1, 10.0.0.0/8,::1", ""),
+        ("RCNN_FORWARDED_ALLOW_IPS", "proxy", PROXIES),
         ("RCNN_DEEPSTACK_MAX_PREDICTIONS", "20", ""),
         ("RCNN_DEEPSTACK_MAX_PREDICTIONS", "1001", "0 to 1000"),
         ("RCNN_DEEPSTACK_LABEL_MAP", "truck = car,sports ball=ball", ""),
@@ -245,27 +257,6 @@ def test_other_programs_variables_are_not_ours(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("RCNN", "1")
     monkeypatch.setenv("MY_RCNN_PORT", "1")
     assert Settings().port == 8000
-
-
-def test_keys_are_split_and_never_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RCNN_API_KEYS", " alpha-key , beta-key ")
-    settings = Settings()
-    assert [key.get_secret_value() for key in settings.api_keys] == ["alpha-key", "beta-key"]
-    assert "alpha-key" not in f"{settings} {settings!r} {settings.model_dump_json()}"
-    monkeypatch.setenv("RCNN_API_KEYS", "alpha-key,,")
-    monkeypatch.setenv("RCNN_MODLE", "shapes")
-    with pytest.raises(ValidationError) as caught:
-        Settings()
-    assert "alpha-key" not in f"{caught.value} {explain(caught.value)}"
-
-
-def test_keys_that_load_models_are_no_other_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RCNN_ADMIN_KEYS", "")  # as a compose file leaves it: off
-    assert Settings().admin_keys == ()
-    text = refusal(monkeypatch, RCNN_API_KEYS="alpha-key,beta-key", RCNN_ADMIN_KEYS="beta-key")
-    assert text.startswith("RCNN_ADMIN_KEYS: one of them is in RCNN_API_KEYS too")
-    assert "beta-key" not in text
-    assert "a key is blank" in refusal(monkeypatch, RCNN_API_KEYS="alpha-key", RCNN_ADMIN_KEYS="chief,,")
 
 
 def test_no_home_is_a_fault_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:

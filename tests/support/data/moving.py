@@ -63,8 +63,7 @@ class Socket:
         self.outbox: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.may_send = asyncio.Event()  # as long as it is not set, the client takes no answers
         self.may_send.set()
-        sent = [("host", "test"), *named.items()]
-        scope = asgi_scope(url, sent, type="websocket", scheme="ws")
+        scope = asgi_scope(url, ({"host": "test"} | named).items(), type="websocket", scheme="ws")
         scope["subprotocols"] = [one for one in protocols.split(",") if one]
         scope["extensions"] = {"websocket.http.response": {}}
         self.inbox.put_nowait({"type": "websocket.connect"})
