@@ -20,7 +20,7 @@ def check_models(settings: Settings) -> Iterator[Check]:
         found = _check_model(PREFERRED if name == AUTO else name, settings)
         if name == AUTO and found.state != "ok":
             text = (
-                f"{found.text}; where it cannot be fetched, {BUNDLED} serves, which knows only drawn shapes"
+                f"{found.text}; where they cannot be fetched, {BUNDLED} serves, which knows only drawn shapes"
             )
             found = warning(found.name, text, found.advice)
         yield found
@@ -51,12 +51,12 @@ def _check_weights(title: str, card: Card, settings: Settings) -> Check:
         return _check_int8(title, card, path, settings)
     if source is None or path is None:
         return failed(title, f"{path} is missing", "put the file there, or correct `weights` in the card")
-    host = settings.weights_mirror or shown(source.url)
+    where = settings.weights_mirror or shown(source.url)
     size = weights_bytes(card, settings.cache_dir)
     text = f"its weights{f' ({size / MB:.0f} MB)' if size else ''} are not in the cache"
     if reason := why_unwritable(settings.cache_dir):
         return failed(title, f"{text}, and {reason}", "set RCNN_CACHE_DIR to a folder that can be written")
-    advice = f"the first start fetches them from {host}; without a network copy that file to {path}"
+    advice = f"the first start fetches them from {where}; without a network put the file at {path}"
     return warning(title, text, advice)
 
 

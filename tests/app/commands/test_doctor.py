@@ -45,7 +45,7 @@ def test_a_machine_without_network_weights_and_gpu(tmp_path: Path) -> None:
     assert {check["state"] for check in checks.values()} == {"ok"}
     assert model["state"] == "warning"
     assert "shapes serves, which knows only drawn shapes" in model["text"]
-    assert f"copy that file to {tmp_path / 'cache'}" in model["advice"]
+    assert f"put the file at {tmp_path / 'cache'}" in model["advice"]
     assert list(tmp_path.iterdir()) == []
     shown = rcnn("doctor", port=0, cache_dir=tmp_path, device="cpu")
     assert "warning  model coco-r50-fpn" in shown.out
@@ -64,6 +64,7 @@ def test_a_machine_without_network_weights_and_gpu(tmp_path: Path) -> None:
             "model coco-r50-fpn",
             "/dev/null is no folder",
         ),
+        ({"uds": "/dev/null/rcnn.sock"}, "port", "choose another RCNN_UDS"),
         ({"grpc_port": 1, "host": "192.0.2.1"}, "gRPC", "choose another RCNN_HOST or RCNN_GRPC_PORT"),
     ],
 )
