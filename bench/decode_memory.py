@@ -68,11 +68,12 @@ def pictures(width: int, height: int) -> dict[str, pillow.Image]:
     }
 
 
-def files(width: int, height: int, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Write the files, one at a time: (name, path)."""
+def files(width: int, height: int, folder: Path, only: str = "") -> Iterator[tuple[str, Path]]:
+    """Write the files whose name has `only` in it, one at a time: (name, path)."""
     made = pictures(width, height)
     pillow_heif.register_heif_opener()
-    for number, (name, mode, format, options) in enumerate(_cases()):
+    cases = [case for case in _cases() if only in case[0]]
+    for number, (name, mode, format, options) in enumerate(cases):
         path = folder / str(number)
         made[mode].save(path, format, **options)
         yield name, path
@@ -126,10 +127,9 @@ def main() -> None:
     arguments, machine = parser.parse_args(), describe_machine()
     rows = []
     with tempfile.TemporaryDirectory() as folder:
-        for name, path in files(arguments.width, arguments.width * 3 // 4, Path(folder)):
-            if arguments.only in name:
-                measured, reserved = measure(path)
-                rows.append({"name": name, "measured": measured, "reserved": reserved})
+        for name, path in files(arguments.width, arguments.width * 3 // 4, Path(folder), arguments.only):
+            measured, reserved = measure(path)
+            rows.append({"name": name, "measured": measured, "reserved": reserved})
     print_table(f"{arguments.width} x {arguments.width * 3 // 4} px; {title(machine)}", COLUMNS, rows)
     write_json(arguments.json, machine, rows=rows)
 

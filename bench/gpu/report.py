@@ -171,7 +171,7 @@ def _arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.model, arguments.device, arguments.backend = "shapes", "cpu", "eager"
-        arguments.batches, arguments.rounds, arguments.seconds, arguments.threads = [1, 2], 1, 0.1, 2
+        arguments.batches, arguments.rounds, arguments.seconds, arguments.threads = [2], 1, 0.1, 2
     return arguments
 
 

@@ -249,7 +249,7 @@ def test_opentelemetrys_own_variable_never_stops_a_start(monkeypatch: pytest.Mon
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317")
     assert (Settings().otlp_endpoint, "no traces are sent" in Settings().warnings[0]) == (None, True)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318")
-    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto", None)
+    monkeypatch.setitem(sys.modules, "opentelemetry.exporter.otlp.proto.http", None)  # also if it is loaded
     assert (Settings().otlp_endpoint, "rcnn-serve[tracing]" in Settings().warnings[0]) == (None, True)
 
 

@@ -239,10 +239,10 @@ async def test_refusals_are_traced_and_probes_are_not(served: Served, collected:
 
 
 async def test_lines_of_the_log_have_the_trace(
-    served: Served, collected: Collected, caplog: pytest.LogCaptureFixture
+    served: Served, collected: Collected, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    caplog.handler.addFilter(RequestIds())
-    caplog.handler.setFormatter(JsonLines())
+    monkeypatch.setattr(caplog.handler, "filters", [RequestIds()])  # one handler serves all tests
+    monkeypatch.setattr(caplog.handler, "formatter", JsonLines())
     with caplog.at_level(logging.INFO):
         await detect(served, traceparent=SENT)
         await served.client.get("/health", headers={"traceparent": SENT})
