@@ -24,7 +24,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile
 SLOW := gpu or ray or slow or network or process or browser or bench
 SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
 
-.PHONY: help install serve check format options proto test test-clients test-fast coverage fuzz test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile bench-servers demo-model docs doc-tables soak lock sbom audit cuda clean
+.PHONY: help install serve check format options proto test test-clients test-fast coverage fuzz test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile demo-model docs doc-tables soak lock sbom audit cuda clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -111,13 +111,9 @@ bench-memory: install ## RSS over 10,000 requests, beside the plain FastAPI app,
 bench-profile: install ## time of requests by thread and function (py-spy)
 	@$(BIN)/python -m bench.profile
 
-bench-peers: install ## a venv below .venv/peers for each other server that bench-servers measures
+bench-peers: install ## this service beside other servers, which it installs below .venv/peers; writes docs/performance.md; SECONDS=4 RUNS=1
 	@$(BIN)/python -m bench.peers.install --into $(VENV)/peers
-
-bench-servers: install ## this service beside the installed other servers, mixed shapes, overload (some hours)
-	@$(BIN)/python -m bench.mix
-	@$(BIN)/python -m bench.overload
-	@$(BIN)/python -m bench.server --venvs $(VENV)/peers
+	@$(BIN)/python -m bench.servers --venvs $(VENV)/peers --page docs/performance.md $(if $(SECONDS),--seconds $(SECONDS)) $(if $(RUNS),--runs $(RUNS))
 
 bench-gpu: cuda ## a CUDA device: engine, upload, HTTP, shares of its peaks, torchvision's fp16 beside it; the host's limit
 	@$(BIN)/python -m bench.gpu.report

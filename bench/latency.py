@@ -118,11 +118,12 @@ def measure(model: str, arguments: argparse.Namespace, folder: Path) -> list[dic
         turns: dict[str, Turn] = {DIRECT: lambda count: [RequestTime(one) for one in call(count, 1)]}
         for way, encoding in ENCODINGS.items():
             request = Target(target.port, encoding=encoding).request(image.read_bytes())
-            turns[way] = partial(_send, client, request)
+            turns[way] = partial(send, client, request)
         return compare(turns, arguments.rounds, arguments.requests)
 
 
-def _send(client: BlockingClient, request: bytes, count: int) -> list[RequestTime]:
+def send(client: BlockingClient, request: bytes, count: int) -> list[RequestTime]:
+    """The request so many times, one after the other."""
     times = []
     for _ in range(count):
         started = time.perf_counter()

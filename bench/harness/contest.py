@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, cast
+from typing import IO, Any, cast
 
 import httpx
 
@@ -21,6 +21,7 @@ from bench.peers.catalogue import Peer
 
 LOOP = "loop"  # the name of the detector without a server
 LOOP_BATCH = 8
+FIELDS = ("boxes", "labels", "scores")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class ServerResult:
     start_seconds: float = math.nan
     version: str = ""
     reason: str = ""
+    answer: dict[str, Any] | None = None  # boxes, labels and scores of the image
 
     @property
     def closed_loops(self) -> dict[str, LoadResult]:
@@ -66,11 +68,13 @@ def measure_peer(peer: Peer, engine: str, scenario: Scenario) -> ServerResult:
         return ServerResult(peer.name, engine, reason=reason)
     try:
         with start_peer(peer, engine, scenario) as (target, server):
+            answer = ask_once(target, scenario.image)
             loads = run_loads(target, scenario)
             resident, start = server.resident_mebibytes(), server.start_seconds
     except NotStarted as error:
         return ServerResult(peer.name, engine, reason=f"did not start: {error}")
-    return ServerResult(peer.name, engine, loads, resident, start, _version(peer, scenario.venvs))
+    version = _version(peer, scenario.venvs)
+    return ServerResult(peer.name, engine, loads, resident, start, version, answer=answer)
 
 
 @contextmanager
@@ -79,7 +83,9 @@ def start_peer(peer: Peer, engine: str, scenario: Scenario) -> Iterator[tuple[Ta
     port = free_port()
     target = Target(port, peer.path, peer.encoding)
     command, environment = peer.command(scenario.venvs, port), _environment(scenario, engine, port)
-    with running(command, environment, lambda: _detects(target, scenario.image), START_TIMEOUT) as server:
+    with running(
+        command, environment, lambda: ask_once(target, scenario.image) is not None, START_TIMEOUT
+    ) as server:
         yield target, server
 
 
@@ -167,6 +173,7 @@ def combine_rounds(rounds: Sequence[ServerResult]) -> ServerResult:
         statistics.median(result.start_seconds for result in good),
         first.version,
         first.reason,
+        first.answer,
     )
 
 
@@ -179,16 +186,21 @@ def _environment(scenario: Scenario, engine: str, port: int) -> dict[str, str]:
     return {**ours, **theirs, "PYTHONPATH": str(ROOT)}
 
 
-def _detects(target: Target, image: Path) -> bool:
-    """Whether the server detects: an answer with boxes, not merely an open port."""
+def ask_once(target: Target, image: Path) -> dict[str, Any] | None:
+    """The server's answer with boxes; None without one: an open port alone is no server that detects."""
     head, _, body = target.request(image.read_bytes()).partition(b"\r\n\r\n")
     headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
     url = f"http://127.0.0.1:{target.port}{target.path}"
     try:
         answer = httpx.post(url, content=body, headers=headers, timeout=START_TIMEOUT)
     except httpx.TransportError:
-        return False
-    return answer.status_code == 200 and b'"boxes"' in answer.content
+        return None
+    if answer.status_code != 200 or b'"boxes"' not in answer.content:
+        return None
+    content = answer.json()
+    if isinstance(content, list):  # BentoML's, of a batch of one
+        [content] = content
+    return {name: content[name] for name in FIELDS}
 
 
 def _version(peer: Peer, venvs: Path) -> str:

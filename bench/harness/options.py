@@ -74,9 +74,10 @@ def print_table(title: str, columns: Columns, rows: Iterable[Row], caption: str 
     console.print(title, table, caption, sep="\n")
 
 
-def replace_table(page: str, name: str, columns: Columns, rows: Iterable[Row]) -> str:
-    """The Markdown page with its table `name`, which lies between two comments, replaced."""
+def replace_table(page: str, name: str, columns: Columns, rows: Iterable[Row], note: str = "") -> str:
+    """The Markdown page with its table `name` and the note below, between two comments, replaced."""
     lines: list[Sequence[str]] = [list(columns), ["---"] * len(columns), *cells(columns, rows)]
     table = "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    table += f"\n{note}\n" if note else ""
     block = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
     return block.sub(lambda match: match[1] + table + match[2], page)

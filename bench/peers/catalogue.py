@@ -18,6 +18,7 @@ class Peer:
     encoding: str = "raw"
     packages: tuple[str, ...] = ()
     engines: tuple[str, ...] = ("eager", "ours")
+    unavailable: str = ""  # why it is never measured
 
     def command(self, venvs: Path, port: int) -> list[str]:
         """The command line that serves at the port."""
@@ -26,6 +27,8 @@ class Peer:
 
     def missing(self, venvs: Path) -> str | None:
         """Why it cannot be started, or None."""
+        if self.unavailable:
+            return self.unavailable
         if not self.packages or venv_python(venvs, self.name).exists():
             return None
         note = failure_note(venvs, self.name)
@@ -35,6 +38,8 @@ class Peer:
 _BENTOML = ("-m", "bentoml", "serve", "bench.peers.with_bentoml:Detection", "--port", "{port}")
 _TORCHSERVE = ("torchserve", "torch-model-archiver")
 
+_NO_WHEEL = "not measured: it comes as a container image, and pip installs none of it"
+
 PEERS = (
     Peer(SERVICE, ("-c", "from app.cli import main; main()", "serve"), engines=("ours",)),
     Peer("fastapi", ("-m", "bench.peers.plain_fastapi")),
@@ -43,6 +48,8 @@ PEERS = (
     Peer("ray", ("-m", "bench.peers.with_ray"), "/detect", "raw", ("ray[serve]",)),
     Peer("bentoml", _BENTOML, "/detect", "multipart", ("bentoml",)),
     Peer("torchserve", ("-m", "bench.peers.with_torchserve"), "/predictions/detect", "raw", _TORCHSERVE),
+    Peer("openvino-model-server", (), engines=("ours",), unavailable=_NO_WHEEL),
+    Peer("triton", (), engines=("ours",), unavailable=_NO_WHEEL),
 )
 
 

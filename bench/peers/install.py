@@ -31,7 +31,6 @@ def install(peer: Peer, venvs: Path) -> str | None:
         "install",
         "--quiet",
         "--no-input",
-        *peer.packages,
     ]
     done = subprocess.run([*command, *peer.packages], stderr=subprocess.PIPE, text=True)  # noqa: S603  # pip
     if done.returncode == 0:

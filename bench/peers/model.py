@@ -101,7 +101,9 @@ def load(model: str, threads: int = 0) -> Detector:
     """The detector of a card, with the engine that the service would choose."""
     from app.settings.settings import Settings
 
-    return load_detector(DetectorSpec(model, Settings().cache_dir.expanduser(), threads=threads))
+    settings = Settings()
+    cache = settings.cache_dir.expanduser()
+    return load_detector(DetectorSpec(model, cache, precision=settings.precision, threads=threads))
 
 
 def build() -> Model:

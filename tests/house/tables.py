@@ -123,6 +123,8 @@ ROWS: dict[str, str] = {
     "bench.capacity": "bench.harness app.serving app.errors models",
     "bench.gpu": "bench.harness bench.peers app.server app.settings models",
     "bench.peers": "models app.settings",
+    "bench.servers": "bench.harness bench.peers models",
+    "bench.scale": "bench.harness bench.latency bench.peers models",
 }
 ARROWS = {room: allowed for rooms, allowed in ROWS.items() for room in rooms.split()}
 OURS = ("app", "models", "bench", "rcnn_client")

@@ -1,0 +1,1 @@
+"""This service beside other servers around the same model: `python -m bench.servers`."""
