@@ -228,6 +228,10 @@ class TrainArguments:
     seed: Annotated[int, Option(help="Random seed.", min=0)] = 1
     device: Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")] = "auto"
     threads: Annotated[int, Option(help="CPU threads; 0: one a core.", min=0)] = 0
+    int8: Annotated[
+        bool,
+        Option("--int8", help="Quantize the model too, calibrated on the training images: extra quantize."),
+    ] = False
     log: Annotated[
         list[str] | None,
         Option(

@@ -1,6 +1,7 @@
 """`rcnn models`: the catalogue."""
 
 import json
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -8,6 +9,8 @@ from rich.text import Text
 from app.commands import CommandFailed
 from app.commands.overview_arguments import ModelsArguments
 from app.commands.shared.console import open_console, plain_table, print_warnings, read_settings
+from models.precision.forecast import forecast
+from models.precision.proof import PrecisionChoice
 from models.zoo.cards import UNUSED_LABEL, Card, CardError
 from models.zoo.catalogue import read_cards
 
@@ -15,24 +18,37 @@ from models.zoo.catalogue import read_cards
 def run(arguments: ModelsArguments) -> int:
     """List the cards; the exit code."""
     try:
-        found = read_cards(read_settings().model_dir)
+        settings = read_settings()
+        found = read_cards(settings.model_dir)
     except CardError as error:
         raise CommandFailed(error) from error
     print_warnings(f"a card is left out: {fault}" for fault in found.faults.values())
-    cards = found.by_name
+    rows = [
+        (card, forecast(card, settings.cache_dir, settings.inference_threads))
+        for card in found.by_name.values()
+    ]
     if arguments.json:
-        print(json.dumps([card.model_dump(mode="json") for card in cards.values()], indent=2))
+        print(json.dumps([_document(*row) for row in rows], indent=2))
     else:
-        open_console().print(_table(list(cards.values())))
+        open_console().print(_table(rows))
     return 0
 
 
-def _table(cards: list[Card]) -> Table:
+def _document(card: Card, choice: PrecisionChoice) -> dict[str, Any]:
+    """The card, and what RCNN_PRECISION=auto takes on this CPU."""
+    automatic = {"precision": choice.precision, "reason": choice.reason, "hint": choice.hint}
+    return {**card.model_dump(mode="json"), "auto_on_cpu": automatic}
+
+
+def _table(rows: list[tuple[Card, PrecisionChoice]]) -> Table:
     table = plain_table("name", "architecture", numbers=("classes", "AP"))
     table.add_column("weights")
-    for card in cards:
+    table.add_column("auto on this CPU")
+    for card, choice in rows:
         classes = sum(label != UNUSED_LABEL for label in card.labels[1:])
-        cells = (card.architecture, str(classes), _precision(card), _weights(card))
+        automatic = f"{choice.precision}: {choice.reason}"
+        cells = card.architecture, str(classes), _precision(card), _weights(card), automatic
+
         table.add_row(Text(card.name, "bold"), *map(Text, cells))
     return table
 

@@ -10,8 +10,10 @@ from app.commands.arguments import QuantizeArguments
 from app.commands.detect.inputs import find_images
 from app.commands.shared.checks import require_extra
 from app.commands.shared.console import read_settings
-from app.commands.shared.dataset import data_options, read_data
+from app.commands.shared.dataset import data_options, data_title, read_data
 from app.commands.shared.progress import download_bar, new_bar
+from app.commands.shared.recording import command_line
+from models.precision.proof import MAX_LOSS
 
 if TYPE_CHECKING:
     from models.datasets import Dataset
@@ -42,7 +44,9 @@ def _summary(arguments: QuantizeArguments, artefact: "Artefact") -> str:
     manifest = artefact.manifest
     kept = f"; in fp32: {', '.join(manifest.kept)}" if manifest.kept else ""
     card = ", also on the model's card" if artefact.on_card else ""
-    serve = f"serve:  RCNN_PRECISION=int8 RCNN_MODEL={arguments.model} rcnn serve"
+    serve = f"serve:  RCNN_MODEL={arguments.model} rcnn serve"
+    if manifest.measure != "AP" or manifest.fp32 - manifest.int8 > MAX_LOSS:
+        serve = f"serve:  RCNN_PRECISION=int8 RCNN_MODEL={arguments.model} rcnn serve"
     if arguments.out is not None:
         serve = "to serve it, put the folder beside the model's weights, or into RCNN_CACHE_DIR"
     return (
@@ -73,6 +77,8 @@ def _config(arguments: QuantizeArguments) -> "QuantizationConfig":
         model_dir=settings.model_dir,
         count=arguments.count,
         data=_annotated(arguments),
+        data_title=data_title(arguments.data, arguments.split) if arguments.data else "",
+        command=command_line(),
         max_drop=arguments.max_drop,
         out=arguments.out,
         threads=settings.inference_threads,

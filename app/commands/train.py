@@ -19,12 +19,13 @@ from app.commands.shared.checks import require_extra
 from app.commands.shared.console import read_settings
 from app.commands.shared.dataset import data_options
 from app.commands.shared.progress import download_bar
+from app.commands.shared.recording import record_trained
 from app.commands.shared.training_progress import show_progress
 from app.settings.settings import Settings
 from models.datasets import DataOptionError
 
 if TYPE_CHECKING:
-    from models.training.run import Recipe, Trained
+    from models.training.run import Data, Recipe, Trained
 
 TENSORBOARD = "tensorboard"
 LOGS = {"csv", TENSORBOARD}
@@ -34,6 +35,8 @@ WHOLE = "none"  # --val-split none: train on every image
 def run(arguments: TrainArguments) -> int:
     """Train; print the model's card and how to serve it."""
     require_extra("train")
+    if arguments.int8:
+        require_extra("quantize")
     if TENSORBOARD in (arguments.log or ()):
         require_extra(TENSORBOARD)
     from models.training.distributed import process_group
@@ -41,9 +44,11 @@ def run(arguments: TrainArguments) -> int:
     recipe = _recipe(arguments)
     with process_group() as process, _stop_on_sigterm(), _faults_as_text(recipe):
         console = Console(stderr=True, quiet=not process.is_first)
-        trained = _train(recipe, console)
-    if process.is_first:
-        print(trained.card)
+        data, trained = _train(recipe, console)
+        if process.is_first:
+            print(trained.card)
+            settings = read_settings(model=str(trained.card), device=recipe.device)
+            record_trained(settings, data, int8=arguments.int8, report=console.print)
     console.print(_summary(trained), highlight=False, soft_wrap=True)
     return 0
 
@@ -109,7 +114,7 @@ def _summary(trained: "Trained") -> str:
     )
 
 
-def _train(recipe: "Recipe", console: Console) -> "Trained":
+def _train(recipe: "Recipe", console: Console) -> "tuple[Data, Trained]":
     """Read the data, report its faults, train."""
     from models.training.run import read_data
     from models.training.run import run as train
@@ -124,7 +129,7 @@ def _train(recipe: "Recipe", console: Console) -> "Trained":
         fetch_start(replace(recipe.start_point, downloads=downloads), recipe.architecture)
     command = shlex.join(["rcnn", *sys.argv[1:]])
     with show_progress(console) as progress:
-        return train(recipe, data, command, progress.show)
+        return data, train(recipe, data, command, progress.show)
 
 
 def _recipe(arguments: TrainArguments) -> "Recipe":

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.precision.proof import Proof
+from models.precision.proof import ON_CPU, Proof
 
 AUTO = "auto"
 ENGINES = ("torch", "openvino")
@@ -11,7 +11,7 @@ ENGINES = ("torch", "openvino")
 PRECISIONS = {
     ("torch", "cpu"): ("fp32",),
     ("torch", "cuda"): ("fp16", "fp32", "bf16"),
-    ("openvino", "cpu"): ("fp32", "bf16", "int8"),
+    ("openvino", "cpu"): ON_CPU,
 }
 
 

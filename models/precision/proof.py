@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from models.zoo.accuracy import Accuracy
 
 EXACT = "fp32"
+ON_CPU = (EXACT, "bf16", "int8")  # of OpenVINO
 EXACTNESS = (EXACT, "fp16", "bf16", "int8")
 MAX_LOSS = 0.002  # of AP, against fp32
 MARGIN = 0.03  # of the time, by which each less exact precision must be faster than the next more exact one

@@ -73,7 +73,7 @@ def _check_precision(settings: Settings) -> Check:
     from models.engines.openvino_engine import has_bf16
 
     if settings.precision == "auto":
-        return ok("precision", "auto: chosen when the model is loaded; the log and /models say which and why")
+        return ok("precision", "auto: rcnn models says which precision each model gets on this CPU, and why")
     if settings.precision == "bf16" and settings.devices[0] == "cpu" and not has_bf16():
         return failed("precision", "this CPU has no bf16 arithmetic", "set RCNN_PRECISION to auto or fp32")
     return ok("precision", f"{settings.precision}, as RCNN_PRECISION says")

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from app.commands import CommandFailed
 from app.serving.loading import spec_of
@@ -10,6 +11,9 @@ from app.settings.settings import Settings
 from models.datasets import Dataset
 from models.zoo.cards import Card, CardError
 from models.zoo.catalogue import find_card
+
+if TYPE_CHECKING:
+    from models.training.run import Data
 
 
 def check_recordable(settings: Settings) -> Card:
@@ -41,6 +45,37 @@ def record(settings: Settings, dataset: Dataset, title: str, report: Callable[[s
     except (ValueError, OSError) as error:
         raise CommandFailed(error) from error
     report(f"recorded in [accuracy] of {card.path}")
+
+
+def record_trained(settings: Settings, data: "Data", *, int8: bool, report: Callable[[str], None]) -> None:
+    """Record a trained model's AP in each precision, with `int8` quantize it before; raises CommandFailed.
+
+    A model whose precisions cannot be measured is a trained model all the same.
+    """
+    measured_on = data.val or data.train
+    title = "the validation images" if data.val else "the training images"
+    if not int8:
+        try:
+            record(settings, measured_on, title, report)
+        except CommandFailed as error:
+            report(f"the precisions are not measured: {error}")
+        return
+    from models.quantization.run import QuantizationConfig
+    from models.quantization.run import run as quantize
+
+    config = QuantizationConfig(
+        model=settings.models[0],
+        cache_dir=settings.cache_dir,
+        files=[image.path for image in data.train.images],
+        data=measured_on,
+        data_title=title,
+        command=command_line(),
+        threads=settings.inference_threads,
+    )
+    try:
+        quantize(config, report)
+    except (ValueError, OSError) as error:
+        raise CommandFailed(f"{settings.models[0]} is written, its int8 artefact is not: {error}") from error
 
 
 def command_line() -> str:

@@ -9,12 +9,12 @@ from models.engines.automatic.openvino_parts import NO_BF16, PartsSource
 from models.engines.automatic.timing import inputs_of, time_engines
 from models.engines.names import PRECISIONS, EngineChoice, EngineUnavailable
 from models.engines.openvino_engine import OpenVINOEngine, has_bf16
+from models.precision.forecast import NO_ARTEFACT
 from models.precision.machine import machine_key
 from models.precision.proof import EXACT, PrecisionChoice, Proof, by_speed, ranked, without_times
 from models.precision.stored import Times, read_times, times_file, write_times
 
 OFFERED = PRECISIONS["openvino", "cpu"]
-NO_ARTEFACT = "it has no artefact"
 
 log = logging.getLogger(__name__)
 

@@ -27,8 +27,8 @@ COUNT, SEED = 8, 2
 
 
 def evaluate(*arguments: object, **settings: str) -> Ran:
-    """`rcnn evaluate` with these arguments and settings, on one thread."""
-    return rcnn("evaluate", *arguments, **({"inference_threads": "1"} | settings))
+    """`rcnn evaluate` with these arguments and settings, on one thread, in fp32."""
+    return rcnn("evaluate", *arguments, **({"inference_threads": "1", "precision": "fp32"} | settings))
 
 
 @pytest.fixture(scope="module")

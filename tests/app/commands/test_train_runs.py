@@ -189,3 +189,14 @@ def test_an_out_folder_that_cannot_be_made_and_tensorboard_that_is_missing(
     ran = train(data, tmp_path / "run", "--log", "tensorboard")
     assert ran.code == 1
     assert "tensorboard is missing; install it with: pip install 'rcnn-serve[tensorboard]'" in ran.err
+
+
+def test_with_int8_the_model_is_quantized_and_each_precision_is_recorded(data: Path, tmp_path: Path) -> None:
+    ran = train(data, tmp_path / "mine", "--int8", cache_dir=tmp_path / "cache")
+    assert ran.code == 0, ran.err
+    card = read_card(tmp_path / "mine" / "model.toml")
+    assert card.accuracy is not None
+    assert {"fp32", "int8"} <= set(card.accuracy.measured)
+    assert (card.accuracy.data, card.accuracy.images) == ("the validation images", 2)
+    assert "--int8" in (card.accuracy.command or "")
+    assert (tmp_path / "mine" / "mine.int8-v1" / "int8.json").is_file()

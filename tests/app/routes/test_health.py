@@ -12,7 +12,18 @@ from tests.support.fakes import CARD, FakeDetector, picture
 from tests.support.served import ROOT, Serve, Served, eventually
 
 HEALTH_KEYS = [
-    *("status", "model", "model_version", "loading", "device", "devices", "engine", "precision", "models"),
+    *(
+        "status",
+        "model",
+        "model_version",
+        "loading",
+        "device",
+        "devices",
+        "engine",
+        "precision",
+        "precision_reason",
+    ),
+    "models",
     *("version", "queue_depth", "uptime_seconds", "fallback_reason", "hint", "captures"),
 ]
 
@@ -39,6 +50,7 @@ async def test_a_ready_service_says_what_it_is(serve: Serve) -> None:
             "devices": [{"device": "cpu", "state": "working", "reason": None}],
             "engine": "fake",
             "precision": "fp32",
+            "precision_reason": "a fake has no other",
             "models": [
                 {
                     "name": "fake",
@@ -47,6 +59,7 @@ async def test_a_ready_service_says_what_it_is(serve: Serve) -> None:
                     "device": "cpu",
                     "engine": "fake",
                     "precision": "fp32",
+                    "precision_reason": "a fake has no other",
                     "reason": None,
                 }
             ],
