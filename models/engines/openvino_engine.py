@@ -34,7 +34,7 @@ class OpenVINOEngine:
 
         `parts` may be what makes them: it is called only where they must be compiled.
         """
-        self.precision = precision
+        self.precision, self._threads = precision, threads
         compiled = _COMPILED.get((shared, precision, threads)) if shared else None
         if compiled is None:
             compiled = _compile(parts() if callable(parts) else parts, precision, threads)
@@ -48,7 +48,7 @@ class OpenVINOEngine:
     def _allocate(self, core: ov.Core) -> None:
         """Create what threads must not share: requests and their output memory."""
         self._run_dense = _ReusingOutputs(self._dense)
-        self.suppress = OpenVINONMS(core)
+        self.suppress = OpenVINONMS(core, _settings("fp32", self._threads))
 
     def sibling(self) -> "OpenVINOEngine":
         """Another engine on the same compiled parts, for another thread."""

@@ -79,19 +79,14 @@ class Trimmed:
     def propose(self, ranking: Ranking, limits: RPNLimits) -> Proposals:
         """The proposals that are large enough and survive NMS within their level."""
         large = (ranking.sizes >= limits.min_size).all(dim=2) & (ranking.scores >= limits.score_threshold)
-        device = ranking.boxes.device
-        level = torch.cat([torch.full((n,), k, device=device) for k, n in enumerate(ranking.counts)])
-        kept = [
-            self._keep(*image, level, limits)
-            for image in zip(ranking.boxes, _nms_scores(ranking, limits.rank_by), large, strict=True)
-        ]
-        images = [torch.full((len(boxes),), k, device=device) for k, boxes in enumerate(kept)]
-        return Proposals(torch.cat(kept), torch.cat(images))
-
-    def _keep(self, boxes: Tensor, scores: Tensor, large: Tensor, level: Tensor, limits: RPNLimits) -> Tensor:
-        keep = torch.where(large)[0]
-        best = self._suppress(boxes[keep], scores[keep], level[keep], limits.nms_threshold)
-        return boxes[keep[best[: limits.post_nms]]]
+        images, places = torch.where(large)
+        boxes = ranking.boxes[images, places]
+        scores = _nms_scores(ranking, limits.rank_by)[images, places]
+        # All levels of all images in one call, as each call costs as much as its work.
+        groups = images * len(ranking.counts) + _levels(ranking)[places]
+        best = self._suppress(boxes, scores, groups, limits.nms_threshold)
+        kept = _first(images[best], len(large), limits.post_nms)
+        return Proposals(boxes[best[kept]], images[best[kept]])
 
     def pool(
         self,
@@ -138,6 +133,21 @@ class Trimmed:
             found = vote(boxes, labels, scores, best, self._voting_iou)
         columns = labels[best, None].to(boxes.dtype), scores[best, None]  # a float holds every label exactly
         return torch.cat([found, *columns], dim=1)
+
+
+def _levels(ranking: Ranking) -> Tensor:
+    """The level of each box of an image (N,)."""
+    device = ranking.boxes.device
+    return torch.cat([torch.full((n,), k, device=device) for k, n in enumerate(ranking.counts)])
+
+
+def _first(images: Tensor, count: int, most: int) -> Tensor:
+    """The indices of the first `most` rows of each image, by image; `images` (N,) are those of the rows."""
+    if count == 1:
+        return torch.arange(min(most, len(images)), device=images.device)
+    by_image = images.argsort(stable=True)
+    counts = images.bincount(minlength=count).tolist()
+    return torch.cat([rows[:most] for rows in torch.split(by_image, counts)])
 
 
 def _best_logits(logits: Tensor, count: int, rank_by: RankBy) -> tuple[Tensor, Tensor]:

@@ -13,7 +13,7 @@ BOXES, GROUPS = 500, 4
 
 @pytest.fixture(scope="module")
 def suppress() -> OpenVINONMS:
-    return OpenVINONMS(ov.Core())
+    return OpenVINONMS(ov.Core(), {})
 
 
 def crowd(seed: int, rounded: bool) -> tuple[Tensor, Tensor, Tensor]:
