@@ -46,7 +46,7 @@ class BodyAccounts:
             settings.max_queue_bytes,
             "the request bodies together are too large now; send the request again later",
         )
-        if not settings.api_keys:
+        if not settings.api_keys and settings.api_keys_file is None:
             return cls(users, users)
         strangers = ByteAccount(
             settings.max_body_bytes,

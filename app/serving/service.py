@@ -23,6 +23,7 @@ from app.serving.models.start import load_named
 from app.serving.pipeline import Pipeline, count_rejections
 from app.serving.preparation import Preparation
 from app.serving.request import DrawnFormat, Plan, plan_of
+from app.settings.api_keys import ApiKeys
 from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
 
@@ -50,6 +51,7 @@ class DetectionService:
         self.models = models
         self._admission = admission
         self._batcher = batcher
+        self.keys = ApiKeys(settings)
         self.bodies = BodyAccounts.of(settings)
         self._preparation = Preparation(settings, metrics)
         self.pipeline = Pipeline(metrics, admission, batcher, self._preparation, self._refusal)

@@ -2,10 +2,13 @@
 
 import re
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode
+
+from app.settings.key_file import fits_a_header, read_key_file
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 """Names of this machine that only its own clients can use."""
@@ -56,6 +59,12 @@ class KeySettings(BaseSettings):
         description="API keys for requests that load models, none of them in RCNN_API_KEYS. Without any, "
         "loading models is off.",
     )
+    api_keys_file: Path | None = Field(
+        default=None,
+        json_schema_extra={"allowed": "a path"},
+        description="A file of more API keys, NAME=KEY or KEY a line; # begins a comment. It is read again "
+        "when it has changed. Names appear in the log and in rcnn_key_requests_total.",
+    )
 
     @field_validator("api_keys", "admin_keys", mode="before")
     @classmethod
@@ -65,7 +74,7 @@ class KeySettings(BaseSettings):
     @field_validator("api_keys", "admin_keys")
     @classmethod
     def _check_keys(cls, keys: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
-        if not all(_fits_a_header(key.get_secret_value()) for key in keys):
+        if not all(fits_a_header(key.get_secret_value()) for key in keys):
             raise ValueError(
                 "a key is blank, or has a space or a character outside ASCII in it; "
                 "to serve without keys do not set the variable at all"
@@ -79,6 +88,15 @@ class KeySettings(BaseSettings):
             raise ValueError("one of them is in RCNN_API_KEYS too, which may not load models")
         return keys
 
-
-def _fits_a_header(key: str) -> bool:
-    return bool(key) and key.isascii() and key.isprintable() and " " not in key
+    @field_validator("api_keys_file")
+    @classmethod
+    def _check_file(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        if path is None:
+            return None
+        try:
+            keys = read_key_file(path)
+        except OSError as error:
+            raise ValueError(f"{path}: {error.strerror}") from error
+        if set(keys) & {key.get_secret_value() for key in info.data.get("admin_keys", ())}:
+            raise ValueError(f"a key in {path} is in RCNN_ADMIN_KEYS too; keys of users may not load models")
+        return path

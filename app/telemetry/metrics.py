@@ -84,6 +84,9 @@ class Metrics:
         self.rejected = self._counter(
             "rcnn_rejected_total", "Requests refused or failed, by the code of their error.", "code"
         )
+        self.key_requests = self._counter(
+            "rcnn_key_requests_total", "Requests with a key of RCNN_API_KEYS_FILE that has a name.", "key"
+        )
         self.cancelled = self._counter(
             "rcnn_cancelled_total",
             "Requests dropped before they reached the device, because the client had disconnected.",

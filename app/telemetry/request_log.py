@@ -15,12 +15,16 @@ logger = logging.getLogger("app.access")
 
 @dataclass
 class RequestWork:
-    """What was done for a request: its images, their objects, the longest time in the queue (seconds)."""
+    """What was done for a request: its images, their objects, the longest time in the queue (seconds).
+
+    `key` is the name of its key.
+    """
 
     images: int = 0
     objects: int = 0
     queued: float = 0.0
     model: str | None = None
+    key: str | None = None
 
 
 _work: ContextVar[RequestWork | None] = ContextVar("request_work", default=None)
@@ -46,6 +50,12 @@ def note_image(model: str, objects: int, queued: float) -> None:
         work.model = model
 
 
+def note_key(name: str) -> None:
+    """Note the name of the current request's key."""
+    if (work := _work.get()) is not None:
+        work.key = name
+
+
 @dataclass(frozen=True)
 class RequestRecord:
     """A finished request: `route` is a template, `method` "gRPC" for a call, a probe is logged at debug.
@@ -69,6 +79,8 @@ def record(metrics: Metrics, request: RequestRecord) -> None:
     metrics.requests.labels(route=request.route, status=str(request.status)).inc()
     if request.status != OPENED:  # a socket stays open as long as its client likes
         metrics.request_duration.labels(route=request.route).observe(request.seconds)
+    if request.work.key is not None:
+        metrics.key_requests.labels(key=request.work.key).inc()
     level = logging.DEBUG if request.probe else logging.INFO
     if logger.isEnabledFor(level):
         fields = _fields(request)
@@ -87,6 +99,8 @@ def _fields(request: RequestRecord) -> dict[str, str | int | float]:
         fields["client"] = request.client
     fields |= {"received": request.received, "sent": request.sent}
     work = request.work
+    if work.key is not None:
+        fields["key"] = work.key
     if work.model is not None:
         fields["model"] = work.model
     if work.images:

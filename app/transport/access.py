@@ -1,10 +1,9 @@
 """Access control: the keys that a request offers, the keys of the server, and the origins of web sockets."""
 
 import binascii
-import hmac
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Annotated, Protocol
+from typing import Annotated
 from urllib.parse import urlsplit
 
 from fastapi import Depends, Request, WebSocket
@@ -12,6 +11,8 @@ from fastapi.security.utils import get_authorization_scheme_param
 
 from app.errors import Forbidden, ForeignOrigin, InvalidParameter, Unauthorized, UnsupportedMediaType
 from app.serving.service import DetectionService
+from app.settings.api_keys import encoded, find_key
+from app.telemetry.request_log import note_key
 from app.transport.context import service_of
 from app.transport.json_body import from_base64
 from app.transport.middleware.body_limit import body_count
@@ -19,12 +20,6 @@ from app.transport.middleware.body_limit import body_count
 SUBPROTOCOL = "rcnn-live"
 KEY_SUBPROTOCOL = "rcnn-key."
 """Prefix of a key in base64url: a browser cannot set headers of a web socket, and queries end up in logs."""
-
-
-class Secret(Protocol):
-    """A key as the settings hold it."""
-
-    def get_secret_value(self) -> str: ...
 
 
 async def _keys_of_request(request: Request) -> tuple[str, ...]:
@@ -55,8 +50,12 @@ def check_key(service: DetectionService, offered: Iterable[str], also: str = "")
 
 def has_key(service: DetectionService, offered: Iterable[str]) -> bool:
     """Whether one is a key of the server, or the server has no keys."""
-    keys = service.settings.api_keys
-    return not keys or _any_matches(keys, list(offered))
+    if not service.keys.required:
+        return True
+    name = service.keys.name_of(list(offered))
+    if name:
+        note_key(name)
+    return name is not None
 
 
 def shows_key(request: Request, offered: Iterable[str]) -> bool:
@@ -87,21 +86,11 @@ def check_admin(service: DetectionService, offered: Iterable[str]) -> None:
     keys, offered = service.settings.admin_keys, list(offered)
     if not keys:
         raise Forbidden("loading models is off; to allow it, start the server with RCNN_ADMIN_KEYS")
-    if not _any_matches(keys, offered):
+    if find_key(encoded(keys), offered) is None:
         reason = "this key may not load models" if offered else "no key was sent"
         raise Unauthorized(
             f"{reason}; send one of RCNN_ADMIN_KEYS as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
         )
-
-
-def _any_matches(keys: Sequence[Secret], offered: Sequence[str]) -> bool:
-    candidates = [text.encode("utf-8", "surrogatepass") for text in offered]
-    matches = [
-        hmac.compare_digest(key.get_secret_value().encode(), candidate)
-        for key in keys
-        for candidate in candidates
-    ]
-    return any(matches)
 
 
 async def require_key(request: Request) -> None:

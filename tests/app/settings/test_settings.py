@@ -33,6 +33,7 @@ DEFAULTS = {
     "DEVICE_MEMORY": 1.0,
     "API_KEYS": (),
     "ADMIN_KEYS": (),
+    "API_KEYS_FILE": None,
     "HOST": "127.0.0.1",
     "PORT": 8000,
     "GRPC_PORT": 0,
