@@ -61,7 +61,7 @@ def _check_engine(engine: str, device: str, settings: Settings) -> Iterator[Chec
         yield warning(
             "engine",
             "torch, as OpenVINO is not installed",
-            "pip install 'rcnn-serve[cpu]': OpenVINO is about twice as fast on a CPU",
+            "pip install 'rcnn-serve[cpu]': OpenVINO is faster on a CPU, and int8 needs it",
         )
     else:
         why = "the fastest that is installed" if settings.engine == "auto" else "as RCNN_ENGINE says"
