@@ -53,7 +53,8 @@ ABOUT: dict[str, Any] = {
 logger = logging.getLogger(__name__)
 
 ROUTERS: tuple[Router, ...] = (
-    *(detect.router, stream.router, models.router, health.router, docs.router, page.router),
+    *(detect.router, stream.router, page.browser_router),
+    *(models.router, health.router, docs.router, page.router),
     captures.router,
     *(live.router, models.loads, http_repository.index, http_repository.repository),
     *(deepstack.router, huggingface.router, kserve.router),

@@ -80,7 +80,7 @@ async def get_readiness(request: Request) -> Response:
 async def get_metrics(request: Request) -> Response:
     """All metrics in Prometheus' text format."""
     body, media_type = service_of(request).metrics.render()
-    return Response(body, media_type=media_type)
+    return Response(body, media_type=media_type, headers={"Vary": "Accept"})  # a browser gets a page
 
 
 def _response(value: Health | Alive | Readiness, *, ok: bool) -> Response:

@@ -3,10 +3,10 @@
 import time
 from typing import Annotated
 
-from fastapi import Query, Request
+from fastapi import Query, Request, Response
 from pydantic import Field
 
-from app.schemas.options import DetectOptions, ModelName, Wire
+from app.schemas.options import DetectOptions, Wire
 from app.schemas.status import ModelEntry, ModelList, ModelStateName
 from app.serving.models.release import Identity
 from app.serving.models.states import model_states
@@ -15,6 +15,7 @@ from app.transport.access import require_admin
 from app.transport.context import pin_model, service_of
 from app.transport.openapi import EVERYWHERE, OF_LOAD, OF_MODEL, problems
 from app.transport.openapi_examples import LABELS, MODELS, VERSION, shown
+from app.transport.query import ModelQuery
 from app.transport.router import Router
 from models.zoo.cards import Card
 from models.zoo.catalogue import catalogue
@@ -33,15 +34,13 @@ LOADED = {
 
 UNLOADED = {"model": "blood-cells", "model_version": "9c1185a5c5e9"}
 
-ModelQuery = Annotated[
-    ModelName | None, Query(description="Name of the model, or an alias; the default is the default model.")
-]
 AsDefault = Annotated[bool, Query(description="Whether it answers requests that name no model, too.")]
 
 
 @router.get("/models", summary="List the models", responses={200: shown(MODELS), **problems(*EVERYWHERE)})
-def list_models(request: Request) -> ModelList:
+def list_models(request: Request, response: Response) -> ModelList:
     """Every model card of this server, and which models are loaded."""
+    response.headers["Vary"] = "Accept"  # a browser gets a page
     service = service_of(request)
     serving = service.models.serving
     loaded = serving.name if serving else None

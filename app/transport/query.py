@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from fastapi import Depends, Header
+from fastapi import Depends, Header, Query
 from pydantic import ValidationError, WithJsonSchema
 from starlette.datastructures import QueryParams
 from starlette.requests import HTTPConnection
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.batching.item import HIGHEST, LOWEST
 from app.errors import InvalidParameter
 from app.schemas.limits import MAX_QUERY_PARAMETERS, MAX_QUOTED
-from app.schemas.options import DetectOptions, ModelOptions, OptionSet
+from app.schemas.options import DetectOptions, ModelName, ModelOptions, OptionSet
 from app.telemetry.metrics import Metrics
 from app.transport.middleware.request_context import Dialects, error_response
 
@@ -26,6 +26,11 @@ PriorityHeader = Annotated[
     WithJsonSchema({"type": "integer", "minimum": LOWEST, "maximum": HIGHEST}),
 ]
 """The header as a parameter of a route. A text: it is checked only where the query has no priority."""
+
+ModelQuery = Annotated[
+    ModelName | None, Query(description="Name of the model, or an alias; the default is the default model.")
+]
+"""The query parameter of routes that are about one model."""
 
 LISTS = tuple(
     name for name, field in ModelOptions.model_fields.items() if isinstance(field.get_default(), list)

@@ -82,7 +82,7 @@ export function ask() {
 
 /** A picture that the browser cannot read (TIFF), may turn otherwise or would play: the server's own, without boxes. */
 async function showServersPicture(item, signal) {
-  const bare = { format: "png", min_area: 1e12, max_detections: 1, model: state.model }; // no box is as large
+  const bare = { format: "png", score_threshold: 1, min_area: 1e12, max_detections: 1, model: state.model }; // no box is as large
   const { response } = await detect(item.file, bare, { signal, onWait });
   item.picture = await response.blob();
   await showPicture(item.picture);

@@ -3,6 +3,9 @@
 const PICTURE = /\.(jpe?g|png|gif|webp|bmp|tiff?|avif|hei[cf]|hif|jxl|dng|cr[23]|nef|arw|orf|rw2|raf|pef|srw)$/i;
 const MOVING = /\.(mp4|m4v|mov|webm|mkv|avi|mpe?g|ogv)$/i;
 
+/** Those of a folder to open, by name, numbers as numbers. */
+export const inOrder = (files) => files.filter(isOfInterest).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+
 /** Whether a file of a folder is one to open; other files (notes, labels) are left out in silence. */
 export const isOfInterest = ({ name, type }) => /^(image|video)\//.test(type) || PICTURE.test(name) || MOVING.test(name);
 
@@ -31,5 +34,5 @@ export async function filesOf(transfer) {
   if (folders.length === 0) return choice(files);
   const found = [];
   for (const entry of entries) for await (const file of filesIn(entry)) found.push(file);
-  return found.filter(isOfInterest).sort((a, b) => a.name.localeCompare(b.name, "en", { numeric: true }));
+  return inOrder(found);
 }

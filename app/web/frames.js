@@ -4,6 +4,7 @@ import { openStream, Problem } from "./api.js";
 
 export const MOST_FRAMES = 60; // of one file
 const EVERY = 15; // of a video: two a second at 30 frames a second; of an animation every frame is read
+const ENLARGED = 320; // px: pictures whose long side is below it are drawn larger
 const HEAD = 1 << 20; // bytes that tell whether a picture moves
 
 const VIDEO = /\.(mp4|m4v|mov|webm|mkv|avi|mpe?g|ogv|m2ts|3gp)$/i;
@@ -21,19 +22,37 @@ export async function isMoving(file) {
 
 /** Options that read frames and detect nothing: the smallest input, and no box is as large as wanted. */
 const bare = (file, model) => ({
-  format: "png", size: 64, min_area: 1e12, max_detections: 1, every: everyOf(file), max_frames: MOST_FRAMES, model,
+  format: "png", size: 64, score_threshold: 1, min_area: 1e12, max_detections: 1, every: everyOf(file), max_frames: MOST_FRAMES, model,
 });
 
 /** Yields {file, frame} for each frame, a PNG file without loss, or {problem, frame} for one that failed. */
 export async function* framesOf(file, model, signal) {
   const response = await openStream(file, bare(file, model), signal);
+  const small = await sizeIfSmall(file);
   let index = 0;
   for await (const { type, body } of parts(response.body)) {
     const frame = index * everyOf(file);
     index += 1;
-    if (type.startsWith("image/")) yield { frame, file: new File([body], frameName(file.name, frame), { type }) };
+    if (type.startsWith("image/")) {
+      const blob = new Blob([body], { type });
+      yield { frame, file: new File([small ? await reduced(blob, small) : blob], frameName(file.name, frame), { type }) };
+    }
     else yield { frame, problem: new Problem(JSON.parse(new TextDecoder().decode(body))) };
   }
+}
+
+/** The size of an animation that the server enlarges when it draws it, by whole numbers; `null` for any other file. */
+async function sizeIfSmall(file) {
+  const bitmap = isVideo(file) ? null : await createImageBitmap(file).catch(() => null);
+  return bitmap && Math.max(bitmap.width, bitmap.height) < ENLARGED ? { width: bitmap.width, height: bitmap.height } : null;
+}
+
+/** The frame in its own size again: one pixel of each block of equal ones. */
+async function reduced(blob, { width, height }) {
+  const bitmap = await createImageBitmap(blob, { resizeWidth: width, resizeHeight: height, resizeQuality: "pixelated" });
+  const canvas = new OffscreenCanvas(width, height);
+  canvas.getContext("2d").drawImage(bitmap, 0, 0);
+  return canvas.convertToBlob({ type: "image/png" });
 }
 
 const frameName = (name, frame) => `${name.replace(/\.\w+$/, "")}-frame-${String(frame).padStart(4, "0")}.png`;

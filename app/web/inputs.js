@@ -1,7 +1,7 @@
 // User input and output: files chosen, pasted or dropped; text to the clipboard; files to the disk.
 
 import { $ } from "./dom.js";
-import { filesOf, isOfInterest } from "./folders.js";
+import { filesOf, inOrder } from "./folders.js";
 
 /** Calls `onFiles(File[])` for files picked, pasted, or dropped anywhere on the page, and for those of a folder. */
 export function listenForImages(onFiles) {
@@ -10,7 +10,7 @@ export function listenForImages(onFiles) {
   for (const id of ["file", "directory"]) {
     $(id).addEventListener("change", () => {
       const files = [...$(id).files];
-      take(id === "file" ? files : files.filter(isOfInterest));
+      take(id === "file" ? files : inOrder(files));
       $(id).value = ""; // so that the same file can be picked again
     });
   }

@@ -9,8 +9,6 @@ function swatch(label) {
   return made;
 }
 
-const DEMO = "shapes"; // the bundled model that `auto` falls back to
-const FOR_PHOTOS = "RCNN_MODEL=coco-r50-fpn rcnn serve";
 const STATUS_WORDS = {
   ok: "Ready", loading: "Loading the model…", draining: "Shutting down", failing: "The model failed",
   degraded: "Not all devices work",
@@ -28,17 +26,13 @@ export function showServing(health) {
   showFallback(health);
 }
 
-/** Says that a fallback answers; where it is the demo model, what it cannot do and which command serves photos. */
+/** Says that a fallback answers; where it is the demo model, what it knows and which command serves photos. */
 function showFallback(health) {
-  const reason = health?.fallback_reason;
-  $("fallback").hidden = !reason;
-  if (!reason) return;
-  const demo = health.model === DEMO;
-  $("fallback").replaceChildren(...(demo ? [
-    element("strong", { textContent: "This demo model knows only drawn shapes; its answers for photos mean nothing." }),
-    " For photos, start the server with ", element("code", { textContent: FOR_PHOTOS }), ".",
-    element("span", { className: "reason", textContent: `Why it serves: ${reason}` }),
-  ] : [`Fallback: ${reason}`]));
+  const [reason, hint] = [health?.fallback_reason, health?.hint];
+  $("fallback").hidden = !reason && !hint;
+  const parts = (hint ?? "").split("`").map((text, index) => (index % 2 ? element("code", { textContent: text }) : text)); // as in Markdown
+  const why = reason ? [element("span", { className: hint ? "reason" : "", textContent: `Fallback: ${reason}` })] : [];
+  $("fallback").replaceChildren(element("strong", {}, ...parts), ...why);
 }
 
 /** How many images wait and how many were done a second (`perSecond` null: not known yet); `now` null: no answer. */

@@ -13,6 +13,8 @@ const TRAFFIC_PAUSE = 2000; // ms between polls of the queue
 const WINDOW = 10_000; // ms over which the throughput is counted
 
 let looking = 0; // timer of the next poll of /health
+let offered = false; // whether samples are offered: which ones there are depends on the model that serves
+let onReady = () => {};
 
 /** Shows which model serves; looks again while it takes no work. */
 async function watchHealth() {
@@ -21,7 +23,9 @@ async function watchHealth() {
   showServing(answer);
   const chosen = answer?.models?.find(({ name, state: now }) => name === state.model && now === "ready");
   state.version = chosen?.version ?? answer?.model_version ?? null;
-  if (["ok", "degraded"].includes(answer?.status)) await takeDefaults();
+  const serves = ["ok", "degraded"].includes(answer?.status);
+  if (serves && !offered) onReady();
+  if (serves) await takeDefaults();
   else looking = setTimeout(watchHealth, HEALTH_PAUSE);
 }
 
@@ -70,6 +74,7 @@ async function watchTraffic(seen = []) {
 }
 
 async function offerSamples(onPick) {
+  offered = true;
   try {
     showSamples(await samples(state.model), onPick);
   } catch (error) {
@@ -82,7 +87,7 @@ export function watchServer(onPick) {
   events.addEventListener("trouble", watchHealth);
   events.addEventListener("model", () => { watchHealth(); offerSamples(onPick); });
   events.addEventListener("key", () => { watchHealth(); offerSamples(onPick); });
+  onReady = () => offerSamples(onPick);
   watchHealth();
   watchTraffic();
-  offerSamples(onPick);
 }

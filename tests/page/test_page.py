@@ -21,7 +21,7 @@ from tests.support.chromium import (
     check_box,
     drawn,
 )
-from tests.support.fakes import picture
+from tests.support.fakes import CARD, FakeDetector, picture
 
 CORNER = """() => {
     const photo = document.getElementById("photo");
@@ -86,7 +86,7 @@ def transfer(shown: Shown) -> Any:
 
 
 def test_an_image_may_be_chosen_dropped_pasted_or_a_sample(show: Show) -> None:
-    shown = show()
+    shown = show(FakeDetector(card=CARD.model_copy(update={"name": "shapes"})))
     page, caption = shown.page, shown.page.locator("#caption-text")
     page.dispatch_event("#drop", "dragover", {"dataTransfer": transfer(shown)})
     expect(page.locator("body")).to_have_class("dragging")

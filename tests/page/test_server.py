@@ -38,12 +38,14 @@ def held(shown: Shown, detector: FakeDetector) -> Iterator[None]:
 
 
 def test_the_page_shows_what_serves_and_how_long_it_took(show: Show) -> None:
-    detector = FakeDetector(fallback_reason="<b>coco-r50-fpn</b> could not be fetched")
+    reason, hint = "<b>coco-r50-fpn</b> could not be fetched", "only shapes; for photos: `rcnn serve`"
+    detector = FakeDetector(fallback_reason=reason, hint=hint)
     shown = show(detector, admin_keys="chief")
     page, serving = shown.page, shown.page.locator("#serving-text")
     expect(serving).to_have_text(SERVING)
     expect(page.locator("#fallback")).to_be_visible()
-    expect(page.locator("#fallback")).to_have_text("Fallback: <b>coco-r50-fpn</b> could not be fetched")
+    expect(page.locator("#fallback .reason")).to_have_text(f"Fallback: {reason}")
+    expect(page.locator("#fallback code")).to_have_text("rcnn serve")
     detector.version, detector.engine_name = "2", "other"
     post(shown, "models/fake/load", **{"X-API-Key": "chief"})
     shown.choose(picture(640, 480))

@@ -18,8 +18,8 @@ from app.schemas.exports import EXPORTS, Subject
 from app.schemas.options import DetectQuery
 from app.transport import openapi_examples
 from models.detections import Detections
-from tests.support.fakes import picture
-from tests.support.served import ROOT, Served
+from tests.support.fakes import CARD, FakeDetector, picture
+from tests.support.served import ROOT, Serve, Served
 
 
 @pytest.fixture
@@ -55,27 +55,62 @@ def test_the_samples_are_files_of_the_package() -> None:
     assert (ROOT / "samples" / "shapes-1.jpg").samefile(page.SAMPLES / "shapes-1.jpg")  # as the docs name it
 
 
-async def test_samples_are_listed_and_served(
-    served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_samples_follow_the_model(
+    serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "b.png").write_bytes(picture())
-    (tmp_path / "a.jpg").write_bytes(picture(format="JPEG"))
-    (tmp_path / "a.json").write_text("{}")
-    (tmp_path / "README.md").write_text("notes")
-    monkeypatch.setattr(page, "SAMPLES", tmp_path)
-    answer = (await served.client.get("/samples")).json()
-    assert answer == {
-        "samples": [
-            {"name": "a.jpg", "url": "/samples/a.jpg", "truth": "/samples/a.json"},
-            {"name": "b.png", "url": "/samples/b.png", "truth": None},
-        ]
-    }
-    image = await served.client.get("/samples/b.png")
-    assert (image.headers["content-type"], image.content) == ("image/png", picture())
-    assert (await served.client.get("/samples/a.json")).status_code == 200
-    assert (await served.client.get("/samples/c.png")).status_code == 404
-    monkeypatch.setattr(page, "SAMPLES", tmp_path / "nowhere")
-    assert (await served.client.get("/samples")).json() == {"samples": []}
+    scenes, own = tmp_path / "scenes", tmp_path / "fake.samples"
+    for folder in (scenes, own):
+        folder.mkdir()
+    (scenes / "b.png").write_bytes(picture())
+    (scenes / "a.jpg").write_bytes(picture(format="JPEG"))
+    (scenes / "a.json").write_text("{}")
+    (scenes / "README.md").write_text("notes")
+    monkeypatch.setattr(page, "SAMPLES", scenes)
+    async with serve(FakeDetector(card=CARD.model_copy(update={"name": "shapes"}))) as served:
+        assert (await served.client.get("/samples")).json() == {
+            "samples": [
+                {"name": "a.jpg", "url": "/samples/a.jpg", "truth": "/samples/a.json"},
+                {"name": "b.png", "url": "/samples/b.png", "truth": None},
+            ]
+        }
+        image = await served.client.get("/samples/b.png")
+        assert (image.headers["content-type"], image.content) == ("image/png", picture())
+        assert (await served.client.get("/samples/a.json")).status_code == 200
+        assert (await served.client.get("/samples/c.png")).status_code == 404
+        assert (await served.client.get("/samples?model=other")).json()["code"] == "unknown_model"
+        monkeypatch.setattr(page, "SAMPLES", tmp_path / "nowhere")
+        assert (await served.client.get("/samples")).json() == {"samples": []}
+    card = CARD.model_copy(update={"path": tmp_path / "fake.toml"})
+    (own / "my cell.png").write_bytes(picture())
+    async with serve(FakeDetector(card=card)) as served:
+        [sample] = (await served.client.get("/samples?model=fake")).json()["samples"]
+        assert sample == {"name": "my cell.png", "url": "/samples/my%20cell.png?model=fake", "truth": None}
+        assert (await served.client.get(sample["url"])).content == picture()
+    async with serve(FakeDetector()) as served:  # neither `shapes` nor a folder beside the card
+        assert (await served.client.get("/samples")).json() == {"samples": []}
+        assert (await served.client.get("/samples/b.png?model=fake")).status_code == 404
+
+
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8"
+PROMETHEUS = "application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"), [("/models", "application/json"), ("/metrics", "text/plain")]
+)
+async def test_browsers_get_pages_and_all_others_data(serve: Serve, path: str, media_type: str) -> None:
+    async with serve(api_keys="secret") as served:
+        shown = await served.client.get(path, headers={"Accept": BROWSER})
+        assert shown.headers["content-type"].startswith("text/html")
+        assert (shown.headers["vary"], "default-src 'none'" in shown.headers["content-security-policy"]) == (
+            "Accept",
+            True,
+        )
+        for accept in ("*/*", "application/json", PROMETHEUS, "text/html;q=0.1,*/*"):
+            data = await served.client.get(path, headers={"Accept": accept, "X-API-Key": "secret"})
+            assert (data.status_code, data.headers["vary"]) == (200, "Accept")
+            assert data.headers["content-type"].startswith(media_type)
+        assert (await served.client.post(path, headers={"Accept": BROWSER})).status_code == 405
 
 
 async def test_the_documentation_comes_from_this_server_alone(served: Served) -> None:

@@ -65,7 +65,7 @@ async def test_requests_are_logged_and_counted_by_template(
     served: Served, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        for path in ("/web/app.js?secret=1", "/web/style.css", "/web/none.js", "/nowhere/at/1", "/detect"):
+        for path in ("/web/app.js?secret=1", "/web/base.css", "/web/none.js", "/nowhere/at/1", "/detect"):
             await served.client.get(path)
         await served.client.post("/nowhere/at/all", content=b"x")
     messages = [record.getMessage() for record in access_lines(caplog)]
