@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 
 from app.commands.doctor.check import Check, failed, ok, warning
+from app.commands.doctor.precision import check_precision
 from app.settings.settings import Settings
 
 OLDEST = (3, 11)
@@ -66,14 +67,4 @@ def _check_engine(engine: str, device: str, settings: Settings) -> Iterator[Chec
     else:
         why = "the fastest that is installed" if settings.engine == "auto" else "as RCNN_ENGINE says"
         yield ok("engine", f"{engine}, {why}")
-    yield _check_precision(settings)
-
-
-def _check_precision(settings: Settings) -> Check:
-    from models.engines.openvino_engine import has_bf16
-
-    if settings.precision == "auto":
-        return ok("precision", "auto: rcnn models says which precision each model gets on this CPU, and why")
-    if settings.precision == "bf16" and settings.devices[0] == "cpu" and not has_bf16():
-        return failed("precision", "this CPU has no bf16 arithmetic", "set RCNN_PRECISION to auto or fp32")
-    return ok("precision", f"{settings.precision}, as RCNN_PRECISION says")
+    yield from check_precision(engine, device, settings)

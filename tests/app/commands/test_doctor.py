@@ -92,6 +92,16 @@ def test_a_taken_port_missing_weights_and_int8(tmp_path: Path) -> None:
 
 
 @pytest.mark.network
+def test_the_precision_of_auto_is_told_before_a_start(tmp_path: Path) -> None:
+    settings = {"model": "shapes", "device": "cpu", "cache_dir": tmp_path}
+    first = doctor(0, **settings)["precision"]
+    assert first["text"].startswith("shapes: not timed yet: the first start takes the fastest of fp32, ")
+    torch = doctor(0, **settings, engine="torch")["precision"]
+    assert torch["text"] == "fp32: torch on a CPU has no other"
+    assert doctor(0, **settings, precision="fp32")["precision"]["text"] == "fp32, as RCNN_PRECISION says"
+
+
+@pytest.mark.network
 def test_a_proxy_is_named_without_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("https_proxy", "http://me:secret@proxy.example:3128")
     proxy = doctor(0, model="shapes")["proxy"]
