@@ -16,6 +16,7 @@ from app.settings.captures import parse_rules
 from app.settings.settings import Settings
 from app.telemetry.logs import request_id
 from app.telemetry.metrics import Metrics
+from app.telemetry.request_log import current_key
 from models.images.headers import read_header
 
 MAX_HELD_BYTES = 64 << 20
@@ -64,7 +65,9 @@ class CaptureRecorder:
 
     def offer(self, source: Source, outcome: Outcome) -> None:
         """Keep the image if a rule selects it; frames of videos, which are no files, are never kept."""
-        if not isinstance(source, bytes) or (reason := reason_to_keep(self._rules, outcome)) is None:
+        if not isinstance(source, bytes) or current_key() in self.settings.capture_except:
+            return
+        if (reason := reason_to_keep(self._rules, outcome)) is None:
             return
         if self.held_bytes + len(source) > MAX_HELD_BYTES:
             self._metrics.captures.labels(outcome="dropped").inc()

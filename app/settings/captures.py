@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import Field, field_validator
-from pydantic_settings import BaseSettings
+from pydantic_settings import BaseSettings, NoDecode
 
 ALLOWED = "comma-separated score=LOW-HIGH, class=NAME, none, share=FRACTION"
 
@@ -52,6 +53,17 @@ class CaptureSettings(BaseSettings):
         json_schema_extra={"allowed": "above 0, up to 3650"},
         description="Days after which a capture is deleted.",
     )
+
+    capture_except: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(),
+        json_schema_extra={"allowed": "comma-separated names of RCNN_API_KEYS_FILE"},
+        description="Names of keys whose images are never kept.",
+    )
+
+    @field_validator("capture_except", mode="before")
+    @classmethod
+    def _split_names(cls, values: object) -> object:
+        return [value.strip() for value in values.split(",")] if isinstance(values, str) else values
 
     @field_validator("capture_rules")
     @classmethod

@@ -56,6 +56,12 @@ def note_key(name: str) -> None:
         work.key = name
 
 
+def current_key() -> str | None:
+    """The name of the current request's key, if it has one."""
+    work = _work.get()
+    return None if work is None else work.key
+
+
 @dataclass(frozen=True)
 class RequestRecord:
     """A finished request: `route` is a template, `method` "gRPC" for a call, a probe is logged at debug.

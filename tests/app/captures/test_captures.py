@@ -79,6 +79,19 @@ async def test_a_rule_decides(
     assert [entry["reason"] for entry in entries] == ([] if reason is None else [reason])
 
 
+async def test_a_key_may_be_left_out(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("camera=first\nclinic=second\n")
+    folder = tmp_path / "kept"
+    async with capturing(folder, "share=1", api_keys_file=keys, capture_except=["clinic"]) as served:
+        for key in ("second", "first"):
+            headers = PNG | {"X-API-Key": key}
+            answer = await served.client.post("/detect", content=picture(), headers=headers)
+            assert answer.status_code == 200
+        [entry] = await kept(served, 1)
+        assert entry["request_id"] == answer.json()["request_id"]
+
+
 async def test_without_a_folder_nothing_is_kept_and_nobody_but_an_admin_sees_captures(tmp_path: Path) -> None:
     async with serve_app(admin_keys=["admin"]) as served:
         answer = await served.client.get("/captures", headers=ADMIN)
