@@ -15,7 +15,7 @@ class RootPath:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One ASGI connection; the prefix alone is sent on to the page, whose links need the slash."""
-        if scope["type"] in ("http", "websocket"):
+        if (self._prefix or scope.get("root_path")) and scope["type"] in ("http", "websocket"):
             for prefix in filter(None, (self._prefix, scope.get("root_path"))):
                 if scope["path"] == prefix and scope.get("method") in ("GET", "HEAD"):
                     location = prefix.rpartition("/")[2] + "/"
