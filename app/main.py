@@ -57,7 +57,7 @@ ROUTERS: tuple[Router, ...] = (
     *(models.router, health.router, docs.router, page.router),
     captures.router,
     *(live.router, models.loads, http_repository.index, http_repository.repository),
-    *(deepstack.router, huggingface.router, kserve.router),
+    *(deepstack.router, huggingface.router, kserve.router, kserve.vertex, kserve.vertex_probes),
     *(inference.router, roboflow_models.registry),
     *(http_statistics.router, http.router, http.probes),
     *(torchserve.predictions, torchserve.pings),

@@ -76,6 +76,7 @@ EXAMPLE = {
 }
 LIST_EXAMPLE = {"success": True, "models": ["coco-r50-fpn"], "code": 200}
 PING_EXAMPLE = {"success": True, "message": "0.1.0", "code": 200}
+VERSION_EXAMPLE = PING_EXAMPLE | {"version": {"major": 0, "minor": 1, "patch": 0}}
 UPDATE_EXAMPLE = {"success": True, "message": "…", "version": None, "updateAvailable": False, "code": 200}
 
 # The key may be in the form: the routes check it themselves.
@@ -125,12 +126,25 @@ async def detect_with_model(request: Request, keys: OfferedKeys, name: str) -> R
     return await _detect(request, keys, name)
 
 
+@router.get("/v1/server/status/ping", include_in_schema=False)
 @router.get("/v1/status/ping", summary="Liveness (CodeProject.AI)", responses=protocol(DIALECT, PING_EXAMPLE))
 async def ping() -> dict[str, Any]:
     """Always a success, as of CodeProject.AI; see /health/ready for whether the model is loaded."""
     return {"success": True, "message": version(), "code": 200}
 
 
+@router.get("/v1/server/status/version", include_in_schema=False)
+@router.get(
+    "/v1/status/version", summary="Version (CodeProject.AI)", responses=protocol(DIALECT, VERSION_EXAMPLE)
+)
+async def get_version() -> dict[str, Any]:
+    """The version of this server, as a text and by its parts."""
+    parts = zip(("major", "minor", "patch"), version().split("."), strict=False)
+    numbers = {name: int(text) for name, text in parts if text.isdecimal()}
+    return {"success": True, "message": version(), "version": numbers, "code": 200}
+
+
+@router.get("/v1/server/status/updateavailable", include_in_schema=False)
 @router.get(
     "/v1/status/updateavailable",
     summary="Available update (CodeProject.AI)",

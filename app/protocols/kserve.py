@@ -1,14 +1,15 @@
-"""KServe's V1 protocol, which is also TensorFlow Serving's: base64 instances in, predictions out."""
+"""KServe's V1 protocol, which TensorFlow Serving and Vertex AI share: base64 in, predictions out."""
 
 from functools import partial
 from typing import Any
 
 from fastapi import Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.convertors import StringConvertor, register_url_convertor
 
-from app.errors import Dialect, InvalidParameter, ServiceError
+from app.errors import RETRY_SECONDS, Dialect, InvalidParameter, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
 from app.schemas.limits import MAX_IMAGES
 from app.schemas.options import DetectOptions
@@ -46,7 +47,7 @@ def _error(error: ServiceError, request_id: str) -> dict[str, object]:
     return {"error": error.detail}
 
 
-DIALECT = Dialect(_error, below=("/v1/models",))
+DIALECT = Dialect(_error, below=("/v1/models", "/v1/endpoints"))
 BODY = json_body(
     Predict, "KServe", {"instances": [{"b64": EXAMPLE_IMAGE}], "parameters": {"score_threshold": 0.5}}
 )
@@ -58,6 +59,13 @@ router = Router(
     dialect=DIALECT,
     operations="kserve_",
 )
+
+
+# What AIP_PREDICT_ROUTE and AIP_HEALTH_ROUTE are, unless a user sets them to others.
+vertex = Router(
+    "Vertex AI", "Vertex AI's routes of a custom container.", dialect=DIALECT, operations="vertex_"
+)
+vertex_probes = Router("Vertex AI", dialect=DIALECT, access=None, operations="vertex_")
 
 
 class _Name(StringConvertor):
@@ -78,6 +86,11 @@ register_url_convertor("model", _Name())
 )
 async def predict(request: Request, name: str) -> Response:
     """A prediction for each instance, in order, as of POST /detect; one that fails, fails the request."""
+    return await predict_instances(request, name)
+
+
+async def predict_instances(request: Request, name: str | None = None) -> Response:
+    """The response to a request of V1 for a model, by default the default one."""
     parsed, outcomes = await run_detection(request, partial(_read, request), name)
     body = await write_sized(outcomes, _written, outcomes, parsed.options)
     return Response(body, media_type="application/json")
@@ -109,6 +122,31 @@ async def model_ready(request: Request, name: str) -> dict[str, Any]:
     service.check_capacity()
     service.find_model(name)
     return {"name": name, "ready": True}
+
+
+@vertex.post(
+    "/v1/endpoints/{endpoint}/deployedModels/{deployed}:predict",
+    summary="Detect objects (Vertex AI)",
+    response_class=Response,
+    responses=protocol(DIALECT, EXAMPLE, *OF_DETECTION, *EVERYWHERE),
+    openapi_extra={"requestBody": BODY},
+)
+async def predict_deployed(request: Request, endpoint: str, deployed: str) -> Response:
+    """As KServe V1, by the default model: the names in the path are Vertex AI's own."""
+    return await predict_instances(request)
+
+
+@vertex_probes.get(
+    "/v1/endpoints/{endpoint}/deployedModels/{deployed:model}",
+    summary="Readiness (Vertex AI)",
+    responses=protocol(DIALECT, {"ready": True}, "loading", "draining", "failing"),
+)
+async def deployed_ready(request: Request, endpoint: str, deployed: str) -> Response:
+    """200, or 503 while the service loads, drains or fails."""
+    service = service_of(request)
+    if service.state == "ok":
+        return JSONResponse({"ready": True})
+    return JSONResponse({"error": service.reason}, 503, {"Retry-After": str(int(RETRY_SECONDS))})
 
 
 async def _read(request: Request, seconds: float) -> ParsedRequest:

@@ -71,6 +71,7 @@ _PARAMETERS = query_parameters(DetectQuery)
     openapi_extra={"requestBody": RAW_BODY, "parameters": _PARAMETERS},
     **DETECT,
 )
+@router.post("/invocations", include_in_schema=False)  # of SageMaker, whose /ping TorchServe has too
 @router.post("/detect", openapi_extra={"requestBody": IMAGE_BODY, "parameters": _PARAMETERS}, **DETECT)
 async def detect(
     request: Request,

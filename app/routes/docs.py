@@ -11,6 +11,7 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse, Redirect
 
 from app.errors import NotFound
 from app.routes.openapi_document import complete
+from app.transport.compression import compressed
 from app.transport.router import Router
 
 ASSETS = ("swagger-ui-bundle.js", "swagger-ui.css", "favicon.png")
@@ -30,7 +31,8 @@ def openapi(request: Request) -> Response:
     state = request.app.state
     if not hasattr(state, "openapi_document"):
         state.openapi_document = JSONResponse(complete(request.app.openapi())).body
-    return Response(state.openapi_document, media_type="application/json")
+    body, headers = compressed(state.openapi_document, request.headers.get("accept-encoding"))
+    return Response(body, media_type="application/json", headers=headers)
 
 
 @router.get("/docs", include_in_schema=False)

@@ -1,4 +1,7 @@
-"""GET /health, /health/live, /health/ready, /metrics: for orchestrators and Prometheus; need no key."""
+"""GET /health, /health/live, /health/ready and /metrics: for orchestrators and Prometheus; need no key.
+
+Also /healthz, /livez and /readyz, as Kubernetes calls them.
+"""
 
 from typing import Any
 
@@ -12,9 +15,11 @@ from app.schemas.captures import CaptureBounds
 from app.schemas.status import Alive, DeviceHealth, Health, ModelHealth, Readiness
 from app.serving.models.states import model_states
 from app.transport import openapi_examples
+from app.transport.compression import compressed
 from app.transport.context import service_of
 from app.transport.openapi_examples import shown
 from app.transport.router import Router
+from app.transport.threads import run_sized
 
 HEALTH: dict[int | str, dict[str, Any]] = {
     200: shown(openapi_examples.HEALTH),
@@ -31,6 +36,7 @@ METRICS: dict[int | str, dict[str, Any]] = {200: shown(openapi_examples.METRICS,
 router = Router("operation", "Health, metrics and the loading of models.", access=None)
 
 
+@router.get("/healthz", include_in_schema=False)
 @router.get("/health", summary="Health of the service", response_model=Health, responses=HEALTH)
 async def get_health(request: Request) -> Response:
     """200 when the service accepts requests, else 503; the same document in both."""
@@ -62,12 +68,14 @@ async def get_health(request: Request) -> Response:
     return _response(health, ok=service.state == "ok")
 
 
+@router.get("/livez", include_in_schema=False)
 @router.get("/health/live", summary="Liveness", response_model=Alive, responses=ALIVE)
 async def get_liveness() -> Response:
     """200 while the event loop runs: restart the process only when this fails."""
     return _response(Alive(status="alive"), ok=True)
 
 
+@router.get("/readyz", include_in_schema=False)
 @router.get("/health/ready", summary="Readiness", response_model=Readiness, responses=READY)
 async def get_readiness(request: Request) -> Response:
     """200 when the model is loaded and warmed up, a device works and the service does not drain."""
@@ -78,9 +86,11 @@ async def get_readiness(request: Request) -> Response:
 
 @router.get("/metrics", summary="Prometheus metrics", response_class=Response, responses=METRICS)
 async def get_metrics(request: Request) -> Response:
-    """All metrics in Prometheus' text format."""
-    body, media_type = service_of(request).metrics.render()
-    return Response(body, media_type=media_type, headers={"Vary": "Accept"})  # a browser gets a page
+    """All metrics in Prometheus' text format, or in OpenMetrics as Accept asks; in gzip as allowed."""
+    accepted = request.headers.get("accept-encoding")
+    body, media_type = service_of(request).metrics.render(request.headers.get("accept", ""))
+    body, headers = await run_sized(len(body), compressed, body, accepted)
+    return Response(body, media_type=media_type, headers={**headers, "Vary": "Accept, Accept-Encoding"})
 
 
 def _response(value: Health | Alive | Readiness, *, ok: bool) -> Response:

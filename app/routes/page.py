@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from fastapi import Request, Response
-from fastapi.responses import FileResponse, HTMLResponse
+from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from fastapi.routing import APIRoute
 from starlette.datastructures import Headers
 from starlette.routing import Match
@@ -44,6 +44,8 @@ SECURITY_HEADERS = {
     "Cache-Control": "no-cache",  # revalidated each time: cheap with the ETag, and an update shows at once
 }
 
+ALIVE = {"status": "alive"}
+
 
 class BrowserRoute(APIRoute):
     """A route for browsers: a request whose header Accept prefers no HTML goes on to the next route."""
@@ -65,10 +67,12 @@ browser_router.route_class = BrowserRoute
     "/",
     summary="Web page",
     response_class=HTMLResponse,
-    responses={304: {"description": "Not modified (If-None-Match)"}},
+    responses={200: shown(ALIVE), 304: {"description": "Not modified (If-None-Match)"}},
 )
 async def get_page(request: Request) -> Response:
-    """The web page for trying the service."""
+    """The web page for browsers; `{"status": "alive"}`, as of KServe V1, for clients that prefer no HTML."""
+    if preferred(request.headers.get("accept"), KINDS) != "page":
+        return JSONResponse(ALIVE, headers={"Vary": "Accept"})
     return _file(request, WEB, "index.html")
 
 

@@ -15,11 +15,14 @@ from prometheus_client import (
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The text format that every Prometheus since 0.4 reads."""
+
+OPEN_METRICS = "application/openmetrics-text"
 
 UNMATCHED = "unmatched"
 """The `route` label of a request without a route: paths that clients invent must not become labels."""
@@ -61,8 +64,12 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
 
-    def render(self) -> tuple[bytes, str]:
-        """The exposition text and its content type."""
+    def render(self, accept: str = "") -> tuple[bytes, str]:
+        """The exposition text and its content type: OpenMetrics with exemplars if `accept` asks for it."""
+        if OPEN_METRICS in accept.lower():
+            return openmetrics.generate_latest(
+                _WithoutCreated(self.registry)
+            ), openmetrics.CONTENT_TYPE_LATEST
         return generate_latest(_WithoutCreated(self.registry)), CONTENT_TYPE
 
     def count_detections(self, model: str, count: int) -> None:

@@ -66,7 +66,8 @@ def current_key() -> str | None:
 class RequestRecord:
     """A finished request: `route` is a template, `method` "gRPC" for a call, a probe is logged at debug.
 
-    `work`: its images; `client`: its address; `received`, `sent`: bytes of the bodies.
+    `work`: its images; `trace_id`: of its span, if any; `client`: its address;
+    `received`, `sent`: bytes of the bodies.
     """
 
     method: str
@@ -78,13 +79,15 @@ class RequestRecord:
     client: str | None = None
     received: int = 0
     sent: int = 0
+    trace_id: str | None = None
 
 
 def record(metrics: Metrics, request: RequestRecord) -> None:
     """Count the request and log it."""
     metrics.requests.labels(route=request.route, status=str(request.status)).inc()
     if request.status != OPENED:  # a socket stays open as long as its client likes
-        metrics.request_duration.labels(route=request.route).observe(request.seconds)
+        exemplar = {"trace_id": request.trace_id} if request.trace_id else None
+        metrics.request_duration.labels(route=request.route).observe(request.seconds, exemplar)
     if request.work.key is not None:
         metrics.key_requests.labels(key=request.work.key).inc()
     level = logging.DEBUG if request.probe else logging.INFO

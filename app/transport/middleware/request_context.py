@@ -41,7 +41,10 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _BEGINNINGS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
 STOPPING = "the service is stopping; send the request to another instance"
 # Asked every few seconds: logged at debug when well.
-PROBES = ("/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live", "/v2/health/ready")
+PROBES = (
+    *("/health", "/health/live", "/health/ready", "/healthz", "/livez", "/readyz", "/metrics"),
+    *("/v2/health/live", "/v2/health/ready"),
+)
 
 
 def only_problems(scope: Scope) -> Dialect:
@@ -135,6 +138,7 @@ class RequestContext:
             client=(scope.get("client") or (None,))[0],
             received=getattr(answer.state.get("body"), "received", 0),
             sent=answer.sent,
+            trace_id=tracing.trace_id(answer.span) if answer.span is not None else None,
         )
         record(self._metrics, request)
 

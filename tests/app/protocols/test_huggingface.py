@@ -57,8 +57,9 @@ async def test_the_image_may_have_its_own_media_type(served: Served) -> None:
 
 
 async def test_get_still_answers_with_the_page(served: Served) -> None:
-    response = await served.client.get("/")
+    response = await served.client.get("/", headers={"Accept": "text/html,*/*;q=0.8"})
     assert (response.status_code, response.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    assert (await served.client.get("/")).json() == {"status": "alive"}  # as KServe's client asks
 
 
 WRONG: dict[str, object] = {

@@ -31,7 +31,7 @@ async def document(served: Served) -> Any:
 
 
 async def test_the_page_and_its_files_are_served_under_a_strict_policy(served: Served) -> None:
-    index = await served.client.get("/")
+    index = await served.client.get("/", headers={"Accept": "text/html"})
     assert index.headers["content-type"] == "text/html; charset=utf-8"
     policy = index.headers["content-security-policy"]
     assert "default-src 'none'" in policy

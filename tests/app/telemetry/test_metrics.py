@@ -4,9 +4,12 @@ import re
 
 import pytest
 from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.openmetrics import parser as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.telemetry.metrics import Metrics, metrics_markdown
+from app.telemetry.request_log import RequestRecord, record
+from tests.support.served import Served
 
 CONTRACT = {
     "rcnn_requests_total": ("counter", ("route", "status")),
@@ -64,6 +67,25 @@ def test_the_exposition_announces_each_series_with_its_type_and_meaning() -> Non
     types = dict(re.findall(r"^# TYPE (rcnn_\S+) (\w+)$", text, re.MULTILINE))
     assert types == {name: kind for name, (kind, _) in CONTRACT.items()}
     assert dict(re.findall(r"^# HELP (rcnn_\S+) (.+)$", text, re.MULTILINE)).keys() == CONTRACT.keys()
+
+
+async def test_openmetrics_has_exemplars_and_both_formats_are_compressed(served: Served) -> None:
+    metrics = served.app.state.service.metrics
+    record(metrics, RequestRecord("POST", "/detect", 200, 0.2, trace_id="ab" * 16))
+    accept = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}
+    page = await served.client.get("/metrics", headers=accept)
+    assert page.headers["content-type"].startswith("application/openmetrics-text")
+    assert page.headers["content-encoding"] == "gzip"
+    families = {one.name: one for one in openmetrics.text_string_to_metric_families(page.text)}
+    found = [sample.exemplar for sample in families["rcnn_request_duration_seconds"].samples]
+    assert [one.labels for one in found if one] == [{"trace_id": "ab" * 16}]
+    assert "rcnn_requests" in families
+    plain = await served.client.get("/metrics", headers={"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert "trace_id" not in plain.text
+    document = await served.client.get("/openapi.json")
+    assert document.headers["content-encoding"] == "gzip"
+    assert document.json()["openapi"]
 
 
 def test_values_come_out_as_they_went_in() -> None:

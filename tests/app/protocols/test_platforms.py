@@ -1,0 +1,49 @@
+"""The routes that platforms expect: probes by other names, SageMaker, Vertex AI, CodeProject.AI."""
+
+import pytest
+
+from tests.support.fakes import FakeDetector
+from tests.support.protocols import PNG, PROTOCOLS, as_json, encoded, kserve_objects
+from tests.support.served import Serve, Served
+
+VERTEX = "/v1/endpoints/12/deployedModels/34"
+PREDICT = f"{VERTEX}:predict"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", VERTEX])
+async def test_readiness_has_the_names_that_platforms_ask_for(serve: Serve, path: str) -> None:
+    detector = FakeDetector()
+    detector.warm.clear()
+    async with serve(detector, ready=False, api_keys="secret") as served:
+        assert (await served.client.get(path)).status_code == 503
+        assert (await served.client.get("/livez")).json() == {"status": "alive"}
+        detector.warm.set()
+        await served.ready()
+        assert (await served.client.get(path)).status_code == 200
+
+
+async def test_sagemakers_and_vertex_ais_requests_are_answered(served: Served) -> None:
+    image = {"Content-Type": "application/x-image"}
+    invoked = await served.client.post("/invocations", content=PNG, headers=image)
+    assert invoked.json()["names"] == ["Square", "disc"]
+    content, media_type = as_json({"instances": [{"b64": encoded(PNG)}], "parameters": {"max_detections": 1}})
+    predicted = await served.client.post(PREDICT, content=content, headers={"Content-Type": media_type})
+    assert [name for name, *_ in kserve_objects(predicted.json())] == ["Square"]
+    PROTOCOLS["kserve"].refused(await served.client.post(PREDICT, content=b"{}"), 422)
+    PROTOCOLS["kserve"].refused(await served.client.get(f"{VERTEX}/other"), 404)
+
+
+async def test_predictions_need_a_key(serve: Serve) -> None:
+    async with serve(api_keys="secret") as served:
+        for path in ("/invocations", PREDICT):
+            assert (await served.client.post(path, content=PNG)).status_code == 401
+
+
+async def test_codeproject_ais_status_has_both_names(served: Served) -> None:
+    for path in ("/v1/status", "/v1/server/status"):
+        assert (await served.client.get(f"{path}/ping")).json()["success"] is True
+        assert set((await served.client.get(f"{path}/version")).json()["version"]) == {
+            "major",
+            "minor",
+            "patch",
+        }
