@@ -16,7 +16,7 @@ from app.batching.events import BatchEvents
 from app.batching.flow import Flow
 from app.batching.scheduler import BatchLimits
 from app.captures.recorder import open_recorder
-from app.protocols import deepstack, huggingface, kserve, torchserve
+from app.protocols import deepstack, huggingface, kserve, labelstudio, torchserve
 from app.protocols.openinference import http, http_repository, http_statistics
 from app.protocols.roboflow import hosted, inference
 from app.protocols.roboflow import models as roboflow_models
@@ -57,7 +57,14 @@ ROUTERS: tuple[Router, ...] = (
     *(models.router, health.router, docs.router, page.router),
     captures.router,
     *(live.router, models.loads, http_repository.index, http_repository.repository),
-    *(deepstack.router, huggingface.router, kserve.router, kserve.vertex, kserve.vertex_probes),
+    *(
+        deepstack.router,
+        huggingface.router,
+        kserve.router,
+        kserve.vertex,
+        kserve.vertex_probes,
+        labelstudio.router,
+    ),
     *(inference.router, roboflow_models.registry),
     *(http_statistics.router, http.router, http.probes),
     *(torchserve.predictions, torchserve.pings),

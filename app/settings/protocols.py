@@ -2,8 +2,10 @@
 
 from typing import Annotated
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode
+
+from app.settings.environment import ADDRESS
 
 
 class ProtocolSettings(BaseSettings):
@@ -40,6 +42,19 @@ class ProtocolSettings(BaseSettings):
         description="Whether images are fetched from the URLs in JSON bodies of /detect, /detect/batch, "
         "/detect/stream and the Roboflow route, from public hosts only; off by default, because it lets "
         "clients reach into the server's network.",
+    )
+    label_studio_url: str | None = Field(
+        default=None,
+        pattern=ADDRESS,
+        json_schema_extra={"allowed": "an address such as http://127.0.0.1:8080"},
+        description="The Label Studio whose tasks /predict answers: images are fetched from there, "
+        "also where its address is not public.",
+    )
+    label_studio_token: SecretStr | None = Field(
+        default=None,
+        json_schema_extra={"allowed": "a token"},
+        description="The access token (legacy token) of a user of that Label Studio, for its images; it is "
+        "sent to RCNN_LABEL_STUDIO_URL alone.",
     )
 
     @field_validator("deepstack_drop_labels", mode="before")

@@ -12,7 +12,7 @@ import asyncio
 import ipaddress
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -74,6 +74,19 @@ class Pace:
     bytes_per_second: int = 1 << 20
 
 
+@dataclass(frozen=True)
+class Trusted:
+    """An address that an operator has named: its host need not be public, and gets these headers."""
+
+    url: str
+    headers: Mapping[str, str]
+
+    def has(self, url: httpx.URL) -> bool:
+        """Whether the address is at the same scheme, host and port."""
+        ours = _parse(self.url)
+        return (ours.scheme, _host(ours), _port(ours)) == (url.scheme, _host(url), _port(url))
+
+
 class Fetcher:
     """Fetches images of at most `max_bytes`; one for the app."""
 
@@ -92,16 +105,18 @@ class Fetcher:
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
-    async def fetch(self, address: str, client: str) -> bytes:
+    async def fetch(self, address: str, client: str, trusted: Trusted | None = None) -> bytes:
         """The content of an http(s) URL; raises InvalidParameter, InvalidImage or BodyTooLarge.
 
         `client`: who asks for it, such as its address.
         """
         url = _parse(address)
+        known = trusted if trusted is not None and trusted.has(url) else None
         async with self._slot(f"client {client}", f"host {_host(url)}"):
             try:
                 async with asyncio.timeout(self._pace.seconds) as limit:
-                    return await self._get(url, await self._public_address(url), limit)
+                    ip = await self._address(url, public=known is None)
+                    return await self._get(url, ip, limit, known.headers if known else {})
             except TimeoutError as error:
                 raise InvalidImage(
                     "the image could not be fetched: its host is too slow; send the image in base64"
@@ -118,18 +133,19 @@ class Fetcher:
                 await stack.enter_async_context(semaphore)
             yield
 
-    async def _public_address(self, url: httpx.URL) -> str:
+    async def _address(self, url: httpx.URL, *, public: bool) -> str:
         try:
             addresses = await self._resolve(_host(url), _port(url))
         except (OSError, UnicodeError) as error:
             raise InvalidParameter(_UNKNOWN) from error
-        if not addresses or not all(is_public(ip) for ip in addresses):
+        if not addresses or (public and not all(is_public(ip) for ip in addresses)):
             raise InvalidParameter(_UNKNOWN)
         return addresses[0]
 
-    async def _get(self, url: httpx.URL, ip: str, limit: asyncio.Timeout) -> bytes:
+    async def _get(self, url: httpx.URL, ip: str, limit: asyncio.Timeout, more: Mapping[str, str]) -> bytes:
         """Connect to `ip`, with the host's name in the header, in TLS and for the certificate."""
         headers = {"Host": url.netloc.decode("ascii"), "Accept": "image/*", "Accept-Encoding": "identity"}
+        headers |= more
         extensions = {"sni_hostname": _host(url)}
         client = httpx.AsyncClient(transport=self._transport, trust_env=False, timeout=None)  # noqa: S113  # set outside
         async with (
@@ -152,12 +168,15 @@ class Fetcher:
         return bytes(body)
 
 
-async def fetch_image(request: Request, address: str, deadline: float) -> bytes:
+async def fetch_image(
+    request: Request, address: str, deadline: float, trusted: Trusted | None = None
+) -> bytes:
     """The image at an address, for a request, until the deadline (monotonic); raises ServiceError.
 
-    Its bytes count as those of the request's body.
+    Its bytes count as those of the request's body. `trusted`: addresses there need no RCNN_FETCH_URLS.
     """
-    if not service_of(request).settings.fetch_urls:
+    known = trusted is not None and trusted.has(_parse(address))
+    if not known and not service_of(request).settings.fetch_urls:
         raise InvalidParameter(
             "image: this server does not fetch URLs; send the image in base64, or set RCNN_FETCH_URLS"
         )
@@ -165,7 +184,7 @@ async def fetch_image(request: Request, address: str, deadline: float) -> bytes:
     client = request.client.host if request.client else ""
     try:
         async with asyncio.timeout(deadline - time.monotonic()):
-            data = await cancel_on_disconnect(request, fetcher.fetch(address, client))
+            data = await cancel_on_disconnect(request, fetcher.fetch(address, client, trusted))
     except TimeoutError as error:
         raise DeadlineExceeded(
             "the image did not arrive from its URL within the request's time; send it in base64"
