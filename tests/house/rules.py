@@ -286,7 +286,7 @@ def violations(sources: list[Source]) -> list[str]:
 @cache
 def project() -> list[Source]:
     """Every Python file of the project, parsed once."""
-    folders = ("app", "client", "models", "bench", "tests")
+    folders = ("app", "client", "models", "bench", "examples", "tests")
     paths = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
     paths = [path for path in paths if "_pb2" not in path.name]  # generated: make proto
     return [Source(path.relative_to(ROOT).as_posix(), path.read_text()) for path in paths]
