@@ -38,7 +38,10 @@ class Peer:
 _BENTOML = ("-m", "bentoml", "serve", "bench.peers.with_bentoml:Detection", "--port", "{port}")
 _TORCHSERVE = ("torchserve", "torch-model-archiver")
 
-_NO_WHEEL = "not measured: it comes as a container image, and pip installs none of it"
+_NO_WHEEL = "not measured: no package of pip has the server"
+_NO_MODEL = (
+    "not measured: nvidia-pytriton 0.7.0 from pip loads no model with Python 3.11.7 (its stub has another)"
+)
 
 PEERS = (
     Peer(SERVICE, ("-c", "from app.cli import main; main()", "serve"), engines=("ours",)),
@@ -49,7 +52,7 @@ PEERS = (
     Peer("bentoml", _BENTOML, "/detect", "multipart", ("bentoml",)),
     Peer("torchserve", ("-m", "bench.peers.with_torchserve"), "/predictions/detect", "raw", _TORCHSERVE),
     Peer("openvino-model-server", (), engines=("ours",), unavailable=_NO_WHEEL),
-    Peer("triton", (), engines=("ours",), unavailable=_NO_WHEEL),
+    Peer("triton", (), engines=("ours",), unavailable=_NO_MODEL),
 )
 
 

@@ -25,7 +25,7 @@ LOAD: Columns = {
     "ratio": "{ratio:.2f}",
     "p50 ms": "{p50_ms:.0f}",
     "p99 ms": "{p99_ms:.0f}",
-    "errors": "{errors}",
+    "errors": lambda row: ", ".join(f"{status}: {count}" for status, count in row["errors"].items()) or "0",
     "RSS MiB": "{resident_mebibytes:.0f}",
 }
 
@@ -84,8 +84,7 @@ def _together(targets: Sequence[Target], image: Path, arguments: argparse.Namesp
 
 
 def _row(point: int, result: LoadResult, resident: float, **others: object) -> dict[str, Any]:
-    errors = result.error_count
-    return {**vars(result), "point": point, "errors": errors, "resident_mebibytes": resident, **others}
+    return {**vars(result), "point": point, "resident_mebibytes": resident, **others}
 
 
 def copy_card(model: str, number: int, folder: Path) -> Path:

@@ -55,6 +55,7 @@ def test_a_variant_that_cannot_run_is_a_row_with_its_error() -> None:
     variants = [Variant("works", lambda: torch.ones(1) + 1), Variant("compiled", cannot)]
     works, compiled = measure_variants(variants, 8, arguments, (Demand(1e9, 1e9), HALF))
     assert (works["variant"], works["operations"]) == ("works", 2)
+    assert works["images_per_second"] == pytest.approx(8 / works["ms"] * 1000)
     assert compiled == {"variant": "compiled", "batch": 8, "failed": "no C++ compiler"}
 
 
