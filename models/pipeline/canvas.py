@@ -134,7 +134,7 @@ def stage(
     height, width = resized_by(how.resize, (image.height, image.width), min_size, max_size)
     down, across = (math.ceil(side / how.pad_to) * how.pad_to for side in (height, width))
     key = fit((down, across)) if fit else (down, across)
-    rows, resize = _content(image, (height, width), how, to_send=hold is not None)
+    rows, resize = _content(image, (height, width), how)
     held = tuple(hold(part) for part in rows) if hold else rows
 
     def make(send: ToDevice) -> Tensor:
@@ -152,8 +152,10 @@ def stage(
 def _padded(content: Tensor, key: tuple[int, int], size: tuple[int, int], how: Preprocessing) -> Tensor:
     """The normalised content (H, W, 3), zero-padded right and below."""
     mean, spread = normalisation(content.device, how)
-    pixels = torch.zeros(*key, 3, device=content.device)
+    pixels = torch.empty(*key, 3, device=content.device)
     height, width = size
+    pixels[height:] = 0
+    pixels[:height, width:] = 0
     shown = pixels.view(len(pixels), -1)[:height, : 3 * width]
     torch.addcmul(mean.repeat(width), content, spread.repeat(width), out=shown)
     return pixels
@@ -174,12 +176,12 @@ Resize = Callable[[Rows, ToDevice], Tensor]
 """Sends the rows and resizes them: float32 (height, width * 3) in 0..255, channels interleaved."""
 
 
-def _content(image: Image, size: tuple[int, int], how: Preprocessing, to_send: bool) -> tuple[Rows, Resize]:
+def _content(image: Image, size: tuple[int, int], how: Preprocessing) -> tuple[Rows, Resize]:
     """What is to be sent of an image, and what is to be done with it then."""
     height, width = size
     if how.resize == "torch":
         down, across = _taps_of(image, 0, height), _taps_of(image, 1, width)
-        return _gather(image, width, down, across, to_send), partial(_resize, down, across)
+        return _gather(image, width, down, across), partial(_resize, down, across)
     if image.draft:
         raise ValueError("a draft lacks pixels that this resize reads; decode without canvas_limits")
     pixels = RESIZES[how.resize](image.pixels, height, width)
@@ -190,12 +192,12 @@ def _as_float(rows: Rows, send: ToDevice) -> Tensor:
     return send(rows[0]).float()
 
 
-def _gather(image: Image, width: int, down: "_Taps", across: "_Taps", to_send: bool) -> Rows:
+def _gather(image: Image, width: int, down: "_Taps", across: "_Taps") -> Rows:
     """The pixels that contribute: what is to be sent, in as few bytes and as little work as possible."""
     rows = image.pixels.reshape(len(image.pixels), -1)
     if not down.all_touched:
         rows = rows[down.touched]
-    if to_send and image.pixels.shape[1] <= 2 * width:  # else the gathered pixels are fewer bytes
+    if image.pixels.shape[1] <= 2 * width:  # else the gathered pixels are fewer bytes
         return (torch.from_numpy(rows),)
     return tuple(torch.from_numpy(rows.take(column, 1)) for column in across.bytes)
 
@@ -204,19 +206,32 @@ def _resize(down: "_Taps", across: "_Taps", rows: Rows, send: ToDevice) -> Tenso
     """Bilinear resize without antialiasing.
 
     Only the source pixels that contribute are converted to float: a half to a third of the time of torch's
-    kernel, and little memory for a large image. Interpolates within rows first, as output rows share them,
-    then between rows.
+    kernel, and little memory for a large image. Of whole rows, interpolates between rows first, as a row is
+    contiguous; else within rows, as output rows share them.
     """
     ends = [send(part) for part in rows]
     if len(ends) == 1:
-        ends = [ends[0].index_select(1, send(torch.from_numpy(column))) for column in across.bytes]
+        return _within_rows(across, _between_rows(down, ends[0], send), send)
     left, right = ends
+    lines = _lerp(left, right, send(across.weight.repeat_interleave(3)))
+    return _between_rows(down, lines, send)
+
+
+def _between_rows(down: "_Taps", rows: Tensor, send: ToDevice) -> Tensor:
     height = len(down.before)
     order = [] if down.disjoint else [send(torch.from_numpy(row)) for row in (down.before, down.after)]
-    rightness, belowness = send(across.weight.repeat_interleave(3)), send(down.weight[:, None])
-    lines = left.float().lerp_(right.float(), rightness)
-    above, below = [lines.index_select(0, row) for row in order] or (lines[:height], lines[height:])
-    return above.lerp_(below, belowness)
+    above, below = [rows.index_select(0, row) for row in order] or (rows[:height], rows[height:])
+    return _lerp(above, below, send(down.weight[:, None]))
+
+
+def _within_rows(across: "_Taps", rows: Tensor, send: ToDevice) -> Tensor:
+    left, right = (rows.index_select(1, send(torch.from_numpy(column))) for column in across.bytes)
+    return left.lerp_(right, send(across.weight.repeat_interleave(3)))
+
+
+def _lerp(start: Tensor, end: Tensor, weight: Tensor) -> Tensor:
+    """Interpolate bytes; or floats, in the memory of `start`."""
+    return start.float().lerp_(end.float(), weight)
 
 
 @dataclass(frozen=True, eq=False)
