@@ -23,7 +23,7 @@ def read_settings(**typed: Any) -> Settings:
 def open_console() -> Console:
     """Prints to stdout, as wide as the terminal; a pipe has no width, so nothing is cut to fit one."""
     console = Console()
-    return console if console.is_terminal else Console(width=200)
+    return console if console.is_terminal else Console(width=1000)
 
 
 def plain_table(*texts: str, numbers: Sequence[str] = (), pad_edge: bool = False) -> Table:

@@ -156,9 +156,10 @@ def test_models_lists_the_catalogue(tmp_path: Path) -> None:
     rows = {line.split()[0]: line.split() for line in ran.out.splitlines()[1:]}
     assert ran.code == 0
     assert set(rows) == set(catalogue(tmp_path))
-    assert rows["coco-r50-fpn"] == ["coco-r50-fpn", "resnet50_fpn", "80", "0.370", "torchvision"]
-    assert rows["mine"] == ["mine", "small", "2", "mine.safetensors"]
+    assert rows["coco-r50-fpn"][:5] == ["coco-r50-fpn", "resnet50_fpn", "80", "0.370", "torchvision"]
+    assert rows["mine"][:5] == ["mine", "small", "2", "mine.safetensors", "fp32:"]
     listed = rcnn("models", "--json").json
+    assert {"precision", "reason", "hint"} == {key for card in listed for key in card.pop("auto_on_cpu")}
     assert listed == [card.model_dump(mode="json") for card in catalogue(None).values()]
     assert "path" not in listed[0]
 
