@@ -62,7 +62,7 @@ class CaptureSettings(BaseSettings):
 
     @field_validator("capture_except", mode="before")
     @classmethod
-    def _split_names(cls, values: object) -> object:
+    def _split_key_names(cls, values: object) -> object:
         return [value.strip() for value in values.split(",")] if isinstance(values, str) else values
 
     @field_validator("capture_rules")

@@ -65,6 +65,7 @@ DEFAULTS = {
     "CAPTURE_RULES": "score=0-0.7,none",
     "CAPTURE_MAX_BYTES": 1 << 30,
     "CAPTURE_DAYS": 30.0,
+    "CAPTURE_EXCEPT": (),
 }
 """Every setting of the contract in its order, and its default."""
 
