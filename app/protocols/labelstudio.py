@@ -21,7 +21,7 @@ from app.transport.body import read_within
 from app.transport.context import pin_model, service_of
 from app.transport.json_body import decode_base64, read_json
 from app.transport.openapi import EVERYWHERE, OF_DETECTION, json_body, protocol
-from app.transport.responses import names, scores
+from app.transport.responses import names, rounded, scores
 from app.transport.router import Router
 from app.transport.url_images import Trusted, fetch_image
 from models.detections import convert_boxes
@@ -181,8 +181,8 @@ def _control(config: str) -> Control:
 
 
 def _prediction(outcome: Outcome, control: Control) -> dict[str, Any]:
-    boxes = convert_boxes(outcome.detections.boxes, "xywh", outcome.size) * 100
-    columns = zip(names(outcome), scores(outcome), boxes.round(DECIMALS).tolist(), strict=True)
+    boxes = rounded(convert_boxes(outcome.detections.boxes, "xywh", outcome.size) * 100, DECIMALS)
+    columns = zip(names(outcome), scores(outcome), boxes, strict=True)
     regions = [
         _region(outcome, control, control.labels.get(name.casefold(), name), score, box)
         for name, score, box in columns
