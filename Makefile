@@ -24,7 +24,7 @@ PARALLEL := -n $(WORKERS) --dist loadfile
 SLOW := gpu or ray or slow or network or process or browser or bench
 SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)
 
-.PHONY: help install serve check format options proto test test-clients test-fast coverage fuzz test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile demo-model docs doc-tables soak lock sbom audit cuda clean
+.PHONY: help install serve check format options proto test test-clients test-fast coverage fuzz test-gpu test-ray ray bench-replicas bench bench-gpu bench-latency bench-memory bench-peers bench-profile demo-model docs doc-tables screenshots soak lock sbom audit cuda clean
 
 help: ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | expand -t 16
@@ -124,6 +124,9 @@ cuda: install
 
 docs: install ## build the documentation's site into build/site, without a network; a warning is an error
 	@$(BIN)/zensical build --clean --strict
+
+screenshots: install ## take the screenshots of docs/page.md again; needs Chromium
+	@$(BIN)/python -m tests.page.screenshots
 
 doc-tables: install ## write the tables of errors, settings and metrics into docs/ again
 	@$(BIN)/python -m tests.house.doc_tables

@@ -97,10 +97,15 @@ function askSoon() {
 }
 
 function listenForSliders() {
-  $("score").addEventListener("input", () => { state.score = $("score").valueAsNumber; render(); });
+  $("score").addEventListener("input", () => {
+    state.score = $("score").valueAsNumber;
+    state.moved.add("score");
+    render();
+  });
   $("score").addEventListener("change", () => { if (state.answer) say(summary()); });
   $("nms").addEventListener("input", () => {
     state.nms = $("nms").valueAsNumber;
+    state.moved.add("nms");
     $("nms-value").textContent = state.nms.toFixed(2);
     askSoon();
   });

@@ -37,7 +37,7 @@ export function asPython(item, shown) {
   const words = given(options).map(([option, value]) => `    ${option}=${python(value)},\n`).join("");
   const call = (method) => `client.${method}(\n    ${python(name)},\n${words})`;
   const key = apiKey.get() ? "  # the key: RCNN_API_KEY of the environment" : "";
-  const start = `from rcnn_client import Client  # pip install ./client\n\nclient = Client(${python(server())})${key}\n`;
+  const start = `# pip install ./client\nfrom rcnn_client import Client\n\nclient = Client(${python(server())})${key}\n`;
   if (moving) return `${start}for frame in ${call("stream")}:\n    print(frame.index, frame.outcome)\n`;
   return `${start}detections = ${call("detect")}\nfor detection in detections:\n    print(detection.name, detection.score, detection.box)\n`;
 }

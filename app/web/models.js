@@ -5,7 +5,8 @@ import { Problem, loadModel } from "./api.js";
 import { offerModels } from "./compare.js";
 import { $ } from "./dom.js";
 import { say, showNotice } from "./panels.js";
-import { events, state } from "./state.js";
+import { render } from "./render.js";
+import { FLOOR, events, state } from "./state.js";
 
 let cards = []; // of the catalogue, by the server's order
 
@@ -51,8 +52,16 @@ export function listenForModel(onChoice) {
   });
 }
 
+/** Starts the sliders where the card of the model does, but for those that a person moved. */
+export function takeThresholds(card) {
+  if (!state.moved.has("score")) $("score").value = state.score = Math.max(FLOOR, card.score_threshold);
+  if (!state.moved.has("nms")) $("nms").value = state.nms = card.nms_threshold;
+  render();
+}
+
 function choose(name, onChoice) {
   Object.assign(state, { model: name, size: null, hidden: new Set(), pinned: null });
+  takeThresholds(cards.find((card) => card.name === name));
   $("size-card").hidden = true;
   events.dispatchEvent(new Event("model"));
   onChoice();

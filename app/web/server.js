@@ -3,10 +3,9 @@
 import { Problem, catalogue, health, samples, traffic } from "./api.js";
 import { report, showKey } from "./asking.js";
 import { $ } from "./dom.js";
-import { chosenCard, showModels } from "./models.js";
+import { chosenCard, showModels, takeThresholds } from "./models.js";
 import { showSamples, showServing, showTraffic } from "./panels.js";
-import { render } from "./render.js";
-import { FLOOR, events, state } from "./state.js";
+import { events, state } from "./state.js";
 
 const HEALTH_PAUSE = 2000; // ms between polls of a server that is not ready
 const TRAFFIC_PAUSE = 2000; // ms between polls of the queue
@@ -29,17 +28,14 @@ async function watchHealth() {
   else looking = setTimeout(watchHealth, HEALTH_PAUSE);
 }
 
-/** Starts the sliders where the card of the model does, until a person moved them or saw an answer. */
+/** Starts the sliders where the card of the model does, until a person saw an answer; another choice does it again. */
 async function takeDefaults() {
   const card = await cardOrKey();
   if (!card) return;
   $("size").dataset.card = card.min_size;
   if (state.size === null) showCardSize();
   if (state.image) return;
-  $("score").value = Math.max(FLOOR, card.score_threshold);
-  $("nms").value = card.nms_threshold;
-  Object.assign(state, { score: $("score").valueAsNumber, nms: $("nms").valueAsNumber });
-  render();
+  takeThresholds(card);
 }
 
 /** The card of the model that answers; where that takes a key the page has not, the field for it is shown. */

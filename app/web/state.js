@@ -9,6 +9,7 @@ export const state = {
   answer: null, // of POST /detect, in pixels
   score: 0.5,
   nms: 0.5,
+  moved: new Set(), // "score", "nms": the sliders that a person moved
   size: null, // null: the short side that the model's card has
   tile: null, // null: no tiles; "auto", or the tiles' side in pixels
   hidden: new Set(), // names of the classes switched off

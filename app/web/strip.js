@@ -22,7 +22,7 @@ function badge(item) {
 function create(item) {
   const button = element("button", { type: "button", className: "thumb" },
     element("span", { className: "thumb-picture", textContent: item.name.split(".").pop().slice(0, 5).toUpperCase() }),
-    element("span", { className: "thumb-name", textContent: item.name }),
+    element("span", { className: "thumb-name", textContent: item.source ? `frame ${item.source.frame}` : item.name }),
     element("span", { className: "badge" }));
   button.dataset.id = item.id;
   button.addEventListener("click", () => onPick(item));

@@ -103,13 +103,15 @@ def test_the_page_shows_how_busy_the_server_is_and_waits_for_it(show: Show) -> N
 
 def test_a_model_is_chosen_and_another_one_is_loaded_with_a_key(show: Show) -> None:
     names = {"model": f"{FIRST},{SECOND}", "max_loaded_models": 3, "admin_keys": "chief"}
-    shown = show(loader=Models(), faults=[401], **names)
+    models = Models(cards={SECOND: {"score_threshold": 0.8}})
+    shown = show(loader=models, faults=[401], **names)
     page, model, serving = shown.page, shown.page.locator("#model"), shown.page.locator("#serving-text")
     expect(model).to_have_value(FIRST)
     shown.choose(picture(640, 480))
     shown.lists("Square 0.94", "disc 0.75")
     model.select_option(SECOND)
-    shown.lists("kite 0.94", "Square 0.75")
+    expect(page.locator("#score-value")).to_have_text("0.80")  # of its card
+    shown.lists("kite 0.94")
     expect(serving).to_contain_text(FIRST)
     model.select_option(THIRD)
     expect(page.locator("#load-hint")).to_contain_text(f"{THIRD} is not loaded")

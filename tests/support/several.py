@@ -42,6 +42,7 @@ class Models:
     loaded: list[str] = field(default_factory=list)
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)  # fields of a name's detectors
     on_load: Callable[[str], None] = lambda name: None
+    cards: dict[str, dict[str, Any]] = field(default_factory=dict)  # fields of a name's card
 
     def __call__(self, model: str) -> FakeDetector:
         name = Path(model).stem if model.endswith(".toml") else model
@@ -49,7 +50,8 @@ class Models:
         self.on_load(name)
         if name in self.errors:
             raise self.errors[name]
-        card = CARD.model_copy(update={"name": name, "labels": LABELS.get(name, LABELS[FIRST])})
+        fields = {"name": name, "labels": LABELS.get(name, LABELS[FIRST]), **self.cards.get(name, {})}
+        card = CARD.model_copy(update=fields)
         version = f"{name}-{self.loaded.count(name)}"
         self.detectors[name] = Forgetful(card=card, version=version, **self.settings.get(name, {}))
         return self.detectors[name]
