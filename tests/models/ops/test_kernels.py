@@ -43,11 +43,13 @@ def run(*arguments: str, **environment: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 @needs_triton
 def test_tritons_kernels_give_torchvisions_nms_and_our_roi_align() -> None:
     assert "equal" in run("-m", PROCESS, TRITON_INTERPRET="1")
 
 
+@pytest.mark.slow
 @needs_triton
 def test_tritons_kernels_compile_for_the_oldest_gpu(tmp_path: str) -> None:
     """Without a GPU, for Turing; the interpreter accepts more than the compiler does."""
