@@ -6,6 +6,7 @@ stands in during the import; the real compiler is imported on first use, so `tor
 """
 
 import ctypes
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,9 @@ from typing import Any
 import torch
 
 COMPILER = "torch._dynamo"
+MAPS = Path("/proc/self/maps")
+WEIGHTS = ("/dense.bin", "/head.bin")
+MADV_DONTNEED = 4  # of Linux: drop the pages of a file, which is read again where they are needed
 COMPILER_UTILS = f"{COMPILER}.utils"
 
 
@@ -69,11 +73,23 @@ def torch_build() -> str:
 
 
 def give_memory_back() -> None:
-    """Empty torch's CUDA cache, and return free pages of glibc's heap, which it would otherwise keep."""
+    """Return what nothing needs: torch's CUDA cache, free pages of glibc's heap, pages of mapped weights."""
+    gc.collect()  # a network that an engine has copied may be in a cycle
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # musl has none
         libc.malloc_trim(0)
+        for start, end in _mapped_weights():
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_DONTNEED)
+
+
+def _mapped_weights() -> Iterator[tuple[int, int]]:
+    """The addresses of OpenVINO's weights files: it has packed copies, and reads other pages again."""
+    for line in MAPS.read_text().splitlines() if MAPS.exists() else ():
+        addresses, access, *_, path = line.split(maxsplit=5)
+        if access.startswith("r-") and path.strip().endswith(WEIGHTS):
+            start, end = addresses.split("-")
+            yield int(start, 16), int(end, 16)
 
 
 MEMINFO, STATM = Path("/proc/meminfo"), Path("/proc/self/statm")

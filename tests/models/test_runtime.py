@@ -1,5 +1,9 @@
 """torchvision is imported without torch's compiler, which stays available; data and cards without torch."""
 
+import mmap
+import sys
+from pathlib import Path
+
 import pytest
 
 from tests.support.process import python
@@ -43,3 +47,25 @@ def test_the_compiler_is_deferred_and_real(program: str) -> None:
 def test_data_sets_and_cards_are_read_without_torch(program: str) -> None:
     done = python(f"{program}; import sys; assert 'torch' not in sys.modules")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what is mapped")
+def test_pages_of_mapped_weights_leave_the_memory_and_are_read_again(tmp_path: Path) -> None:
+    """OpenVINO keeps the file mapped beside its packed copy: 158 MiB of coco-r50-fpn."""
+    from models.runtime import give_memory_back
+
+    weights = tmp_path / "dense.bin"
+    weights.write_bytes(bytes(range(256)) * 4096)
+    with weights.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
+        content = bytes(mapped)
+        assert resident(weights) == 1024
+        give_memory_back()
+        assert resident(weights) == 0
+        assert bytes(mapped) == content
+
+
+def resident(path: Path) -> int:
+    """KiB of a mapped file in memory."""
+    lines = iter(Path("/proc/self/smaps").read_text().splitlines())
+    next(line for line in lines if line.endswith(str(path)))
+    return int(next(line for line in lines if line.startswith("Rss:")).split()[1])

@@ -120,6 +120,7 @@ class ModelRegistry:
         detectors = tuple(self.source.load(model))
         classes = Classes.of(detectors[0].card.labels)
         best_batch = _warm_up(detectors, max_batch)
+        self.source.free()
         memory = max(0, self.source.used_bytes() - before)
         loaded = LoadedModel(
             detectors, classes, best_batch, memory, Flow(best_batch, model=detectors[0].card.name)
