@@ -1,6 +1,7 @@
 """`rcnn models`: the catalogue."""
 
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from rich.table import Table
@@ -30,8 +31,20 @@ def run(arguments: ModelsArguments) -> int:
     if arguments.json:
         print(json.dumps([_document(*row) for row in rows], indent=2))
     else:
-        open_console().print(_table(rows))
+        console = open_console()
+        console.print(_table(rows))
+        for line in _reasons(rows):
+            console.print(line, highlight=False, soft_wrap=True)
     return 0
+
+
+def _reasons(rows: list[tuple[Card, PrecisionChoice]]) -> Iterator[Text]:
+    """Why RCNN_PRECISION=auto takes each precision on this CPU, a line for each reason."""
+    names: dict[str, list[str]] = {}
+    for card, choice in rows:
+        names.setdefault(f"{choice.precision}: {choice.reason}", []).append(card.name)
+    for reason, same in names.items():
+        yield Text(f"\n{', '.join(same)}: {reason}")
 
 
 def _document(card: Card, choice: PrecisionChoice) -> dict[str, Any]:
@@ -46,8 +59,7 @@ def _table(rows: list[tuple[Card, PrecisionChoice]]) -> Table:
     table.add_column("auto on this CPU")
     for card, choice in rows:
         classes = sum(label != UNUSED_LABEL for label in card.labels[1:])
-        automatic = f"{choice.precision}: {choice.reason}"
-        cells = card.architecture, str(classes), _precision(card), _weights(card), automatic
+        cells = card.architecture, str(classes), _precision(card), _weights(card), choice.precision
 
         table.add_row(Text(card.name, "bold"), *map(Text, cells))
     return table

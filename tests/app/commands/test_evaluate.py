@@ -155,7 +155,7 @@ class RealProgram(Program):
 def service() -> Iterator[str]:
     """Its URL; it has a key, and SIGTERM ends it with 0."""
     overridden = {"port": "1", "model": "nonesuch", "device": "cuda:9"}
-    program = RealProgram(inference_threads="1", api_keys="secret", **overridden)
+    program = RealProgram(inference_threads="1", api_keys="secret", precision="fp32", **overridden)
     program.logged(r"\bready\b", 120)
     yield f"http://127.0.0.1:{program.port}"
     program.terminate()
