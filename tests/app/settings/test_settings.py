@@ -61,6 +61,8 @@ DEFAULTS = {
     "DEEPSTACK_DROP_LABELS": (),
     "DEEPSTACK_UPSCALE": True,
     "FETCH_URLS": False,
+    "LABEL_STUDIO_URL": None,
+    "LABEL_STUDIO_TOKEN": None,
     "CAPTURE_DIR": None,
     "CAPTURE_RULES": "score=0-0.7,none",
     "CAPTURE_MAX_BYTES": 1 << 30,
