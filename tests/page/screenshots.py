@@ -2,15 +2,18 @@
 
 import argparse
 import io
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 from PIL import Image as pillow
 from playwright.sync_api import Browser, Page, expect
 
+from models.zoo.catalogue import ZOO
 from tests.support.chromium import chromium, served
 from tests.support.served import ROOT
 
@@ -18,9 +21,23 @@ FOLDER = ROOT / "docs" / "screenshots"
 SCENES = ROOT / "app" / "samples"
 NAMES = ("desktop", "batch", "video", "two-models", "code", "errors", "dark", "phone", "models", "metrics")
 MOST_BYTES = 600_000
+SMALLER = "shapes-128"
 QUALITY = 70  # of the WebP files
 
 OpenPage = Callable[..., Page]
+
+
+def write_smaller_model(folder: Path) -> Path:
+    """A card of the weights of `shapes` that sees images at half their size, to compare with it."""
+    weights = ZOO / "shapes.safetensors"
+    shutil.copy(weights, folder)
+    text = (ZOO / "shapes.toml").read_text().partition("[training]")[0]
+    changes = {'name = "shapes"': f'name = "{SMALLER}"', "min_size = 320": "min_size = 128"}
+    for before, after in changes.items():
+        text = text.replace(before, after)
+    card = folder / f"{SMALLER}.toml"
+    card.write_text(text)
+    return card
 
 
 def scene(number: int) -> pillow.Image:
@@ -70,11 +87,10 @@ def walk(open_page: OpenPage, url: str) -> Iterator[tuple[str, Page]]:
     page.get_by_text("Python", exact=True).click()
     yield "code", page
     page.get_by_role("tab", name="Objects").click()
-    page.locator("#model").select_option("blood-cells")
     page.locator(".sample").nth(1).click()
     expect(page.locator(".found").first).to_be_visible()
     page.get_by_role("button", name="Compare").click()
-    page.locator("#model-b").select_option("shapes")
+    page.locator("#model-b").select_option(SMALLER)
     expect(page.locator("#compared")).to_contain_text("in both")
     yield "two-models", page
     page = open_page(color_scheme="dark")
@@ -111,8 +127,11 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=FOLDER)
-    with chromium() as browser, served(None, model="shapes,blood-cells") as url:
-        take(browser, url, parser.parse_args().out)
+    out = parser.parse_args().out
+    with TemporaryDirectory() as folder:
+        models = f"shapes,{write_smaller_model(Path(folder))}"
+        with chromium() as browser, served(None, model=models) as url:
+            take(browser, url, out)
 
 
 if __name__ == "__main__":
