@@ -17,7 +17,6 @@ from app.schemas.responses import (
     BatchResponse,
     DetectResponse,
     FailedItem,
-    ModelsResponse,
     ObjectsResponse,
     Problem,
 )
@@ -190,7 +189,7 @@ def _written_by_model(
     service: DetectionService,
 ) -> bytes:
     results = [_result(outcome, options, service) for outcome in outcomes]
-    return to_json(ModelsResponse.model_construct(results=dict(zip(names, results, strict=True))))
+    return to_json({"results": dict(zip(names, results, strict=True))})
 
 
 async def _plan(request: Request, options: ModelOptions, draw: DrawnFormat | None = None) -> Plan:
@@ -229,7 +228,7 @@ def _written(
     outcomes: list[Outcome | BaseException], options: ModelOptions, service: DetectionService
 ) -> bytes:
     results = [_result(outcome, options, service) for outcome in outcomes]
-    return to_json(BatchResponse.model_construct(results=results))
+    return to_json({"results": results})  # half the time of a BatchResponse
 
 
 def _result(

@@ -28,7 +28,7 @@ OpenPage = Callable[..., Page]
 
 
 def write_smaller_model(folder: Path) -> Path:
-    """A card of the weights of `shapes` that sees images at half their size, to compare with it."""
+    """A card of the weights of `shapes` that sees images smaller, to compare with it."""
     weights = ZOO / "shapes.safetensors"
     shutil.copy(weights, folder)
     text = (ZOO / "shapes.toml").read_text().partition("[training]")[0]

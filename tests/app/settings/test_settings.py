@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
+from pydantic_settings import BaseSettings
 
 from app import version
 from app.settings.environment import REMOVED, RENAMED
@@ -286,3 +287,13 @@ def test_the_table_has_a_line_for_each_setting() -> None:
 def test_the_version_is_that_of_the_distribution() -> None:
     project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
     assert version() == project["version"]
+
+
+def test_no_validator_takes_the_place_of_another() -> None:
+    """The parts of `Settings` are its bases: of two validators of one name only one would run."""
+    parts = [base for base in Settings.__mro__ if issubclass(base, BaseSettings)]
+    names = [
+        name for base in parts for name in base.__pydantic_decorators__.field_validators if name in vars(base)
+    ]
+    assert len(names) > 5
+    assert sorted(names) == sorted(set(names))
