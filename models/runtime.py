@@ -21,7 +21,9 @@ import torch
 COMPILER = "torch._dynamo"
 MAPS = Path("/proc/self/maps")
 WEIGHTS = ("/dense.bin", "/head.bin")
-MADV_DONTNEED = 4  # of Linux: drop the pages of a file, which is read again where they are needed
+MADV_PAGEOUT = 21
+"""Of Linux 5.4: give the pages of a file back. Unlike MADV_DONTNEED it loses nothing where another thread has
+put other memory at these addresses meanwhile."""
 COMPILER_UTILS = f"{COMPILER}.utils"
 
 
@@ -80,7 +82,7 @@ def give_memory_back() -> None:
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):  # musl has none
         libc.malloc_trim(0)
         for start, end in _mapped_weights():
-            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_DONTNEED)
+            libc.madvise(ctypes.c_void_p(start), ctypes.c_size_t(end - start), MADV_PAGEOUT)
 
 
 def _mapped_weights() -> Iterator[tuple[int, int]]:
