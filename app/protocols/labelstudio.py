@@ -57,7 +57,7 @@ class Project(BaseModel):
     config: str = Field(default="", max_length=MAX_CONFIG, alias="schema")
 
 
-class Task(BaseModel):
+class SentTask(BaseModel):
     """A task; other keys are ignored."""
 
     data: dict[str, Any]
@@ -66,7 +66,7 @@ class Task(BaseModel):
 class Tasks(BaseModel):
     """A request for predictions; other keys are ignored."""
 
-    tasks: list[Task] = Field(min_length=1, max_length=MAX_IMAGES)
+    tasks: list[SentTask] = Field(min_length=1, max_length=MAX_IMAGES)
     label_config: str = Field(max_length=MAX_CONFIG)
 
 

@@ -198,7 +198,7 @@ def _gather(image: Image, width: int, down: "_Taps", across: "_Taps") -> Rows:
     if not down.all_touched:
         rows = rows[down.touched]
     if image.pixels.shape[1] <= 2 * width:  # else the gathered pixels are fewer bytes
-        return (torch.from_numpy(rows),)
+        return (torch.from_numpy(rows if rows.flags.writeable else rows.copy()),)  # as torch warns
     return tuple(torch.from_numpy(rows.take(column, 1)) for column in across.bytes)
 
 

@@ -194,7 +194,8 @@ def test_devices_of_one_name_share_the_weights_and_answer_alike_at_once(
     images: list[Image], engine: str
 ) -> None:
     network, card = random_network(), random_card()
-    first, second = build_engines(network, EngineChoice(engine=engine), ["cpu", "cpu"])
+    built = build_engines(network, EngineChoice(engine=engine), ["cpu", "cpu"])
+    first, second = (one.engine for one in built)
     assert first is not second
     detectors = [Detector(network, card, one) for one in (first, second)]
     [alone] = detect(detectors[0], images[0])

@@ -1,6 +1,7 @@
 """torchvision is imported without torch's compiler, which stays available; data and cards without torch."""
 
 import mmap
+import os
 import sys
 from pathlib import Path
 
@@ -55,7 +56,10 @@ def test_pages_of_mapped_weights_leave_the_memory_and_are_read_again(tmp_path: P
     from models.runtime import give_memory_back
 
     weights = tmp_path / "dense.bin"
-    weights.write_bytes(bytes(range(256)) * 4096)
+    with weights.open("wb") as file:
+        file.write(bytes(range(256)) * 4096)
+        file.flush()
+        os.fsync(file.fileno())  # the kernel keeps pages that it has yet to write
     with weights.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
         content = bytes(mapped)
         assert resident(weights) == 1024

@@ -170,7 +170,7 @@ def test_no_server_at_the_url(folder: Path) -> None:
 
 def test_the_demo_model_of_a_service_is_named(image: Path) -> None:
     def answer(handler: BaseHTTPRequestHandler) -> None:
-        handler.send_response(200 if handler.path == "/health" else 503)
+        handler.send_response(200 if handler.path == "/health" else 400)
         handler.end_headers()
         handler.wfile.write(json.dumps({"model": "shapes", "hint": "it knows shapes"}).encode())
 

@@ -44,6 +44,7 @@ CONTRACT = {
     "rcnn_model_ready": ("gauge", ()),
     "rcnn_device_memory_bytes": ("gauge", ("device", "kind")),
     "rcnn_cuda_graphs": ("gauge", ("device",)),
+    "rcnn_key_requests_total": ("counter", ("key",)),
     "rcnn_captures_total": ("counter", ("outcome",)),
     "rcnn_capture_bytes": ("gauge", ()),
     "rcnn_devices": ("gauge", ("state",)),
