@@ -33,7 +33,10 @@ SMALL = ("--batch-size", "2", "--min-size", "96", "--threads", "1", "--device", 
 
 
 def train(data: Path, out: Path, *more: str, epochs: int = 1) -> Ran:
-    return rcnn("train", data, "--out", out, "--epochs", epochs, *SMALL, *more)
+    """In a process of its own: its loader forks, which a process that has run OpenVINO may not survive."""
+    command = [*RCNN, "train", str(data), "--out", str(out), "--epochs", str(epochs), *SMALL, *more]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    return Ran(done.returncode, done.stdout, done.stderr)
 
 
 def log(out: Path) -> list[dict[str, float]]:
