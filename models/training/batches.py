@@ -4,6 +4,8 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from multiprocessing import get_context
+from multiprocessing.context import BaseContext
 
 import numpy as np
 import numpy.typing as npt
@@ -139,6 +141,16 @@ def read_batches(images: tuple[AnnotatedImage, ...], plan: BatchPlan, first: int
         yield batch
 
 
+def _processes() -> BaseContext:
+    """Starts processes from one that has imported this module and nothing else.
+
+    A fork of the training process may end it: OpenVINO's threads do not survive in the copy.
+    """
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
 def series_loader(series: IterableDataset[Batch]) -> DataLoader[Batch]:
     """Read a series of batches in another process during training."""
     # One worker: each would yield the whole series, whose order is part of the run.
@@ -146,6 +158,7 @@ def series_loader(series: IterableDataset[Batch]) -> DataLoader[Batch]:
         series,
         batch_size=None,
         num_workers=1,
+        multiprocessing_context=_processes(),
         prefetch_factor=4,
         generator=torch.Generator(),  # the global one would break an exact resume
     )

@@ -33,10 +33,7 @@ SMALL = ("--batch-size", "2", "--min-size", "96", "--threads", "1", "--device", 
 
 
 def train(data: Path, out: Path, *more: str, epochs: int = 1) -> Ran:
-    """In a process of its own: its loader forks, which a process that has run OpenVINO may not survive."""
-    command = [*RCNN, "train", str(data), "--out", str(out), "--epochs", str(epochs), *SMALL, *more]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
-    return Ran(done.returncode, done.stdout, done.stderr)
+    return rcnn("train", data, "--out", out, "--epochs", epochs, *SMALL, *more)
 
 
 def log(out: Path) -> list[dict[str, float]]:
@@ -140,7 +137,7 @@ def test_the_four_steps_of_the_paper_make_a_model_too(data: Path, tmp_path: Path
 def test_two_processes_train_one_model(data: Path, tmp_path: Path) -> None:
     """As torchrun starts them on a machine with two GPUs; here on the CPU, with gloo."""
     program, out = tmp_path / "program.py", tmp_path / "run"
-    program.write_text("from app.cli import main\nmain()\n")
+    program.write_text("from app.cli import main\nif __name__ == '__main__':\n    main()\n")
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run(
         [*torchrun, str(program), "train", str(data), "--out", str(out), *SMALL, "--epochs", "1"],
