@@ -53,9 +53,20 @@ def read_capture(path: Path) -> Capture | None:
         return None
 
 
+def find_files(folder: Path) -> Iterator[tuple[Path, Path]]:
+    """The image and the description of every capture below a folder, the oldest first; reads none."""
+    files: dict[str, list[Path]] = {}
+    for path in folder.glob("*/*"):
+        files.setdefault(path.stem, []).append(path)
+    for _, paths in sorted(files.items()):
+        images = [path for path in paths if path.suffix not in (SUFFIX, PART)]
+        for description in (path for path in paths if path.suffix == SUFFIX):
+            if image := next((path for path in images if path.parent == description.parent), None):
+                yield image, description
+
+
 def find_captures(folder: Path) -> Iterator[tuple[Path, Capture]]:
-    """Every capture below a folder with the path of its image, the oldest first."""
-    for path in sorted(folder.glob(f"*/*{SUFFIX}"), key=lambda path: path.name):
-        capture = read_capture(path)
-        if capture is not None and (image := path.with_name(capture.file)).is_file():
+    """The image and the content of every capture below a folder, the oldest first, without damaged ones."""
+    for image, description in find_files(folder):
+        if (capture := read_capture(description)) is not None:
             yield image, capture

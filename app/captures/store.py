@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from app.captures.files import SUFFIX, Capture, find_captures, read_capture, write_capture
+from app.captures.files import Capture, find_files, read_capture, write_capture
 
 _ID = re.compile(r"\d{8}T\d{9}-[0-9a-f]{8}")
 
@@ -29,12 +29,8 @@ class CaptureStore:
         self._max_bytes = max_bytes
         self._max_seconds = max_seconds
         self._entries: dict[str, Entry] = {}  # the oldest first
+        self.nbytes = 0  # of all captures
         self._lock = Lock()
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all captures."""
-        return sum(entry.nbytes for entry in list(self._entries.values()))
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -42,8 +38,8 @@ class CaptureStore:
     def open(self) -> None:
         """Make the folder, and take over what an earlier process left there; raises OSError."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        for image, capture in find_captures(self._folder):
-            self._enter(capture.id, (image, image.with_name(capture.id + SUFFIX)))
+        for image, description in find_files(self._folder):
+            self._enter(description.stem, (image, description))
         self._delete_incomplete()
         self.sweep()
 
@@ -64,12 +60,11 @@ class CaptureStore:
     def sweep(self) -> None:
         """Delete what is too old, and the oldest of what is too much; raises OSError."""
         with self._lock:
-            total, oldest_time = self.nbytes, time.time() - self._max_seconds
+            oldest_time = time.time() - self._max_seconds
             for name, entry in list(self._entries.items()):
-                if total <= self._max_bytes and entry.written >= oldest_time:
+                if self.nbytes <= self._max_bytes and entry.written >= oldest_time:
                     return
                 self._delete(name)
-                total -= entry.nbytes
 
     def remove(self, name: str) -> bool:
         """Delete a capture by its id; whether there was one. Raises OSError."""
@@ -93,13 +88,17 @@ class CaptureStore:
 
     def _enter(self, name: str, paths: tuple[Path, ...]) -> None:
         sizes = [path.stat() for path in paths]
-        self._entries[name] = Entry(paths, sum(one.st_size for one in sizes), sizes[0].st_mtime)
+        self._entries[name] = entry = Entry(paths, sum(one.st_size for one in sizes), sizes[0].st_mtime)
+        self.nbytes += entry.nbytes
 
     def _delete(self, name: str) -> bool:
         entry = self._entries.get(name)
         for path in entry.paths if entry else ():
             path.unlink(missing_ok=True)
-        return self._entries.pop(name, None) is not None
+        if entry is not None:
+            del self._entries[name]
+            self.nbytes -= entry.nbytes
+        return entry is not None
 
 
 def _folder_name(model: str) -> str:

@@ -223,7 +223,7 @@ def test_kubernetes_job() -> None:
     pod = job["spec"]["template"]["spec"]
     [detect] = [one for one in pod["initContainers"] if one["name"] == "detect"]
     assert detect["command"] == ["rcnn"]
-    args = [argument.replace("/work/", "") for argument in detect["args"]]
+    args = [argument.replace("/files/", "") for argument in detect["args"]]
     check_rcnn(args)
     volumes = {volume["name"] for volume in pod["volumes"]}
     for container in (*pod["initContainers"], *pod["containers"]):
