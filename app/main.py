@@ -16,7 +16,7 @@ from app.batching.events import BatchEvents
 from app.batching.flow import Flow
 from app.batching.scheduler import BatchLimits
 from app.captures.recorder import open_recorder
-from app.protocols import deepstack, huggingface, kserve, labelstudio, torchserve
+from app.protocols import deepstack, doods, huggingface, kserve, labelstudio, torchserve
 from app.protocols.openinference import http, http_repository, http_statistics
 from app.protocols.roboflow import hosted, inference
 from app.protocols.roboflow import models as roboflow_models
@@ -59,6 +59,7 @@ ROUTERS: tuple[Router, ...] = (
     *(live.router, models.loads, http_repository.index, http_repository.repository),
     *(
         deepstack.router,
+        doods.router,
         huggingface.router,
         kserve.router,
         kserve.vertex,
@@ -104,6 +105,7 @@ def create_app(
     app.state.close_tracing = _connect_tracing(settings)
     app.state.fetcher = Fetcher(settings.max_body_bytes)
     app.state.stream_slots = StreamSlots(settings.max_streams, metrics)
+    app.state.other_protocol = doods.ON_DETECT
     app.state.captures = open_recorder(settings, metrics)
     if app.state.captures is not None:
         service.pipeline.observers.append(app.state.captures.offer)

@@ -27,7 +27,7 @@ from app.telemetry.logs import request_id
 from app.transport import openapi_examples
 from app.transport.bodies.image_request import Accepted, ImageRequest, SentImage
 from app.transport.bodies.images import read_image_request
-from app.transport.context import pin_model, service_of
+from app.transport.context import other_protocol_of, pin_model, service_of
 from app.transport.disconnect import cancel_on_disconnect
 from app.transport.openapi import (
     DETECTIONS,
@@ -79,7 +79,11 @@ async def detect(
 ) -> Response:
     """The image as multipart part `image`, as raw body or as base64 in JSON; responds in JSON, or drawn."""
     plan = await _plan(request, with_priority(given, priority), _drawn(_format(request, given)))
-    sent = await read_image_request(request, plan.seconds_left(), Accepted(DetectQuery))
+    accepted = Accepted(DetectQuery, other=other_protocol_of(request))
+    sent = await read_image_request(request, plan.seconds_left(), accepted)
+    if sent.other is not None:
+        del plan  # its body may name another model
+        return await sent.other.respond(request, sent, with_priority(given, priority))
     given = with_body_options(given, sent.options)
     if len(given.model) > 1:
         del plan

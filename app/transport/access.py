@@ -33,7 +33,8 @@ OfferedKeys = Annotated[tuple[str, ...], Depends(_keys_of_request)]
 def header_keys(headers: Mapping[str, str]) -> tuple[str, ...]:
     """The keys in the headers of a request or the metadata of a gRPC call; names are in lower case."""
     scheme, token = get_authorization_scheme_param(headers.get("authorization"))
-    keys = (token if scheme.lower() == "bearer" else None, headers.get("x-api-key"))
+    bearer = token if scheme.lower() == "bearer" else None
+    keys = (bearer, headers.get("x-api-key"), headers.get("doods-auth-key"))  # the last is DOODS's own
     return tuple(key for key in keys if key)
 
 

@@ -7,6 +7,7 @@ from starlette.requests import HTTPConnection
 from app.serving.model import LoadedModel
 from app.serving.service import DetectionService
 from app.serving.streams import StreamSlots
+from app.transport.bodies.image_request import OtherProtocol
 
 
 def service_of(request: HTTPConnection) -> DetectionService:
@@ -24,6 +25,11 @@ async def pin_model(
     request.state.model = None  # while it waits, a request holds no model
     request.state.model = model = await service_of(request).model_for(name, version, deadline)
     return model
+
+
+def other_protocol_of(request: HTTPConnection) -> OtherProtocol:
+    """The protocol that has POST /detect too, which `create_app` chose: routes know no protocols."""
+    return cast(OtherProtocol, request.app.state.other_protocol)
 
 
 def stream_slots_of(request: HTTPConnection) -> StreamSlots:

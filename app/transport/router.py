@@ -1,7 +1,7 @@
 """A router that knows the key its routes need and the dialect of their errors."""
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 from fastapi import APIRouter, Depends
 from starlette.routing import Match, Route
@@ -61,7 +61,12 @@ class DialectLookup:
         self._covered = sorted(covered.items(), key=lambda one: -len(one[0]))  # /v1/models before /v1
 
     def __call__(self, scope: Scope) -> Dialect:
-        """The dialect of the route that took the request; before routing, of the one that would take it."""
+        """The dialect of the route that took the request; before routing, of the one that would take it.
+
+        A route of several protocols sets `dialect` in the request's state when it knows which one it is.
+        """
+        if (chosen := scope.get("state", {}).get("dialect")) is not None:
+            return cast(Dialect, chosen)
         endpoint = scope.get("endpoint")
         for route, dialect in self._routes:
             if route.endpoint is endpoint if endpoint else route.matches(scope)[0] is Match.FULL:

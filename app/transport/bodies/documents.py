@@ -11,8 +11,8 @@ from starlette.requests import Request
 from app.errors import InvalidImage, InvalidParameter, ServiceError
 from app.schemas.image_body import ImageBody
 from app.schemas.limits import MAX_QUOTED
-from app.schemas.options import OptionSet, unknown_option
-from app.transport.bodies.image_request import ImageRequest, SentImage
+from app.schemas.options import unknown_option
+from app.transport.bodies.image_request import Accepted, ImageRequest, OtherProtocol, SentImage
 from app.transport.bodies.mistakes import mistake
 from app.transport.json_body import check_values, decode_base64, explain_first
 from app.transport.threads import run_sized
@@ -28,17 +28,27 @@ class _Address:
     url: str
 
 
-async def read_document(
-    request: Request, body: bytes, options: type[OptionSet], deadline: float
-) -> ImageRequest:
+@dataclass(frozen=True, eq=False)
+class _Parsed:
+    """As ImageRequest, of images that are not fetched yet."""
+
+    sources: list[SentImage | _Address]
+    values: dict[str, Any]
+    many: bool = False
+    other: OtherProtocol | None = None
+
+
+async def read_document(request: Request, body: bytes, accepted: Accepted, deadline: float) -> ImageRequest:
     """The images and options of a JSON body; fetches images until the deadline (monotonic)."""
-    found, values, many = await run_sized(len(body), _parse, body, options)
-    images = [await _content(request, image, deadline) for image in found]
-    return ImageRequest(images, values, many)
+    parsed = await run_sized(len(body), _parse, body, accepted)
+    images = [await _content(request, source, deadline) for source in parsed.sources]
+    return ImageRequest(images, parsed.values, parsed.many, parsed.other)
 
 
-def _parse(body: bytes, options: type[OptionSet]) -> tuple[list[SentImage | _Address], dict[str, Any], bool]:
-    values = _object(body)
+def _parse(body: bytes, accepted: Accepted) -> _Parsed:
+    values, other, options = _object(body), accepted.other, accepted.options
+    if other is not None and other.owns(values):
+        return _Parsed([_foreign_source(values.pop(other.image), other.image)], values, other=other)
     keys = tuple(ImageBody.model_fields)
     sources = {name: values.pop(name) for name in keys if values.get(name) is not None}
     for name in values:
@@ -50,7 +60,15 @@ def _parse(body: bytes, options: type[OptionSet]) -> tuple[list[SentImage | _Add
         images = ImageBody.model_validate(sources)
     except ValidationError as error:
         raise InvalidParameter(f"{explain_first(error)}; send {USAGE}") from error
-    return list(_sources(images)), values, images.images is not None
+    return _Parsed(list(_sources(images)), values, images.images is not None)
+
+
+def _foreign_source(value: object, where: str) -> SentImage | _Address:
+    """The image of another protocol: base64, a data URL or an address in the same key."""
+    if not isinstance(value, str):
+        return InvalidParameter(f"{where}: no text; send the bytes of the image file in base64")
+    is_address = value[:8].lower().startswith(("http://", "https://"))
+    return _source(None, value, where) if is_address else _source(value, None, where)
 
 
 def _object(body: bytes) -> dict[str, Any]:

@@ -25,7 +25,7 @@ async def read_image_request(request: Request, seconds: float, accepted: Accepte
         raise unsupported(media_type, f"{MULTIPART} with 1 to {accepted.at_most} parts `image`, or {USAGE}")
     body = await read_within(seconds, request.body())
     if _is_json(media_type) and not starts_as_image(body):
-        return await read_document(request, body, accepted.options, deadline)
+        return await read_document(request, body, accepted, deadline)
     return ImageRequest([_of_raw(body, media_type, accepted)])
 
 
