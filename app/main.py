@@ -16,7 +16,8 @@ from app.batching.events import BatchEvents
 from app.batching.flow import Flow
 from app.batching.scheduler import BatchLimits
 from app.captures.recorder import open_recorder
-from app.protocols import deepstack, doods, huggingface, kserve, labelstudio, torchserve
+from app.protocols import doods, huggingface, kserve, labelstudio, torchserve
+from app.protocols.deepstack import detection, status
 from app.protocols.openinference import http, http_repository, http_statistics
 from app.protocols.roboflow import hosted, inference
 from app.protocols.roboflow import models as roboflow_models
@@ -58,7 +59,8 @@ ROUTERS: tuple[Router, ...] = (
     captures.router,
     *(live.router, models.loads, http_repository.index, http_repository.repository),
     *(
-        deepstack.router,
+        detection.router,
+        status.router,
         doods.router,
         huggingface.router,
         kserve.router,

@@ -122,8 +122,10 @@ async def test_the_models_and_the_status_are_listed(serve: Serve) -> None:
         detector.warm.set()
         await served.ready()
         headers = {"X-API-Key": "secret"}
-        listed = await served.client.post("/v1/vision/custom/list", headers=headers)  # needs no form
-        assert listed.json() == {"success": True, "models": ["fake"], "code": 200}
+        for method in ("POST", "GET"):  # needs no form
+            listed = await served.client.request(method, "/v1/vision/custom/list", headers=headers)
+            assert listed.json() == {"success": True, "models": ["fake"], "code": 200}
+        refused(await served.client.get("/v1/vision/custom/list"), 401)
 
 
 # keys

@@ -118,7 +118,7 @@ async def test_another_method_is_refused_in_the_same_shape(served: Served, name:
 
 
 UNKNOWN = {
-    "deepstack": ("GET /v1/vision/face", "POST /v1/vision/scene/", "GET /v1/module/list"),
+    "deepstack": ("GET /v1/vision/face", "POST /v1/vision/scene/", "GET /v1/module/list/available"),
     "huggingface": ("POST /hf/facebook/detr", "POST /pipeline/object-detection"),
     "torchserve": ("POST /predictions/a/b/c", "POST /explanations/fake"),
     "kserve": ("POST /v1/models/fake/metadata", "GET /v1/models/a/b"),

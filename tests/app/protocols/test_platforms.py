@@ -47,3 +47,23 @@ async def test_codeproject_ais_status_has_both_names(served: Served) -> None:
             "minor",
             "patch",
         }
+
+
+async def test_codeproject_ais_modules_are_this_server(serve: Serve) -> None:
+    detector = FakeDetector()
+    detector.warm.clear()
+    paths = ("/v1/module/list/status", "/v1/status/analysis/list", "/v1/server/status/modules/list")
+    async with serve(detector, ready=False, api_keys="secret") as served:
+        assert {await _state(served, path) for path in paths} == {"Starting"}
+        detector.warm.set()
+        await served.ready()
+        assert {await _state(served, path) for path in paths} == {"Started"}
+        for path in ("/v1/module/list", "/v1/module/list/installed", "/v1/module/list/running"):
+            [module] = (await served.client.get(path)).json()["modules"]
+            assert (module["moduleId"], module["status"]) == ("ObjectDetectionRCNN", "Installed")
+
+
+async def _state(served: Served, path: str) -> str:
+    [module] = (await served.client.get(path)).json()["statuses"]
+    assert module["queue"] == "objectdetection_queue"
+    return str(module["status"])

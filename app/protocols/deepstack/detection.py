@@ -1,4 +1,4 @@
-"""DeepStack's API, also CodeProject.AI's: for Blue Iris, Frigate, Home Assistant and similar clients."""
+"""DeepStack's detection, also CodeProject.AI's: Blue Iris, Frigate, Home Assistant and similar clients."""
 
 from functools import partial
 from typing import Any
@@ -7,7 +7,6 @@ from fastapi import Request, Response
 from pydantic import Field
 from pydantic_core import to_json
 
-from app import version
 from app.errors import Dialect, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
 from app.schemas.options import DetectOptions, Fraction, OptionSet
@@ -75,9 +74,6 @@ EXAMPLE = {
     "code": 200,
 }
 LIST_EXAMPLE = {"success": True, "models": ["coco-r50-fpn"], "code": 200}
-PING_EXAMPLE = {"success": True, "message": "0.1.0", "code": 200}
-VERSION_EXAMPLE = PING_EXAMPLE | {"version": {"major": 0, "minor": 1, "patch": 0}}
-UPDATE_EXAMPLE = {"success": True, "message": "…", "version": None, "updateAvailable": False, "code": 200}
 
 # The key may be in the form: the routes check it themselves.
 router = Router(
@@ -101,6 +97,7 @@ async def detect(request: Request, keys: OfferedKeys) -> Response:
     return await _detect(request, keys)
 
 
+@router.get("/v1/vision/custom/list", include_in_schema=False)
 @router.post(
     "/v1/vision/custom/list",
     summary="List the models (CodeProject.AI)",
@@ -109,7 +106,9 @@ async def detect(request: Request, keys: OfferedKeys) -> Response:
 async def list_models(request: Request, keys: OfferedKeys) -> dict[str, Any]:
     """The names of the loaded models; empty until they are loaded."""
     service = service_of(request)
-    if not shows_key(request, keys):
+    if request.method != "POST":
+        check_key_of(request, keys)
+    elif not shows_key(request, keys):
         await _read_form(request, keys, FORM_SECONDS)
     return {"success": True, "models": list(service.models.ready), "code": 200}
 
@@ -124,36 +123,6 @@ async def list_models(request: Request, keys: OfferedKeys) -> dict[str, Any]:
 async def detect_with_model(request: Request, keys: OfferedKeys, name: str) -> Response:
     """As /v1/vision/detection, for clients that name the model; 404 for one that is not loaded."""
     return await _detect(request, keys, name)
-
-
-@router.get("/v1/server/status/ping", include_in_schema=False)
-@router.get("/v1/status/ping", summary="Liveness (CodeProject.AI)", responses=protocol(DIALECT, PING_EXAMPLE))
-async def ping() -> dict[str, Any]:
-    """Always a success, as of CodeProject.AI; see /health/ready for whether the model is loaded."""
-    return {"success": True, "message": version(), "code": 200}
-
-
-@router.get("/v1/server/status/version", include_in_schema=False)
-@router.get(
-    "/v1/status/version", summary="Version (CodeProject.AI)", responses=protocol(DIALECT, VERSION_EXAMPLE)
-)
-async def get_version() -> dict[str, Any]:
-    """The version of this server, as a text and by its parts."""
-    parts = zip(("major", "minor", "patch"), version().split("."), strict=False)
-    numbers = {name: int(text) for name, text in parts if text.isdecimal()}
-    return {"success": True, "message": version(), "version": numbers, "code": 200}
-
-
-@router.get("/v1/server/status/updateavailable", include_in_schema=False)
-@router.get(
-    "/v1/status/updateavailable",
-    summary="Available update (CodeProject.AI)",
-    responses=protocol(DIALECT, UPDATE_EXAMPLE),
-)
-async def check_update() -> dict[str, Any]:
-    """Always none: this server does not look for updates."""
-    message = f"rcnn-serve {version()}; it does not look for updates"
-    return {"success": True, "message": message, "version": None, "updateAvailable": False, "code": 200}
 
 
 async def _detect(request: Request, keys: tuple[str, ...], name: str | None = None) -> Response:

@@ -1,0 +1,1 @@
+"""DeepStack, and what CodeProject.AI has beside it."""
