@@ -58,15 +58,17 @@ ENV PATH=/opt/rcnn/bin:/opt/venv/bin:$PATH \
     HOME=/tmp \
     MALLOC_ARENA_MAX=1 \
     RCNN_HOST=0.0.0.0 \
-    RCNN_PORT=8000 \
     RCNN_CACHE_DIR=/var/cache/rcnn
 VOLUME /var/cache/rcnn
 USER 10001
+# Not RCNN_PORT, which would win over the port that Vertex AI or SageMaker sets.
 EXPOSE 8000
+# SageMaker starts several containers on a machine only where each takes its port from SAGEMAKER_BIND_TO_PORT.
+LABEL com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true
 STOPSIGNAL SIGTERM
 # A first start may fetch weights before it is ready: until start-period is over, a failed probe does not count.
 HEALTHCHECK --interval=5s --timeout=4s --retries=3 --start-period=10m \
-    CMD ["python", "-c", "import os, urllib.request as u; u.urlopen('http://127.0.0.1:' + os.environ['RCNN_PORT'] + '/health/ready', timeout=3)"]
+    CMD ["python", "-c", "import os, urllib.request as u; e = os.environ.get; u.urlopen('http://127.0.0.1:' + (e('RCNN_PORT') or e('AIP_HTTP_PORT') or e('SAGEMAKER_BIND_TO_PORT') or '8000') + '/health/ready', timeout=3)"]
 CMD ["rcnn", "serve"]
 
 FROM runtime AS cuda

@@ -29,6 +29,7 @@ from app.serving.model import InferenceJob, InferenceResult
 from app.serving.models.registry import ModelRegistry
 from app.serving.service import DetectionService
 from app.serving.streams import StreamSlots
+from app.settings.platforms import PlatformRoutes
 from app.settings.settings import Settings
 from app.telemetry.metrics import Metrics
 from app.transport.middleware.allowed_hosts import AllowedHosts
@@ -39,7 +40,7 @@ from app.transport.middleware.request_context import RequestContext, error_handl
 from app.transport.middleware.root_path import RootPath
 from app.transport.middleware.trailing_slash import TrailingSlash
 from app.transport.query import QueryLimit
-from app.transport.router import DialectLookup, Router, openapi_tags
+from app.transport.router import DialectLookup, Router, has_route, openapi_tags
 from app.transport.url_images import Fetcher
 from models.zoo.cards import Card
 
@@ -92,7 +93,8 @@ def create_app(
         logger.warning("%s", warning)
     metrics = Metrics()
     service = _service(settings, metrics, _model(settings, metrics, detector, loader))
-    dialects = DialectLookup(ROUTERS)
+    routers = (*_platform_routers(settings.platform_routes), *ROUTERS)
+    dialects = DialectLookup(routers)
     app = FastAPI(
         **ABOUT,
         version=version(),
@@ -112,9 +114,20 @@ def create_app(
     if app.state.captures is not None:
         service.pipeline.observers.append(app.state.captures.offer)
     _add_middleware(app, service, dialects, allowed_hosts)
-    for router in ROUTERS:
+    for router in routers:
         app.include_router(router)
     return app
+
+
+def _platform_routers(routes: PlatformRoutes) -> list[Router]:
+    """Routers for the paths of the hosting platform, but not where a route answers what it asks for."""
+    ready = (health.router, torchserve.pings, http.probes, kserve.router, kserve.vertex_probes)
+    detections = (detect.router, kserve.router, kserve.vertex)
+    told = (("GET", routes.health, ready), ("POST", routes.predict, detections))
+    probe, predict = (
+        None if path is None or has_route(others, method, path) else path for method, path, others in told
+    )
+    return kserve.vertex_routers(probe, predict)
 
 
 def _add_middleware(

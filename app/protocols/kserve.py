@@ -61,7 +61,7 @@ router = Router(
 )
 
 
-# What AIP_PREDICT_ROUTE and AIP_HEALTH_ROUTE are, unless a user sets them to others.
+# What AIP_PREDICT_ROUTE and AIP_HEALTH_ROUTE are, unless a user sets them to others: vertex_routers.
 vertex = Router(
     "Vertex AI", "Vertex AI's routes of a custom container.", dialect=DIALECT, operations="vertex_"
 )
@@ -143,6 +143,28 @@ async def predict_deployed(request: Request, endpoint: str, deployed: str) -> Re
 )
 async def deployed_ready(request: Request, endpoint: str, deployed: str) -> Response:
     """200, or 503 while the service loads, drains or fails."""
+    return _readiness(request)
+
+
+def vertex_routers(health: str | None, predict: str | None) -> list[Router]:
+    """Routers for the paths that Vertex AI was told to ask; None for a path that it was not told."""
+    probes = Router("Vertex AI", dialect=DIALECT, access=None, operations="vertex_")
+    predictions = Router("Vertex AI", dialect=DIALECT, operations="vertex_")
+
+    async def told_ready(request: Request) -> Response:
+        return _readiness(request)
+
+    async def predict_told(request: Request) -> Response:
+        return await predict_instances(request)
+
+    if health is not None:
+        probes.add_api_route(health, told_ready, include_in_schema=False)
+    if predict is not None:
+        predictions.add_api_route(predict, predict_told, methods=["POST"], include_in_schema=False)
+    return [probes, predictions]
+
+
+def _readiness(request: Request) -> Response:
     service = service_of(request)
     if service.state == "ok":
         return JSONResponse({"ready": True})

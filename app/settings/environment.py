@@ -1,10 +1,12 @@
-"""What of the environment is a setting: RCNN_ variables, removed ones, and OpenTelemetry's own variable."""
+"""What of the environment is a setting: RCNN_ variables, removed ones, OpenTelemetry's and platforms' own."""
 
 import re
 from importlib.util import find_spec
 from typing import Any
 
 from pydantic_settings import EnvSettingsSource
+
+from app.settings.platforms import PLATFORM_VARIABLES
 
 PREFIX = "RCNN_"
 
@@ -39,6 +41,7 @@ class Environment(EnvSettingsSource):
             if name.startswith(prefix)
         }
         found[OTEL_ENDPOINT] = self._otel_endpoint()
+        found |= {name: self.env_vars.get(name.lower()) for name in PLATFORM_VARIABLES}
         return {name: value for name, value in found.items() if value or name == "api_keys"}
 
     def _otel_endpoint(self) -> str | None:

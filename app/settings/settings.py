@@ -31,6 +31,7 @@ from app.settings.environment import (
     take_renamed,
 )
 from app.settings.model import ModelSettings
+from app.settings.platforms import PlatformRoutes, take_port, take_routes
 from app.settings.protocols import ProtocolSettings
 from app.settings.proxies import ProxySettings
 
@@ -46,7 +47,13 @@ class ServerSettings(BaseSettings):
         json_schema_extra={"allowed": "an address"},
         description="The address to listen on; 0.0.0.0 accepts requests from other machines.",
     )
-    port: int = Field(default=8000, ge=0, le=65535, description="The port to listen on; 0 is any free one.")
+    port: int = Field(
+        default=8000,
+        ge=0,
+        le=65535,
+        description="The port to listen on; 0 is any free one. If not set, AIP_HTTP_PORT of Vertex AI or "
+        "SAGEMAKER_BIND_TO_PORT.",
+    )
     grpc_port: int = Field(
         default=0,
         ge=0,
@@ -172,6 +179,7 @@ class Settings(CaptureSettings, ProtocolSettings, ProxySettings, ServerSettings,
     )
 
     _warnings: tuple[str, ...] = PrivateAttr(default=())
+    _platform_routes: PlatformRoutes = PrivateAttr(default=PlatformRoutes())
 
     @classmethod
     def settings_customise_sources(
@@ -196,16 +204,23 @@ class Settings(CaptureSettings, ProtocolSettings, ProxySettings, ServerSettings,
         """What the log must say at the start: settings that are ignored."""
         return self._warnings
 
+    @property
+    def platform_routes(self) -> PlatformRoutes:
+        """The paths that the hosting platform asks for."""
+        return self._platform_routes
+
     @model_validator(mode="wrap")
     @classmethod
     def _check_names(cls, values: dict[str, Any], check: ModelWrapValidatorHandler[Self]) -> Self:
         values = dict(values)
+        take_port(values)
+        routes = take_routes(values)
         takers = (take_otel_endpoint, drop_removed, take_renamed, drop_client_variables, take_cache_folder)
         warnings = tuple(warning for take in takers for warning in take(values))
         if unknown := sorted(set(values) - set(cls.model_fields)):
             raise ValueError(_unknown(unknown))
         settings = check(values)
-        settings._warnings = warnings
+        settings._warnings, settings._platform_routes = warnings, routes
         return settings
 
 

@@ -78,6 +78,12 @@ class DialectLookup:
         return next((dialect for start, dialect in self._covered if path.startswith(start)), PROBLEMS)
 
 
+def has_route(routers: Sequence[Router], method: str, path: str) -> bool:
+    """Whether one of the routers takes requests of this method for this path."""
+    scope: Scope = {"type": "http", "method": method, "path": path}
+    return any(route.matches(scope)[0] is Match.FULL for router in routers for route in router.routes)
+
+
 def openapi_tags(routers: Sequence[Router]) -> list[dict[str, str]]:
     """The tags of the documentation with their descriptions, each once."""
     return list({router.tag["name"]: router.tag for router in routers if router.tag["description"]}.values())

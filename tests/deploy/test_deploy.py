@@ -161,6 +161,8 @@ def test_the_image_names_only_settings_that_exist() -> None:
     names = {name.removeprefix("RCNN_").lower() for name in environment if name.startswith("RCNN_")}
     assert names <= set(Settings.model_fields)
     assert environment["RCNN_HOST"] == "0.0.0.0"  # noqa: S104 - inside a container it is the port's publication that decides
+    assert "RCNN_PORT" not in environment  # it would win over the port that a platform sets
+    assert last_stage()["EXPOSE"] == str(Settings().port)
     assert environment["RCNN_CACHE_DIR"] == last_stage()["VOLUME"]
     assert environment["MALLOC_ARENA_MAX"] == "1"  # or each thread keeps a heap: 50 MB more with `shapes`
 
@@ -182,8 +184,8 @@ def test_the_image_is_healthy_when_the_service_is_ready() -> None:
         handler.end_headers()
 
     with http_server(answer) as port:
-        for status in (200, 503):
-            environment = {"RCNN_PORT": str(port)}
+        for status, variable in ((200, "RCNN_PORT"), (200, "SAGEMAKER_BIND_TO_PORT"), (503, "AIP_HTTP_PORT")):
+            environment = {variable: str(port)}
             done = subprocess.run(health_command(), env=environment, capture_output=True, timeout=60)
             assert (done.returncode == 0) is (status == 200)
 
@@ -249,7 +251,7 @@ def test_prometheus_starts_after_the_service_with_the_files_of_this_repository()
     config = read_yaml("docker/prometheus/prometheus.yml")
     assert set(config["rule_files"]) <= set(mounts.values())
     (job,) = config["scrape_configs"]
-    assert job["static_configs"] == [{"targets": [f"app:{image_environment()['RCNN_PORT']}"]}]
+    assert job["static_configs"] == [{"targets": [f"app:{Settings().port}"]}]
 
 
 # --- alert rules

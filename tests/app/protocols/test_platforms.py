@@ -33,6 +33,36 @@ async def test_sagemakers_and_vertex_ais_requests_are_answered(served: Served) -
     PROTOCOLS["kserve"].refused(await served.client.get(f"{VERTEX}/other"), 404)
 
 
+ROUTES = {"AIP_HEALTH_ROUTE": "/vertex/ready", "AIP_PREDICT_ROUTE": "/predict"}
+
+
+async def test_vertex_ai_may_choose_its_routes(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, path in ROUTES.items():
+        monkeypatch.setenv(name, path)
+    content, media_type = as_json({"instances": [{"b64": encoded(PNG)}]})
+    headers = {"Content-Type": media_type}
+    detector = FakeDetector()
+    detector.warm.clear()
+    async with serve(detector, ready=False) as served:
+        assert (await served.client.get("/vertex/ready")).status_code == 503
+        detector.warm.set()
+        await served.ready()
+        assert (await served.client.get("/vertex/ready")).json() == {"ready": True}
+        predicted = await served.client.post("/predict", content=content, headers=headers)
+        assert [name for name, *_ in kserve_objects(predicted.json())] == ["Square", "disc"]
+        wrong = await served.client.post("/predict", content=b"{}", headers=headers)
+        assert "instances" in PROTOCOLS["kserve"].refused(wrong, 422)
+
+
+async def test_a_chosen_route_that_is_ours_stays_ours(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIP_HEALTH_ROUTE", "/health")
+    monkeypatch.setenv("AIP_PREDICT_ROUTE", "/detect")
+    async with serve() as served:
+        assert (await served.client.get("/health")).json()["model"] == "fake"
+        found = await served.client.post("/detect", content=PNG, headers={"Content-Type": "image/png"})
+        assert found.json()["names"] == ["Square", "disc"]
+
+
 async def test_predictions_need_a_key(serve: Serve) -> None:
     async with serve(api_keys="secret") as served:
         for path in ("/invocations", PREDICT):

@@ -281,7 +281,8 @@ def test_the_table_has_a_line_for_each_setting() -> None:
     lines = settings_markdown().splitlines()[2:]
     assert len(lines) == len(settings_table())
     assert all(line.count("|") == 5 for line in lines)
-    assert "| `RCNN_PORT` | 8000 | 0 to 65535 | The port to listen on; 0 is any free one. |" in lines
+    (port,) = (line for line in lines if line.startswith("| `RCNN_PORT` |"))
+    assert port.startswith("| `RCNN_PORT` | 8000 | 0 to 65535 | The port to listen on; 0 is any free one. ")
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
