@@ -163,9 +163,13 @@ class Server(uvicorn.Server):
 
 
 def check_grpc(settings: Settings) -> None:
-    """Raise OSError if the gRPC port of the settings is taken or grpcio is not installed."""
-    if settings.grpc_port and find_spec("grpc") is None:
-        raise OSError("RCNN_GRPC_PORT needs grpcio: pip install 'rcnn-serve[grpc]', or leave it out")
+    """Raise OSError if the gRPC port of the settings is taken or a package of the extra is not installed."""
+    needed = {"grpcio": "grpc", "grpcio-reflection": "grpc_reflection"}
+    missing = [name for name, module in needed.items() if find_spec(module) is None]
+    if settings.grpc_port and missing:
+        raise OSError(
+            f"RCNN_GRPC_PORT needs {' and '.join(missing)}: pip install 'rcnn-serve[grpc]', or leave it out"
+        )
     if settings.grpc_port:
         bind(settings, settings.grpc_port, "RCNN_GRPC_PORT").close()
 

@@ -167,7 +167,18 @@ def check(words: list[str]) -> None:
             check_ray(words)
         case "python" | ".venv/bin/python" | "torchrun" if "-m" in words and "http.server" not in words:
             check_module(words)
-        case "git" | "docker" | "curl" | "nuctl" | "cvat-cli" | "python" | "bash" | "uvicorn" | "jupyter":
+        case (
+            "git"
+            | "docker"
+            | "curl"
+            | "grpcurl"
+            | "nuctl"
+            | "cvat-cli"
+            | "python"
+            | "bash"
+            | "uvicorn"
+            | "jupyter"
+        ):
             ours = [word for word in words if word.startswith("examples/")]
             assert all((ROOT / word).exists() for word in ours), words
         case program:

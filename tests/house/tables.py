@@ -28,6 +28,7 @@ HOMES: dict[str, tuple[str, ...]] = {
     "compression": ("app/transport/middleware/inflate.py",),  # of Python 3.14
     "python_multipart": ("app/transport/*", "app/protocols/*"),
     "grpc": ("app/protocols/openinference/grpc/*",),
+    "grpc_reflection": ("app/protocols/openinference/grpc/reflection.py",),
     "google": ("app/protocols/openinference/grpc/*",),  # protobuf
     "ray": ("app/distributed/ray_serve.py",),
     "opentelemetry": ("app/telemetry/*",),

@@ -16,6 +16,8 @@ from app.protocols.openinference.grpc.connections import OPTIONS
 from app.protocols.openinference.grpc.health import health_handler
 from app.protocols.openinference.grpc.messages import SERVICE, parse, request_class
 from app.protocols.openinference.grpc.methods import ADMIN, ADMITTED, METHODS, OPEN, Method
+from app.protocols.openinference.grpc.reflection import IDLE_SECONDS, METHOD, SERVICES, Reflection
+from app.protocols.openinference.grpc.reflection import ROUTE as REFLECTION_ROUTE
 from app.protocols.openinference.grpc.stream import ROUTE, STREAM, answers
 from app.serving.service import DetectionService
 from app.serving.streams import StreamSlots
@@ -48,8 +50,10 @@ async def listen(service: DetectionService, slots: StreamSlots, host: str, port:
     # A longer message is refused by the length before it: none of it is collected.
     longest = ("grpc.max_receive_message_length", service.settings.max_body_bytes)
     server = grpc.aio.server(options=(longest, *OPTIONS))
-    inference = grpc.method_handlers_generic_handler(SERVICE, _handlers(service, slots))
+    calls = OpenCalls(service)
+    inference = grpc.method_handlers_generic_handler(SERVICE, _handlers(service, calls, slots))
     server.add_generic_rpc_handlers((inference, health_handler(lambda: service.state == "ok")))
+    server.add_generic_rpc_handlers(_reflection_handlers(service, calls))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = server.add_insecure_port(address)
@@ -62,12 +66,11 @@ async def listen(service: DetectionService, slots: StreamSlots, host: str, port:
     return server, bound
 
 
-def _handlers(service: DetectionService, slots: StreamSlots) -> dict[str, Any]:
+def _handlers(service: DetectionService, calls: OpenCalls, slots: StreamSlots) -> dict[str, Any]:
     """A handler for each method, in bytes; all take streams, so that they begin with the headers of a call.
 
     On the wire a request alone and a stream of one are the same.
     """
-    calls = OpenCalls(service)
     handlers = {
         name: grpc.stream_unary_rpc_method_handler(_unary(service, calls, name, method))
         for name, method in METHODS.items()
@@ -119,6 +122,24 @@ def _stream(
     return answer
 
 
+def _reflection_handlers(service: DetectionService, calls: OpenCalls) -> list[Any]:
+    """The handlers of server reflection, under each of its names."""
+    reflection = Reflection()
+
+    async def respond(context: grpc.aio.ServicerContext, call: CallContext) -> None:
+        async with aclosing(
+            reflection.answers(lambda: calls.receive_next(context.read, IDLE_SECONDS))
+        ) as responses:
+            async for response in responses:
+                await calls.sent(context.write(response))
+
+    async def answer(requests: object, context: grpc.aio.ServicerContext) -> None:
+        await _serve(service, calls, METHOD, context, respond)
+
+    methods = {METHOD: grpc.stream_stream_rpc_method_handler(answer)}
+    return [grpc.method_handlers_generic_handler(name, methods) for name in SERVICES]
+
+
 async def _serve(
     service: DetectionService,
     calls: OpenCalls,
@@ -131,7 +152,7 @@ async def _serve(
     sent = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
     token = request_id.set(chosen_id(sent.get("x-request-id", "")))
     # Neither probes nor streams, which may stay open for days, have a span.
-    span = tracing.begin(name, sent) if name not in (*OPEN, STREAM) else None
+    span = tracing.begin(name, sent) if name not in (*OPEN, STREAM, METHOD) else None
     status, response = tracing.GONE, None
     with tracing.as_current(span), counting_work() as work:
         try:
@@ -149,7 +170,7 @@ async def _serve(
             status = await _refuse(service, context, Internal(detail))
         finally:
             seconds, client = time.monotonic() - started, _address(context.peer())
-            route = f"/{SERVICE}/{name}"
+            route = REFLECTION_ROUTE if name == METHOD else f"/{SERVICE}/{name}"
             request = RequestRecord("gRPC", route, status, seconds, name in OPEN, work, client)
             _record(service, name, request)
             request_id.reset(token)
