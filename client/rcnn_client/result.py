@@ -11,6 +11,7 @@ from rcnn_client.errors import ClientError
 from rcnn_client.images import Picture
 
 if TYPE_CHECKING:
+    import fiftyone
     import pandas
     import supervision
     from PIL import Image
@@ -90,6 +91,17 @@ class Detections:
             class_id=self.labels.copy(),
             data={"class_name": np.array(self.names, dtype=str)},
         )
+
+    def to_fiftyone(self) -> "fiftyone.Detections":
+        """As `fiftyone.Detections`, with boxes as fractions of the image; needs fiftyone."""
+        import fiftyone
+
+        size = np.array([self.width, self.height] * 2, np.float64)
+        found = []
+        for name, _, score, (x1, y1, x2, y2) in self:
+            box = (np.array([x1, y1, x2 - x1, y2 - y1]) / size).tolist()
+            found.append(fiftyone.Detection(label=name, bounding_box=box, confidence=score))
+        return fiftyone.Detections(detections=found)
 
     def to_coco(self, image_id: int | str = 0) -> list[dict[str, Any]]:
         """As COCO results of that image: bbox is x, y, width, height in pixels, category_id the label id."""

@@ -60,6 +60,8 @@ HOMES: dict[str, tuple[str, ...]] = {
     "httpx": ("client/*", "app/transport/url_images.py", "models/zoo/*"),
     "supervision": ("client/*",),
     "pandas": ("client/*",),
+    "sahi": ("client/rcnn_client/sahi.py",),
+    "fiftyone": ("client/rcnn_client/result.py",),
 }
 
 # Plain values: open to every room but the closed ones.
