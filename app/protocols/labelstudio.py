@@ -14,6 +14,7 @@ from pydantic import BaseModel, Field
 
 from app.errors import Dialect, InvalidParameter, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
+from app.schemas.exports import LabelStudioTags, labelstudio_region
 from app.schemas.limits import MAX_IMAGES
 from app.serving.request import Outcome
 from app.settings.settings import Settings
@@ -72,13 +73,12 @@ class Tasks(BaseModel):
 
 @dataclass(frozen=True)
 class Control:
-    """The names in a configuration: of its RectangleLabels, its image, the image's key in a task, its labels.
+    """The names in a configuration: of its tags, the image's key in a task, its labels.
 
     `labels`: by their casefolded names; empty for any.
     """
 
-    name: str
-    image: str
+    tags: LabelStudioTags
     key: str
     labels: Mapping[str, str]
 
@@ -173,8 +173,7 @@ def _control(config: str) -> Control:
         raise InvalidParameter("label_config: it needs an <Image> and <RectangleLabels> for its boxes")
     labels = [label.get("value", "") for label in control.iter("Label")]
     return Control(
-        control.get("name", ""),
-        control.get("toName", image.get("name", "")),
+        LabelStudioTags(control.get("name", ""), control.get("toName", image.get("name", ""))),
         image.get("value", "").lstrip("$"),
         {label.casefold(): label for label in labels},
     )
@@ -184,25 +183,10 @@ def _prediction(outcome: Outcome, control: Control) -> dict[str, Any]:
     boxes = rounded(convert_boxes(outcome.detections.boxes, "xywh", outcome.size) * 100, DECIMALS)
     columns = zip(names(outcome), scores(outcome), boxes, strict=True)
     regions = [
-        _region(outcome, control, control.labels.get(name.casefold(), name), score, box)
+        labelstudio_region(control.tags, outcome.size, control.labels.get(name.casefold(), name), score, box)
         for name, score, box in columns
         if not control.labels or name.casefold() in control.labels
     ]
     best = max((region["score"] for region in regions), default=0.0)
     version = f"{outcome.model.name}-{outcome.model.version}"
     return {"model_version": version, "score": best, "result": regions}
-
-
-def _region(outcome: Outcome, control: Control, label: str, score: float, box: list[float]) -> dict[str, Any]:
-    """A box in per cent of the image, whose corner is its upper left one."""
-    value = dict(zip(("x", "y", "width", "height"), box, strict=True))
-    return {
-        "type": "rectanglelabels",
-        "from_name": control.name,
-        "to_name": control.image,
-        "original_width": outcome.size[0],
-        "original_height": outcome.size[1],
-        "image_rotation": 0,
-        "score": score,
-        "value": value | {"rotation": 0, "rectanglelabels": [label]},
-    }

@@ -35,6 +35,14 @@ class ExportedObject:
     box: list[float]
 
 
+@dataclass(frozen=True)
+class LabelStudioTags:
+    """The names of the RectangleLabels and of the image in a labelling configuration."""
+
+    from_name: str
+    to_name: str
+
+
 def _objects(
     detections: Detections, subject: Subject, box_format: BoxFormat, fractions: bool = False
 ) -> list[ExportedObject]:
@@ -103,20 +111,11 @@ def to_voc(detections: Detections, subject: Subject) -> str:
 
 def to_labelstudio(detections: Detections, subject: Subject) -> str:
     """A task with predictions, for a labelling with <RectangleLabels name="label" toName="image">."""
-    width, height = subject.size
     objects = _objects(detections, subject, "xywh", fractions=True)
+    tags = LabelStudioTags("label", "image")
     results = [
-        {
-            "id": f"object-{number}",
-            "type": "rectanglelabels",
-            "from_name": "label",
-            "to_name": "image",
-            "original_width": width,
-            "original_height": height,
-            "image_rotation": 0,
-            "score": item.score,
-            "value": _percent(item.box) | {"rotation": 0, "rectanglelabels": [item.name]},
-        }
+        {"id": f"object-{number}"}
+        | labelstudio_region(tags, subject.size, item.name, item.score, _percent(item.box))
         for number, item in enumerate(objects, 1)
     ]
     best = objects[0].score if objects else 0.0
@@ -124,9 +123,25 @@ def to_labelstudio(detections: Detections, subject: Subject) -> str:
     return json.dumps([{"data": {"image": subject.file_name}, "predictions": [prediction]}])
 
 
-def _percent(fractions: list[float]) -> dict[str, Any]:
-    values = [round(fraction * 100, FRACTION_DECIMALS - 2) for fraction in fractions]
-    return dict(zip(("x", "y", "width", "height"), values, strict=True))
+def _percent(fractions: list[float]) -> list[float]:
+    return [round(fraction * 100, FRACTION_DECIMALS - 2) for fraction in fractions]
+
+
+def labelstudio_region(
+    tags: LabelStudioTags, size: tuple[int, int], name: str, score: float, percent: list[float]
+) -> dict[str, Any]:
+    """A rectangle of Label Studio: upper left corner, width and height in per cent of the image."""
+    value = dict(zip(("x", "y", "width", "height"), percent, strict=True))
+    return {
+        "type": "rectanglelabels",
+        "from_name": tags.from_name,
+        "to_name": tags.to_name,
+        "original_width": size[0],
+        "original_height": size[1],
+        "image_rotation": 0,
+        "score": score,
+        "value": value | {"rotation": 0, "rectanglelabels": [name]},
+    }
 
 
 # A spreadsheet takes a cell that begins so for a formula, or splits it (OWASP, CSV injection).
