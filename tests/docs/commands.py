@@ -89,6 +89,7 @@ def called(words: list[str]) -> Called:
 
 def check_rcnn(words: list[str]) -> None:
     """Raises what `rcnn` says against the words; the files that they name are made in this folder."""
+    assert not Path.cwd().is_relative_to(ROOT), "change to an empty folder: files are made in this one"
     if words[0].startswith("-"):
         return
     found = called(words)

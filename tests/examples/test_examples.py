@@ -217,7 +217,8 @@ def test_gradio(url: str) -> None:
     assert detect(None, 0.5) == (None, [])
 
 
-def test_kubernetes_job() -> None:
+def test_kubernetes_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     job = yaml.safe_load((EXAMPLES / "kubernetes-job/job.yaml").read_text())
     kubernetes_validate.validate(job, "1.29", strict=True)
     pod = job["spec"]["template"]["spec"]
