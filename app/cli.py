@@ -23,17 +23,13 @@ from app.commands.arguments import (
     ServeArguments,
     TrainArguments,
 )
+from app.commands.bench.arguments import BenchLineageArguments, BenchLoadArguments
 from app.commands.captures.arguments import CapturesExportArguments
 from app.commands.detect.arguments import DetectArguments
 from app.commands.export_arguments import ExportArguments
 from app.commands.help import LEARN, MACHINE, MODELS, USE, epilog, grouped
 from app.commands.import_arguments import ImportArguments
-from app.commands.overview_arguments import (
-    BenchLineageArguments,
-    DoctorArguments,
-    ModelsArguments,
-    SettingsArguments,
-)
+from app.commands.overview_arguments import DoctorArguments, ModelsArguments, SettingsArguments
 
 A = TypeVar("A")
 
@@ -45,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bench = typer.Typer(help="Measure this machine.", no_args_is_help=True)
+bench = typer.Typer(help="Measure this machine, or a service.", no_args_is_help=True)
 app.add_typer(bench, name="bench", rich_help_panel=MACHINE)
 captures = typer.Typer(help="Images that the service kept for labelling.", no_args_is_help=True)
 app.add_typer(captures, name="captures", rich_help_panel=LEARN)
@@ -249,7 +245,20 @@ def lineage(arguments: BenchLineageArguments) -> int:
 
     Exit codes: 0 timed, 1 OpenCV is missing or an image cannot be read, 2 wrong usage.
     """
-    from app.commands.bench import lineage as run
+    from app.commands.bench.lineage import run
+
+    return run(arguments)
+
+
+@register("load", None, bench)
+@takes(BenchLoadArguments)
+def load(arguments: BenchLoadArguments) -> int:
+    """Send images to a service for some seconds, and print images/s, latencies and errors.
+
+    With --rate, latency counts from the time a request was due. Exit codes: 0 measured, 1 the service refused
+    the first image or cannot be reached, 2 wrong usage.
+    """
+    from app.commands.bench.load import run
 
     return run(arguments)
 

@@ -22,12 +22,13 @@ _OPTIONS = {
     "Output": "save out json watch csv results plots metrics log name",
 }
 GROUP_OF = {name: group for group, names in _OPTIONS.items() for name in names.split()}
-"""The group of an option, by its name; in `rcnn detect` and `rcnn import` a few are of another group."""
+"""The group of an option, by its name; of some commands a few are of another group."""
 
 _ELSEWHERE = {
     ("detect", "format"): "Output",
     ("detect", "flip"): "Detections",
     ("evaluate", "flip"): "Detections",
+    **{("load", name): "Load" for name in ("rate", "connections", "seconds", "image", "model")},
 }
 
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
@@ -57,6 +58,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "captures export": ("rcnn captures export --to coco --out labelled",),
     "doctor": ("rcnn doctor", "rcnn doctor --json"),
     "lineage": ("rcnn bench lineage --count 1",),
+    "load": (
+        "rcnn bench load http://127.0.0.1:8000 --rate 20",
+        "rcnn bench load http://127.0.0.1:8000 --connections 8 --seconds 30",
+    ),
 }
 """Commands to copy, by command."""
 

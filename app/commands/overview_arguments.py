@@ -1,7 +1,6 @@
-"""Arguments of the commands that show what is here: models, settings, measurements."""
+"""Arguments of the commands that show what is here: models, settings, this machine."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 from typer import Option
@@ -31,22 +30,4 @@ class SettingsArguments:
 class DoctorArguments:
     """The output."""
 
-    json: Json = False
-
-
-@dataclass(frozen=True)
-class BenchLineageArguments:
-    """The network, the images, and the share of R-CNN's work that is timed."""
-
-    architecture: Annotated[str, Option(help="Architecture, as in a model card.")] = "small"
-    images: Annotated[
-        Path | None,
-        Option(help="Folder of images; default: drawn scenes.", metavar="DIR", exists=True, file_okay=False),
-    ] = None
-    count: Annotated[int, Option(help="At most this many images.", min=1)] = 4
-    proposals: Annotated[int, Option(help="Maximum Selective Search proposals an image.", min=1)] = 2000
-    crops: Annotated[
-        int, Option(help="Proposals an image that R-CNN is timed on; the time is scaled to all.", min=1)
-    ] = 64
-    device: Annotated[str, Option(help="auto, cpu, cuda or cuda:N.")] = "auto"
     json: Json = False

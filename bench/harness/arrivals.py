@@ -4,6 +4,8 @@ import math
 import random
 from collections.abc import Callable, Iterator
 
+from app.commands.bench.tally import even_times
+
 DAY_SWING = 0.6  # a day's rate goes from 0.4 to 1.6 of its mean
 FLASH_CROWD_FACTOR = 4.0  # the rate in a flash crowd over the rate before it
 FLASH_CROWD_START, FLASH_CROWD_RISE, FLASH_CROWD_END = 0.25, 0.01, 0.65  # shares of the whole time
@@ -14,7 +16,7 @@ def due_times(rate: float, seconds: float, seed: int = 0) -> Iterator[float]:
     if seed:
         yield from varying_rate(lambda _: rate, rate, seconds, seed)
     else:
-        yield from (index / rate for index in range(max(1, round(rate * seconds))))
+        yield from even_times(rate, seconds)
 
 
 def varying_rate(

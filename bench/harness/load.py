@@ -15,16 +15,19 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
 import httptools
 import uvloop
 
+from app.commands.bench.tally import LoadPlan, LoadResult, Tally, summarize
 from bench.harness.arrivals import due_times
-from bench.harness.measuring import percentile
 from bench.harness.processes import ROOT
+
+__all__ = ["CONNECTION_LOST", "ENCODINGS", "TIMED_OUT", "LoadGenerator", "Target", "combine", "measure"]
+__all__ += ["LoadPlan", "LoadResult", "Tally", "summarize"]
 
 TIMED_OUT, CONNECTION_LOST = 0, -1  # in place of a status: no answer in time; the connection broke
 BOUNDARY = "bench-7b1f"
@@ -56,75 +59,13 @@ class Target:
         ).encode() + image
 
 
-@dataclass(frozen=True)
-class LoadPlan:
-    """The load: `connections` for `seconds`; at `rate` requests a second, or 0 for a closed loop.
-
-    A closed loop ends earlier after `requests` requests, unless that is 0.
-    """
-
-    connections: int
-    seconds: float
-    rate: float = 0.0
-    timeout: float = 600.0  # seconds after which a request counts as not answered
-    requests: int = 0
-    seed: int = 0  # of an open loop's random times; 0: evenly spaced
-
-
-@dataclass
-class Tally:
-    """The answers of a load; latencies are of 200s alone, in seconds."""
-
-    latencies: list[float] = field(default_factory=list)
-    finished: list[float] = field(default_factory=list)  # when those 200s came, from the start
-    statuses: Counter[int] = field(default_factory=Counter)
-    without_retry_after: int = 0
-
-    def add(self, status: int, retry_after: bool, latency: float, finished: float) -> None:
-        """Count one request."""
-        self.statuses[status] += 1
-        if status == 200:
-            self.latencies.append(latency)
-            self.finished.append(finished)
-        elif status == 429 and not retry_after:
-            self.without_retry_after += 1
-
-
-@dataclass(frozen=True)
-class LoadResult:
-    """A load in numbers: milliseconds of requests answered by 200; everything else as errors by status."""
-
-    images_per_second: float
-    p50_ms: float
-    p99_ms: float
-    slowest_ms: float
-    answered: int
-    errors: dict[str, int]
-    without_retry_after: int
-
-    @property
-    def error_count(self) -> int:
-        """Requests that were not answered by 200."""
-        return sum(self.errors.values())
-
-
-def summarize(tally: Tally, plan: LoadPlan) -> LoadResult:
-    """The rate counts until the last answer (closed loop), or the answers within the time (open loop)."""
-    if plan.rate:
-        rate = sum(moment <= plan.seconds for moment in tally.finished) / plan.seconds
-    else:
-        rate = len(tally.finished) / max(tally.finished, default=math.inf)
-    p50, p99, slowest = (percentile(tally.latencies, share) * 1000 for share in (0.5, 0.99, 1.0))
-    errors = {str(status): count for status, count in sorted(tally.statuses.items()) if status != 200}
-    return LoadResult(rate, p50, p99, slowest, len(tally.latencies), errors, tally.without_retry_after)
-
-
 def combine(rounds: Sequence[LoadResult]) -> LoadResult:
     """Several rounds of a load as one: medians of rates and times, the slowest answer, sums of the counts."""
     errors = sum((Counter(result.errors) for result in rounds), Counter[str]())
     return LoadResult(
         images_per_second=median(result.images_per_second for result in rounds),
         p50_ms=median(result.p50_ms for result in rounds),
+        p95_ms=median(result.p95_ms for result in rounds),
         p99_ms=median(result.p99_ms for result in rounds),
         slowest_ms=max(result.slowest_ms for result in rounds),
         answered=sum(result.answered for result in rounds),

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import TypeVar
 
+from app.commands.bench.tally import percentile
+
+__all__ = ["CONFIDENCE", "MedianInterval", "interleaved", "median_interval", "percentile"]
+
 Name = TypeVar("Name", bound=Hashable)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,13 +29,6 @@ def interleaved(
         for name, run in variants.items():
             results[name].append(run(item))
     return results
-
-
-def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest value that at least `share` of the values do not exceed; NaN without values."""
-    if not values:
-        return math.nan
-    return sorted(values)[max(0, math.ceil(share * len(values)) - 1)]
 
 
 @dataclass(frozen=True)

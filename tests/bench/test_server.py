@@ -20,7 +20,7 @@ ANSWER: dict[str, Any] = {
     "labels": [1, 2],
     "scores": [0.9990, 0.7],
 }
-RUN = LoadResult(10.0, 100.0, 200.0, 300.0, 50, {}, 0)
+RUN = LoadResult(10.0, 100.0, 150.0, 200.0, 300.0, 50, {}, 0)
 
 
 def test_rounds_are_combined_number_by_number() -> None:
@@ -33,7 +33,7 @@ def test_rounds_are_combined_number_by_number() -> None:
     results = [ServerResult("a", "ours", {"1": one}, 100.0, 1.0) for one in rounds]
     combined = contest.combine_rounds([ServerResult("a", "ours", reason="did not start"), *results])
     total = {"429": 3, "500": 1}
-    assert combined.loads["1"] == LoadResult(8.0, 100.0, 80.0, 900.0, 150, total, 0)
+    assert combined.loads["1"] == LoadResult(8.0, 100.0, 150.0, 80.0, 900.0, 150, total, 0)
     assert (combined.reason, combined.capacity) == ("", 8.0)
 
 

@@ -80,7 +80,7 @@ def test_an_example_of_the_help_is_a_command(
 @pytest.mark.parametrize("command", ["", *EXAMPLES])
 def test_help_fits_a_terminal_of_80_columns(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    group = {"lineage": ["bench"]}.get(command, [])
+    group = ["bench"] if command in ("lineage", "load") else []
     shown = rcnn(*group, *command.split(), "--help").out
     assert max(len(line) for line in shown.splitlines()) <= 80
     assert not command or "Examples:" in shown

@@ -1,4 +1,4 @@
-"""`rcnn bench …`: how fast this machine is. `lineage`: R-CNN, Fast R-CNN and Faster R-CNN side by side."""
+"""`rcnn bench lineage`: R-CNN, Fast R-CNN and Faster R-CNN side by side on this machine."""
 
 import json
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from rich.progress import track
 from rich.table import Table
 
 from app.commands import USAGE, CommandFailed
-from app.commands.overview_arguments import BenchLineageArguments
+from app.commands.bench.arguments import BenchLineageArguments
 from app.commands.shared.console import open_console, read_settings
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ Published: VGG-16, Pascal VOC, an Nvidia K40. 47 s is Girshick 2015, table 4, wi
 table's 198 ms, of which the RPN 10 ms."""
 
 
-def lineage(arguments: BenchLineageArguments) -> int:
+def run(arguments: BenchLineageArguments) -> int:
     """Time the three methods and print them beside the published times."""
     from models.engines import EngineUnavailable
     from models.lineage.selective_search import SelectiveSearchMissing

@@ -1,0 +1,1 @@
+"""`rcnn bench`: `lineage` times the R-CNN family on this machine, `load` a service."""
