@@ -28,6 +28,12 @@ class Capture:
         """How many objects were detected."""
         return len(self.coco["annotations"])
 
+    @property
+    def classes(self) -> list[str]:
+        """The names of the detected classes, each once."""
+        found = {annotation["category_id"] for annotation in self.coco["annotations"]}
+        return sorted(category["name"] for category in self.coco["categories"] if category["id"] in found)
+
 
 def write_capture(folder: Path, capture: Capture, image: bytes) -> list[Path]:
     """Write the image, then its description, each under another name first; raises OSError."""

@@ -71,9 +71,16 @@ class CaptureStore:
         with self._lock:
             return self._delete(name)
 
-    def newest(self, count: int) -> Sequence[Capture]:
-        """The last captures, the newest first."""
-        names = list(reversed(self._entries))[:count]
+    def clear(self) -> None:
+        """Delete all captures; raises OSError."""
+        with self._lock:
+            for name in list(self._entries):
+                self._delete(name)
+
+    def newest(self, count: int, before: str | None = None) -> Sequence[Capture]:
+        """The last captures, the newest first; `before`: only those older than the one of this id."""
+        names = sorted(self._entries, reverse=True)
+        names = [name for name in names if before is None or name < before][:count]
         return [capture for name in names if (capture := self.find(name)) is not None]
 
     def find(self, name: str) -> Capture | None:

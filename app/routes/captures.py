@@ -22,14 +22,23 @@ router = Router("captures", "Images that were kept for labelling.", access=requi
 OF_CAPTURE = problems("not_found", "forbidden", *EVERYWHERE)
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LISTED, description="Maximum number of captures in the list.")]
+Before = Annotated[
+    str | None, Query(max_length=60, description="The id of a capture: only older ones are listed.")
+]
 
 
 @router.get("/captures", summary="List the captures", responses={200: shown(CAPTURES), **OF_CAPTURE})
-def list_captures(request: Request, limit: Limit = 100) -> CaptureList:
+def list_captures(request: Request, limit: Limit = 100, before: Before = None) -> CaptureList:
     """The newest captures first, with the bounds of their folder."""
     recorder = _recorder(request)
-    entries = [_entry(capture) for capture in recorder.store.newest(limit)]
+    entries = [_entry(capture) for capture in recorder.store.newest(limit, before)]
     return CaptureList.model_validate({**recorder.bounds(), "captures": entries})
+
+
+@router.delete("/captures", summary="Erase all captures", status_code=204, responses=OF_CAPTURE)
+def delete_captures(request: Request) -> None:
+    """Delete all images and their detections; images that are detected in later are kept again."""
+    _recorder(request).store.clear()
 
 
 @router.get("/captures/{name}", summary="Read a capture", responses={200: shown(CAPTURE), **OF_CAPTURE})
@@ -87,5 +96,6 @@ def _entry(capture: Capture, *, with_coco: bool = False) -> CaptureEntry:
         request_id=capture.request_id,
         file=capture.file,
         detections=capture.detections,
+        classes=capture.classes,
         coco=capture.coco if with_coco else None,
     )

@@ -1,6 +1,6 @@
 """GET /: the page, its files and the sample images. Serves only files that are in those folders.
 
-GET /models and GET /metrics are pages too, for a browser.
+GET /models, GET /metrics and GET /captures are pages too, for a browser.
 """
 
 from collections.abc import Collection
@@ -113,6 +113,12 @@ async def get_models_page(request: Request) -> Response:
 async def get_metrics_page(request: Request) -> Response:
     """GET /metrics in a browser."""
     return _file(request, WEB, "metrics.html")
+
+
+@browser_router.get("/captures", include_in_schema=False)
+async def get_captures_page(request: Request) -> Response:
+    """GET /captures in a browser; the page asks for the key that its data need."""
+    return _file(request, WEB, "captures.html")
 
 
 def _folder(request: Request, model: str | None) -> tuple[Path | None, str]:

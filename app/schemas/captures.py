@@ -18,6 +18,7 @@ class CaptureEntry(Wire):
     request_id: str
     file: str = Field(description="name of the image file")
     detections: int = Field(description="number of detected objects")
+    classes: list[str] = Field(description="names of the detected classes, each once")
     coco: dict[str, Any] | None = Field(
         default=None, description="the detections as a COCO dataset; in the answer for one capture only"
     )

@@ -56,8 +56,8 @@ class KeySettings(BaseSettings):
     admin_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
         json_schema_extra={"allowed": "comma-separated keys"},
-        description="API keys for requests that load models, none of them in RCNN_API_KEYS. Without any, "
-        "loading models is off.",
+        description="API keys for requests that load models or read captures, none of them in RCNN_API_KEYS. "
+        "Without any, both are off.",
     )
     api_keys_file: Path | None = Field(
         default=None,

@@ -83,12 +83,14 @@ def check_key_of(request: Request, offered: Iterable[str], also: str = "") -> No
 
 
 def check_admin(service: DetectionService, offered: Iterable[str]) -> None:
-    """Raise Unauthorized unless one is a key that may load models, Forbidden if the server has none."""
+    """Raise Unauthorized unless one is an admin key, Forbidden if the server has none."""
     keys, offered = service.settings.admin_keys, list(offered)
     if not keys:
-        raise Forbidden("loading models is off; to allow it, start the server with RCNN_ADMIN_KEYS")
+        raise Forbidden(
+            "loading models is off, and reading captures; start the server with RCNN_ADMIN_KEYS to allow both"
+        )
     if find_key(encoded(keys), offered) is None:
-        reason = "this key may not load models" if offered else "no key was sent"
+        reason = "this key may not load models or read captures" if offered else "no key was sent"
         raise Unauthorized(
             f"{reason}; send one of RCNN_ADMIN_KEYS as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
         )
@@ -100,7 +102,7 @@ async def require_key(request: Request) -> None:
 
 
 async def require_admin(request: Request) -> None:
-    """Refuse a request without a key in its headers that may load models."""
+    """Refuse a request without an admin key in its headers."""
     check_admin(service_of(request), header_keys(request.headers))
     body_count(request).show_key()
 

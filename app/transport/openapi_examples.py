@@ -167,6 +167,7 @@ CAPTURE = {
     "request_id": REQUEST_ID,
     "file": "20261130T081500123-9f2c51aa.jpg",
     "detections": 1,
+    "classes": ["person"],
     "coco": None,
 }
 CAPTURES = {

@@ -41,12 +41,17 @@ async function send(path, init = {}) {
   }
 }
 
+/** A response that is not an error; else its Problem. */
+async function request(path, init) {
+  const response = await send(path, init);
+  if (!response.ok) throw await readProblem(response);
+  return response;
+}
+
 /** POST /detect/stream with a video or an animation; the response, whose body comes as it is read. */
 export async function openStream(file, options, signal) {
   const init = { method: "POST", body: file, signal, headers: { "Content-Type": file.type || "application/octet-stream" } };
-  const response = await send(`detect/stream?${query(options)}`, init);
-  if (!response.ok) throw await readProblem(response);
-  return response;
+  return request(`detect/stream?${query(options)}`, init);
 }
 
 async function readProblem(response) {
@@ -140,8 +145,18 @@ export async function samples(model) {
 
 /** A sample's bytes as a File. */
 export async function fetchSample({ url }) {
-  const response = await send(url);
-  if (!response.ok) throw await readProblem(response);
-  const blob = await response.blob();
+  const blob = await (await request(url)).blob();
   return new File([blob], decodeURIComponent(url.split("?")[0].split("/").pop()), { type: blob.type });
 }
+
+/** GET /captures: {captures: [the newest first], count, bytes, max_bytes, days, rules}; `before`: an id, older ones follow. */
+export const listCaptures = async (limit, before) => (await request(`captures?${query({ limit, before })}`, AS_DATA)).json();
+
+/** A capture with its detections, as `coco`. */
+export const readCapture = async (id) => (await request(`captures/${id}`, AS_DATA)).json();
+
+/** The image of a capture as a Blob. */
+export const captureImage = async (id) => (await request(`captures/${id}/image`)).blob();
+
+/** Erases one capture, or all of them. */
+export const eraseCaptures = (id = null) => request(id === null ? "captures" : `captures/${id}`, { method: "DELETE" });

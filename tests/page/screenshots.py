@@ -3,12 +3,14 @@
 import argparse
 import io
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import httpx
 import numpy as np
 from PIL import Image as pillow
 from playwright.sync_api import Browser, Page, expect
@@ -19,9 +21,22 @@ from tests.support.served import ROOT
 
 FOLDER = ROOT / "docs" / "screenshots"
 SCENES = ROOT / "app" / "samples"
-NAMES = ("desktop", "batch", "video", "two-models", "code", "errors", "dark", "phone", "models", "metrics")
+NAMES = (
+    "desktop",
+    "batch",
+    "video",
+    "two-models",
+    "code",
+    "errors",
+    "dark",
+    "phone",
+    "models",
+    "metrics",
+    "captures",
+)
 MOST_BYTES = 600_000
 SMALLER = "shapes-128"
+KEY, RULES = "change-me", "score=0.5-0.8,class=ring,share=1"
 QUALITY = 70  # of the WebP files
 
 OpenPage = Callable[..., Page]
@@ -66,9 +81,25 @@ def choose(page: Page, *files: str | tuple[str, bytes]) -> None:
     page.mouse.move(0, 0)
 
 
+def open_captures(page: Page, url: str) -> Page:
+    """The page of captures, once the three scenes are kept."""
+    deadline = time.monotonic() + 20
+    while httpx.get(f"{url}health").json()["captures"]["count"] < 3:
+        assert time.monotonic() < deadline, "the scenes are not kept"
+    page.goto(f"{url}captures")
+    page.get_by_label("Admin key").fill(KEY)
+    page.keyboard.press("Enter")
+    expect(page.locator(".shot .boxes")).to_have_count(3)
+    return page
+
+
 def walk(open_page: OpenPage, url: str) -> Iterator[tuple[str, Page]]:
     """Each name with the page as it is to be seen."""
     scenes = tuple(f"shapes-{number}.jpg" for number in (1, 2, 3))
+    page = open_page()
+    for file in scenes:
+        httpx.post(f"{url}detect", content=(SCENES / file).read_bytes(), timeout=60).raise_for_status()
+    yield "captures", open_captures(page, url)  # before the page sends images that are kept too
     page = open_page()
     choose(page, scenes[0])
     yield "desktop", page
@@ -130,7 +161,8 @@ def main() -> None:
     out = parser.parse_args().out
     with TemporaryDirectory() as folder:
         models = f"shapes,{write_smaller_model(Path(folder))}"
-        with chromium() as browser, served(None, model=models) as url:
+        settings = {"admin_keys": KEY, "capture_dir": Path(folder) / "kept", "capture_rules": RULES}
+        with chromium() as browser, served(None, model=models, **settings) as url:
             take(browser, url, out)
 
 

@@ -123,7 +123,7 @@ def test_everything_is_named_announced_and_reached_by_keyboard(show: Show) -> No
     expect(page.get_by_text("Drop images, a folder or a video here")).to_be_visible()
     page.keyboard.press("Tab")
     expect(page.get_by_role("link", name="Skip to the detections")).to_be_focused()
-    for _ in range(5):
+    for _ in range(6):
         page.keyboard.press("Tab")
     expect(page.locator("#file")).to_be_focused()
     shown.detect()

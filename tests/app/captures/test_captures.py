@@ -1,5 +1,6 @@
 """Images that a rule selects are kept with their detections, in bounds; an admin lists and erases them."""
 
+import asyncio
 import io
 import os
 import time
@@ -52,10 +53,25 @@ async def test_the_original_is_kept_with_its_detections_and_can_be_erased(tmp_pa
         assert (found.content, found.headers["content-type"]) == (image, "image/png")
         coco = (await served.client.get(url, headers=ADMIN)).json()["coco"]
         assert [one["score"] for one in coco["annotations"]] == answer["scores"]
+        assert entry["classes"] == ["Square", "disc"]
         assert (await served.client.delete(url, headers=ADMIN)).status_code == 204
         assert await kept(served, 0) == []
         for path in (url, f"{url}/image", "/captures/..%2Fx"):
             assert (await served.client.get(path, headers=ADMIN)).status_code == 404
+    assert files(tmp_path) == []
+
+
+async def test_captures_are_listed_in_parts_and_erased_at_once(tmp_path: Path) -> None:
+    async with capturing(tmp_path, "share=1") as served:
+        for _ in range(3):
+            await detect(served)
+        ids = [entry["id"] for entry in await kept(served, 3)]
+        assert ids == sorted(ids, reverse=True)
+        rest = await served.client.get("/captures", params={"before": ids[0], "limit": 1}, headers=ADMIN)
+        assert [entry["id"] for entry in rest.json()["captures"]] == [ids[1]]
+        assert (await served.client.delete("/captures")).status_code == 401
+        assert (await served.client.delete("/captures", headers=ADMIN)).status_code == 204
+        assert await kept(served, 0) == []
     assert files(tmp_path) == []
 
 
@@ -99,7 +115,7 @@ async def test_without_a_folder_nothing_is_kept_and_nobody_but_an_admin_sees_cap
         assert (await served.client.get("/health")).json()["captures"] is None
     async with capturing(tmp_path, "share=1", capture_days=7) as served:
         assert (await served.client.get("/captures")).status_code == 401
-        health = (await served.client.get("/health")).json()["captures"]
+        health = (await served.client.get("/health")).json()["captures"]  # seen by everybody
         assert health == {"rules": "share=1", "days": 7, "max_bytes": 1 << 30, "bytes": 0, "count": 0}
 
 
@@ -116,6 +132,25 @@ async def test_the_oldest_are_deleted_first_and_a_restart_keeps_the_rest(tmp_pat
     async with capturing(tmp_path, "share=1") as served:
         assert await kept(served, 3) == first
     assert len(files(tmp_path)) == 6
+
+
+async def test_captures_stay_within_their_bytes_under_load(tmp_path: Path) -> None:
+    """Each is counted before the oldest are deleted, so that one more than the bound may be there."""
+    padded, sizes = picture() + os.urandom(200_000), []
+    async with capturing(tmp_path, "share=1", capture_max_bytes=1 << 20) as served:
+        recorder = served.app.state.captures
+
+        async def send() -> None:
+            for _ in range(6):
+                await detect(served, padded)
+                sizes.append(recorder.store.nbytes)
+
+        await asyncio.gather(*(send() for _ in range(6)))
+        await eventually(lambda: recorder.held_bytes == 0, "all are written")
+        assert await served.metric("rcnn_captures_total", outcome="kept") == 36
+        assert max(sizes) <= (1 << 20) + len(padded) + 10_000  # and its description
+        on_disk = sum(path.stat().st_size for path in files(tmp_path))
+        assert on_disk == recorder.store.nbytes <= 1 << 20
 
 
 async def test_what_is_too_old_is_deleted(tmp_path: Path) -> None:
