@@ -197,6 +197,9 @@ class Metrics:
             "Loads of a model while others served: `switched`, `failed`.",
             "outcome",
         )
+        self.model_load_failed = self._gauge(
+            "rcnn_model_load_failed", "1 for a model whose last load failed; none otherwise.", "model"
+        )
         self.model_requests = self._counter(
             "rcnn_model_requests_total", "Requests and frames that a model began to answer.", "model"
         )

@@ -20,6 +20,8 @@ SUBJECTS = (
     *("Requests by status", "Time by stage", "Requests, heat map", "Stage $stage, heat map"),
     *("Queue", "Batch size", "Rejected, by code", "Cancelled", "Deadlines missed", "Padding"),
     *("Device memory", "Streams", "Priorities", "Devices"),
+    *("Requests by model", "Batch time p99, by model", "Time in the queue, by model", "Failed loads"),
+    "Captures",
 )
 
 

@@ -4,6 +4,7 @@ import time
 from dataclasses import dataclass
 
 from app.errors import LoadFailed
+from app.telemetry.metrics import Metrics
 
 FIRST_RETRY_SECONDS = 10.0  # doubles with each failure in a row
 MOST_RETRY_SECONDS = 600.0
@@ -21,8 +22,9 @@ class FailedLoad:
 class FailedLoads:
     """The last failure of each model whose last load failed."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._by_name: dict[str, FailedLoad] = {}
+        self._gauge = metrics.model_load_failed
 
     def items(self) -> list[tuple[str, FailedLoad]]:
         """Names and failures."""
@@ -34,10 +36,12 @@ class FailedLoads:
         attempts = before.attempts + 1 if before else 1
         pause = min(MOST_RETRY_SECONDS, FIRST_RETRY_SECONDS * 2 ** (attempts - 1))
         self._by_name[name] = FailedLoad(reason, attempts, time.monotonic() + pause)
+        self._gauge.labels(model=name).set(1)
 
     def forget(self, name: str) -> None:
         """A load succeeded."""
-        self._by_name.pop(name, None)
+        if self._by_name.pop(name, None) is not None:
+            self._gauge.remove(name)
 
     def check(self, name: str) -> None:
         """Raise LoadFailed where a request may not try that model again yet."""

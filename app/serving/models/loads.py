@@ -64,7 +64,7 @@ class ModelLoads:
         self._reload: asyncio.Task[None] | None = None
         self._loading: str | None = None
         self.last_name: str | None = None  # of the last load
-        self.failures = FailedLoads()
+        self.failures = FailedLoads(metrics)
         self._seconds: dict[str, float] = {}  # of the last load that succeeded, by name
         self.starting: list[str] = []  # models of RCNN_MODEL that are not loaded yet
         self.kept: set[str] = set()  # named at the start: no other load unloads them

@@ -87,10 +87,12 @@ async def test_a_failed_load_is_remembered_and_tried_again_when_it_is_due(
             assert "no such weights file" in failed.json()["detail"]
         assert models.loaded == [FIRST, SECOND]
         assert (await models.states())[SECOND] == "failed"
+        assert await models.served.metric("rcnn_model_load_failed", model=SECOND) == 1
         del models.errors[SECOND]
         clock = failures.time.monotonic
         monkeypatch.setattr(failures.time, "monotonic", lambda: clock() + failures.FIRST_RETRY_SECONDS)
         assert made_by(await models.detect(f"model={SECOND}&timeout_ms=30000")) == SECOND
+        assert "rcnn_model_load_failed{" not in (await models.served.client.get("/metrics")).text
 
 
 async def test_a_model_that_does_not_fit_is_409_and_an_unknown_one_404(serve: Serve) -> None:

@@ -133,6 +133,7 @@ async def test_a_failed_load_leaves_everything_as_it_was(
         assert await models.serving() == (OLD, "aaa")
         assert (await models.served.client.get("/health")).json()["loading"] is None
         assert await models.served.metric("rcnn_model_swaps_total", outcome="failed") == 1
+        assert await models.served.metric("rcnn_model_load_failed", model=NEW) == 1
         assert await models.served.metric("rcnn_models_in_memory") == 1
 
 

@@ -41,6 +41,7 @@ CONTRACT = {
     "rcnn_model_requests_total": ("counter", ("model",)),
     "rcnn_model_memory_bytes": ("gauge", ("model",)),
     "rcnn_model_swaps_total": ("counter", ("outcome",)),
+    "rcnn_model_load_failed": ("gauge", ("model",)),
     "rcnn_model_ready": ("gauge", ()),
     "rcnn_device_memory_bytes": ("gauge", ("device", "kind")),
     "rcnn_cuda_graphs": ("gauge", ("device",)),
