@@ -6,6 +6,7 @@ import socket
 import time
 import tomllib
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import kubernetes_validate
 import pytest
@@ -24,8 +25,12 @@ from tests.support.served import ROOT, Served
 OLDEST, NEWEST = "1.29", "1.37"
 OTHERS = {"ScaledObject", "PodMonitor", "ServingRuntime", "InferenceService"}  # operators' own kinds
 MARGIN = 5  # seconds, for a machine that is slow just then
-DEPLOYED = ("base", "overlays/gpu", "overlays/keda", "overlays/production")
-SECRET = {"secretKeyRef": {"name": "rcnn-serve-keys", "key": "RCNN_API_KEYS"}}
+DEPLOYED = ("base", "overlays/gpu", "overlays/keda", "overlays/own-models", "overlays/production")
+OWN = "overlays/own-models"
+WITH_KEYS = (OWN, "overlays/production")
+KEYS, MODELS, CAPTURES = "/etc/rcnn", "/models", "/captures"  # volumes of the components
+POD_NAME = {"fieldRef": {"fieldPath": "metadata.name"}}
+ADMIN = {"secretKeyRef": {"name": "rcnn-serve-admin", "key": "RCNN_ADMIN_KEYS"}}
 
 
 def name_of(document: Document) -> str:
@@ -91,7 +96,10 @@ def test_the_pod_has_no_rights(name: str) -> None:
 def test_what_the_image_writes_to_is_a_volume(name: str) -> None:
     volumes = pod(name).volumes()
     image = image_environment()
-    assert set(volumes) == {image["RCNN_CACHE_DIR"], image["HOME"]}
+    own = {KEYS} if name in WITH_KEYS else set()
+    own |= {MODELS, CAPTURES} if name == OWN else set()
+    assert set(volumes) == {image["RCNN_CACHE_DIR"], image["HOME"]} | own
+    assert {one["mountPath"] for one in pod(name).mounts if one.get("readOnly")} == own - {CAPTURES}
     shared = name == "overlays/production"
     kinds = {path: set(volume) - {"name"} for path, volume in volumes.items()}
     assert kinds[image["HOME"]] == {"emptyDir"}
@@ -99,21 +107,26 @@ def test_what_the_image_writes_to_is_a_volume(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RENDERED)
-def test_the_pods_variables_are_settings(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pods_variables_are_settings(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Read as the program would read them; what the cluster fills in has the shape of its source."""
     this = pod(name)
     threads = int(this.container["resources"]["requests"]["cpu"])
     for source, value in this.sources.items():
-        assert value == SECRET or value["resourceFieldRef"]["resource"] == "requests.cpu", source
-        monkeypatch.setenv(source, "a-key" if value == SECRET else str(threads))
+        assert value in (POD_NAME, ADMIN) or value["resourceFieldRef"]["resource"] == "requests.cpu", source
+        monkeypatch.setenv(source, "chief" if value == ADMIN else str(threads))
     image = {key: value for key, value in image_environment().items() if key.startswith(PREFIX)}
     for key, setting in {**image, **this.settings}.items():
         monkeypatch.setenv(key, setting)
+    if name in WITH_KEYS:
+        file = Path(this.settings["RCNN_API_KEYS_FILE"])
+        assert (str(file.parent), this.volumes()[KEYS]["secret"]["secretName"]) == (KEYS, "rcnn-serve-keys")
+        (tmp_path / file.name).write_text("camera=one\n")
+        monkeypatch.setenv("RCNN_API_KEYS_FILE", str(tmp_path / file.name))
     settings = Settings()
     assert settings.port == port_of(name)
     assert settings.inference_threads == settings.decode_threads == threads
-    assert settings.model in catalogue(None)
-    assert bool(settings.api_keys) == (name == "overlays/production")
+    assert set(settings.models) <= set(catalogue(None))
+    assert (settings.api_keys_file is not None) == (name in WITH_KEYS)
     assert (settings.device == "cuda") == ("nvidia.com/gpu" in this.container["resources"]["limits"])
     assert settings.timeout_ms / 1000 <= settings.drain_seconds  # or accepted requests get no answer
 
@@ -151,7 +164,12 @@ def test_everything_selects_the_pods(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "scaler"),
-    [("base", "HorizontalPodAutoscaler"), ("overlays/gpu", None), ("overlays/keda", "ScaledObject")],
+    [
+        ("base", "HorizontalPodAutoscaler"),
+        ("overlays/gpu", None),
+        ("overlays/keda", "ScaledObject"),
+        (OWN, "HorizontalPodAutoscaler"),
+    ],
 )
 def test_one_autoscaler_alone_sets_the_replicas(name: str, scaler: str | None) -> None:
     documents = rendered(name)

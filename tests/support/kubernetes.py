@@ -14,7 +14,10 @@ import yaml
 from tests.support.served import ROOT
 
 FOLDER = ROOT / "docker/kubernetes"
-RENDERED = ("base", "overlays/gpu", "overlays/keda", "overlays/production", "kserve")
+RENDERED = (
+    *("base", "overlays/gpu", "overlays/keda", "overlays/own-models", "overlays/production"),
+    "kserve",
+)
 Document = dict[str, Any]
 
 
@@ -73,13 +76,18 @@ class Pod:
         """Seconds that are left for all else when preStop and a whole drain are over."""
         return self.grace - self.pause - float(self.settings["RCNN_DRAIN_SECONDS"])
 
+    @property
+    def mounts(self) -> list[Document]:
+        """The mounts of the container."""
+        return list(self.container["volumeMounts"])
+
     def path(self, probe: str) -> str:
         """What a probe asks for: `startup`, `readiness` or `liveness`."""
         return str(self.container[f"{probe}Probe"]["httpGet"]["path"])
 
     def volumes(self) -> dict[str, Document]:
         """Mount path to volume."""
-        mounted = {one["name"]: one["mountPath"] for one in self.container["volumeMounts"]}
+        mounted = {one["name"]: one["mountPath"] for one in self.mounts}
         return {mounted[one["name"]]: one for one in self.spec["volumes"]}
 
 
@@ -92,7 +100,8 @@ def pod(name: str) -> Pod:
     [container] = spec["containers"]
     config = of_kind(documents, "ConfigMap")
     assert container["envFrom"] == [{"configMapRef": {"name": config["metadata"]["name"]}}]
-    return Pod(spec, container, config["data"])
+    values = {one["name"]: one["value"] for one in container["env"] if "value" in one}
+    return Pod(spec, container, config["data"] | values)
 
 
 def _kserve_pod(documents: tuple[Document, ...]) -> Pod:
