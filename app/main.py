@@ -18,7 +18,7 @@ from app.batching.scheduler import BatchLimits
 from app.captures.recorder import open_recorder
 from app.protocols import doods, huggingface, kserve, labelstudio, torchserve
 from app.protocols.deepstack import detection, status
-from app.protocols.openinference import http, http_repository, http_statistics
+from app.protocols.openinference import http, http_repository, http_shared_memory, http_statistics
 from app.protocols.roboflow import hosted, inference
 from app.protocols.roboflow import models as roboflow_models
 from app.routes import captures, detect, docs, health, live, models, page, stream
@@ -70,7 +70,7 @@ ROUTERS: tuple[Router, ...] = (
         labelstudio.router,
     ),
     *(inference.router, roboflow_models.registry),
-    *(http_statistics.router, http.router, http.probes),
+    *(http_statistics.router, http_shared_memory.router, http.router, http.probes),
     *(torchserve.predictions, torchserve.pings),
     hosted.router,  # the last: its path is any of two parts
 )

@@ -18,6 +18,7 @@ from app.serving.request import Outcome
 from app.transport.query import read_options
 from models.detections import convert_boxes
 
+NO_SHARED_MEMORY = "shared memory is not served; send the content of the tensor in the request"
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics")
 INPUTS: dict[str, tuple[str, tuple[int, ...]]] = {IMAGE: ("BYTES", ()), IMAGES: ("UINT8", (-1, -1, 3))}
 OUTPUTS: dict[str, tuple[str, tuple[int, ...]]] = {

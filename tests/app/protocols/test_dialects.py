@@ -124,7 +124,7 @@ UNKNOWN = {
     "kserve": ("POST /v1/models/fake/metadata", "GET /v1/models/a/b"),
     "openinference": (
         "GET /v2/trace/setting",
-        "POST /v2/systemsharedmemory/region/a/register",
+        "POST /v2/systemsharedmemory/region/a/share",
         "GET /v2/x/y/z",
     ),
     "roboflow": ("POST /infer/lmm", "POST /model/a/b"),

@@ -18,6 +18,7 @@ from app.protocols.openinference.grpc.messages import SERVICE, parse, request_cl
 from app.protocols.openinference.grpc.methods import ADMIN, ADMITTED, METHODS, OPEN, Method
 from app.protocols.openinference.grpc.reflection import IDLE_SECONDS, METHOD, SERVICES, Reflection
 from app.protocols.openinference.grpc.reflection import ROUTE as REFLECTION_ROUTE
+from app.protocols.openinference.grpc.shared_memory import shared_memory_handler
 from app.protocols.openinference.grpc.stream import ROUTE, STREAM, answers
 from app.serving.service import DetectionService
 from app.serving.streams import StreamSlots
@@ -53,7 +54,7 @@ async def listen(service: DetectionService, slots: StreamSlots, host: str, port:
     calls = OpenCalls(service)
     inference = grpc.method_handlers_generic_handler(SERVICE, _handlers(service, calls, slots))
     server.add_generic_rpc_handlers((inference, health_handler(lambda: service.state == "ok")))
-    server.add_generic_rpc_handlers(_reflection_handlers(service, calls))
+    server.add_generic_rpc_handlers((shared_memory_handler(), *_reflection_handlers(service, calls)))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = server.add_insecure_port(address)
