@@ -19,6 +19,7 @@ from app.captures.recorder import open_recorder
 from app.protocols import doods, huggingface, kserve, labelstudio, torchserve
 from app.protocols.deepstack import detection, status
 from app.protocols.openinference import http, http_repository, http_shared_memory, http_statistics
+from app.protocols.openinference.shared_memory import SharedMemory
 from app.protocols.roboflow import hosted, inference
 from app.protocols.roboflow import models as roboflow_models
 from app.routes import captures, detect, docs, health, live, models, page, stream
@@ -106,17 +107,23 @@ def create_app(
         telemetry={"tracing": False},  # or FastAPI's span of a request would double ours
     )
     app.state.service = service
-    app.state.close_tracing = _connect_tracing(settings)
-    app.state.fetcher = Fetcher(settings.max_body_bytes)
-    app.state.stream_slots = StreamSlots(settings.max_streams, metrics)
-    app.state.other_protocol = doods.ON_DETECT
-    app.state.captures = open_recorder(settings, metrics)
+    _add_state(app, settings, metrics)
     if app.state.captures is not None:
         service.pipeline.observers.append(app.state.captures.offer)
     _add_middleware(app, service, dialects, allowed_hosts)
     for router in routers:
         app.include_router(router)
     return app
+
+
+def _add_state(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
+    """What requests find in the app beside the service."""
+    app.state.close_tracing = _connect_tracing(settings)
+    app.state.fetcher = Fetcher(settings.max_body_bytes)
+    app.state.stream_slots = StreamSlots(settings.max_streams, metrics)
+    app.state.other_protocol = doods.ON_DETECT
+    app.state.shared_memory = SharedMemory(settings.max_body_bytes) if settings.shared_memory else None
+    app.state.captures = open_recorder(settings, metrics)
 
 
 def _platform_routers(routes: PlatformRoutes) -> list[Router]:
@@ -154,7 +161,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service.start()
     if app.state.captures is not None:
         app.state.captures.start()
-    calls = await _listen_for_calls(service, app.state.stream_slots)
+    calls = await _listen_for_calls(service, app.state.stream_slots, app.state.shared_memory)
     try:
         yield
     except asyncio.CancelledError:
@@ -179,14 +186,16 @@ def _connect_tracing(settings: Settings) -> Callable[[float], None] | None:
     return connect(settings.otlp_endpoint)
 
 
-async def _listen_for_calls(service: DetectionService, slots: StreamSlots) -> Any:
+async def _listen_for_calls(
+    service: DetectionService, slots: StreamSlots, memory: SharedMemory | None
+) -> Any:
     """The gRPC server, if the settings have a port for it; raises OSError if the port is taken."""
     settings = service.settings
     if not settings.grpc_port:
         return None
     from app.protocols.openinference.grpc.server import listen  # an optional dependency
 
-    server, _ = await listen(service, slots, settings.host, settings.grpc_port)
+    server, _ = await listen(service, slots, settings.host, settings.grpc_port, memory)
     return server
 
 

@@ -43,6 +43,12 @@ class ProtocolSettings(BaseSettings):
         "/detect/stream and the Roboflow route, from public hosts only; off by default, because it lets "
         "clients reach into the server's network.",
     )
+    shared_memory: bool = Field(
+        default=False,
+        json_schema_extra={"allowed": "true, false"},
+        description="Whether clients on this machine may send tensors in shared memory (Triton's system "
+        "shared memory); off by default, because the server then reads files in /dev/shm that clients name.",
+    )
     label_studio_url: str | None = Field(
         default=None,
         pattern=ADDRESS,

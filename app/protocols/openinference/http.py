@@ -17,6 +17,7 @@ from app.protocols.openinference.http_body import (
     read_inference,
     write_response,
 )
+from app.protocols.openinference.shared_memory import SharedMemory, for_client, reader
 from app.serving.request import Outcome
 from app.serving.service import DetectionService
 from app.transport.body import read_within
@@ -195,4 +196,11 @@ def _readiness(service: DetectionService, document: dict[str, Any]) -> Response:
 async def _read(request: Request, json_bytes: str | None, seconds: float) -> ParsedInference:
     body = await read_within(seconds, request.body())
     limit_ms = service_of(request).settings.timeout_ms
-    return await run_in_threadpool(read_inference, body, json_bytes, limit_ms)
+    read_region = reader(shared_memory_of(request))
+    return await run_in_threadpool(read_inference, body, json_bytes, limit_ms, read_region)
+
+
+def shared_memory_of(request: Request) -> SharedMemory | None:
+    """The shared memory that `create_app` built, for a client on this machine."""
+    address = request.client.host if request.client else None
+    return for_client(request.app.state.shared_memory, address, request.headers)

@@ -12,6 +12,7 @@ from app.errors import InvalidParameter
 from app.protocols.base import ParsedRequest
 from app.protocols.openinference.inference import Parameters, output_names, read_parameters, resolve_deadline
 from app.protocols.openinference.listed_numbers import cut_numbers, read_numbers
+from app.protocols.openinference.shared_memory import ReadRegion
 from app.protocols.openinference.tensors import DATATYPES, IMAGE, IMAGES, Array, Tensor, raw, read_images
 from app.schemas.limits import (
     MAX_NAME,
@@ -37,7 +38,13 @@ class InputParameters(BaseModel):
     binary_data_size: int | None = Field(
         default=None, ge=0, description="Number of bytes of its content after the JSON, instead of `data`."
     )
-    shared_memory_region: SkipJsonSchema[None] = None  # Shared memory is not supported.
+    shared_memory_region: str | None = Field(
+        default=None,
+        max_length=MAX_NAME,
+        description="A region of shared memory with its content, instead of `data`.",
+    )
+    shared_memory_byte_size: int = Field(default=0, ge=0, lt=2**63, description="Number of its bytes there.")
+    shared_memory_offset: int = Field(default=0, ge=0, lt=2**63, description="Where they begin.")
 
 
 class Input(BaseModel):
@@ -67,7 +74,7 @@ class OutputParameters(BaseModel):
         default=None, description="Whether its content follows the JSON as binary data."
     )
     classification: SkipJsonSchema[None] = None  # The classification extension is not supported.
-    shared_memory_region: SkipJsonSchema[None] = None  # Shared memory is not supported.
+    shared_memory_region: SkipJsonSchema[None] = None  # Only inputs may be in shared memory.
 
 
 class Output(BaseModel):
@@ -97,7 +104,9 @@ class ParsedInference(ParsedRequest):
     inference: Inference = field(default_factory=lambda: Inference(inputs=[]))
 
 
-def read_inference(body: bytes, json_bytes: str | None, limit_ms: int) -> ParsedInference:
+def read_inference(
+    body: bytes, json_bytes: str | None, limit_ms: int, read_region: ReadRegion
+) -> ParsedInference:
     """Parse a body; `json_bytes` is the value of the header, `limit_ms` the longest deadline."""
     if json_bytes is not None and json_bytes.strip() == "0":  # "raw binary": the body is the one input
         return ParsedInference([body], resolve_deadline(Parameters(), limit_ms))
@@ -106,7 +115,7 @@ def read_inference(body: bytes, json_bytes: str | None, limit_ms: int) -> Parsed
     inference = parse_json(text, Inference, USAGE)
     options = resolve_deadline(read_parameters(inference.parameters), limit_ms)
     output_names([output.name for output in inference.outputs])
-    images = read_images(_tensors(inference, body[end:], numbers))
+    images = read_images(_tensors(inference, body[end:], numbers, read_region))
     return ParsedInference(images, options, inference=inference)
 
 
@@ -122,17 +131,26 @@ def _json_end(body: bytes, json_bytes: str | None) -> int:
     return int(text)
 
 
-def _tensors(inference: Inference, binary: bytes, numbers: bytes | None) -> list[Tensor]:
-    """The inputs, each with its data (cut out if it is `numbers`) or its part of the bytes after the JSON."""
+def _tensors(
+    inference: Inference, binary: bytes, numbers: bytes | None, read_region: ReadRegion
+) -> list[Tensor]:
+    """The inputs, each with its data (cut out if it is `numbers`), or its part of the bytes after the JSON.
+
+    The content of one in shared memory is read there.
+    """
     tensors = []
     offset = 0
     for tensor in inference.inputs:
-        size = tensor.parameters.binary_data_size
-        if (size is None) == (tensor.data is None):
+        size, region = tensor.parameters.binary_data_size, tensor.parameters.shared_memory_region
+        if (size is not None) + (tensor.data is not None) + (region is not None) != 1:
             raise InvalidParameter(
-                f"inputs: {tensor.name[:MAX_QUOTED]!r} has either `data` or a `binary_data_size`"
+                f"inputs: {tensor.name[:MAX_QUOTED]!r} has either `data`, a `binary_data_size` or a "
+                "`shared_memory_region`"
             )
-        content = _listed(tensor, numbers) if size is None else binary[offset : offset + size]
+        if region is not None:
+            content: bytes | Sequence[Any] | Array = _shared(tensor.parameters, region, read_region)
+        else:
+            content = _listed(tensor, numbers) if size is None else binary[offset : offset + size]
         offset += size or 0
         tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, content))
     if offset != len(binary):
@@ -140,6 +158,10 @@ def _tensors(inference: Inference, binary: bytes, numbers: bytes | None) -> list
             f"{len(binary)} bytes follow the JSON, but the sum of `binary_data_size` is {offset}"
         )
     return tensors
+
+
+def _shared(parameters: InputParameters, region: str, read_region: ReadRegion) -> bytes:
+    return read_region(region, parameters.shared_memory_offset, parameters.shared_memory_byte_size)
 
 
 def _listed(tensor: Input, numbers: bytes | None) -> Sequence[Any] | Array:

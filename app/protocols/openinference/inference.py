@@ -18,7 +18,10 @@ from app.serving.request import Outcome
 from app.transport.query import read_options
 from models.detections import convert_boxes
 
-NO_SHARED_MEMORY = "shared memory is not served; send the content of the tensor in the request"
+NO_SHARED_MEMORY = (
+    "shared memory is not served here: send the content of the tensor in the request; "
+    "RCNN_SHARED_MEMORY=true serves that of the system, for clients on the server's machine without a proxy"
+)
 EXTENSIONS = ("binary_tensor_data", "model_configuration", "model_repository", "parameters", "statistics")
 INPUTS: dict[str, tuple[str, tuple[int, ...]]] = {IMAGE: ("BYTES", ()), IMAGES: ("UINT8", (-1, -1, 3))}
 OUTPUTS: dict[str, tuple[str, tuple[int, ...]]] = {

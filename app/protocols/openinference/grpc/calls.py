@@ -10,6 +10,7 @@ from typing import Any, cast
 import grpc
 
 from app.errors import DeadlineExceeded, InvalidParameter, Overloaded
+from app.protocols.openinference.shared_memory import SharedMemory
 from app.serving.service import DetectionService
 from app.settings.settings import Settings
 
@@ -24,13 +25,15 @@ Read = Callable[[], Awaitable[Any]]
 class CallContext:
     """A call apart from its message: when it began (monotonic), and the seconds its client gave it, if any.
 
-    `priority` is that of its metadata, `nbytes` the length of its message.
+    `priority` is that of its metadata, `nbytes` the length of its message, `memory` the shared memory of a
+    client on this machine.
     """
 
     started: float
     seconds: float | None = None
     priority: int | None = None
     nbytes: int = 0
+    memory: SharedMemory | None = None
 
     def seconds_of(self, limit: float) -> float:
         """The shorter of `limit` and the time that the client gave, counted from the beginning."""
@@ -49,7 +52,8 @@ class OpenCalls:
     they are answered from the headers alone, at once.
     """
 
-    def __init__(self, service: DetectionService) -> None:
+    def __init__(self, service: DetectionService, memory: SharedMemory | None = None) -> None:
+        self.memory = memory
         settings: Settings = service.settings
         self._service = service
         self._account = service.bodies.users

@@ -5,6 +5,7 @@ from typing import Any
 
 from app.errors import InvalidParameter
 from app.protocols.openinference import repository
+from app.protocols.openinference.grpc import shared_memory
 from app.protocols.openinference.grpc.calls import CallContext
 from app.protocols.openinference.grpc.messages import byte_values
 from app.protocols.openinference.grpc.proto import grpc_service_pb2 as pb
@@ -18,6 +19,7 @@ from app.protocols.openinference.inference import (
     resolve_deadline,
     server_metadata,
 )
+from app.protocols.openinference.shared_memory import ReadRegion, reader
 from app.protocols.openinference.statistics import model_statistics
 from app.protocols.openinference.tensors import DATATYPES, Tensor, raw, read_images
 from app.schemas.limits import MAX_TENSOR_INPUTS, MAX_TENSOR_OUTPUTS, MAX_TENSOR_PARAMETERS
@@ -25,6 +27,9 @@ from app.serving.request import Source
 from app.serving.service import DetectionService
 from app.transport.threads import run_sized
 
+SHARED_REGION, SHARED_BYTES, SHARED_OFFSET = (
+    f"shared_memory_{part}" for part in ("region", "byte_size", "offset")
+)
 Method = Callable[[DetectionService, Any, CallContext], Awaitable[Any]]
 
 
@@ -83,7 +88,7 @@ async def model_infer(
     deadline = service.deadline_of(options, call.started)
     model = await service.model_for(request.model_name, request.model_version, deadline)
     plan = service.plan(options, call.started, model=model)
-    images = await run_sized(call.nbytes, _images, request)
+    images = await run_sized(_bytes_to_read(request, call), _images, request, reader(call.memory))
     found = outputs(await service.pipeline.detect_all(images, plan), options)
     response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
     for name in names:
@@ -137,6 +142,12 @@ METHODS: dict[str, Method] = {
     "RepositoryIndex": repository_index,
     "RepositoryModelLoad": repository_load,
     "RepositoryModelUnload": repository_unload,
+    "SystemSharedMemoryStatus": shared_memory.system_status,
+    "SystemSharedMemoryRegister": shared_memory.system_register,
+    "SystemSharedMemoryUnregister": shared_memory.system_unregister,
+    "CudaSharedMemoryStatus": shared_memory.cuda_status,
+    "CudaSharedMemoryRegister": shared_memory.cuda_register,
+    "CudaSharedMemoryUnregister": shared_memory.cuda_unregister,
 }
 OPEN = ("ServerLive", "ServerReady")
 """Methods that need no key, as /health."""
@@ -165,20 +176,41 @@ def _options(service: DetectionService, request: pb.ModelInferRequest, call: Cal
     return resolve_deadline(parameters, call.seconds_of(service.settings.timeout_ms / 1000) * 1000)
 
 
-def _images(request: pb.ModelInferRequest) -> list[Source]:
-    raw_contents = request.raw_input_contents
-    if raw_contents and len(raw_contents) != len(request.inputs):
+def _bytes_to_read(request: pb.ModelInferRequest, call: CallContext) -> int:
+    """The bytes of the message and of its inputs in shared memory."""
+    shared = (tensor.parameters[SHARED_BYTES].int64_param for tensor in request.inputs if _is_shared(tensor))
+    return call.nbytes + int(sum(shared))
+
+
+def _is_shared(tensor: pb.ModelInferRequest.InferInputTensor) -> bool:
+    return SHARED_REGION in tensor.parameters
+
+
+def _images(request: pb.ModelInferRequest, read_region: ReadRegion) -> list[Source]:
+    """The images; an input in shared memory has no entry in `raw_input_contents`."""
+    raw_contents = iter(request.raw_input_contents)
+    sent = sum(not _is_shared(tensor) for tensor in request.inputs)
+    if request.raw_input_contents and len(request.raw_input_contents) != sent:
         raise InvalidParameter(
-            f"raw_input_contents has {len(raw_contents)} entries for {len(request.inputs)} inputs; give "
+            f"raw_input_contents has {len(request.raw_input_contents)} entries for {sent} inputs; give "
             "one for each input, or none"
         )
     tensors = []
-    for index, tensor in enumerate(request.inputs):
-        if "shared_memory_region" in tensor.parameters:
-            raise InvalidParameter("inputs: shared memory is not supported; send the content in the message")
-        content = raw_contents[index] if raw_contents else _contents(tensor)
+    for tensor in request.inputs:
+        if _is_shared(tensor):
+            content: bytes | list[bytes] = _shared(tensor, read_region)
+        else:
+            content = next(raw_contents) if request.raw_input_contents else _contents(tensor)
         tensors.append(Tensor(tensor.name, tensor.datatype, list(tensor.shape), content))
     return read_images(tensors)
+
+
+def _shared(tensor: pb.ModelInferRequest.InferInputTensor, read_region: ReadRegion) -> bytes:
+    offset, size = (
+        tensor.parameters[name].int64_param if name in tensor.parameters else 0
+        for name in (SHARED_OFFSET, SHARED_BYTES)
+    )
+    return read_region(tensor.parameters[SHARED_REGION].string_param, offset, size)
 
 
 def _contents(tensor: pb.ModelInferRequest.InferInputTensor) -> bytes | list[bytes]:

@@ -18,8 +18,8 @@ from app.protocols.openinference.grpc.messages import SERVICE, parse, request_cl
 from app.protocols.openinference.grpc.methods import ADMIN, ADMITTED, METHODS, OPEN, Method
 from app.protocols.openinference.grpc.reflection import IDLE_SECONDS, METHOD, SERVICES, Reflection
 from app.protocols.openinference.grpc.reflection import ROUTE as REFLECTION_ROUTE
-from app.protocols.openinference.grpc.shared_memory import shared_memory_handler
 from app.protocols.openinference.grpc.stream import ROUTE, STREAM, answers
+from app.protocols.openinference.shared_memory import SharedMemory, for_client
 from app.serving.service import DetectionService
 from app.serving.streams import StreamSlots
 from app.telemetry import tracing
@@ -46,15 +46,17 @@ CODES = {
 """The gRPC status of an error, by its HTTP status."""
 
 
-async def listen(service: DetectionService, slots: StreamSlots, host: str, port: int) -> tuple[Any, int]:
+async def listen(
+    service: DetectionService, slots: StreamSlots, host: str, port: int, memory: SharedMemory | None = None
+) -> tuple[Any, int]:
     """Start the server; returns it and its port, which is any free one for 0. Raises OSError."""
     # A longer message is refused by the length before it: none of it is collected.
     longest = ("grpc.max_receive_message_length", service.settings.max_body_bytes)
     server = grpc.aio.server(options=(longest, *OPTIONS))
-    calls = OpenCalls(service)
+    calls = OpenCalls(service, memory)
     inference = grpc.method_handlers_generic_handler(SERVICE, _handlers(service, calls, slots))
     server.add_generic_rpc_handlers((inference, health_handler(lambda: service.state == "ok")))
-    server.add_generic_rpc_handlers((shared_memory_handler(), *_reflection_handlers(service, calls)))
+    server.add_generic_rpc_handlers(_reflection_handlers(service, calls))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = server.add_insecure_port(address)
@@ -111,7 +113,7 @@ def _stream(
     service: DetectionService, calls: OpenCalls, slots: StreamSlots
 ) -> Callable[[object, grpc.aio.ServicerContext], Awaitable[None]]:
     async def respond(context: grpc.aio.ServicerContext, call: CallContext) -> None:
-        responses = answers(service, calls, context.read, context.time_remaining, call.priority)
+        responses = answers(service, calls, context.read, context.time_remaining, call)
         with slots.hold(ROUTE):
             async with aclosing(responses):
                 async for response in responses:
@@ -161,7 +163,9 @@ async def _serve(
             _check_access(service, name, header_keys(sent))
             with nullcontext() if name in OPEN else calls.count():
                 priority = None if name in OPEN else _priority(sent)
-                response = await respond(context, CallContext(started, context.time_remaining(), priority))
+                memory = for_client(calls.memory, _address(context.peer()), sent)
+                call = CallContext(started, context.time_remaining(), priority, memory=memory)
+                response = await respond(context, call)
             status = 200
         except ServiceError as error:
             status = await _refuse(service, context, error)

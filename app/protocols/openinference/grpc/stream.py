@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import replace
 from typing import Any
 
 from app.errors import ServiceError
@@ -25,14 +26,14 @@ async def answers(
     calls: OpenCalls,
     read: Read,
     time_remaining: Callable[[], float | None],
-    priority: int | None = None,
+    opened: CallContext,
 ) -> AsyncGenerator[ModelStreamInferResponse, None]:
     """The responses; a request is read when the one before is answered. Raises what fails all later ones too.
 
-    `time_remaining`: seconds until the call's deadline, None without one.
+    `time_remaining`: seconds until the call's deadline, None without one; `opened`: the call when it began.
     """
     while (data := await calls.receive_next(read, IDLE_SECONDS)) is not None:
-        call = CallContext(time.monotonic(), time_remaining(), priority, len(data))
+        call = replace(opened, started=time.monotonic(), seconds=time_remaining(), nbytes=len(data))
         request = await outcome_of(parse(data, request_class(STREAM)))
         del data  # its fields are in `request`
         outcome = request
