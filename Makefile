@@ -33,6 +33,8 @@ install: $(INSTALLED) ## make .venv and install everything into it, for develope
 
 $(INSTALLED): pyproject.toml client/pyproject.toml constraints.txt
 	$(call pip_install,.[dev])
+	@# The extra `track` without opencv-python, which would overwrite the opencv of the extra `lineage`.
+	@$(BIN)/python -m pip install $(PIP_OPTIONS) --no-deps trackers
 	@touch $(RUNTIME) $@
 
 # `make serve` needs no developer's tools; a .venv that has them has all of this too.

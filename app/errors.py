@@ -5,11 +5,11 @@ ServiceError
 ├── MalformedRequest      400 malformed_request       the bytes are no HTTP request
 ├── Unauthorized          401 unauthorized            no key, or a wrong one (+ WWW-Authenticate)
 ├── ForeignOrigin         403 foreign_origin          a page of another site opens a web socket
-├── Forbidden             403 forbidden               loading models is off
+├── Forbidden             403 forbidden               off here, or not an address that is allowed
 ├── NotFound              404 not_found               no such path
 ├── UnknownModel          404 unknown_model           no model of this name or version is loaded
 ├── MethodNotAllowed      405 method_not_allowed      the path exists, the method does not
-├── Conflict              409 conflict                another load, no room for a model, or it is the default
+├── Conflict              409 conflict                another load, no room for a model, a name that is taken
 ├── BodyTooLarge          413 body_too_large          more bytes than RCNN_MAX_BODY_BYTES
 ├── ImageTooLarge         413 image_too_large         more pixels than RCNN_MAX_PIXELS
 ├── HeadTooLarge          431 head_too_large          more bytes than a request line and headers may have
@@ -81,7 +81,7 @@ class ForeignOrigin(ServiceError):
 
 
 class Forbidden(ServiceError):
-    """Loading models is off, because RCNN_ADMIN_KEYS is not set."""
+    """RCNN_ADMIN_KEYS is not set, or RCNN_STREAM_ADDRESSES does not have the address of a stream."""
 
     status, code, title = 403, "forbidden", "Not allowed here"
 
@@ -105,7 +105,7 @@ class MethodNotAllowed(ServiceError):
 
 
 class Conflict(ServiceError):
-    """A load during another one, a model that does not fit beside the others, or an unload of the default."""
+    """Another load runs, a model does not fit beside the others or is the default, or a name is taken."""
 
     status, code, title = 409, "conflict", "Not as things are now"
 

@@ -22,7 +22,7 @@ from app.protocols.openinference import http, http_repository, http_shared_memor
 from app.protocols.openinference.shared_memory import SharedMemory
 from app.protocols.roboflow import hosted, inference
 from app.protocols.roboflow import models as roboflow_models
-from app.routes import captures, detect, docs, health, live, models, page, stream
+from app.routes import cameras, captures, detect, docs, health, live, models, page, stream
 from app.serving.admission import Admission
 from app.serving.interfaces import Detector, ModelSource
 from app.serving.loading import Source
@@ -58,7 +58,7 @@ logger = logging.getLogger(__name__)
 ROUTERS: tuple[Router, ...] = (
     *(detect.router, stream.router, page.browser_router),
     *(models.router, health.router, docs.router, page.router),
-    captures.router,
+    *(captures.router, cameras.router, cameras.sockets),
     *(live.router, models.loads, http_repository.index, http_repository.repository),
     *(
         detection.router,
@@ -107,7 +107,7 @@ def create_app(
         telemetry={"tracing": False},  # or FastAPI's span of a request would double ours
     )
     app.state.service = service
-    _add_state(app, settings, metrics)
+    _add_state(app, service)
     if app.state.captures is not None:
         service.pipeline.observers.append(app.state.captures.offer)
     _add_middleware(app, service, dialects, allowed_hosts)
@@ -116,13 +116,15 @@ def create_app(
     return app
 
 
-def _add_state(app: FastAPI, settings: Settings, metrics: Metrics) -> None:
+def _add_state(app: FastAPI, service: DetectionService) -> None:
     """What requests find in the app beside the service."""
+    settings, metrics = service.settings, service.metrics
     app.state.close_tracing = _connect_tracing(settings)
     app.state.fetcher = Fetcher(settings.max_body_bytes)
     app.state.stream_slots = StreamSlots(settings.max_streams, metrics)
     app.state.other_protocol = doods.ON_DETECT
     app.state.shared_memory = SharedMemory(settings.max_body_bytes) if settings.shared_memory else None
+    app.state.cameras = _cameras(service, app.state.stream_slots)
     app.state.captures = open_recorder(settings, metrics)
 
 
@@ -168,13 +170,24 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         if service.state != "draining":
             raise
         return  # a second signal: nothing is finished any more
+    no_threads_left = app.state.cameras is None or await app.state.cameras.close()
     await service.close()
+    service.closed_cleanly &= no_threads_left
     if app.state.captures is not None:
         await app.state.captures.close()
     if calls is not None:
         await calls.stop(LAST_CALLS_SECONDS)
     if app.state.close_tracing is not None:
         await asyncio.to_thread(app.state.close_tracing, LAST_SPANS_SECONDS)
+
+
+def _cameras(service: DetectionService, slots: StreamSlots) -> Any:
+    """The streams of cameras, None where the settings allow no address of one."""
+    if not service.settings.stream_addresses:
+        return None
+    from app.cameras.registry import Cameras  # what nobody uses is not imported
+
+    return Cameras(service, slots)
 
 
 def _connect_tracing(settings: Settings) -> Callable[[float], None] | None:

@@ -60,6 +60,7 @@ class DetectionService:
         self._startup: asyncio.Task[None] | None = None
         self._created_at = time.monotonic()
         self._drain_deadline = math.inf
+        self.draining = asyncio.Event()  # for work that no request waits for
         self.ready_at: float | None = None  # on the monotonic clock
         self.closed_cleanly = False  # closed, and no thread uses a model any more
 
@@ -145,6 +146,7 @@ class DetectionService:
         """Reject new work from now on; accepted work is finished."""
         self._drain_deadline = min(self._drain_deadline, time.monotonic() + self.settings.drain_seconds)
         self._admission.drain()
+        self.draining.set()
 
     async def close(self) -> None:
         """Finish accepted work while there is time, fail the rest, and end the threads."""

@@ -30,7 +30,7 @@ from app.serving.service import DetectionService
 from app.telemetry.metrics import Metrics
 from models.images.control import UNCONTROLLED, DecodeControl
 from models.images.decoder import ImageError, Limits
-from models.images.frames import Frame, VideoUnavailable, frame_steps
+from models.images.video.frames import Frame, VideoUnavailable, frame_steps
 
 T = TypeVar("T")
 FATAL = (Draining, Failing, Loading, UnknownModel)

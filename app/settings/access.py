@@ -56,8 +56,8 @@ class KeySettings(BaseSettings):
     admin_keys: Annotated[tuple[SecretStr, ...], NoDecode] = Field(
         default=(),
         json_schema_extra={"allowed": "comma-separated keys"},
-        description="API keys for requests that load models or read captures, none of them in RCNN_API_KEYS. "
-        "Without any, both are off.",
+        description="API keys of administrators, who load models, start streams and read captures; none of "
+        "them in RCNN_API_KEYS. Without any, all of this is off.",
     )
     api_keys_file: Path | None = Field(
         default=None,

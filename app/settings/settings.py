@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from app.settings.access import LOOPBACK_NAMES, KeySettings, is_host, is_loopback, normal_origin
 from app.settings.cache_folder import take_cache_folder
+from app.settings.cameras import CameraSettings
 from app.settings.captures import CaptureSettings
 from app.settings.environment import (
     ADDRESS,
@@ -130,7 +131,7 @@ class ServerSettings(BaseSettings):
         default=16,
         ge=1,
         le=1000,
-        description="Maximum number of open streams: /detect/stream, /detect/live, and over gRPC.",
+        description="Maximum number of open streams: /detect/stream, /detect/live, over gRPC, and cameras.",
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Minimum level of log messages."
@@ -171,7 +172,15 @@ class ServerSettings(BaseSettings):
         return [value.strip() for value in values.split(",")] if isinstance(values, str) else values
 
 
-class Settings(CaptureSettings, ProtocolSettings, ProxySettings, ServerSettings, KeySettings, ModelSettings):
+class Settings(
+    CameraSettings,
+    CaptureSettings,
+    ProtocolSettings,
+    ProxySettings,
+    ServerSettings,
+    KeySettings,
+    ModelSettings,
+):
     """All settings, checked and frozen; read from the environment when constructed, never at import."""
 
     model_config = SettingsConfigDict(

@@ -19,6 +19,8 @@ from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from app.telemetry.camera_metrics import CameraSeries
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The text format that every Prometheus since 0.4 reads."""
 
@@ -60,6 +62,7 @@ class Metrics:
         self._declare_models()
         self._declare_devices()
         self._declare_captures()
+        self.cameras = CameraSeries(self._counter, self._gauge)
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)

@@ -87,10 +87,10 @@ def check_admin(service: DetectionService, offered: Iterable[str]) -> None:
     keys, offered = service.settings.admin_keys, list(offered)
     if not keys:
         raise Forbidden(
-            "loading models is off, and reading captures; start the server with RCNN_ADMIN_KEYS to allow both"
+            "loading models is off, and captures and streams; start the server with RCNN_ADMIN_KEYS"
         )
     if find_key(encoded(keys), offered) is None:
-        reason = "this key may not load models or read captures" if offered else "no key was sent"
+        reason = "this key may not load models or use captures and streams" if offered else "no key was sent"
         raise Unauthorized(
             f"{reason}; send one of RCNN_ADMIN_KEYS as `Authorization: Bearer KEY` or `X-API-Key: KEY`"
         )
@@ -133,6 +133,11 @@ async def require_socket_key(socket: WebSocket) -> None:
     """Refuse a web socket without a key of the server in its headers or subprotocols."""
     also = f", or as a subprotocol: {KEY_SUBPROTOCOL!r} and the key in base64url"
     check_key(service_of(socket), [*header_keys(socket.headers), *_subprotocol_keys(socket)], also)
+
+
+async def require_socket_admin(socket: WebSocket) -> None:
+    """Refuse a web socket without a key of an administrator in its headers or subprotocols."""
+    check_admin(service_of(socket), [*header_keys(socket.headers), *_subprotocol_keys(socket)])
 
 
 def _subprotocol_keys(socket: WebSocket) -> Iterator[str]:

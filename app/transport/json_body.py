@@ -2,9 +2,10 @@
 
 import binascii
 import re
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
+from pydantic_core import from_json
 
 from app.errors import InvalidParameter
 from app.schemas.limits import MAX_JSON_VALUES, MAX_MEDIA_TYPE, MAX_QUOTED
@@ -33,6 +34,20 @@ def parse_json(body: bytes, model: type[M], example: str) -> M:
         return model.model_validate_json(body)
     except ValidationError as error:
         raise InvalidParameter(f"{explain_first(error)}; send {example}") from error
+
+
+def parse_object(body: bytes, example: str) -> dict[str, Any]:
+    """A JSON object by its keys; raises InvalidParameter with the `example`."""
+    check_values(body, example)
+    try:
+        values = from_json(body)
+    except ValueError as error:
+        raise InvalidParameter(
+            f"the body is not valid JSON ({str(error)[:MAX_QUOTED]}); send {example}"
+        ) from error
+    if not isinstance(values, dict):
+        raise InvalidParameter(f"the JSON is no object; send {example}")
+    return values
 
 
 def explain_first(error: ValidationError) -> str:

@@ -178,6 +178,50 @@ CAPTURES = {
     "count": 1,
     "captures": [CAPTURE],
 }
+CAMERA_REQUEST = {
+    "name": "gate",
+    "source": "rtsp://user:password@192.168.1.20/stream1",
+    "fps": 2,
+    "track": True,
+    "score_threshold": 0.6,
+    "classes": ["person"],
+    "webhook": {"url": "https://hooks.example.org/gate", "secret": "a-long-random-secret"},
+}
+CAMERA = {
+    "name": "gate",
+    "source": "rtsp://192.168.1.20:554/…",
+    "state": "running",
+    "reason": None,
+    "model": None,
+    "frames": 812,
+    "answered": 64,
+    "failed": 0,
+    "dropped": 747,
+    "connections": 1,
+    "last_frame": "2026-11-30T08:15:00.123+00:00",
+    "options": {"fps": 2.0, "track": True, "score_threshold": 0.6, "classes": ["person"]},
+    "deliveries": [
+        {
+            "receiver": "webhook",
+            "address": "https://hooks.example.org:443/…",
+            "delivered": 64,
+            "dropped": 0,
+            "failed": 0,
+            "reason": None,
+        }
+    ],
+}
+CAMERA_LINES = (
+    {"stream": "gate", "state": "running", "reason": None},
+    {
+        "stream": "gate",
+        "frame": 811,
+        "dropped": 747,
+        "time": "2026-11-30T08:15:00.123+00:00",
+        **DETECTION,
+        "track_ids": [7],
+    },
+)
 READY = {"ready": True, "status": "ok", "reason": None}
 UNREADY = {"ready": False, "status": "loading", "reason": "the model is being loaded"}
 MODELS = {

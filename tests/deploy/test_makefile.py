@@ -70,9 +70,10 @@ def steps(*arguments: str) -> list[str]:
 
 def test_make_serve_installs_what_serves_and_no_developer_s_tools() -> None:
     [serve] = steps("serve", "EXTRAS=cpu")
-    [test] = steps("test")
+    test, trackers = steps("test")
     assert serve.endswith("-e ./client -e '.[cpu]'")
     assert test.endswith("-e ./client -e '.[dev]'")
+    assert trackers.endswith("-c constraints.txt --no-deps trackers")
     [more] = steps("serve", "EXTRAS=cpu,video")
     assert more.endswith("-e ./client -e '.[cpu,video]'")
     torch, service = steps("serve", "EXTRAS=", "TORCH_INDEX_URL=file:///cpu")

@@ -14,8 +14,8 @@ from google.protobuf import json_format
 from app.protocols.openinference.grpc.proto import grpc_service_pb2 as pb
 from models.images.decoder import ImageError, Limits, decode
 from models.images.formats.errors import HeaderError
-from models.images.frames import read_frames
 from models.images.headers import read_header
+from models.images.video.frames import read_frames
 from tests.fuzz.server import FuzzedServer
 from tests.support.data.image_files import samples, segment, with_jpeg_segments
 from tests.support.data.moving import animation

@@ -13,8 +13,8 @@ from app.commands import USAGE, CommandFailed
 from app.commands.detect.arguments import CAMERA, STDIN, DetectArguments, is_pattern
 from app.commands.detect.watch import arrivals
 from models.images.decoder import ImageError, Limits
-from models.images.frames import Frame, read_camera, read_video
 from models.images.suffixes import IMAGE_SUFFIXES, RAW_SUFFIXES
+from models.images.video.frames import Frame, read_camera, read_video
 
 SUFFIXES = tuple(sorted(IMAGE_SUFFIXES | RAW_SUFFIXES))
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts")

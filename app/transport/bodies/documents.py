@@ -5,16 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import from_json
 from starlette.requests import Request
 
 from app.errors import InvalidImage, InvalidParameter, ServiceError
 from app.schemas.image_body import ImageBody
-from app.schemas.limits import MAX_QUOTED
 from app.schemas.options import unknown_option
 from app.transport.bodies.image_request import Accepted, ImageRequest, OtherProtocol, SentImage
 from app.transport.bodies.mistakes import mistake
-from app.transport.json_body import check_values, decode_base64, explain_first
+from app.transport.json_body import decode_base64, explain_first, parse_object
 from app.transport.threads import run_sized
 from app.transport.url_images import fetch_image
 
@@ -46,7 +44,7 @@ async def read_document(request: Request, body: bytes, accepted: Accepted, deadl
 
 
 def _parse(body: bytes, accepted: Accepted) -> _Parsed:
-    values, other, options = _object(body), accepted.other, accepted.options
+    values, other, options = parse_object(body, USAGE), accepted.other, accepted.options
     if other is not None and other.owns(values):
         return _Parsed([_foreign_source(values.pop(other.image), other.image)], values, other=other)
     keys = tuple(ImageBody.model_fields)
@@ -69,19 +67,6 @@ def _foreign_source(value: object, where: str) -> SentImage | _Address:
         return InvalidParameter(f"{where}: no text; send the bytes of the image file in base64")
     is_address = value[:8].lower().startswith(("http://", "https://"))
     return _source(None, value, where) if is_address else _source(value, None, where)
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    check_values(body, USAGE)
-    try:
-        values = from_json(body)
-    except ValueError as error:
-        raise InvalidParameter(
-            f"the body is not valid JSON ({str(error)[:MAX_QUOTED]}); send {USAGE}"
-        ) from error
-    if not isinstance(values, dict):
-        raise InvalidParameter(f"the JSON is no object; send {USAGE}")
-    return values
 
 
 def _sources(images: ImageBody) -> Iterator[SentImage | _Address]:

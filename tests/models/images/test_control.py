@@ -8,7 +8,7 @@ from PIL import Image as pillow
 
 from models.images.control import DecodeControl, DecodeStopped
 from models.images.decoder import Limits, UnreadableImage, decode
-from models.images.frames import frame_steps
+from models.images.video.frames import frame_steps
 from tests.support.data.image_files import KINDS, RED, encoded, noise
 from tests.support.data.moving import animation, video
 

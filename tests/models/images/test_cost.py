@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from models.images.decoder import ImageError, Limits, decode
-from models.images.frames import read_frames
+from models.images.video.frames import read_frames
 from tests.support.data.image_units import UNITS
 
 LIMITS = Limits(50_000_000)

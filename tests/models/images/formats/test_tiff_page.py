@@ -9,7 +9,7 @@ import pytest
 import tifffile
 
 from models.images.decoder import UnreadableImage, decode
-from models.images.frames import read_frames
+from models.images.video.frames import read_frames
 from tests.support.data.image_files import LIMITS
 
 REDUCED, PAGE, MASK = 1, 2, 4  # NewSubfileType

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image as pillow
 
 from models.images.decoder import UnreadableImage, decode
-from models.images.frames import read_frames
+from models.images.video.frames import read_frames
 from tests.support.data.image_files import (
     BLUE,
     LIMITS,

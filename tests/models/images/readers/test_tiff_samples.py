@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from models.images.decoder import Limits, OversizedImage, UnreadableImage, decode
-from models.images.frames import read_frames
+from models.images.video.frames import read_frames
 from tests.support.data.image_files import LIMITS, grey_tiff
 
 FLOAT = {339: (3, [3]), 258: (3, [32])}

@@ -73,7 +73,7 @@ def frame_steps(
     data: bytes, limits: Limits, every: int = 1, control: DecodeControl = UNCONTROLLED
 ) -> Iterator[Frame | None]:
     """As `read_frames`, one picture a step: None for one that is skipped, so that a reader can stop there."""
-    if _container(data[:HEADER_BYTES]) is not None:
+    if container_of(data[:HEADER_BYTES]) is not None:
         return _video_steps(BytesIO(data), limits, every, control)
     return _animation(data, limits, every, control)
 
@@ -90,13 +90,13 @@ def _without_skipped(steps: Iterator[Frame | None]) -> Iterator[Frame]:
 def _video_steps(
     file: BinaryIO, limits: Limits, every: int, control: DecodeControl
 ) -> Iterator[Frame | None]:
-    container = _container(file.read(HEADER_BYTES))
+    container = container_of(file.read(HEADER_BYTES))
     if container is None:
         raise UnreadableImage(
             f"not a video of an allowed format; allowed are {', '.join(VIDEOS)}; convert it"
         )
     file.seek(0)
-    av = _pyav()
+    av = pyav()
     try:
         with av.open(file, format=container, options={"protocol_whitelist": "none"}) as opened:
             yield from _video_frames(opened, limits, every, control)
@@ -108,7 +108,7 @@ def _video_steps(
 
 def read_camera(number: int, limits: Limits, every: int = 1) -> Iterator[Frame]:
     """Every `every`-th frame of a camera of this machine, without end. Raises VideoUnavailable."""
-    device, av = f"/dev/video{number}", _pyav()
+    device, av = f"/dev/video{number}", pyav()
     try:
         with av.open(device, format="v4l2", options={"protocol_whitelist": "file"}) as opened:
             yield from _without_skipped(_sampled(opened.decode(video=0), limits, every))
@@ -120,7 +120,8 @@ def read_camera(number: int, limits: Limits, every: int = 1) -> Iterator[Frame]:
         ) from error
 
 
-def _pyav() -> ModuleType:
+def pyav() -> ModuleType:
+    """PyAV; raises VideoUnavailable where it is not installed."""
     try:
         import av
     except ImportError as error:
@@ -131,7 +132,7 @@ def _pyav() -> ModuleType:
     return av
 
 
-def _container(head: bytes) -> str | None:
+def container_of(head: bytes) -> str | None:
     """FFmpeg's name of a video's container, by its first bytes; None if the file may be an image."""
     if head[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip") and not is_still(head):
         return "mov"
@@ -209,12 +210,12 @@ def _sampled(
         start = frame.time if start is None else start
         if index % every == 0:
             check_size((frame.width, frame.height), limits)
-            yield Frame(_rotated(frame), index, None if frame.time is None else frame.time - (start or 0.0))
+            yield Frame(upright(frame), index, None if frame.time is None else frame.time - (start or 0.0))
         else:
             yield None
 
 
-def _rotated(frame: "VideoFrame") -> Pixels:
+def upright(frame: "VideoFrame") -> Pixels:
     """RGB pixels with the frame's `rotation` applied (degrees, counterclockwise)."""
     pixels = frame.to_ndarray(format="rgb24")
     return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90) % 4))

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as pillow
 
 from models.images.decoder import Limits, OversizedImage, UnreadableImage
-from models.images.frames import Frame, VideoUnavailable, read_frames
+from models.images.video.frames import Frame, VideoUnavailable, read_frames
 from tests.support.data.moving import GREYS, IDENTITY, QUARTER, animation, grey, video
 from tests.support.fakes import picture
 
