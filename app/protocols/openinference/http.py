@@ -201,6 +201,10 @@ async def _read(request: Request, json_bytes: str | None, seconds: float) -> Par
 
 
 def shared_memory_of(request: Request) -> SharedMemory | None:
-    """The shared memory that `create_app` built, for a client on this machine."""
-    address = request.client.host if request.client else None
+    """The shared memory that `create_app` built, for a client on this machine.
+
+    One without an address is here only where the server listens on a Unix socket: Ray's proxy shows none.
+    """
+    unknown = None if service_of(request).settings.uds is not None else ""
+    address = request.client.host if request.client else unknown
     return for_client(request.app.state.shared_memory, address, request.headers)

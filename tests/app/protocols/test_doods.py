@@ -58,6 +58,7 @@ RULES: dict[str, tuple[dict[str, Any], list[str]]] = {
     "any": ({"detect": {"*": 0}}, ALL),
     "a label": ({"detect": {"disc": 75}}, ["disc"]),
     "a label is not also any": ({"detect": {"Square": 99, "*": 20}}, ["disc", "kite"]),
+    "zero is a minimum": ({"detect": {"kite": 0, "*": 99}}, ["kite"]),
     "an unknown label": ({"detect": {"person": 10}}, []),
     "none": ({"detect": {}}, []),
     "a region touches": ({"detect": {}, "regions": [LEFT]}, BOTH),

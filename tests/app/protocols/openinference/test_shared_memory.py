@@ -50,6 +50,12 @@ async def infer(served: Served, offset: int = 0, size: int = PIXELS.nbytes, **he
     return await served.client.post("/v2/models/fake/infer", content=content, headers=headers)
 
 
+def client_at(served: Served, address: Any) -> httpx.AsyncClient:
+    """A client that the server sees at that address; None: at none."""
+    transport = httpx.ASGITransport(served.app, client=address)
+    return httpx.AsyncClient(transport=transport, base_url="http://test")
+
+
 @pytest.mark.parametrize("kind", ["system", "cuda"])
 async def test_it_is_off_by_default(served: Served, key: str, kind: str) -> None:
     path = f"/v2/{kind}sharedmemory"
@@ -81,12 +87,19 @@ async def test_a_client_elsewhere_and_a_gpus_memory_are_refused(serve: Serve, ke
         refused(await infer(served, **{"X-Forwarded-For": "192.0.2.1"}), 422)
         cuda = await served.client.post("/v2/cudasharedmemory/region/frames/register", content=b"{}")
         refused(cuda, 422)
-        transport = httpx.ASGITransport(served.app, client=("192.0.2.1", 5000))
-        async with httpx.AsyncClient(transport=transport, base_url="http://test") as elsewhere:
-            assert (await elsewhere.get(f"{SYSTEM}/status")).json() == []
-            refused(await elsewhere.get(f"{SYSTEM}/region/frames/status"), 422)
+        for address in (("192.0.2.1", 5000), None):  # None: behind Ray's proxy
+            async with client_at(served, address) as elsewhere:
+                assert (await elsewhere.get(f"{SYSTEM}/status")).json() == []
+                refused(await elsewhere.get(f"{SYSTEM}/region/frames/status"), 422)
         assert len((await served.client.get(f"{SYSTEM}/status")).json()) == 1
         assert served.detector.rows == []
+
+
+async def test_a_client_of_the_unix_socket_is_here(serve: Serve, key: str, tmp_path: Path) -> None:
+    async with serve(shared_memory=True, uds=tmp_path / "socket") as served:
+        await register(served, key)
+        async with client_at(served, None) as here:
+            assert len((await here.get(f"{SYSTEM}/status")).json()) == 1
 
 
 KEYS = {
