@@ -66,9 +66,10 @@ EXPOSE 8000
 # SageMaker starts several containers on a machine only where each takes its port from SAGEMAKER_BIND_TO_PORT.
 LABEL com.amazonaws.sagemaker.capabilities.accept-bind-to-port=true
 STOPSIGNAL SIGTERM
-# A first start may fetch weights before it is ready: until start-period is over, a failed probe does not count.
+# A first start may fetch weights before it is ready: until start-period is over, a failed probe does not count. The
+# certificate of RCNN_TLS_CERT has another name than 127.0.0.1, so it is not checked here.
 HEALTHCHECK --interval=5s --timeout=4s --retries=3 --start-period=10m \
-    CMD ["python", "-c", "import os, urllib.request as u; e = os.environ.get; u.urlopen('http://127.0.0.1:' + (e('RCNN_PORT') or e('AIP_HTTP_PORT') or e('SAGEMAKER_BIND_TO_PORT') or '8000') + '/health/ready', timeout=3)"]
+    CMD ["python", "-c", "import os, ssl, urllib.request as u; e = os.environ.get; tls = e('RCNN_TLS_CERT'); u.urlopen(('https' if tls else 'http') + '://127.0.0.1:' + (e('RCNN_PORT') or e('AIP_HTTP_PORT') or e('SAGEMAKER_BIND_TO_PORT') or '8000') + '/health/ready', timeout=3, context=ssl._create_unverified_context() if tls else None)"]
 CMD ["rcnn", "serve"]
 
 FROM runtime AS cuda

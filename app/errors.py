@@ -165,6 +165,7 @@ class DeadlineExceeded(ServiceError):
 
 
 RETRY_SECONDS = 2.0  # Retry-After of a service that is loading, draining or failing
+STOPPING = "the service is stopping; send the request to another instance"
 
 
 class Retryable(ServiceError):

@@ -18,7 +18,7 @@ from app.batching.scheduler import BatchLimits
 from app.captures.recorder import open_recorder
 from app.protocols import doods, huggingface, kserve, labelstudio, torchserve
 from app.protocols.deepstack import detection, status
-from app.protocols.openinference import http, http_repository, http_shared_memory, http_statistics
+from app.protocols.openinference import grpc_port, http, http_repository, http_shared_memory, http_statistics
 from app.protocols.openinference.shared_memory import SharedMemory
 from app.protocols.roboflow import hosted, inference
 from app.protocols.roboflow import models as roboflow_models
@@ -163,7 +163,10 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service.start()
     if app.state.captures is not None:
         app.state.captures.start()
-    calls = await _listen_for_calls(service, app.state.stream_slots, app.state.shared_memory)
+    listening = grpc_port.listen(service, app.state.stream_slots, app.state.shared_memory)
+    app.state.calls = asyncio.create_task(listening, name="gRPC")
+    if service.settings.listen == "start":
+        await app.state.calls
     try:
         yield
     except asyncio.CancelledError:
@@ -175,8 +178,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     service.closed_cleanly &= no_threads_left
     if app.state.captures is not None:
         await app.state.captures.close()
-    if calls is not None:
-        await calls.stop(LAST_CALLS_SECONDS)
+    await grpc_port.stop(app.state.calls, LAST_CALLS_SECONDS)
     if app.state.close_tracing is not None:
         await asyncio.to_thread(app.state.close_tracing, LAST_SPANS_SECONDS)
 
@@ -197,19 +199,6 @@ def _connect_tracing(settings: Settings) -> Callable[[float], None] | None:
     from app.telemetry.otlp import connect  # an optional dependency
 
     return connect(settings.otlp_endpoint)
-
-
-async def _listen_for_calls(
-    service: DetectionService, slots: StreamSlots, memory: SharedMemory | None
-) -> Any:
-    """The gRPC server, if the settings have a port for it; raises OSError if the port is taken."""
-    settings = service.settings
-    if not settings.grpc_port:
-        return None
-    from app.protocols.openinference.grpc.server import listen  # an optional dependency
-
-    server, _ = await listen(service, slots, settings.host, settings.grpc_port, memory)
-    return server
 
 
 def _model(
@@ -268,7 +257,7 @@ def _service(settings: Settings, metrics: Metrics, model: ModelRegistry) -> Dete
         metrics.body_bytes.labels(sender="stranger").set_function(lambda: service.bodies.strangers.held)
     for state in STATES:
         metrics.devices.labels(state=state).set_function(partial(_count, service, state))
-    metrics.model_ready.set_function(lambda: service.state == "ok")
+    metrics.model_ready.set_function(lambda: service.ready)
     return service
 
 

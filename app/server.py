@@ -1,13 +1,14 @@
 """The process around the app: one socket, one event loop, and a graceful shutdown.
 
-A first SIGTERM or SIGINT drains: new work gets 503 while the port still answers, accepted work is finished
-within RCNN_DRAIN_SECONDS, then the server stops. A second one stops at once. When all devices are dead it
-drains by itself and exits with 1, so that the orchestrator starts a new process: after a CUDA error every
-further call of a process fails.
+A first SIGTERM or SIGINT drains, after RCNN_LINGER_SECONDS: new work gets 503 while the port still answers,
+accepted work is finished within RCNN_DRAIN_SECONDS, then the server stops. A second one stops at once. When
+all devices are dead it drains by itself and exits with 1, so that the orchestrator starts a new process:
+after a CUDA error every further call of a process fails.
 """
 
-import errno
+import asyncio
 import logging
+import math
 import os
 import signal
 import socket
@@ -23,15 +24,18 @@ import uvicorn
 from app.http_server.connections import KEEP_ALIVE_SECONDS, Connections, connection_limit, is_loopback
 from app.http_server.forwarded import Forwarded
 from app.http_server.http_protocol import BoundedHttp
+from app.http_server.sockets import BACKLOG, Listener, bind
+from app.http_server.systemd import Notifier
+from app.http_server.tls import TlsHandshake
 from app.http_server.websocket_protocol import BoundedWebSocket
 from app.main import create_app
 from app.serving.interfaces import Detector
 from app.serving.service import DetectionService
-from app.settings.environment import tracing_is_installed
+from app.settings.certificate import Certificate
+from app.settings.environment import SystemdVariables, tracing_is_installed
 from app.settings.settings import Settings
 from app.telemetry.logs import configure_logging
 
-BACKLOG = 2048  # connections the kernel holds while the loop is busy; clients beyond it retry by themselves
 TICKS_PER_SECOND = 10  # of uvicorn's loop
 LAST_ANSWERS_SECONDS = 5  # for responses that are still being sent when all work is done
 
@@ -47,17 +51,19 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     try:
         check_grpc(settings)
         check_tracing(settings)
-        listener = _listen(settings)
+        certificate = read_certificate(settings)
+        listener = bind_listener(settings)
+        if settings.listen == "start":
+            listener.open()
         app = create_app(settings, detector, allowed_hosts=settings.checked_hosts)
     except OSError as error:
         logger.error("%s", error)
         return 1
     service: DetectionService = app.state.service
-    server = Server(_uvicorn(app, settings), service)
+    server = Server(_uvicorn(app, settings), app.state, listener, certificate)
     server.reload_at_hangup()
-    server.run(sockets=[listener])
-    if settings.uds:
-        settings.uds.unlink(missing_ok=True)
+    server.run()
+    listener.close()
     logger.info("stopped")
     if service.lost_devices or not service.closed_cleanly:
         # A library's clean-up may hang or crash on a dead device. Or a thread is still inside the model:
@@ -93,18 +99,52 @@ def _uvicorn(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
 class Server(uvicorn.Server):
     """Uvicorn with a drain before its shutdown, and an exit code."""
 
-    def __init__(self, config: uvicorn.Config, service: DetectionService) -> None:
+    def __init__(
+        self, config: uvicorn.Config, state: Any, listener: Listener, certificate: Certificate | None
+    ) -> None:
+        """`state`: of the app; `certificate`: for TLS."""
         super().__init__(config)
         proxies = cast(Forwarded, config.app).proxies
 
         def is_exempt(address: str) -> bool:
             return is_loopback(address) or address in proxies
 
-        self.connections = Connections(service.metrics, connection_limit(), is_exempt)
+        self._service: DetectionService = state.service
+        self._state, self._listener, self._certificate = state, listener, certificate
+        self.connections = Connections(self._service.metrics, connection_limit(), is_exempt)
         self.server_state = self.connections
         self.exit_code = 0
-        self._service = service
-        self._logged_ready = self._logged_draining = self._hung_up = False
+        self._drain_at = math.inf
+        systemd = SystemdVariables()
+        self._systemd = Notifier(systemd.notify_socket, systemd.watchdog_seconds(os.getpid()))
+        self._announced = self._logged_stop = self._logged_draining = self._hung_up = False
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the app; the port opens now, or when the service is ready."""
+        await super().startup(sockets=[])
+        if self._service.settings.listen == "start":
+            await self._open()
+        else:
+            logger.info("%s opens when the service is ready", self._listener.address)
+
+    async def _open(self) -> None:
+        """Take connections, over gRPC too; raises OSError."""
+        await self._state.calls
+        if self._service.settings.listen == "ready":
+            self._listener.open()
+        loop = asyncio.get_running_loop()
+        self.servers.append(
+            await loop.create_server(self._connection, sock=self._listener.socket, backlog=BACKLOG)
+        )
+
+    def _connection(self) -> asyncio.Protocol:
+        """The protocol of a new connection."""
+        if self._certificate is None:
+            return self._http()
+        return TlsHandshake(self.connections, self._certificate.context, self._http)
+
+    def _http(self) -> BoundedHttp:
+        return BoundedHttp(self.config, self.connections, self.lifespan.state)
 
     def reload_at_hangup(self) -> None:
         """Let SIGHUP reload the models; not where it is ignored, as under nohup."""
@@ -115,34 +155,54 @@ class Server(uvicorn.Server):
         self._hung_up = True  # only this: a signal handler runs in the middle of other code
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain at the first signal, stop at once at the second."""
-        if self._service.state == "draining":
+        """Drain at the first signal, after RCNN_LINGER_SECONDS; stop at once at the second."""
+        again, lingers = self._service.stopping, self._service.ready
+        seconds = self._service.settings.linger_seconds if lingers else 0.0
+        self._service.stopping = self.connections.ending = True
+        self._drain_at = time.monotonic() + seconds
+        if again:
             self.exit_code = 1
             self.force_exit = self.should_exit = True
-        self._service.drain()
+        if not seconds:
+            self._service.drain()
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether to stop now."""
         if await super().on_tick(counter):
             return True
+        now = time.monotonic()
+        self._systemd.sign_of_life(now)
         if counter % TICKS_PER_SECOND == 0:
-            self.connections.sweep(time.monotonic())
+            self.connections.sweep(now)
+            if self._certificate is not None:
+                self._certificate.refresh()
         if self._service.lost_devices:
             self._give_up()
-        if self._service.state == "draining":
-            return await self._drained()
+        if self._service.stopping:
+            return await self._stopped(now)
         if self._hung_up:
             self._hung_up = False
             self._service.reload_models()
         if self._service.failed_to_load:
             self.exit_code = 1
             return True
-        if self._service.ready_at is not None and not self._logged_ready:
-            self._logged_ready = True
-            age = _process_age() - (time.monotonic() - self._service.ready_at)
-            models = "; ".join(model.summary() for model in self._service.models.ready.values())
-            logger.info("ready %.1f s after the start of the process: %s", age, models)
-        return False
+        return self._service.ready_at is not None and not self._announced and not await self._announce()
+
+    async def _announce(self) -> bool:
+        """Say that the service is ready, with its port open; False if that cannot be opened."""
+        self._announced = True
+        try:
+            if not self.servers:
+                await self._open()
+        except OSError as error:
+            logger.error("%s", error)
+            self.exit_code = 1
+            return False
+        age = _process_age() - (time.monotonic() - (self._service.ready_at or 0.0))
+        models = "; ".join(model.summary() for model in self._service.models.ready.values())
+        logger.info("ready %.1f s after the start of the process: %s", age, models)
+        self._systemd.tell_once("READY=1")
+        return True
 
     def _give_up(self) -> None:
         """Drain, and exit with 1."""
@@ -151,7 +211,17 @@ class Server(uvicorn.Server):
         self.exit_code = 1
         self._service.drain()
 
-    async def _drained(self) -> bool:
+    async def _stopped(self, now: float) -> bool:
+        """One step of the end: linger, drain, close; whether it is done."""
+        if not self._logged_stop:
+            self._logged_stop = self.connections.ending = True
+            self._systemd.tell_once("STOPPING=1")
+            if self._service.state != "draining":
+                seconds = self._service.settings.linger_seconds
+                logger.info("not ready any more: requests are accepted for %.1f s, then it drains", seconds)
+        if self._service.state != "draining" and now < self._drain_at:
+            return False
+        self._service.drain()
         left = self._service.drain_seconds_left
         if not self._logged_draining:
             self._logged_draining = True
@@ -160,6 +230,19 @@ class Server(uvicorn.Server):
             return False
         await self._service.close()
         return True
+
+
+def bind_listener(settings: Settings) -> Listener:
+    """The socket of the settings, not open yet; raises OSError."""
+    scheme = "http" if settings.tls_cert is None else "https"
+    return Listener(settings.host, settings.port, settings.uds, scheme)
+
+
+def read_certificate(settings: Settings) -> Certificate | None:
+    """The certificate for TLS, None without; raises OSError."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificate(settings.tls_cert, settings.tls_key)
 
 
 def check_grpc(settings: Settings) -> None:
@@ -171,7 +254,7 @@ def check_grpc(settings: Settings) -> None:
             f"RCNN_GRPC_PORT needs {' and '.join(missing)}: pip install 'rcnn-serve[grpc]', or leave it out"
         )
     if settings.grpc_port:
-        bind(settings, settings.grpc_port, "RCNN_GRPC_PORT").close()
+        bind(settings.host, settings.grpc_port, "RCNN_GRPC_PORT").close()
 
 
 def check_tracing(settings: Settings) -> None:
@@ -180,49 +263,6 @@ def check_tracing(settings: Settings) -> None:
         raise OSError(
             "RCNN_OTLP_ENDPOINT needs OpenTelemetry: pip install 'rcnn-serve[tracing]', or leave it out"
         )
-
-
-def _listen(settings: Settings) -> socket.socket:
-    if settings.uds:
-        listener = bind_unix(settings.uds)
-        logger.info("listening on unix:%s", settings.uds)
-        return listener
-    listener = bind(settings, settings.port, "RCNN_PORT")
-    host = f"[{settings.host}]" if listener.family == socket.AF_INET6 else settings.host
-    logger.info("listening on http://%s:%d", host, listener.getsockname()[1])
-    return listener
-
-
-def bind(settings: Settings, port: int, variable: str) -> socket.socket:
-    """Listen on a port of the settings' host; raises OSError, which names the setting to change."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        return socket.create_server((settings.host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        raise OSError(
-            f"cannot listen on {settings.host}:{port}: {error.strerror}; choose another RCNN_HOST "
-            f"or {variable}"
-        ) from error
-
-
-def bind_unix(path: Path) -> socket.socket:
-    """Listen on a Unix socket that all users may write to; raises OSError, also while another server listens.
-
-    Its folder says who can reach it. The socket of a server that is gone is replaced.
-    """
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        if path.is_socket() and listener.connect_ex(str(path)) == errno.ECONNREFUSED:
-            path.unlink()
-        listener.close()
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        listener.bind(str(path))
-        path.chmod(0o666)
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise OSError(f"cannot listen on {path}: {error.strerror}; choose another RCNN_UDS") from error
-    return listener
 
 
 def _process_age() -> float:

@@ -88,6 +88,11 @@ class Tracked(asyncio.Protocol):
         self.server_state.count_change(self.address, self.state, state)
         self.state, self.since = state, time.monotonic()
 
+    def half_close(self) -> None:
+        """Say that nothing more comes; over TLS, which has no half of a close, only the end says so."""
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
     def pause_writing(self) -> None:
         """The client does not read its response."""
         super().pause_writing()
@@ -112,6 +117,7 @@ class Connections(ServerState):
         super().__init__()
         self.metrics = metrics
         self.limit = limit
+        self.ending = False  # each connection is closed after its next response, in order
         self.share = max(1, limit // SHARES)
         self._is_exempt = is_exempt
         self._unfinished: Counter[str] = Counter()  # by address

@@ -1,5 +1,6 @@
 """HTTP/1.1 on a connection: uvicorn's protocol with bounds, one response a request, and upgrades ignored."""
 
+import asyncio
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ HEAD_BYTES = 64 * 1024  # of a request's first line and headers; the parser itse
 KEPT_BYTES = 64 * 1024  # a longer body that nobody read is not worth reading to keep its connection
 DISCARD_BYTES = 32 * 1024 * 1024  # a body has 20 MB by default; after it its client reads the response
 REASON_CHARACTERS = 100
+GOODBYE_SECONDS = 0.1  # for the last bytes of TLS on an idle connection when the server ends
 
 
 class BoundedHttp(Tracked, HttpToolsProtocol):
@@ -51,6 +53,13 @@ class BoundedHttp(Tracked, HttpToolsProtocol):
             self._discarded += len(data)
             if self._discarded > DISCARD_BYTES:
                 self.transport.close()
+
+    def shutdown(self) -> None:
+        """The server ends; over TLS an idle client would be waited for, which need not answer."""
+        idle = not self._is_busy and not self.transport.get_write_buffer_size()
+        super().shutdown()
+        if idle:
+            asyncio.get_running_loop().call_later(GOODBYE_SECONDS, self.transport.abort)
 
     def _parse(self, data: bytes) -> None:
         try:
@@ -145,8 +154,9 @@ class BoundedHttp(Tracked, HttpToolsProtocol):
         """
 
         async def send_before_close(message: Message) -> None:
-            begins = message["type"] == "http.response.start" and cycle.more_body
-            if begins and _is_long(scope):
+            starts = message["type"] == "http.response.start"
+            begins = starts and cycle.more_body
+            if (starts and self.server_state.ending) or (begins and _is_long(scope)):
                 message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
             await send(message)
             if begins and not cycle.keep_alive:
@@ -169,7 +179,7 @@ class BoundedHttp(Tracked, HttpToolsProtocol):
         self._discarded = 0
         self.enter(State.DISCARD)
         if self._closes:
-            self.transport.write_eof()
+            self.half_close()
 
     def _end_request(self) -> None:
         if self._closes:

@@ -57,7 +57,7 @@ class BoundedWebSocket(Tracked, WebSocketsSansIOProtocol):
     def _refuse(self, error: ServiceError) -> None:
         self._refused = self.handshake_complete = self.close_sent = True
         self.transport.write(refusal(error, self.server_state, self.client))
-        self.transport.write_eof()
+        self.half_close()
         self.enter(State.DISCARD)
 
 

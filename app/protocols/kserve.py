@@ -166,7 +166,7 @@ def vertex_routers(health: str | None, predict: str | None) -> list[Router]:
 
 def _readiness(request: Request) -> Response:
     service = service_of(request)
-    if service.state == "ok":
+    if service.ready:
         return JSONResponse({"ready": True})
     return JSONResponse({"error": service.reason}, 503, {"Retry-After": str(int(RETRY_SECONDS))})
 

@@ -81,7 +81,7 @@ pings = Router("TorchServe", dialect=DIALECT, access=None, operations="torchserv
 )
 async def ping(request: Request) -> Response:
     """Healthy with 200, or Unhealthy with 503 while the service loads, drains or fails."""
-    if service_of(request).state == "ok":
+    if service_of(request).ready:
         return JSONResponse({"status": "Healthy"})
     return JSONResponse({"status": "Unhealthy"}, 503, {"Retry-After": str(int(RETRY_SECONDS))})
 

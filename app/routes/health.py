@@ -65,7 +65,7 @@ async def get_health(request: Request) -> Response:
         hint=detector.hint if detector else None,
         captures=None if captures is None else CaptureBounds.model_validate(captures.bounds()),
     )
-    return _response(health, ok=service.state == "ok")
+    return _response(health, ok=service.ready)
 
 
 @router.get("/livez", include_in_schema=False)
@@ -80,7 +80,7 @@ async def get_liveness() -> Response:
 async def get_readiness(request: Request) -> Response:
     """200 when the model is loaded and warmed up, a device works and the service does not drain."""
     service = service_of(request)
-    readiness = Readiness(ready=service.state == "ok", status=service.status, reason=service.reason)
+    readiness = Readiness(ready=service.ready, status=service.status, reason=service.reason)
     return _response(readiness, ok=readiness.ready)
 
 

@@ -10,7 +10,7 @@ from typing import Literal, ParamSpec, TypeVar
 from app.batching.batcher import Batcher
 from app.batching.device import DeviceStatus
 from app.batching.item import NORMAL, RequestHandle
-from app.errors import RETRY_SECONDS, Draining, Failing, Loading, ServiceError
+from app.errors import RETRY_SECONDS, STOPPING, Draining, Failing, Loading, ServiceError
 from app.schemas.options import DetectOptions
 from app.serving.admission import Admission
 from app.serving.byte_account import BodyAccounts
@@ -61,6 +61,7 @@ class DetectionService:
         self._created_at = time.monotonic()
         self._drain_deadline = math.inf
         self.draining = asyncio.Event()  # for work that no request waits for
+        self.stopping = False  # clients should go elsewhere; requests are taken until `drain`
         self.ready_at: float | None = None  # on the monotonic clock
         self.closed_cleanly = False  # closed, and no thread uses a model any more
 
@@ -74,8 +75,15 @@ class DetectionService:
         return "ok" if self._batcher.alive else "failing"
 
     @property
+    def ready(self) -> bool:
+        """Whether clients should send requests here."""
+        return self.state == "ok" and not self.stopping
+
+    @property
     def status(self) -> Status:
         """The state that clients see: "degraded" is "ok" with a device that does not work."""
+        if self.stopping:
+            return "draining"
         degraded = any(status.state != "working" for _, status in self.devices)
         return "degraded" if degraded and self.state == "ok" else self.state
 
@@ -87,9 +95,9 @@ class DetectionService:
 
     @property
     def reason(self) -> str | None:
-        """Why the state is not "ok", for clients; None if it is."""
+        """Why it is not ready, for clients; None if it is."""
         refusal = self._refusal()
-        return refusal.detail if refusal else None
+        return refusal.detail if refusal else STOPPING if self.stopping else None
 
     @property
     def queue_depth(self) -> int:
@@ -144,6 +152,7 @@ class DetectionService:
 
     def drain(self) -> None:
         """Reject new work from now on; accepted work is finished."""
+        self.stopping = True
         self._drain_deadline = min(self._drain_deadline, time.monotonic() + self.settings.drain_seconds)
         self._admission.drain()
         self.draining.set()
@@ -246,9 +255,7 @@ class DetectionService:
             case "loading":
                 return Loading("the model is being loaded and warmed up; ask again soon", RETRY_SECONDS)
             case "draining":
-                return Draining(
-                    "the service is stopping; send the request to another instance", RETRY_SECONDS
-                )
+                return Draining(STOPPING, RETRY_SECONDS)
             case "failing" if self.models.serving is None:
                 return Failing(
                     "the model could not be loaded; the service's log has the reason", RETRY_SECONDS

@@ -4,7 +4,7 @@ import re
 from importlib.util import find_spec
 from typing import Any
 
-from pydantic_settings import EnvSettingsSource
+from pydantic_settings import BaseSettings, EnvSettingsSource, SettingsConfigDict
 
 from app.settings.platforms import PLATFORM_VARIABLES
 
@@ -48,6 +48,20 @@ class Environment(EnvSettingsSource):
         if self.env_vars.get(OTEL_EXPORTER.lower()) not in (None, "", "otlp"):
             return None
         return self.env_vars.get(OTEL_ENDPOINT.lower())
+
+
+class SystemdVariables(BaseSettings):
+    """What systemd tells a service that it starts: a socket for messages, and the watchdog's patience."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    notify_socket: str = ""
+    watchdog_usec: int = 0
+    watchdog_pid: int = 0  # the process that the watchdog watches; 0 is any
+
+    def watchdog_seconds(self, process: int) -> float:
+        """The longest time between two signs of life of this process; 0 without a watchdog."""
+        return self.watchdog_usec / 1e6 if self.watchdog_pid in (0, process) else 0.0
 
 
 def take_otel_endpoint(values: dict[str, Any]) -> list[str]:

@@ -1,10 +1,10 @@
-"""The settings of a server behind a proxy: its sub-path, whom it believes, a Unix socket."""
+"""The settings of a server behind a proxy, or without one: sub-path, trusted proxies, Unix socket, TLS."""
 
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import BaseSettings, NoDecode
 
 
@@ -30,6 +30,17 @@ class ProxySettings(BaseSettings):
         description="The Unix socket to listen on, in place of RCNN_HOST and RCNN_PORT. Who reaches it is a "
         "proxy: its X-Forwarded headers count.",
     )
+    tls_cert: Path | None = Field(
+        default=None,
+        json_schema_extra={"allowed": "a path"},
+        description="The file with the certificate of this server and of those that signed it, in PEM: with "
+        "it and RCNN_TLS_KEY the server speaks HTTPS, and gRPC over TLS. It is read again when it changes.",
+    )
+    tls_key: Path | None = Field(
+        default=None,
+        json_schema_extra={"allowed": "a path"},
+        description="The file with the private key of RCNN_TLS_CERT, in PEM, without a passphrase.",
+    )
 
     @field_validator("forwarded_allow_ips", mode="before")
     @classmethod
@@ -43,3 +54,10 @@ class ProxySettings(BaseSettings):
             if proxy != "*":
                 ip_network(proxy, strict=False)  # raises ValueError
         return proxies
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            one, other = ("CERT", "KEY") if self.tls_key is None else ("KEY", "CERT")
+            raise ValueError(f"RCNN_TLS_{one} needs RCNN_TLS_{other}: set both for TLS, or none of them")
+        return self

@@ -61,6 +61,11 @@ class ServerSettings(BaseSettings):
         le=65535,
         description="The port of the Open Inference Protocol over gRPC; 0 is none. It needs the extra grpc.",
     )
+    listen: Literal["start", "ready"] = Field(
+        default="start",
+        description="When the ports open: at the start, where requests get 503 until the model is loaded, or "
+        "when the service is ready, for balancers that only see whether a port is open.",
+    )
     max_batch: int = Field(
         default=8,
         ge=1,
@@ -145,6 +150,13 @@ class ServerSettings(BaseSettings):
         json_schema_extra={"allowed": "an address such as http://127.0.0.1:4318"},
         description="The OpenTelemetry collector to send traces to, over HTTP; if not set, "
         "OTEL_EXPORTER_OTLP_ENDPOINT, else none. It needs the extra tracing.",
+    )
+    linger_seconds: float = Field(
+        default=0.0,
+        ge=0,
+        le=600,
+        description="Seconds after a stop signal in which requests are still accepted, while /health/ready "
+        "is 503 already, so that balancers can turn away; RCNN_DRAIN_SECONDS begin after them.",
     )
     drain_seconds: float = Field(
         default=30.0,

@@ -2,6 +2,7 @@
 
 import json
 import random
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ HttpClient = httpx.Client | httpx.AsyncClient
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 8.0  # seconds between tries where the service names none; they double
 JITTER = 0.25  # of a pause, at random, added to it: clients refused together do not return together
 RETRY_STATUSES = (429, 503)
+UNTRUSTED = (
+    "use a name that is in the certificate, and where this machine does not know who signed it, set "
+    "SSL_CERT_FILE to that authority's certificate"
+)
 # After a time-out the service is there, and a second request would double its load. The other errors are of
 # the request or the response itself, and would be met again.
 FINAL_ERRORS = (
@@ -88,7 +93,16 @@ _BACKOFF = tenacity.wait_exponential(multiplier=FIRST_PAUSE, max=LONGEST_PAUSE)
 
 
 def _is_lost(error: BaseException) -> bool:
-    return isinstance(error, httpx.RequestError) and not isinstance(error, FINAL_ERRORS)
+    if not isinstance(error, httpx.RequestError) or isinstance(error, FINAL_ERRORS):
+        return False
+    return _tls_error(error) is None
+
+
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
+    """The fault of TLS behind an error, which would be met again; None for others, and a lost connection."""
+    while error is not None and not isinstance(error, ssl.SSLError):
+        error = error.__cause__ or error.__context__
+    return None if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) else error
 
 
 def _last_outcome(state: tenacity.RetryCallState) -> Any:
@@ -148,9 +162,11 @@ def broken_off(response: httpx.Response, error: BaseException | None = None) -> 
 def unreachable(request: httpx.Request, error: BaseException) -> Unreachable:
     """The error of a request without a response."""
     reason = str(error) or type(error).__name__
-    return Unreachable(
-        f"no answer from {request.url.copy_with(query=None)}: {reason}; is the service running there?"
-    )
+    advice = "is the service running there?"
+    if (fault := _tls_error(error)) is not None:
+        untrusted = isinstance(fault, ssl.SSLCertVerificationError)
+        advice = UNTRUSTED if untrusted else "does it speak HTTPS? else use http://"
+    return Unreachable(f"no answer from {request.url.copy_with(query=None)}: {reason}; {advice}")
 
 
 def read_json(response: httpx.Response) -> Any:

@@ -168,6 +168,8 @@ def check(words: list[str]) -> None:
             check_ray(words)
         case "python" | ".venv/bin/python" | "torchrun" if "-m" in words and "http.server" not in words:
             check_module(words)
+        case "systemctl" | "useradd" | "python3":
+            pass
         case (
             "git"
             | "docker"

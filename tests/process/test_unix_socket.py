@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.server import bind_unix
+from app.http_server.sockets import bind_unix
 from tests.support.fakes import picture
 from tests.support.process import Program
 

@@ -66,14 +66,13 @@ class Pod:
 
     @property
     def pause(self) -> float:
-        """Seconds of them that preStop takes, before SIGTERM."""
-        program, seconds = self.container["lifecycle"]["preStop"]["exec"]["command"]
-        assert program == "sleep"
-        return float(seconds)
+        """Seconds of them in which it still takes requests; no preStop is needed for that."""
+        assert "lifecycle" not in self.container
+        return float(self.settings["RCNN_LINGER_SECONDS"])
 
     @property
     def spare(self) -> float:
-        """Seconds that are left for all else when preStop and a whole drain are over."""
+        """Seconds that are left for all else when the pause and a whole drain are over."""
         return self.grace - self.pause - float(self.settings["RCNN_DRAIN_SECONDS"])
 
     @property

@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -44,6 +45,7 @@ class Program:
             stderr=subprocess.PIPE,
             text=True,
         )
+        self._certificate = settings.get("tls_cert")
         self._client: httpx.Client | None = None
         self._making_client = threading.Lock()
         self._lines: list[str] = []
@@ -52,15 +54,20 @@ class Program:
         self._reader.start()
 
     @property
+    def url(self) -> str:
+        return self.logged(r"listening on (https?://[\d.]+:\d+)")[1]
+
+    @property
     def port(self) -> int:
-        return int(self.logged(r"listening on http://[\d.]+:(\d+)")[1])
+        return int(self.url.rpartition(":")[2])
 
     @property
     def client(self) -> httpx.Client:
         """A client of the program, for any number of threads."""
         with self._making_client:
             if self._client is None:
-                self._client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+                trusted = ssl.create_default_context(cafile=self._certificate)
+                self._client = httpx.Client(base_url=self.url, timeout=30, verify=trusted)
             return self._client
 
     @property

@@ -30,21 +30,18 @@ def check_cache(settings: Settings) -> Check:
 
 def check_ports(settings: Settings) -> Iterator[Check]:
     """The ports, and the extras that the settings need."""
-    from app.server import bind, bind_unix, check_grpc, check_tracing
+    from app.server import bind_listener, check_grpc, check_tracing, read_certificate
 
     try:
-        if settings.uds:
-            bind_unix(settings.uds).close()
-            settings.uds.unlink()
-            yield ok("port", f"{settings.uds} is free")
-        else:
-            bind(settings, settings.port, "RCNN_PORT").close()
-            yield ok("port", f"{settings.host}:{settings.port} is free")
+        listener = bind_listener(settings)
+        listener.close()
+        yield ok("port", f"{listener.address} is free")
     except OSError as error:
         yield failed("port", error, "or end the program that listens there; it may be this service")
     for name, check, wanted in (
         ("gRPC", check_grpc, settings.grpc_port),
         ("traces", check_tracing, settings.otlp_endpoint),
+        ("TLS", read_certificate, settings.tls_cert),
     ):
         try:
             check(settings)

@@ -188,7 +188,7 @@ def _written(
 
 def _readiness(service: DetectionService, document: dict[str, Any]) -> Response:
     headers = {"Cache-Control": "no-store"}
-    if service.state == "ok":
+    if service.ready:
         return JSONResponse(document, headers=headers)
     return JSONResponse({"error": service.reason}, 503, headers | {"Retry-After": str(int(RETRY_SECONDS))})
 

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.errors import (
     PROBLEMS,
     RETRY_SECONDS,
+    STOPPING,
     Dialect,
     Draining,
     Internal,
@@ -39,7 +40,6 @@ Dialects = Callable[[Scope], Dialect]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _BEGINNINGS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
-STOPPING = "the service is stopping; send the request to another instance"
 # Asked every few seconds: logged at debug when well.
 PROBES = (
     *("/health", "/health/live", "/health/ready", "/healthz", "/livez", "/readyz", "/metrics"),

@@ -65,6 +65,7 @@ def test_a_machine_without_network_weights_and_gpu(tmp_path: Path) -> None:
             "/dev/null is no folder",
         ),
         ({"uds": "/dev/null/rcnn.sock"}, "port", "choose another RCNN_UDS"),
+        ({"tls_cert": "/dev/null", "tls_key": "/dev/null"}, "TLS", "has no certificate in PEM"),
         ({"grpc_port": 1, "host": "192.0.2.1"}, "gRPC", "choose another RCNN_HOST or RCNN_GRPC_PORT"),
     ],
 )

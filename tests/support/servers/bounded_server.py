@@ -1,6 +1,7 @@
 """The HTTP server on a socket of the test's own loop, with its registry of connections."""
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -10,7 +11,9 @@ import uvicorn
 
 from app.http_server.connections import Connections, is_loopback
 from app.http_server.http_protocol import BoundedHttp
+from app.http_server.tls import TlsHandshake
 from app.http_server.websocket_protocol import BoundedWebSocket
+from app.settings.certificate import Certificate
 from tests.support.served import Served, eventually, serve_app
 
 
@@ -56,10 +59,10 @@ class HttpServer:
     accepted: int = 0
     clients: list[Client] = field(default_factory=list)
 
-    async def connect(self, sent: bytes = b"") -> Client:
+    async def connect(self, sent: bytes = b"", tls: ssl.SSLContext | None = None) -> Client:
         """A new connection that the server knows, and the first bytes of its client."""
         before = self.accepted
-        client = Client(*await asyncio.open_connection(*self.address))
+        client = Client(*await asyncio.open_connection(*self.address, ssl=tls))
         await eventually(lambda: self.accepted > before, "the connection is accepted")
         self.clients.append(client)
         client.send(sent)
@@ -89,7 +92,9 @@ class HttpServer:
 
 
 @asynccontextmanager
-async def http_server(limit: int = 100, shared: bool = False) -> AsyncIterator[HttpServer]:
+async def http_server(
+    limit: int = 100, shared: bool = False, certificate: Certificate | None = None
+) -> AsyncIterator[HttpServer]:
     """The app on a socket; `shared`: its one client address has a share, as one of another machine has."""
     async with serve_app() as served:
         config = uvicorn.Config(served.app, log_config=None, ws=BoundedWebSocket, date_header=False)
@@ -97,9 +102,14 @@ async def http_server(limit: int = 100, shared: bool = False) -> AsyncIterator[H
         connections = Connections(metrics, limit, (lambda address: False) if shared else is_loopback)
         server = HttpServer(served, connections)
 
-        def accept() -> BoundedHttp:
-            server.accepted += 1
+        def make_http() -> BoundedHttp:
             return BoundedHttp(config, connections, {})
+
+        def accept() -> asyncio.Protocol:
+            server.accepted += 1
+            if certificate is None:
+                return make_http()
+            return TlsHandshake(connections, certificate.context, make_http)
 
         listener = await asyncio.get_running_loop().create_server(accept, "127.0.0.1", 0)
         server.address = listener.sockets[0].getsockname()

@@ -44,7 +44,7 @@ async def server_ready(
     service: DetectionService, request: pb.ServerReadyRequest, call: CallContext
 ) -> pb.ServerReadyResponse:
     """Whether the service accepts requests."""
-    return pb.ServerReadyResponse(ready=service.state == "ok")
+    return pb.ServerReadyResponse(ready=service.ready)
 
 
 async def model_ready(
@@ -53,7 +53,7 @@ async def model_ready(
     """Whether the model accepts requests; not while it loads. UnknownModel for one that is not loaded."""
     if service.models.serving is not None:
         service.find_model(request.name, request.version)
-    return pb.ModelReadyResponse(ready=service.state == "ok")
+    return pb.ModelReadyResponse(ready=service.ready)
 
 
 async def server_metadata_of(

@@ -19,6 +19,7 @@ from app.protocols.openinference.grpc.methods import ADMIN, ADMITTED, METHODS, O
 from app.protocols.openinference.grpc.reflection import IDLE_SECONDS, METHOD, SERVICES, Reflection
 from app.protocols.openinference.grpc.reflection import ROUTE as REFLECTION_ROUTE
 from app.protocols.openinference.grpc.stream import ROUTE, STREAM, answers
+from app.protocols.openinference.grpc.tls import server_credentials
 from app.protocols.openinference.shared_memory import SharedMemory, for_client
 from app.serving.service import DetectionService
 from app.serving.streams import StreamSlots
@@ -55,11 +56,13 @@ async def listen(
     server = grpc.aio.server(options=(longest, *OPTIONS))
     calls = OpenCalls(service, memory)
     inference = grpc.method_handlers_generic_handler(SERVICE, _handlers(service, calls, slots))
-    server.add_generic_rpc_handlers((inference, health_handler(lambda: service.state == "ok")))
+    server.add_generic_rpc_handlers((inference, health_handler(lambda: service.ready)))
     server.add_generic_rpc_handlers(_reflection_handlers(service, calls))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    credentials = server_credentials(service.settings)
     try:
-        bound = server.add_insecure_port(address)
+        secure = credentials is not None
+        bound = server.add_secure_port(address, credentials) if secure else server.add_insecure_port(address)
     except RuntimeError as error:
         raise OSError(
             f"cannot listen for gRPC on {address}; choose another RCNN_HOST or RCNN_GRPC_PORT"

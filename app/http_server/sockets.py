@@ -1,0 +1,73 @@
+"""The socket of the server: bound at the start, so that a wrong address fails before a model is loaded."""
+
+import errno
+import logging
+import socket
+from pathlib import Path
+
+BACKLOG = 2048  # connections the kernel holds while the loop is busy; clients beyond it retry by themselves
+logger = logging.getLogger(__name__)
+
+
+class Listener:
+    """A socket that has its address from the start, and takes connections when it is opened."""
+
+    def __init__(self, host: str, port: int, uds: Path | None, scheme: str = "http") -> None:
+        """`uds`: a Unix socket in place of host and port. Raises OSError, which names the setting."""
+        self._uds = uds
+        if uds is not None:
+            self.socket, self.address = bind_unix(uds), f"unix:{uds}"
+            return
+        self.socket = bind(host, port, "RCNN_PORT")
+        shown = f"[{host}]" if self.socket.family == socket.AF_INET6 else host
+        self.address = f"{scheme}://{shown}:{self.socket.getsockname()[1]}"
+
+    def open(self) -> None:
+        """Take connections; raises OSError if another server was faster."""
+        try:
+            self.socket.listen(BACKLOG)
+        except OSError as error:
+            raise OSError(f"cannot listen on {self.address}: {error.strerror}") from error
+        logger.info("listening on %s", self.address)
+
+    def close(self) -> None:
+        """Give the address back."""
+        self.socket.close()
+        if self._uds is not None:
+            self._uds.unlink(missing_ok=True)
+
+
+def bind(host: str, port: int, variable: str) -> socket.socket:
+    """A socket with this address; raises OSError, which names the setting to change."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        # Connections of the server before may still be closing; one that listens has the address to itself.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if listener.family == socket.AF_INET6:
+            listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        raise OSError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another RCNN_HOST or {variable}"
+        ) from error
+    return listener
+
+
+def bind_unix(path: Path) -> socket.socket:
+    """A Unix socket that all users may write to; raises OSError, also while another server listens there.
+
+    Its folder says who can reach it. The socket of a server that is gone is replaced.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if path.is_socket() and listener.connect_ex(str(path)) == errno.ECONNREFUSED:
+            path.unlink()
+        listener.close()
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        listener.bind(str(path))
+        path.chmod(0o666)
+    except OSError as error:
+        listener.close()
+        raise OSError(f"cannot listen on {path}: {error.strerror}; choose another RCNN_UDS") from error
+    return listener
