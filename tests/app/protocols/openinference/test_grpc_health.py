@@ -36,7 +36,7 @@ async def test_health_follows_readiness(serve: Serve, monkeypatch: pytest.Monkey
         detector.warm.set()
         assert await watching.read() == SERVING
         assert await check(NAMED) == SERVING
-        served.app.state.service.drain()
+        served.app.state.service.stopping = True  # it lingers: requests are still taken
         assert await watching.read() == await check(b"") == NOT_SERVING
 
 
