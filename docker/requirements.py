@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-EXTRAS = ("cpu", "grpc", "heif", "tracing", "video", "zstd")
+EXTRAS = ("cpu", "grpc", "heif", "mqtt", "tracing", "video", "zstd")
 OTHER_INDEX = ("torch>", "torchvision>")
 OF_TORCH = ("jinja2", "networkx", "sympy")
 TO_BUILD = ("setuptools>=77",)

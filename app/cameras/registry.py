@@ -7,6 +7,7 @@ import asyncio
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from contextvars import Context
 from dataclasses import dataclass
 from importlib.util import find_spec
 from types import MappingProxyType
@@ -76,7 +77,7 @@ class Cameras:
             camera.start()
             self._cameras[request.name] = (camera, held.pop_all())
         if self._watching is None:
-            self._watching = asyncio.create_task(self._end_with_service(), name="cameras")
+            self._watching = asyncio.create_task(self._end_with_service(), context=Context())
         return camera
 
     async def remove(self, name: str, reason: str = "it was deleted") -> None:

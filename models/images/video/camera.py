@@ -87,8 +87,9 @@ def read_live(address: str, limits: Limits) -> Generator[LiveFrame, None, None]:
 @contextmanager
 def _opened(av: Any, address: str) -> Iterator[Any]:
     if not address.startswith("/"):
-        options = _OPTIONS[address.partition("://")[0]]
-        with av.open(address, options=options, timeout=SECONDS) as opened:
+        scheme = address.partition("://")[0]
+        silence = SECONDS / 2 if scheme.startswith("rtsp") else SECONDS  # FFmpeg's RTSP waits twice
+        with av.open(address, options=_OPTIONS[scheme], timeout=(SECONDS, silence)) as opened:
             yield opened
     elif DEVICE.fullmatch(address):
         with av.open(address, format="v4l2", options={"protocol_whitelist": "file"}) as opened:
