@@ -34,6 +34,7 @@ async def test_a_stream_survives_three_cuts_and_shows_no_password(caplog: pytest
             await line_with(socket, "state", "waiting")
             await line_with(socket, "state", "running")
             assert here.camera.connections == cuts + 2
+        assert here.pauses.failed == [1, 1, 1], "a pause after frames is short again"
         later = await line_with(socket, "boxes")
         assert later["frame"] > result["frame"]
         entry = await here.entry()

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+from tenacity import RetryCallState
 
 from app.cameras.delivery import Pauses
 from tests.support.data.moving import Socket
@@ -100,11 +101,25 @@ class Receiver(Server):
 
 
 @dataclass(frozen=True)
+class ShortPauses(Pauses):
+    """Milliseconds; notes the number of each try that failed."""
+
+    first: float = 0.01
+    longest: float = 0.02
+    failed: list[int] = field(default_factory=list)
+
+    def __call__(self, state: RetryCallState) -> float:
+        self.failed.append(state.attempt_number)
+        return super().__call__(state)
+
+
+@dataclass(frozen=True)
 class Watched:
     """The app, a camera that it may read, and what a client does."""
 
     served: Served
     camera: MotionJpeg
+    pauses: ShortPauses
 
     @property
     def source(self) -> str:
@@ -139,14 +154,14 @@ async def watched(
     detector: FakeDetector | None = None, addresses: tuple[str, ...] = (), **settings: Any
 ) -> AsyncIterator[Watched]:
     """The app, which tries again after milliseconds, and a camera."""
-    camera = MotionJpeg()
+    camera, pauses = MotionJpeg(), ShortPauses()
     async with camera.listening():
         allowed = (f"http://{camera.host}", *addresses)
         chosen = {"admin_keys": "chief", "stream_addresses": allowed} | settings
         async with serve_app(detector, **chosen) as served:
             if served.app.state.cameras is not None:
-                served.app.state.cameras.pauses = Pauses(0.01, 0.02)
-            yield Watched(served, camera)
+                served.app.state.cameras.pauses = pauses
+            yield Watched(served, camera, pauses)
 
 
 async def line_with(socket: Socket, key: str, value: Any = ...) -> dict[str, Any]:
