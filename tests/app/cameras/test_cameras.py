@@ -71,6 +71,8 @@ async def test_the_newest_frame_comes_first_and_none_is_queued() -> None:
         assert first["frame"] < 3
         assert newest["frame"] >= 20
         assert newest["dropped"] == newest["frame"] - first["frame"] - 1 + first["dropped"]
+        socket.leave()
+        await socket.ended()
 
 
 async def test_lines_of_json_end_with_the_stream() -> None:
