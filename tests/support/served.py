@@ -45,6 +45,16 @@ class Served:
                 return float(line.rpartition(" ")[2])
         return 0.0
 
+    async def counts(self, value: float, name: str, /, **labels: str) -> None:
+        """Wait until a sample has that value: gRPC records a call after its client has the error."""
+        found = await self.metric(name, **labels)
+        for _ in range(4000):
+            if found == value:
+                return
+            await asyncio.sleep(0.005)
+            found = await self.metric(name, **labels)
+        pytest.fail(f"{name} {labels} is {found}, not {value}")
+
     async def ready(self) -> None:
         """Wait until work is taken."""
         await eventually(lambda: self.app.state.service.state == "ok", "the service is ready")
