@@ -1,5 +1,7 @@
 """Bytes of request bodies in memory: a bound for all bodies of one group of clients, over every protocol."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Self
 
@@ -30,6 +32,15 @@ class ByteAccount:
     def release(self, nbytes: int) -> None:
         """Count fewer bytes."""
         self.held -= nbytes
+
+    @contextmanager
+    def hold(self, nbytes: int, own: int = 0) -> Iterator[None]:
+        """Count bytes for a while, as `reserve`."""
+        self.reserve(nbytes, own)
+        try:
+            yield
+        finally:
+            self.release(nbytes)
 
 
 @dataclass(frozen=True, eq=False)

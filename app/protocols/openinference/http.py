@@ -15,14 +15,16 @@ from app.protocols.openinference.http_body import (
     Inference,
     ParsedInference,
     read_inference,
+    read_shared,
     write_response,
 )
-from app.protocols.openinference.shared_memory import SharedMemory, for_client, reader
+from app.protocols.openinference.shared_memory import SharedMemory, available, for_client
 from app.serving.request import Outcome
 from app.serving.service import DetectionService
 from app.transport.body import read_within
 from app.transport.compression import compressed
 from app.transport.context import service_of
+from app.transport.middleware.body_limit import body_count
 from app.transport.openapi import EVERYWHERE, EXAMPLE_IMAGE, FILE, OF_DETECTION, OF_MODEL, json_body, protocol
 from app.transport.openapi_examples import VERSION
 from app.transport.router import Router
@@ -196,8 +198,12 @@ def _readiness(service: DetectionService, document: dict[str, Any]) -> Response:
 async def _read(request: Request, json_bytes: str | None, seconds: float) -> ParsedInference:
     body = await read_within(seconds, request.body())
     limit_ms = service_of(request).settings.timeout_ms
-    read_region = reader(shared_memory_of(request))
-    return await run_in_threadpool(read_inference, body, json_bytes, limit_ms, read_region)
+    parsed = await run_in_threadpool(read_inference, body, json_bytes, limit_ms)
+    if parsed.part is None:
+        return parsed
+    memory = available(shared_memory_of(request))
+    body_count(request).hold(memory.size(parsed.part))
+    return await run_in_threadpool(read_shared, parsed, parsed.part, memory)
 
 
 def shared_memory_of(request: Request) -> SharedMemory | None:

@@ -1,7 +1,7 @@
 """The bodies of the Open Inference Protocol over HTTP: JSON, and the binary data that may follow it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
@@ -12,8 +12,17 @@ from app.errors import InvalidParameter
 from app.protocols.base import ParsedRequest
 from app.protocols.openinference.inference import Parameters, output_names, read_parameters, resolve_deadline
 from app.protocols.openinference.listed_numbers import cut_numbers, read_numbers
-from app.protocols.openinference.shared_memory import ReadRegion
-from app.protocols.openinference.tensors import DATATYPES, IMAGE, IMAGES, Array, Tensor, raw, read_images
+from app.protocols.openinference.shared_memory import Part, SharedMemory
+from app.protocols.openinference.tensors import (
+    DATATYPES,
+    IMAGE,
+    IMAGES,
+    Array,
+    Tensor,
+    check_inputs,
+    raw,
+    read_images,
+)
 from app.schemas.limits import (
     MAX_NAME,
     MAX_QUOTED,
@@ -24,6 +33,7 @@ from app.schemas.limits import (
 )
 from app.schemas.options import DetectOptions
 from app.serving.model import LoadedModel
+from app.serving.request import Source
 from app.transport.json_body import decode_base64, parse_json
 from app.transport.responses import FRACTION_DECIMALS, PIXEL_DECIMALS, SCORE_DECIMALS, rounded
 
@@ -99,14 +109,16 @@ class Inference(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class ParsedInference(ParsedRequest):
-    """A parsed request, with the encodings of the outputs that it requests."""
+    """A parsed request, with the encodings of the outputs that it requests.
+
+    `part`: where its input is in shared memory; it has no images until that is read.
+    """
 
     inference: Inference = field(default_factory=lambda: Inference(inputs=[]))
+    part: Part | None = None
 
 
-def read_inference(
-    body: bytes, json_bytes: str | None, limit_ms: int, read_region: ReadRegion
-) -> ParsedInference:
+def read_inference(body: bytes, json_bytes: str | None, limit_ms: int) -> ParsedInference:
     """Parse a body; `json_bytes` is the value of the header, `limit_ms` the longest deadline."""
     if json_bytes is not None and json_bytes.strip() == "0":  # "raw binary": the body is the one input
         return ParsedInference([body], resolve_deadline(Parameters(), limit_ms))
@@ -115,8 +127,21 @@ def read_inference(
     inference = parse_json(text, Inference, USAGE)
     options = resolve_deadline(read_parameters(inference.parameters), limit_ms)
     output_names([output.name for output in inference.outputs])
-    images = read_images(_tensors(inference, body[end:], numbers, read_region))
-    return ParsedInference(images, options, inference=inference)
+    check_inputs([tensor.name for tensor in inference.inputs])
+    content = _content(inference.inputs[0], body[end:], numbers)
+    if isinstance(content, Part):
+        return ParsedInference([], options, inference=inference, part=content)
+    return ParsedInference(_images(inference, content), options, inference=inference)
+
+
+def read_shared(parsed: ParsedInference, part: Part, memory: SharedMemory) -> ParsedInference:
+    """The same request with the images that are in shared memory."""
+    return replace(parsed, images=_images(parsed.inference, memory.read(part)))
+
+
+def _images(inference: Inference, content: bytes | Sequence[Any] | Array) -> list[Source]:
+    tensor = inference.inputs[0]
+    return read_images(Tensor(tensor.name, tensor.datatype, tensor.shape, content))
 
 
 def _json_end(body: bytes, json_bytes: str | None) -> int:
@@ -131,37 +156,20 @@ def _json_end(body: bytes, json_bytes: str | None) -> int:
     return int(text)
 
 
-def _tensors(
-    inference: Inference, binary: bytes, numbers: bytes | None, read_region: ReadRegion
-) -> list[Tensor]:
-    """The inputs, each with its data (cut out if it is `numbers`), or its part of the bytes after the JSON.
-
-    The content of one in shared memory is read there.
-    """
-    tensors = []
-    offset = 0
-    for tensor in inference.inputs:
-        size, region = tensor.parameters.binary_data_size, tensor.parameters.shared_memory_region
-        if (size is not None) + (tensor.data is not None) + (region is not None) != 1:
-            raise InvalidParameter(
-                f"inputs: {tensor.name[:MAX_QUOTED]!r} has either `data`, a `binary_data_size` or a "
-                "`shared_memory_region`"
-            )
-        if region is not None:
-            content: bytes | Sequence[Any] | Array = _shared(tensor.parameters, region, read_region)
-        else:
-            content = _listed(tensor, numbers) if size is None else binary[offset : offset + size]
-        offset += size or 0
-        tensors.append(Tensor(tensor.name, tensor.datatype, tensor.shape, content))
-    if offset != len(binary):
+def _content(tensor: Input, binary: bytes, numbers: bytes | None) -> bytes | Sequence[Any] | Array | Part:
+    """Its data (cut out if it is `numbers`), the bytes after the JSON, or where it is in shared memory."""
+    parameters = tensor.parameters
+    size, region = parameters.binary_data_size, parameters.shared_memory_region
+    if (size is not None) + (tensor.data is not None) + (region is not None) != 1:
         raise InvalidParameter(
-            f"{len(binary)} bytes follow the JSON, but the sum of `binary_data_size` is {offset}"
+            f"inputs: {tensor.name[:MAX_QUOTED]!r} has either `data`, a `binary_data_size` or a "
+            "`shared_memory_region`"
         )
-    return tensors
-
-
-def _shared(parameters: InputParameters, region: str, read_region: ReadRegion) -> bytes:
-    return read_region(region, parameters.shared_memory_offset, parameters.shared_memory_byte_size)
+    if (size or 0) != len(binary):
+        raise InvalidParameter(f"{len(binary)} bytes follow the JSON, but `binary_data_size` is {size or 0}")
+    if region is not None:
+        return Part(region, parameters.shared_memory_offset, parameters.shared_memory_byte_size)
+    return _listed(tensor, numbers) if size is None else binary
 
 
 def _listed(tensor: Input, numbers: bytes | None) -> Sequence[Any] | Array:

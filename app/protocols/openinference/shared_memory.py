@@ -6,7 +6,7 @@ A file is read anew for each request, never mapped: a client that cut it short w
 import os
 import re
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,9 +21,6 @@ MAX_REGIONS = 64
 KEY = re.compile(r"/?[\w-][\w.-]{0,254}", re.ASCII)  # a name in that folder
 FORWARDED = ("x-forwarded-for", "forwarded")  # then the client is not the one that is connected
 
-ReadRegion = Callable[[str, int, int], bytes]
-"""The bytes of a region by its name, an offset and a number; raises ServiceError."""
-
 
 @dataclass(frozen=True)
 class Region:
@@ -31,6 +28,15 @@ class Region:
 
     name: str
     key: str
+    offset: int
+    byte_size: int
+
+
+@dataclass(frozen=True)
+class Part:
+    """The bytes of a region that a request names as its input."""
+
+    region: str
     offset: int
     byte_size: int
 
@@ -73,23 +79,32 @@ class SharedMemory:
         """All regions, or that of a name; raises NotFound."""
         return [self._find(name)] if name else list(self._regions.values())
 
-    def read(self, name: str, offset: int, byte_size: int) -> bytes:
-        """A copy of a part of a region as it is now; raises ServiceError."""
-        region = self._find(name)
-        if not 0 <= offset < offset + byte_size <= region.byte_size:
-            raise InvalidParameter(
-                f"shared_memory_byte_size: {byte_size} at offset {offset}; the region has {region.byte_size} "
-                "bytes"
-            )
-        if byte_size > self._most_bytes:
-            raise BodyTooLarge(f"the tensor has {byte_size} bytes, {self._most_bytes} are allowed")
+    def size(self, part: Part) -> int:
+        """The bytes that `read` takes, to be counted before; raises ServiceError where it would."""
+        self._checked(part)
+        return part.byte_size
+
+    def read(self, part: Part) -> bytes:
+        """A copy of a part as it is now; raises ServiceError."""
+        region = self._checked(part)
         with closing(_Opened(region.key)) as file:
-            content = os.pread(file.descriptor, byte_size, region.offset + offset)
-        if len(content) != byte_size:
+            content = os.pread(file.descriptor, part.byte_size, region.offset + part.offset)
+        if len(content) != part.byte_size:
             raise InvalidParameter(
-                f"region {name[:MAX_QUOTED]!r}: its file is shorter now; register it again"
+                f"region {part.region[:MAX_QUOTED]!r}: its file is shorter now; register it again"
             )
         return content
+
+    def _checked(self, part: Part) -> Region:
+        region = self._find(part.region)
+        if not 0 <= part.offset < part.offset + part.byte_size <= region.byte_size:
+            raise InvalidParameter(
+                f"shared_memory_byte_size: {part.byte_size} at offset {part.offset}; the region has "
+                f"{region.byte_size} bytes"
+            )
+        if part.byte_size > self._most_bytes:
+            raise BodyTooLarge(f"the tensor has {part.byte_size} bytes, {self._most_bytes} are allowed")
+        return region
 
     def _find(self, name: str) -> Region:
         if (region := self._regions.get(name)) is None:
@@ -135,8 +150,3 @@ def available(memory: SharedMemory | None) -> SharedMemory:
     if memory is None:
         raise InvalidParameter(NO_SHARED_MEMORY)
     return memory
-
-
-def reader(memory: SharedMemory | None) -> ReadRegion:
-    """Reads regions, or refuses to."""
-    return lambda name, offset, byte_size: available(memory).read(name, offset, byte_size)

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from app.errors import InvalidParameter
 from app.protocols.openinference.listed_numbers import whole_numbers
-from app.schemas.limits import MAX_IMAGES, MAX_QUOTED, MAX_TENSOR_INPUTS, MAX_TENSOR_RANK
+from app.schemas.limits import MAX_IMAGES, MAX_QUOTED, MAX_TENSOR_RANK
 from app.serving.request import Source
 from models.images.decoder import Pixels
 
@@ -42,13 +42,15 @@ class Tensor:
     content: bytes | Sequence[Any] | Array
 
 
-def read_images(inputs: Sequence[Tensor]) -> list[Source]:
+def check_inputs(names: Sequence[str]) -> None:
+    """Raise InvalidParameter unless a request has exactly one input, before the content of any is read."""
+    if len(names) != 1 or names[0] not in (IMAGE, IMAGES):
+        shown = ", ".join(repr(name[:MAX_QUOTED]) for name in names[:5]) or "none"
+        raise InvalidParameter(f"inputs: {shown}; send exactly one: {USAGE}")
+
+
+def read_images(tensor: Tensor) -> list[Source]:
     """The images of a request's one input; raises InvalidParameter."""
-    check_count("inputs", len(inputs), MAX_TENSOR_INPUTS)
-    if len(inputs) != 1 or inputs[0].name not in (IMAGE, IMAGES):
-        names = ", ".join(repr(tensor.name[:MAX_QUOTED]) for tensor in inputs[:5]) or "none"
-        raise InvalidParameter(f"inputs: {names}; send exactly one: {USAGE}")
-    tensor = inputs[0]
     check_count("shape", len(tensor.shape), MAX_TENSOR_RANK)
     count = math.prod(tensor.shape if tensor.name == IMAGE else tensor.shape[:1])
     if not (tensor.shape and 1 <= count <= MAX_IMAGES and min(tensor.shape) >= 0):

@@ -68,6 +68,11 @@ class BodyCount:
         self._held += nbytes
         self.received += nbytes
 
+    def hold(self, nbytes: int) -> None:
+        """Count bytes that the request reads from elsewhere, until it is over; raises Overloaded."""
+        self._account.reserve(nbytes, self._held)
+        self._held += nbytes
+
     def show_key(self) -> None:
         """Count the bytes for the users from now on; raises Overloaded where they have no room for them."""
         if self._account is not self._users:

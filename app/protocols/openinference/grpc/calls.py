@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -105,14 +105,9 @@ class OpenCalls:
             return None
         return None if message is grpc.aio.EOF else cast(bytes, message)
 
-    @contextmanager
-    def hold(self, nbytes: int) -> Iterator[None]:
+    def hold(self, nbytes: int) -> AbstractContextManager[None]:
         """Count the bytes of a message as long as its request is open; raises Overloaded."""
-        self._account.reserve(nbytes, 0)
-        try:
-            yield
-        finally:
-            self._account.release(nbytes)
+        return self._account.hold(nbytes)
 
     async def sent(self, sending: Any) -> None:
         """Wait until a stream's response is sent; a client that does not read it ends its stream."""

@@ -3,6 +3,8 @@
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
+
 from app.errors import InvalidParameter
 from app.protocols.openinference import repository
 from app.protocols.openinference.grpc import shared_memory
@@ -19,9 +21,9 @@ from app.protocols.openinference.inference import (
     resolve_deadline,
     server_metadata,
 )
-from app.protocols.openinference.shared_memory import ReadRegion, reader
+from app.protocols.openinference.shared_memory import Part, available
 from app.protocols.openinference.statistics import model_statistics
-from app.protocols.openinference.tensors import DATATYPES, Tensor, raw, read_images
+from app.protocols.openinference.tensors import DATATYPES, Tensor, check_inputs, raw, read_images
 from app.schemas.limits import MAX_TENSOR_INPUTS, MAX_TENSOR_OUTPUTS, MAX_TENSOR_PARAMETERS
 from app.serving.request import Source
 from app.serving.service import DetectionService
@@ -88,8 +90,10 @@ async def model_infer(
     deadline = service.deadline_of(options, call.started)
     model = await service.model_for(request.model_name, request.model_version, deadline)
     plan = service.plan(options, call.started, model=model)
-    images = await run_sized(_bytes_to_read(request, call), _images, request, reader(call.memory))
-    found = outputs(await service.pipeline.detect_all(images, plan), options)
+    check_inputs([tensor.name for tensor in request.inputs])
+    with service.bodies.users.hold(_shared_bytes(request, call), call.nbytes):
+        images = await _images(request, call)
+        found = outputs(await service.pipeline.detect_all(images, plan), options)
     response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
     for name in names:
         array = found[name]
@@ -176,41 +180,43 @@ def _options(service: DetectionService, request: pb.ModelInferRequest, call: Cal
     return resolve_deadline(parameters, call.seconds_of(service.settings.timeout_ms / 1000) * 1000)
 
 
-def _bytes_to_read(request: pb.ModelInferRequest, call: CallContext) -> int:
-    """The bytes of the message and of its inputs in shared memory."""
-    shared = (tensor.parameters[SHARED_BYTES].int64_param for tensor in request.inputs if _is_shared(tensor))
-    return call.nbytes + int(sum(shared))
+def _shared_bytes(request: pb.ModelInferRequest, call: CallContext) -> int:
+    """The bytes of the input that are in shared memory; raises ServiceError if they may not be read."""
+    part = _part(request.inputs[0])
+    return 0 if part is None else available(call.memory).size(part)
 
 
-def _is_shared(tensor: pb.ModelInferRequest.InferInputTensor) -> bool:
-    return SHARED_REGION in tensor.parameters
-
-
-def _images(request: pb.ModelInferRequest, read_region: ReadRegion) -> list[Source]:
-    """The images; an input in shared memory has no entry in `raw_input_contents`."""
-    raw_contents = iter(request.raw_input_contents)
-    sent = sum(not _is_shared(tensor) for tensor in request.inputs)
+async def _images(request: pb.ModelInferRequest, call: CallContext) -> list[Source]:
+    """The images; an input in shared memory, which is read on a thread, has no `raw_input_contents`."""
+    tensor, part = request.inputs[0], _part(request.inputs[0])
+    sent = 0 if part else 1
     if request.raw_input_contents and len(request.raw_input_contents) != sent:
         raise InvalidParameter(
             f"raw_input_contents has {len(request.raw_input_contents)} entries for {sent} inputs; give "
             "one for each input, or none"
         )
-    tensors = []
-    for tensor in request.inputs:
-        if _is_shared(tensor):
-            content: bytes | list[bytes] = _shared(tensor, read_region)
-        else:
-            content = next(raw_contents) if request.raw_input_contents else _contents(tensor)
-        tensors.append(Tensor(tensor.name, tensor.datatype, list(tensor.shape), content))
-    return read_images(tensors)
+    if part is not None:
+        shared = await run_in_threadpool(available(call.memory).read, part)
+        return await run_sized(len(shared), _read, tensor, shared)
+    content = request.raw_input_contents[0] if request.raw_input_contents else None
+    return await run_sized(call.nbytes, _read, tensor, content)
 
 
-def _shared(tensor: pb.ModelInferRequest.InferInputTensor, read_region: ReadRegion) -> bytes:
+def _read(tensor: pb.ModelInferRequest.InferInputTensor, content: bytes | None) -> list[Source]:
+    """The images of an input; None: its content is in the tensor itself."""
+    found = _contents(tensor) if content is None else content
+    return read_images(Tensor(tensor.name, tensor.datatype, list(tensor.shape), found))
+
+
+def _part(tensor: pb.ModelInferRequest.InferInputTensor) -> Part | None:
+    """Where the input is in shared memory, if it is there."""
+    if SHARED_REGION not in tensor.parameters:
+        return None
     offset, size = (
         tensor.parameters[name].int64_param if name in tensor.parameters else 0
         for name in (SHARED_OFFSET, SHARED_BYTES)
     )
-    return read_region(tensor.parameters[SHARED_REGION].string_param, offset, size)
+    return Part(tensor.parameters[SHARED_REGION].string_param, offset, size)
 
 
 def _contents(tensor: pb.ModelInferRequest.InferInputTensor) -> bytes | list[bytes]:

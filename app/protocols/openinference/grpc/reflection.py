@@ -4,7 +4,8 @@ grpcio-reflection makes the answers. It knows v1alpha; v1 has the same messages 
 needs a key as others do: gRPC collects its messages, and a stranger's must not take memory.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
@@ -13,7 +14,7 @@ from google.protobuf.message import DecodeError
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import SERVICE_NAME, aio
 
-from app.errors import InvalidParameter
+from app.errors import InvalidParameter, Overloaded
 from app.protocols.openinference.grpc import health, messages
 from app.protocols.openinference.grpc.proto import grpc_service_pb2 as pb
 
@@ -21,6 +22,8 @@ METHOD = "ServerReflectionInfo"
 SERVICES = (SERVICE_NAME, "grpc.reflection.v1.ServerReflection")
 ROUTE = f"/{SERVICES[-1]}/{METHOD}"  # of both, in metrics and log
 MAX_BYTES = 4096  # of a request, which has a name in it
+MAX_CALLS = 8  # open at a time: gRPC collects messages of any allowed length, which are then too long
+RETRY_SECONDS = 1.0  # after which one may have ended
 IDLE_SECONDS = 10.0  # without a request, then the call ends
 
 Next = Callable[[], Awaitable[bytes | None]]
@@ -35,7 +38,23 @@ class Reflection:
         for file in (pb.DESCRIPTOR.serialized_pb, reflection_pb2.DESCRIPTOR.serialized_pb, _health_file()):
             pool.AddSerializedFile(file)
         listed = (messages.SERVICE, health.SERVICE, SERVICE_NAME)
+        self._open = 0
         self._servicer = aio.ReflectionServicer(listed, pool=pool)
+
+    @contextmanager
+    def count(self) -> Iterator[None]:
+        """Count a call as long as it is open; raises Overloaded where there are too many."""
+        if self._open >= MAX_CALLS:
+            raise Overloaded(
+                f"{self._open} calls of server reflection are open, {MAX_CALLS} are allowed; try again in "
+                f"{RETRY_SECONDS:.0f} s",
+                RETRY_SECONDS,
+            )
+        self._open += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
 
     async def answers(self, read: Next) -> AsyncGenerator[bytes, None]:
         """A response to each request of a call, until the client or its time ends it."""

@@ -133,11 +133,11 @@ def _reflection_handlers(service: DetectionService, calls: OpenCalls) -> list[An
     reflection = Reflection()
 
     async def respond(context: grpc.aio.ServicerContext, call: CallContext) -> None:
-        async with aclosing(
-            reflection.answers(lambda: calls.receive_next(context.read, IDLE_SECONDS))
-        ) as responses:
-            async for response in responses:
-                await calls.sent(context.write(response))
+        responses = reflection.answers(lambda: calls.receive_next(context.read, IDLE_SECONDS))
+        with reflection.count():
+            async with aclosing(responses):
+                async for response in responses:
+                    await calls.sent(context.write(response))
 
     async def answer(requests: object, context: grpc.aio.ServicerContext) -> None:
         await _serve(service, calls, METHOD, context, respond)

@@ -8,7 +8,7 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_reflection.v1alpha.reflection_pb2 import ServerReflectionRequest, ServerReflectionResponse
 
-from app.protocols.openinference.grpc.reflection import MAX_BYTES, METHOD, ROUTE, SERVICES
+from app.protocols.openinference.grpc.reflection import MAX_BYTES, MAX_CALLS, METHOD, ROUTE, SERVICES
 from tests.app.protocols.openinference.test_grpc import refusal
 from tests.app.protocols.openinference.test_grpc_bounds import KEY, channel
 from tests.support.served import Serve, Served
@@ -66,3 +66,20 @@ async def test_a_request_is_bounded_and_an_unknown_name_is_not_found(served: Ser
         error = await refusal(long.read())
         assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert str(MAX_BYTES) in error.details()
+
+
+async def test_only_so_many_calls_are_open_at_a_time(served: Served) -> None:
+    """Each may send one message of any allowed length, which gRPC collects before it is refused."""
+    async with channel(served) as (connected, _):
+        path = f"/{SERVICES[0]}/{METHOD}"
+        held = [connected.stream_stream(path)(timeout=20) for _ in range(MAX_CALLS)]
+        for call in held:
+            await call.write(ServerReflectionRequest(list_services="").SerializeToString())
+            assert await call.read()
+        error = await refusal(ask(connected, SERVICES[1], list_services="").read())
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        await held[0].done_writing()
+        assert await held[0].code() is grpc.StatusCode.OK
+        assert await ask(connected, SERVICES[1], list_services="").read()
+        for call in held:
+            call.cancel()

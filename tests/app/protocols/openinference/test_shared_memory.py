@@ -1,5 +1,6 @@
 """Triton's shared memory: off, for clients elsewhere, and on, over HTTP and gRPC; what a client may name."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import asynccontextmanager
@@ -18,8 +19,8 @@ from app.protocols.openinference.grpc.server import listen
 from app.protocols.openinference.shared_memory import FOLDER, MAX_REGIONS
 from tests.app.protocols.openinference.test_grpc import refusal
 from tests.app.protocols.openinference.test_grpc_bounds import channel
-from tests.support.protocols import PROTOCOLS, as_json
-from tests.support.served import Serve, Served
+from tests.support.protocols import PNG, PROTOCOLS, as_json
+from tests.support.served import Serve, Served, eventually
 
 refused = PROTOCOLS["openinference"].refused
 PIXELS = np.arange(48 * 64 * 3, dtype=np.uint8).reshape(1, 48, 64, 3)
@@ -142,6 +143,45 @@ async def test_regions_and_reads_are_bounded(serve: Serve, key: str) -> None:
         assert str(MAX_REGIONS) in refused(await register(served, key, "one more"), 409)
 
 
+async def test_two_inputs_are_refused_before_either_is_read(serve: Serve) -> None:
+    """The region is not registered: reading it would be 404."""
+    tensor = {"name": "images", "datatype": "UINT8", "shape": [1, 1, 1, 3]}
+    shared = tensor | {"parameters": {"shared_memory_region": "frames", "shared_memory_byte_size": 3}}
+    async with serve(shared_memory=True) as served, calls(served) as stub:
+        response = await served.client.post("/v2/models/fake/infer", json={"inputs": [shared] * 2})
+        assert "exactly one" in refused(response, 422)
+        error = await refusal(stub.ModelInfer(inference(3, inputs=2)))
+        assert "exactly one" in error.details()
+
+
+async def test_bytes_of_a_region_are_counted_as_those_of_bodies(serve: Serve, key: str) -> None:
+    size = 2**19  # bytes of the region; a request for all of them finds no room beside the file
+    os.truncate(FOLDER / key[1:], SHIFT + size)
+    file, headers = PNG + bytes(2**19), {"Content-Type": "image/png"}
+    async with serve(shared_memory=True, max_queue_bytes=2**20) as served, calls(served) as stub:
+        account = served.app.state.service.bodies.users
+        await register(served, key, byte_size=size)
+        served.detector.free.clear()
+        first = asyncio.create_task(served.client.post("/detect", content=file, headers=headers))
+        await eventually(lambda: len(served.detector.batches) == 1, "the first request is on the device")
+        assert "bodies together" in refused(await infer(served, size=size), 429)
+        error = await refusal(stub.ModelInfer(inference(size)))
+        assert error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert "bodies together" in error.details()
+        served.detector.free.set()
+        assert (await first).status_code == 200
+        served.detector.free.clear()
+        pending = [asyncio.create_task(infer(served)), asyncio.create_task(_call(stub))]
+        await eventually(lambda: account.held > 2 * PIXELS.nbytes, "both regions are counted")
+        served.detector.free.set()
+        await asyncio.gather(*pending)
+        await eventually(lambda: account.held == 0, "nothing is counted any more")
+
+
+async def _call(stub: Any) -> Any:
+    return await stub.ModelInfer(inference())
+
+
 @asynccontextmanager
 async def calls(served: Served) -> Any:
     state = served.app.state
@@ -153,13 +193,15 @@ async def calls(served: Served) -> Any:
         await server.stop(None)
 
 
-def inference() -> Any:
-    size = {"int64_param": PIXELS.nbytes}
-    parameters = {"shared_memory_region": {"string_param": "frames"}, "shared_memory_byte_size": size}
+def inference(size: int = PIXELS.nbytes, inputs: int = 1) -> Any:
+    parameters = {
+        "shared_memory_region": {"string_param": "frames"},
+        "shared_memory_byte_size": {"int64_param": size},
+    }
     tensor = pb.ModelInferRequest.InferInputTensor(
         name="images", datatype="UINT8", shape=PIXELS.shape, parameters=parameters
     )
-    return pb.ModelInferRequest(model_name="fake", inputs=[tensor])
+    return pb.ModelInferRequest(model_name="fake", inputs=[tensor] * inputs)
 
 
 async def test_grpc_has_the_same_regions(serve: Serve, key: str) -> None:
@@ -178,6 +220,9 @@ async def test_grpc_has_the_same_regions(serve: Serve, key: str) -> None:
         status = await stub.SystemSharedMemoryStatus(pb.SystemSharedMemoryStatusRequest(name="frames"))
         assert status.regions["frames"].key == key
         assert len((await served.client.get(f"{SYSTEM}/status")).json()) == 1
+        for wrong in (-(10**12), 2**62):
+            error = await refusal(stub.ModelInfer(inference(wrong)))
+            assert "shared_memory_byte_size" in error.details()
         cuda = await refusal(stub.CudaSharedMemoryRegister(pb.CudaSharedMemoryRegisterRequest(name="a")))
         assert cuda.code() is grpc.StatusCode.INVALID_ARGUMENT
 
