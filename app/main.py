@@ -40,6 +40,7 @@ from app.transport.middleware.inflate import Inflate
 from app.transport.middleware.request_context import RequestContext, error_handlers
 from app.transport.middleware.root_path import RootPath
 from app.transport.middleware.trailing_slash import TrailingSlash
+from app.transport.probes import Probes
 from app.transport.query import QueryLimit
 from app.transport.router import DialectLookup, Router, has_route, openapi_tags
 from app.transport.url_images import Fetcher
@@ -145,13 +146,14 @@ def _add_middleware(
     """The last one added is the outermost."""
     settings, metrics = service.settings, service.metrics
     limit, accounts = settings.max_body_bytes, service.bodies
+    probes = Probes(settings.platform_routes.health)
     app.add_middleware(Inflate)
     app.add_middleware(QueryLimit, metrics=metrics, dialects=dialects)
     app.add_middleware(BodyLimit, metrics=metrics, per_request=limit, accounts=accounts, dialects=dialects)
     if allowed_hosts:
-        app.add_middleware(AllowedHosts, metrics=metrics, hosts=allowed_hosts, dialects=dialects)
+        app.add_middleware(AllowedHosts, metrics, allowed_hosts, dialects, probes)
     app.add_middleware(TrailingSlash)
-    app.add_middleware(RequestContext, metrics, dialects, lambda: service.state == "draining")
+    app.add_middleware(RequestContext, metrics, dialects, lambda: service.state == "draining", probes)
     if settings.allowed_origins:
         app.add_middleware(Cors, settings.allowed_origins)
     app.add_middleware(RootPath, settings.root_path or "")

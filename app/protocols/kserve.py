@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from pydantic_core import to_json
 from starlette.convertors import StringConvertor, register_url_convertor
 
-from app.errors import RETRY_SECONDS, Dialect, InvalidParameter, ServiceError
+from app.errors import RETRY_SECONDS, STOPPING, Dialect, Draining, InvalidParameter, ServiceError
 from app.protocols.base import ParsedRequest, run_detection
 from app.schemas.limits import MAX_IMAGES
 from app.schemas.options import DetectOptions
@@ -120,6 +120,8 @@ async def model_ready(request: Request, name: str) -> dict[str, Any]:
     """200 when the model accepts requests; 503 while the service loads, drains or fails."""
     service = service_of(request)
     service.check_capacity()
+    if service.stopping:  # requests are still taken, but clients should go elsewhere
+        raise Draining(STOPPING, RETRY_SECONDS)
     service.find_model(name)
     return {"name": name, "ready": True}
 

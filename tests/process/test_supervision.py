@@ -170,8 +170,12 @@ def test_a_lingering_program_takes_requests_and_says_that_it_goes(start: Start) 
     for path in ("/health", "/health/ready"):
         refused = program.client.get(path)
         assert (refused.status_code, refused.json()["status"]) == (503, "draining")
-    for path in ("/readyz", "/ping", "/v2/health/ready"):
+    for path in ("/readyz", "/ping", "/v2/health/ready", "/v1/models/fake"):
         assert program.client.get(path).status_code == 503, path
+    [module] = program.client.get("/v1/module/list/status").json()["statuses"]
+    assert module["status"] == "Stopping"
+    models = {model["name"]: model for model in program.client.post("/v2/repository/index").json()}
+    assert (models["fake"]["state"], models["fake"]["reason"]) == ("UNAVAILABLE", "draining")
     assert program.client.get("/health/live").status_code == 200
     answer = detect(program)
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")

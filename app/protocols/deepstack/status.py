@@ -16,7 +16,13 @@ from app.transport.router import Router
 # A module of CodeProject.AI is a program that the server runs; clients know those for objects by the queue.
 MODULE = {"moduleId": "ObjectDetectionRCNN", "name": "Object Detection (rcnn-serve)"}
 QUEUE = "objectdetection_queue"
-STATES = {"ok": "Started", "loading": "Starting", "draining": "Stopping", "failing": "FailedStart"}
+STATES = {
+    "ok": "Started",
+    "degraded": "Started",
+    "loading": "Starting",
+    "draining": "Stopping",
+    "failing": "FailedStart",
+}
 
 PING_EXAMPLE = {"success": True, "message": "0.1.0", "code": 200}
 VERSION_EXAMPLE = PING_EXAMPLE | {"version": {"major": 0, "minor": 1, "patch": 0}}
@@ -92,7 +98,7 @@ async def list_states(request: Request) -> dict[str, Any]:
         "version": version(),
         "started": started.isoformat(timespec="seconds"),
         "lastSeen": datetime.now(UTC).isoformat(timespec="seconds"),
-        "status": STATES[service.state],
+        "status": STATES[service.status],
         "statusData": {"inferenceDevice": _device(service)},
     }
     return {"success": True, "statuses": [MODULE | about], "code": 200}

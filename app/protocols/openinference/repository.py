@@ -64,11 +64,11 @@ async def _known(service: DetectionService) -> list[str]:
 
 def _entry(service: DetectionService, name: str) -> IndexEntry:
     model = service.models.ready.get(name)
-    if model is not None and service.state == "ok":
+    if model is not None and service.ready:
         return IndexEntry(name, model.version, READY, "")
     if name == service.loads.loading:
         return IndexEntry(name, "", LOADING, "")
     releasing = [one.version for one in service.loads.releases.pending if one.name == name]
     if model is None and releasing:
         return IndexEntry(name, releasing[0], UNLOADING, "")
-    return IndexEntry(name, "", UNAVAILABLE, "not loaded" if model is None else service.state)
+    return IndexEntry(name, "", UNAVAILABLE, "not loaded" if model is None else service.status)

@@ -13,16 +13,23 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from app.errors import HostNotAllowed
 from app.schemas.limits import MAX_QUOTED
 from app.telemetry.metrics import Metrics
-from app.transport.middleware.request_context import PROBES, Dialects, error_response, only_problems
+from app.transport.middleware.request_context import Dialects, error_response, only_problems
+from app.transport.probes import Probes
 
 
 class AllowedHosts:
     """Answers 421 unless every header Host names one of `hosts`; a probe may use an address."""
 
     def __init__(
-        self, app: ASGIApp, metrics: Metrics, hosts: Sequence[str], dialects: Dialects = only_problems
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        hosts: Sequence[str],
+        dialects: Dialects = only_problems,
+        probes: Probes | None = None,
     ) -> None:
         self._app = app
+        self._probes = probes or Probes()
         self._metrics = metrics
         self._dialects = dialects
         self._hosts = {_normal(host) for host in hosts}
@@ -43,7 +50,7 @@ class AllowedHosts:
         await self._app(scope, receive, send)
 
     def _is_allowed(self, host: str, path: str) -> bool:
-        return host in self._hosts or (path in PROBES and _is_address(host))
+        return host in self._hosts or (path in self._probes and _is_address(host))
 
 
 def _without_port(value: str) -> str:

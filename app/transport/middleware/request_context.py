@@ -32,6 +32,7 @@ from app.telemetry import tracing
 from app.telemetry.logs import chosen_id, request_id
 from app.telemetry.metrics import UNMATCHED, Metrics
 from app.telemetry.request_log import OPENED, RequestRecord, RequestWork, counting_work, record
+from app.transport.probes import Probes
 
 logger = logging.getLogger("app.access")
 
@@ -40,11 +41,6 @@ Dialects = Callable[[Scope], Dialect]
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 _BEGINNINGS = ("http.response.start", "websocket.http.response.start", "websocket.accept")
-# Asked every few seconds: logged at debug when well.
-PROBES = (
-    *("/health", "/health/live", "/health/ready", "/healthz", "/livez", "/readyz", "/metrics"),
-    *("/v2/health/live", "/v2/health/ready"),
-)
 
 
 def only_problems(scope: Scope) -> Dialect:
@@ -61,9 +57,11 @@ class RequestContext:
         metrics: Metrics,
         dialects: Dialects = only_problems,
         is_draining: Callable[[], bool] = lambda: False,
+        probes: Probes | None = None,
     ) -> None:
         """`is_draining`: whether a request that is cancelled is so because the service stops."""
         self._app = app
+        self._probes = probes or Probes()
         self._metrics = metrics
         self._dialects = dialects
         self._is_draining = is_draining
@@ -74,7 +72,7 @@ class RequestContext:
             await self._app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        span = _begin_span(scope, headers)
+        span = self._begin_span(scope, headers)
         state = scope.setdefault("state", {})
         identity = chosen_id(headers.get("x-request-id", ""))
         answer = _Answer(send, identity, state.get("arrived", time.monotonic()), span)
@@ -133,7 +131,7 @@ class RequestContext:
             route,
             answer.status,
             seconds=time.monotonic() - answer.started,
-            probe=route in PROBES and answer.status < 400,
+            probe=self._is_probe(scope) and answer.status < 400,
             work=answer.work,
             client=(scope.get("client") or (None,))[0],
             received=getattr(answer.state.get("body"), "received", 0),
@@ -142,12 +140,15 @@ class RequestContext:
         )
         record(self._metrics, request)
 
+    def _begin_span(self, scope: Scope, headers: Headers) -> tracing.Span | None:
+        """The request's span; none for a probe, nor for a web socket, which may stay open for days."""
+        if scope["type"] != "http" or self._is_probe(scope):
+            return None
+        return tracing.begin(scope["method"], headers)
 
-def _begin_span(scope: Scope, headers: Headers) -> tracing.Span | None:
-    """The request's span; none for a probe, nor for a web socket, which may stay open for days."""
-    if scope["type"] != "http" or scope["path"] in PROBES:
-        return None
-    return tracing.begin(scope["method"], headers)
+    def _is_probe(self, scope: Scope) -> bool:
+        """Whether it is asked every few seconds, and so logged at debug when well."""
+        return scope.get("method") in ("GET", "HEAD") and scope["path"] in self._probes
 
 
 class _Answer:

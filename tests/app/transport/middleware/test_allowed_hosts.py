@@ -94,11 +94,17 @@ async def test_a_web_socket_is_refused_too() -> None:
     assert json.loads(sent[1]["body"])["code"] == "host_not_allowed"
 
 
-@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready", "/metrics", "/v2/health/live"])
-async def test_probes_by_address_are_answered(path: str) -> None:
+TOLD, VERTEX = "/vertex/ready", "/v1/endpoints/12/deployedModels/34"
+PROBES = ("/health", "/health/live", "/health/ready", "/metrics", "/ping", "/v2/health/live", TOLD, VERTEX)
+
+
+@pytest.mark.parametrize("path", PROBES)
+async def test_probes_by_address_are_answered(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An orchestrator asks the address of a container; no name leads there that a page could choose."""
+    monkeypatch.setenv("AIP_HEALTH_ROUTE", TOLD)
     app = app_for("detect.example.org")
     assert (await ask(app, "10.1.2.3:8000", path)).status_code == 405
     assert (await ask(app, "[fd00::7]:8000", path)).status_code == 405
     assert (await ask(app, "evil.example", path)).status_code == 421
-    assert (await ask(app, "10.1.2.3:8000")).status_code == 421
+    for other in ("/labels", f"{VERTEX}:predict"):
+        assert (await ask(app, "10.1.2.3:8000", other)).status_code == 421

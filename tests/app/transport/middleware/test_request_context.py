@@ -18,7 +18,8 @@ from app.telemetry.metrics import Metrics
 from app.transport.middleware.body_limit import BodyLimit
 from app.transport.middleware.request_context import RequestContext
 from tests.support.fakes import picture
-from tests.support.served import Served
+from tests.support.protocols import PNG, encoded
+from tests.support.served import Serve, Served
 
 AS_PNG = {"Content-Type": "image/png"}
 
@@ -84,16 +85,26 @@ async def test_requests_are_logged_and_counted_by_template(
     assert await served.metric("rcnn_rejected_total", code="not_found") == 3
 
 
+TOLD, VERTEX = "/vertex", "/v1/endpoints/12/deployedModels/34"
+PROBES = ("/health", "/health/live", "/health/ready", "/metrics", "/ping", TOLD, f"{TOLD}/", VERTEX)
+
+
 async def test_probes_are_logged_only_when_they_fail(
-    served: Served, caplog: pytest.LogCaptureFixture
+    serve: Serve, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with caplog.at_level(logging.INFO):
-        for path in ("/health", "/health/live", "/health/ready", "/metrics"):
-            await served.client.get(path)
-        assert access_lines(caplog) == []
-        served.app.state.service.drain()
-        await served.client.get("/health/ready")
-    assert access_lines(caplog)[0].getMessage().startswith("GET /health/ready 503 ")
+    monkeypatch.setenv("AIP_HEALTH_ROUTE", TOLD)
+    monkeypatch.setenv("AIP_PREDICT_ROUTE", TOLD)
+    async with serve() as served:
+        with caplog.at_level(logging.INFO):
+            for path in PROBES:
+                assert (await served.client.get(path)).status_code == 200, path
+            assert access_lines(caplog) == []
+            body = {"instances": [{"b64": encoded(PNG)}]}
+            assert (await served.client.post(TOLD, json=body)).status_code == 200
+            assert access_lines(caplog)[0].getMessage().startswith(f"POST {TOLD} 200 ")
+            served.app.state.service.drain()
+            await served.client.get("/health/ready")
+        assert access_lines(caplog)[1].getMessage().startswith("GET /health/ready 503 ")
 
 
 # logs
