@@ -87,7 +87,8 @@ def check_admin(service: DetectionService, offered: Iterable[str]) -> None:
     keys, offered = service.settings.admin_keys, list(offered)
     if not keys:
         raise Forbidden(
-            "loading models is off, and captures and streams; start the server with RCNN_ADMIN_KEYS"
+            "loading models, captures and streams are off; to allow them, start the server with "
+            "RCNN_ADMIN_KEYS"
         )
     if find_key(encoded(keys), offered) is None:
         reason = "this key may not load models or use captures and streams" if offered else "no key was sent"

@@ -99,10 +99,16 @@ def _is_lost(error: BaseException) -> bool:
 
 
 def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
-    """The fault of TLS behind an error, which would be met again; None for others, and a lost connection."""
+    """The fault of TLS behind an error, which would be met again; None for others, and a lost connection.
+
+    It is met when the connection is made. A later one, as of a damaged record, is a lost connection.
+    """
+    connecting = isinstance(error, httpx.ConnectError)
     while error is not None and not isinstance(error, ssl.SSLError):
         error = error.__cause__ or error.__context__
-    return None if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) else error
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return error
+    return None if isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError) or not connecting else error
 
 
 def _last_outcome(state: tenacity.RetryCallState) -> Any:

@@ -1,4 +1,4 @@
-"""SAHI with the service as its model; needs sahi.
+"""SAHI with the service as its model; needs sahi 0.12 or later, the first with batches.
 
     from rcnn_client import Client
     from rcnn_client.sahi import ServiceModel

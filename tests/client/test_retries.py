@@ -1,6 +1,7 @@
 """Retries: Retry-After, lost connections, deadlines; many images; a server that restarts."""
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterator
@@ -46,6 +47,30 @@ def test_a_lost_connection_is_tried_again(error: type[httpx.TransportError]) -> 
     assert client.detect(b"picture").names == ("disc",)
     assert [request.read() for request in client.sent] == [b"picture"] * 2
     assert 0.25 <= client.pauses.seconds[0] <= 0.3125
+
+
+FAULTS = {
+    "not trusted": (httpx.ConnectError, ssl.SSLCertVerificationError, "SSL_CERT_FILE"),
+    "not trusted later": (httpx.ReadError, ssl.SSLCertVerificationError, "SSL_CERT_FILE"),
+    "no TLS": (httpx.ConnectError, ssl.SSLError, "use http://"),
+    "the end": (httpx.ConnectError, ssl.SSLEOFError, ""),
+    "a damaged record": (httpx.ReadError, ssl.SSLError, ""),
+    "a damaged one, sent": (httpx.WriteError, ssl.SSLError, ""),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_faults_of_tls_are_final_where_the_connection_cannot_be_made(name: str) -> None:
+    kind, cause, advice = FAULTS[name]
+    error = kind("TLS")
+    error.__cause__ = cause("TLS")
+    client = Scripted(error, detected())
+    if not advice:
+        assert client.detect(b"picture").names == ("disc",)
+        return
+    with pytest.raises(Unreachable, match=advice):
+        client.detect(b"picture")
+    assert len(client.sent) == 1
 
 
 @pytest.mark.parametrize("error", [httpx.ReadTimeout, httpx.WriteTimeout, httpx.DecodingError])

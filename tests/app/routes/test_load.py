@@ -25,7 +25,7 @@ async def test_only_a_name_of_the_catalogue_is_loaded(serve: Serve, name: str) -
 OFF: dict[str, Any] = {"admin_keys": ()}
 GUEST = {"X-API-Key": "guest"}
 REFUSED: dict[str, tuple[dict[str, Any], dict[str, str], str, int, str]] = {
-    "off": (OFF, ADMIN, "", 403, "RCNN_ADMIN_KEYS"),
+    "off": (OFF, ADMIN, "", 403, "to allow them, start the server with RCNN_ADMIN_KEYS"),
     "off, with a key for requests": (OFF | {"api_keys": "chief"}, ADMIN, "", 403, "RCNN_ADMIN_KEYS"),
     "no key": ({}, {}, "", 401, "no key was sent"),
     "another key": ({}, {"X-API-Key": "thief"}, "", 401, "may not load models"),
