@@ -60,7 +60,7 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
         logger.error("%s", error)
         return 1
     service: DetectionService = app.state.service
-    server = Server(_uvicorn(app, settings), app.state, listener, certificate)
+    server = Server(uvicorn_config(app, settings), app.state, listener, certificate)
     server.reload_at_hangup()
     server.run()
     listener.close()
@@ -74,7 +74,8 @@ def serve(settings: Settings, detector: Detector | None = None) -> int:
     return server.exit_code
 
 
-def _uvicorn(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
+def uvicorn_config(app: Callable[..., Any], settings: Settings) -> uvicorn.Config:
+    """Uvicorn's own settings for the app."""
     config = uvicorn.Config(
         app,
         http=BoundedHttp,
@@ -155,16 +156,17 @@ class Server(uvicorn.Server):
         self._hung_up = True  # only this: a signal handler runs in the middle of other code
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain at the first signal, after RCNN_LINGER_SECONDS; stop at once at the second."""
+        """Drain at the first signal, after RCNN_LINGER_SECONDS; stop at once at the second.
+
+        It sets flags only: a signal handler runs in the middle of other code. The next tick drains.
+        """
         again, lingers = self._service.stopping, self._service.ready
         seconds = self._service.settings.linger_seconds if lingers else 0.0
-        self._service.stopping = self.connections.ending = True
         self._drain_at = time.monotonic() + seconds
+        self._service.stopping = self.connections.ending = True
         if again:
             self.exit_code = 1
             self.force_exit = self.should_exit = True
-        if not seconds:
-            self._service.drain()
 
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: whether to stop now."""
@@ -179,7 +181,7 @@ class Server(uvicorn.Server):
         if self._service.lost_devices:
             self._give_up()
         if self._service.stopping:
-            return await self._stopped(now)
+            return await self._stopped()
         if self._hung_up:
             self._hung_up = False
             self._service.reload_models()
@@ -211,15 +213,16 @@ class Server(uvicorn.Server):
         self.exit_code = 1
         self._service.drain()
 
-    async def _stopped(self, now: float) -> bool:
+    async def _stopped(self) -> bool:
         """One step of the end: linger, drain, close; whether it is done."""
+        lingers = time.monotonic() < self._drain_at and self._service.state != "draining"
         if not self._logged_stop:
             self._logged_stop = self.connections.ending = True
             self._systemd.tell_once("STOPPING=1")
-            if self._service.state != "draining":
+            if lingers:
                 seconds = self._service.settings.linger_seconds
                 logger.info("not ready any more: requests are accepted for %.1f s, then it drains", seconds)
-        if self._service.state != "draining" and now < self._drain_at:
+        if lingers:
             return False
         self._service.drain()
         left = self._service.drain_seconds_left

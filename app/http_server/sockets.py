@@ -17,13 +17,18 @@ class Listener:
         self._uds = uds
         if uds is not None:
             self.socket, self.address = bind_unix(uds), f"unix:{uds}"
+            self._file = _identity(uds)
             return
         self.socket = bind(host, port, "RCNN_PORT")
         shown = f"[{host}]" if self.socket.family == socket.AF_INET6 else host
         self.address = f"{scheme}://{shown}:{self.socket.getsockname()[1]}"
 
     def open(self) -> None:
-        """Take connections; raises OSError if another server was faster."""
+        """Take connections; raises OSError if another server was faster, or replaced the Unix socket."""
+        if self._uds is not None and _identity(self._uds) != self._file:
+            raise OSError(
+                f"cannot listen on {self.address}: another server has replaced it, or it is removed"
+            )
         try:
             self.socket.listen(BACKLOG)
         except OSError as error:
@@ -31,10 +36,10 @@ class Listener:
         logger.info("listening on %s", self.address)
 
     def close(self) -> None:
-        """Give the address back."""
-        self.socket.close()
-        if self._uds is not None:
+        """Give the address back; the Unix socket of another server stays."""
+        if self._uds is not None and _identity(self._uds) == self._file:
             self._uds.unlink(missing_ok=True)
+        self.socket.close()
 
 
 def bind(host: str, port: int, variable: str) -> socket.socket:
@@ -57,7 +62,8 @@ def bind(host: str, port: int, variable: str) -> socket.socket:
 def bind_unix(path: Path) -> socket.socket:
     """A Unix socket that all users may write to; raises OSError, also while another server listens there.
 
-    Its folder says who can reach it. The socket of a server that is gone is replaced.
+    Its folder says who can reach it. The socket of a server that is gone is replaced, and that of one that
+    does not listen yet: clients cannot tell them apart. `Listener.open` of that one then fails.
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
@@ -71,3 +77,12 @@ def bind_unix(path: Path) -> socket.socket:
         listener.close()
         raise OSError(f"cannot listen on {path}: {error.strerror}; choose another RCNN_UDS") from error
     return listener
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Which file this is, () for none; a number of an inode may be used again for a later one."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return stat.st_dev, stat.st_ino, stat.st_mtime_ns

@@ -40,10 +40,12 @@ class TlsHandshake(Tracked):
         """The first bytes of a client; then what it sent with the end of its handshake."""
         if self._handshake is not None:
             self._early += data
+        elif self.state is not State.HEAD:
+            return  # it has its refusal; nothing can be written any more
         elif data[0] == HANDSHAKE:
             self.transport.pause_reading()
             self._handshake = asyncio.get_running_loop().create_task(self._encrypt(data))
-        elif self.state is State.HEAD:
+        else:
             error = MalformedRequest("this port speaks HTTPS; write https:// in the address")
             self.transport.write(refusal(error, self.server_state, self.client))
             self.enter(State.DISCARD)

@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 class Certificate:
-    """A certificate and its private key, and the TLS context that uses them."""
+    """A certificate and its private key, and the TLS context that uses them, a new one for new files."""
 
     def __init__(self, cert: Path, key: Path) -> None:
         """Raises OSError, which names the setting that is wrong and what to do."""
@@ -29,8 +29,7 @@ class Certificate:
             return False
         self._seen = signature
         try:
-            self.pem, _ = self._read()  # a wrong pair would spoil the context in use
-            self.context.load_cert_chain(self._cert, self._key, password="")
+            self.pem, self.context = self._read()  # a new one: a wrong pair would spoil that in use
         except OSError as error:
             logger.error("%s; the certificate of before stays", error)
             return False

@@ -6,18 +6,20 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
 from app.main import LAST_CALLS_SECONDS
-from app.server import LAST_ANSWERS_SECONDS
+from app.server import LAST_ANSWERS_SECONDS, Server, bind_listener, uvicorn_config
 from app.settings.settings import Settings
 from tests.process.test_lifecycle import Start, detect, until
 from tests.support.process import closed_port
-from tests.support.served import ROOT
+from tests.support.served import ROOT, serve_app
 
 
 def unit_text() -> str:
@@ -58,14 +60,23 @@ class Systemd:
         self._socket.bind(str(path))
         self._socket.settimeout(30)
 
+    def fill(self) -> None:
+        """Fill the queue, as a supervisor that is busy lets it become."""
+        with suppress(BlockingIOError):
+            while True:
+                with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
+                    sender.setblocking(False)
+                    sender.sendto(b"OTHER=1", self._socket.getsockname())
+
     def told(self) -> str:
         """The next message."""
         return self._socket.recv(1000).decode()
 
     def told_in(self, state: str) -> list[str]:
         """The messages up to that one."""
-        messages = [self.told()]
+        messages, give_up = [self.told()], time.monotonic() + 30
         while messages[-1] != state:
+            assert time.monotonic() < give_up, f"waited in vain for {state}"
             messages.append(self.told())
         return messages
 
@@ -75,18 +86,18 @@ class Systemd:
 
 @pytest.fixture
 def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Systemd]:
-    """It starts the programs of this test, with a watchdog that wants to hear from them every 0.3 s."""
+    """It starts the programs of this test, with a watchdog that wants to hear from them every 3 s."""
     path = tmp_path / "notify"
     supervisor = Systemd(path)
     monkeypatch.setenv("NOTIFY_SOCKET", str(path))
-    monkeypatch.setenv("WATCHDOG_USEC", "300000")
+    monkeypatch.setenv("WATCHDOG_USEC", "3000000")
     yield supervisor
     supervisor.close()
 
 
 def test_systemd_hears_of_start_life_and_end(start: Start, systemd: Systemd) -> None:
     program = start("--loading")
-    assert [systemd.told() for _ in range(3)] == ["WATCHDOG=1"] * 3  # not ready yet
+    assert [systemd.told() for _ in range(2)] == ["WATCHDOG=1"] * 2  # not ready yet
     program.process.send_signal(signal.SIGUSR1)
     systemd.told_in("READY=1")
     assert program.client.get("/health/ready").status_code == 200
@@ -94,6 +105,20 @@ def test_systemd_hears_of_start_life_and_end(start: Start, systemd: Systemd) -> 
     program.terminate()
     assert set(systemd.told_in("STOPPING=1")[:-1]) <= {"WATCHDOG=1"}
     assert program.ended() == 0
+
+
+def test_what_a_full_queue_did_not_take_is_sent_again(start: Start, systemd: Systemd) -> None:
+    systemd.fill()
+    program = start(linger_seconds="100")
+    program.logged("READY=1 was not sent")
+    systemd.told_in("READY=1")
+    systemd.fill()
+    program.terminate()
+    program.logged("STOPPING=1 was not sent")
+    systemd.told_in("STOPPING=1")
+    program.terminate()
+    assert program.ended() == 1
+    assert program.log.count("READY=1 was not sent") == 1
 
 
 def test_a_watchdog_of_another_process_and_no_socket_are_no_fault(
@@ -181,6 +206,19 @@ def test_a_lingering_program_takes_requests_and_says_that_it_goes(start: Start) 
     assert (answer.status_code, answer.headers["connection"]) == (200, "close")
     program.terminate()  # a second signal stops at once
     assert program.ended(20) == 1
+
+
+async def test_a_signal_handler_sets_flags_and_the_next_tick_drains() -> None:
+    async with serve_app(port=0) as served:
+        service = served.app.state.service
+        listener = bind_listener(service.settings)
+        server = Server(uvicorn_config(served.app, service.settings), served.app.state, listener, None)
+        server.handle_exit(signal.SIGTERM, None)
+        assert not service.draining.is_set()  # it may run while the event loop is at work
+        assert (await served.client.get("/health/ready")).json()["status"] == "draining"
+        assert await server.on_tick(1)
+        assert service.draining.is_set()
+        listener.close()
 
 
 def test_after_it_the_program_drains(start: Start) -> None:

@@ -149,6 +149,27 @@ async def test_what_is_no_handshake_leaves_nothing_behind(pair: Pair, sent: byte
         await eventually(lambda: not server.connections.tracked, "nothing counts it")
 
 
+def client_hello() -> bytes:
+    """The first bytes of a client that speaks TLS."""
+    outgoing = ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="localhost")
+    with pytest.raises(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
+
+
+async def test_a_handshake_after_plain_http_is_thrown_away(
+    pair: Pair, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with http_server(certificate=Certificate(pair.cert, pair.key)) as server:
+        client = await server.connect(LIVE)
+        assert status(await client.response()) == 400
+        client.send(client_hello())
+        client.writer.close()
+        await eventually(lambda: not server.connections.tracked, "it is gone")
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
 async def test_the_end_of_the_server_does_not_wait_for_idle_clients(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -193,7 +214,9 @@ async def test_a_renewed_certificate_is_used_once_both_files_fit(tmp_path: Path)
         assert not certificate.refresh()
         assert await peer(server.address) == before
         renewed.key.replace(pair.key)
+        in_use = certificate.context
         assert certificate.refresh()
+        assert certificate.context is not in_use  # files that change while they are read cannot spoil it
         after = await peer(server.address)
     assert after == ssl.PEM_cert_to_DER_cert(pair.cert.read_text()) != before
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from app.http_server.sockets import bind_unix
+from app.http_server.sockets import Listener, bind_unix
 from tests.support.fakes import picture
 from tests.support.process import Program
 
@@ -30,3 +30,25 @@ def test_a_unix_socket_takes_the_place_of_the_port(start: type[Program], tmp_pat
     program.terminate()
     assert program.ended() == 0
     assert not path.exists()
+
+
+def test_a_server_whose_socket_was_replaced_leaves_the_new_one_alone(tmp_path: Path) -> None:
+    path = tmp_path / "rcnn.sock"
+    first = Listener("", 0, path)  # it loads: nothing listens yet
+    second = Listener("", 0, path)
+    second.open()
+    with pytest.raises(OSError, match=f"cannot listen on unix:{path}: another server has replaced it"):
+        first.open()
+    first.close()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(path))
+    second.close()
+    assert not path.exists()
+
+
+def test_a_server_whose_socket_was_removed_says_so(tmp_path: Path) -> None:
+    listener = Listener("", 0, tmp_path / "rcnn.sock")
+    (tmp_path / "rcnn.sock").unlink()
+    with pytest.raises(OSError, match="or it is removed"):
+        listener.open()
+    listener.close()
