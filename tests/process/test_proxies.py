@@ -59,7 +59,7 @@ class Fleet:
     programs: list[Program] = field(default_factory=list)
 
     def start(self, port: int) -> Program:
-        return Program(port=str(port), listen="ready", linger_seconds="2", allowed_hosts=f"{NAME},127.0.0.1")
+        return Program(port=str(port), listen="ready", linger_seconds="4", allowed_hosts=f"{NAME},127.0.0.1")
 
     def restart(self, index: int) -> None:
         """Stop a server, and start it again."""
