@@ -16,10 +16,10 @@ RUNTIME := $(VENV)/.runtime-$(subst $(COMMA),-,$(EXTRAS))
 TORCH_INDEX_URL ?=
 PIP_FLAGS ?= $(if $(CI),--quiet --quiet)
 PYTEST_FLAGS ?=
-# Two workers, a file each at a time: module fixtures are made once. One thread a worker, as there are as many cores.
+# Two workers, a file each at a time in the order of tests/conftest.py: module fixtures are made once. One thread a worker.
 WORKERS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest
-PARALLEL := -n $(WORKERS) --dist loadfile
+PARALLEL := -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 # What test-fast leaves out: see the markers in pyproject.toml.
 SLOW := gpu or ray or slow or network or process or browser or bench
 SAMPLE := $(firstword $(wildcard samples/*.jpg samples/*.png) photo.jpg)

@@ -13,14 +13,22 @@ from tests.support.served import ROOT, Serve, Served, serve_app
 FOLDERS = {"process": "process", "deploy": "process", "page": "browser", "bench": "bench"}
 
 
+LONG = ("network", "slow", "process", "browser", "bench")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark each test by its folder and fixtures, for `make test-fast`."""
+    """Mark each test by its folder and fixtures, for `make test-fast`; files with long tests go first.
+
+    One that begins last keeps one worker busy while the other has nothing to do.
+    """
     for item in items:
         folder = item.path.relative_to(ROOT / "tests").parts[0]
         if folder in FOLDERS:
             item.add_marker(FOLDERS[folder])
         if {"start", "program"} & set(getattr(item, "fixturenames", ())):
             item.add_marker("process")
+    long = {item.path for item in items if any(item.get_closest_marker(name) for name in LONG)}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(autouse=True)
