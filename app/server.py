@@ -24,7 +24,7 @@ import uvicorn
 from app.http_server.connections import KEEP_ALIVE_SECONDS, Connections, connection_limit, is_loopback
 from app.http_server.forwarded import Forwarded
 from app.http_server.http_protocol import BoundedHttp
-from app.http_server.sockets import BACKLOG, Listener, bind
+from app.http_server.sockets import BACKLOG, Listener, bind, is_stale
 from app.http_server.systemd import Notifier
 from app.http_server.tls import TlsHandshake
 from app.http_server.websocket_protocol import BoundedWebSocket
@@ -233,6 +233,11 @@ class Server(uvicorn.Server):
             return False
         await self._service.close()
         return True
+
+
+def stale_socket(settings: Settings) -> Path | None:
+    """The Unix socket to listen on, if it is one of a server that has ended or still loads."""
+    return settings.uds if settings.uds is not None and is_stale(settings.uds) else None
 
 
 def bind_listener(settings: Settings) -> Listener:

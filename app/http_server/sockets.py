@@ -59,6 +59,12 @@ def bind(host: str, port: int, variable: str) -> socket.socket:
     return listener
 
 
+def is_stale(path: Path) -> bool:
+    """Whether there is a Unix socket on which nobody listens: its server has ended, or still loads."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        return path.is_socket() and client.connect_ex(str(path)) == errno.ECONNREFUSED
+
+
 def bind_unix(path: Path) -> socket.socket:
     """A Unix socket that all users may write to; raises OSError, also while another server listens there.
 
@@ -67,10 +73,8 @@ def bind_unix(path: Path) -> socket.socket:
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if path.is_socket() and listener.connect_ex(str(path)) == errno.ECONNREFUSED:
+        if is_stale(path):
             path.unlink()
-        listener.close()
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         listener.bind(str(path))
         path.chmod(0o666)
     except OSError as error:

@@ -30,14 +30,9 @@ def check_cache(settings: Settings) -> Check:
 
 def check_ports(settings: Settings) -> Iterator[Check]:
     """The ports, and the extras that the settings need."""
-    from app.server import bind_listener, check_grpc, check_tracing, read_certificate
+    from app.server import check_grpc, check_tracing, read_certificate
 
-    try:
-        listener = bind_listener(settings)
-        listener.close()
-        yield ok("port", f"{listener.address} is free")
-    except OSError as error:
-        yield failed("port", error, "or end the program that listens there; it may be this service")
+    yield _check_listener(settings)
     for name, check, wanted in (
         ("gRPC", check_grpc, settings.grpc_port),
         ("traces", check_tracing, settings.otlp_endpoint),
@@ -50,6 +45,21 @@ def check_ports(settings: Settings) -> Iterator[Check]:
             continue
         if wanted:
             yield ok(name, f"{wanted}")
+
+
+def _check_listener(settings: Settings) -> Check:
+    """Binds the address, but not where that would replace the socket of a server that still loads."""
+    from app.server import bind_listener, stale_socket
+
+    try:
+        if (stale := stale_socket(settings)) is not None:
+            text = f"{stale} is the socket of a server that has ended or still loads"
+            return warning("port", text, "a server that is started now replaces it")
+        listener = bind_listener(settings)
+        listener.close()
+        return ok("port", f"{listener.address} is free")
+    except OSError as error:
+        return failed("port", error, "or end the program that listens there; it may be this service")
 
 
 def check_proxy() -> Check:

@@ -75,6 +75,17 @@ def test_what_keeps_the_service_from_starting(settings: dict[str, object], name:
     assert said in check["text"]
 
 
+@pytest.mark.network
+def test_the_socket_of_a_server_that_loads_stays(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(path))
+        before = path.stat().st_ino
+        check = doctor(0, uds=path, model="shapes", device="cpu")["port"]
+    assert (check["state"], path.stat().st_ino) == ("warning", before)
+    assert "has ended or still loads" in check["text"]
+
+
 def test_wrong_settings_are_explained() -> None:
     checks = doctor(1, modle="shapes")
     assert "did you mean RCNN_MODEL?" in checks["settings"]["text"]
