@@ -75,9 +75,10 @@ EXAMPLE = {
 }
 LIST_EXAMPLE = {"success": True, "models": ["coco-r50-fpn"], "code": 200}
 
+TAG = "DeepStack, CodeProject.AI"
 # The key may be in the form: the routes check it themselves.
 router = Router(
-    "DeepStack, CodeProject.AI",
+    TAG,
     "DeepStack's object detection, for Blue Iris, Frigate, Home Assistant and similar clients.",
     dialect=DIALECT,
     access=None,

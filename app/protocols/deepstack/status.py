@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Request
 
 from app import version
-from app.protocols.deepstack.detection import DIALECT
+from app.protocols.deepstack.detection import DIALECT, TAG
 from app.serving.service import DetectionService
 from app.transport.context import service_of
 from app.transport.openapi import protocol
@@ -38,13 +38,7 @@ MODULES_EXAMPLE = {
     "code": 200,
 }
 
-router = Router(
-    "DeepStack, CodeProject.AI",
-    "DeepStack's object detection, for Blue Iris, Frigate, Home Assistant and similar clients.",
-    dialect=DIALECT,
-    access=None,
-    operations="deepstack_",
-)
+router = Router(TAG, dialect=DIALECT, access=None, operations="deepstack_")
 
 
 def _both(path: str, **options: Any) -> Callable[[Any], Any]:
