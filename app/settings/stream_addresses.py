@@ -70,6 +70,8 @@ def parse_address(text: str) -> StreamAddress:
     if len(text) > MAX_ADDRESS:
         raise ValueError(f"an address has at most {MAX_ADDRESS} characters")
     if text.startswith("/"):
+        if not text.isprintable():
+            raise ValueError("its path has a character that cannot be printed")
         return StreamAddress("", "", 0, text)
     match = _ADDRESS.fullmatch(text)
     if match is None or not _PRINTABLE.fullmatch(text):

@@ -106,6 +106,7 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "a protocol of FFmpeg": ({"source": "concat:/etc/passwd"}, 422, "no address"),
     "another protocol of FFmpeg": ({"source": "tcp://127.0.0.1:80"}, 422, "scheme tcp"),
     "a file": ({"source": "/etc/passwd"}, 403, "RCNN_STREAM_ADDRESSES"),
+    "a path with a null": ({"source": "/videos/a\0b"}, 422, "printed"),
     "a broker as a source": ({"source": "mqtt://127.0.0.1"}, 422, "rtsp"),
     "a webhook elsewhere": (
         {"webhook": {"url": "http://127.0.0.2/hook", "secret": "s" * 16}},
