@@ -63,6 +63,10 @@ class CaptureRecorder:
             self._sweeping.cancel()
         await asyncio.to_thread(self._writer.shutdown)
 
+    def clear(self) -> None:
+        """Delete all captures, those that wait to be written too; blocks. Raises OSError."""
+        self._writer.submit(self.store.clear).result()  # after what waits: the writer has one thread
+
     def offer(self, source: Source, outcome: Outcome) -> None:
         """Keep the image if a rule selects it; frames of videos, which are no files, are never kept."""
         if not isinstance(source, bytes) or current_key() in self.settings.capture_except:

@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 
@@ -80,8 +81,8 @@ class CaptureStore:
     def newest(self, count: int, before: str | None = None) -> Sequence[Capture]:
         """The last captures, the newest first; `before`: only those older than the one of this id."""
         names = sorted(self._entries, reverse=True)
-        names = [name for name in names if before is None or name < before][:count]
-        return [capture for name in names if (capture := self.find(name)) is not None]
+        found = (self.find(name) for name in names if before is None or name < before)
+        return list(islice((capture for capture in found if capture is not None), count))
 
     def find(self, name: str) -> Capture | None:
         """A capture by its id."""

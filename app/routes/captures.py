@@ -38,7 +38,7 @@ def list_captures(request: Request, limit: Limit = 100, before: Before = None) -
 @router.delete("/captures", summary="Erase all captures", status_code=204, responses=OF_CAPTURE)
 def delete_captures(request: Request) -> None:
     """Delete all images and their detections; images that are detected in later are kept again."""
-    _recorder(request).store.clear()
+    _recorder(request).clear()
 
 
 @router.get("/captures/{name}", summary="Read a capture", responses={200: shown(CAPTURE), **OF_CAPTURE})

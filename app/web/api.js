@@ -1,6 +1,5 @@
 // The server's API: one function for each route; failures are Problems; retries honour Retry-After.
 
-const KEY = "rcnn-api-key"; // sessionStorage: removed when the tab is closed
 const AS_DATA = { headers: { Accept: "application/json" }, cache: "no-store" }; // some addresses are pages too
 const TRIES = 10; // at 429 and 503 before it gives up; loading does not count
 
@@ -12,11 +11,15 @@ export class Problem extends Error {
   }
 }
 
-export const apiKey = {
-  get: () => sessionStorage.getItem(KEY),
-  set: (value) => sessionStorage.setItem(KEY, value),
-  forget: () => sessionStorage.removeItem(KEY),
-};
+/** A key in sessionStorage, which is removed when the tab is closed. */
+const storedKey = (name) => ({
+  get: () => sessionStorage.getItem(name),
+  set: (value) => sessionStorage.setItem(name, value),
+  forget: () => sessionStorage.removeItem(name),
+});
+
+export const apiKey = storedKey("rcnn-api-key");
+export const adminKey = storedKey("rcnn-admin-key"); // a key is never both
 
 /** Query string of detect options; empty lists and null are left to the server's defaults. */
 export function query(options) {
@@ -29,7 +32,7 @@ export function query(options) {
 
 async function send(path, init = {}) {
   const headers = new Headers(init.headers);
-  if (apiKey.get()) headers.set("Authorization", `Bearer ${apiKey.get()}`);
+  if (apiKey.get() && !headers.has("Authorization")) headers.set("Authorization", `Bearer ${apiKey.get()}`);
   try {
     return await fetch(path, { ...init, headers });
   } catch (error) {
@@ -149,14 +152,19 @@ export async function fetchSample({ url }) {
   return new File([blob], decodeURIComponent(url.split("?")[0].split("/").pop()), { type: blob.type });
 }
 
+/** A request with the key of an administrator, where one was given. */
+function asAdmin(init = {}) {
+  return adminKey.get() ? { ...init, headers: { ...init.headers, Authorization: `Bearer ${adminKey.get()}` } } : init;
+}
+
 /** GET /captures: {captures: [the newest first], count, bytes, max_bytes, days, rules}; `before`: an id, older ones follow. */
-export const listCaptures = async (limit, before) => (await request(`captures?${query({ limit, before })}`, AS_DATA)).json();
+export const listCaptures = async (limit, before) => (await request(`captures?${query({ limit, before })}`, asAdmin(AS_DATA))).json();
 
 /** A capture with its detections, as `coco`. */
-export const readCapture = async (id) => (await request(`captures/${id}`, AS_DATA)).json();
+export const readCapture = async (id) => (await request(`captures/${id}`, asAdmin(AS_DATA))).json();
 
 /** The image of a capture as a Blob. */
-export const captureImage = async (id) => (await request(`captures/${id}/image`)).blob();
+export const captureImage = async (id) => (await request(`captures/${id}/image`, asAdmin())).blob();
 
 /** Erases one capture, or all of them. */
-export const eraseCaptures = (id = null) => request(id === null ? "captures" : `captures/${id}`, { method: "DELETE" });
+export const eraseCaptures = (id = null) => request(id === null ? "captures" : `captures/${id}`, asAdmin({ method: "DELETE" }));

@@ -1,6 +1,6 @@
 // The page of GET /captures: the images that were kept, the newest first, with their boxes; each can be saved and erased.
 
-import { Problem, apiKey, captureImage, eraseCaptures, health, listCaptures, readCapture } from "./api.js";
+import { Problem, adminKey, captureImage, eraseCaptures, health, listCaptures, readCapture } from "./api.js";
 import { $, element } from "./dom.js";
 import { copy, save } from "./inputs.js";
 import { createStage } from "./stage.js";
@@ -14,6 +14,7 @@ const WHOLE = { scale: 1, x: 0, y: 0 }; // the view of a picture that is shown w
 /** {entry, item}: what GET /captures says of a capture, and its list item; the newest first. */
 let shots = [];
 let kept = null; // the answer of GET /captures without its list
+let ended = true; // there are no older ones than those that are listed
 
 function size(bytes) {
   const power = Math.min(3, Math.max(1, Math.floor(Math.log2(bytes || 1) / 10)));
@@ -52,13 +53,18 @@ const seen = new IntersectionObserver((found) => {
   }
 }, { rootMargin: "200px" });
 
-function link(text, name, run) {
-  const button = element("button", { type: "button", className: "link", textContent: text, ariaLabel: `${text}: ${name}` });
+/** Runs it at each click, but not while it runs. */
+function onClick(button, run) {
   button.addEventListener("click", async () => {
     button.disabled = true;
     await run().catch(report);
     button.disabled = false;
   });
+}
+
+function link(text, name, run) {
+  const button = element("button", { type: "button", className: "link", textContent: text, ariaLabel: `${text}: ${name}` });
+  onClick(button, run);
   return button;
 }
 
@@ -92,7 +98,7 @@ function draw() {
     ? `No image is kept yet. Rules: ${kept.rules}. Images that one of them selects appear here.`
     : `${images(kept.count)}, ${size(kept.bytes)}. ${since} Rules: ${kept.rules}.`;
   $("tools").hidden = $("export").hidden = shots.length === 0;
-  $("more").hidden = shots.length >= kept.count;
+  $("more").hidden = ended;
 }
 
 /** Shows the captures of the chosen rule and class. */
@@ -118,8 +124,10 @@ function report(error) {
 
 /** Reads the list anew, as long as it is shown, or the next part of it. */
 async function load({ more = false } = {}) {
-  const answer = await listCaptures(more ? STEP : Math.min(MOST, Math.max(STEP, shots.length)), more ? shots.at(-1).entry.id : null);
+  const limit = more ? STEP : Math.min(MOST, Math.max(STEP, shots.length));
+  const answer = await listCaptures(limit, more ? shots.at(-1).entry.id : null);
   kept = answer;
+  ended = answer.captures.length < limit;
   const known = new Map(shots.map((one) => [one.entry.id, one]));
   const found = answer.captures.map((entry) => known.get(entry.id) ?? shot(entry));
   shots = more ? [...shots, ...found] : found;
@@ -144,7 +152,7 @@ $("address").textContent = new URL("captures", document.baseURI).href;
 for (const id of ["rule", "class"]) $(id).addEventListener("change", filter);
 $("format").addEventListener("change", showCommand);
 $("copy").addEventListener("click", () => copy($("command").textContent, $("copy")));
-$("more").addEventListener("click", () => load({ more: true }).catch(report));
+onClick($("more"), () => load({ more: true }));
 $("erase-all").addEventListener("click", () => {
   $("sure-title").textContent = `Delete all ${images(kept.count)}?`;
   $("sure").returnValue = "no";
@@ -153,7 +161,7 @@ $("erase-all").addEventListener("click", () => {
 $("sure").addEventListener("close", () => { if ($("sure").returnValue === "yes") erase(null).catch(report); });
 $("key-form").addEventListener("submit", (event) => {
   event.preventDefault();
-  apiKey.set($("key").value);
+  adminKey.set($("key").value);
   load().catch(report);
 });
 showCommand();

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 CONNECTIONS = 4  # of a closed loop, if no number is given
 MAX_CONNECTIONS = 256  # of an open loop
 TIMEOUT = 60.0  # seconds for an answer
-LATEST = 1.0  # seconds after the end of an open loop at which an overdue request is still sent
+GRACE = 1.0  # seconds after the end of an open loop in which an overdue request is still sent
 NO_ANSWER, NOT_SENT, NO_DETECTIONS = 0, -1, -2  # in place of a status
 ERRORS = {str(NO_ANSWER): "no answer", str(NOT_SENT): "not sent", str(NO_DETECTIONS): "no detections"}
 SAMPLE = Path(__file__).parents[2] / "samples" / "shapes-1.jpg"
@@ -47,7 +47,7 @@ def run(arguments: BenchLoadArguments) -> int:
     """Send the load and print its result; the exit code."""
     plan = _plan(arguments)
     image = _read(arguments.image or SAMPLE)
-    with open_service(arguments.url, arguments.api_key) as client:
+    with open_service(arguments.url, arguments.api_key, "URL") as client:
         check_reachable(client)
         first = client.detect(image, model=arguments.model)  # refused here, all others would be too
     if not arguments.json:
@@ -109,7 +109,7 @@ async def _repeat(
     """What one connection does: the due times are shared, each is taken once."""
     for due in due_times:
         await asyncio.sleep(due - clock.now())
-        late = clock.now() > plan.seconds + LATEST
+        late = clock.now() > plan.seconds + GRACE
         status = NOT_SENT if late else await send()
         now = clock.now()
         tally.add(status, True, now - due, now)
@@ -144,7 +144,9 @@ def _print_table(result: LoadResult) -> None:
     console = open_console()
     console.print(table)
     if str(NOT_SENT) in result.errors:
-        text = f"not sent: all {MAX_CONNECTIONS} connections waited for an answer until the time was over"
+        text = (
+            f"not sent: all {MAX_CONNECTIONS} connections waited for an answer until a second after the end"
+        )
         console.print(text, highlight=False, style="dim")
 
 

@@ -1,4 +1,4 @@
-"""A service that a command with --url uses. rcnn-client is imported when it is needed."""
+"""A service that a command uses. rcnn-client is imported when it is needed."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,19 +14,22 @@ RETRIES = 10  # of a request that a busy service puts off
 
 
 @contextmanager
-def open_service(url: str, api_key: str | None) -> Iterator["Client"]:
-    """A client of the service at `url`; raises CommandFailed, for every ClientError in the block too."""
+def open_service(url: str, api_key: str | None, option: str = "--url") -> Iterator["Client"]:
+    """A client of the service at `url`, which `option` gave.
+
+    Raises CommandFailed, for every ClientError in the block too.
+    """
     try:
         from rcnn_client import Client, ClientError
     except ImportError as error:
         raise CommandFailed(
-            f"--url needs {error.name}, which is missing; install rcnn-client from a clone of rcnn-serve: "
+            f"{option} needs {error.name}, which is missing; install rcnn-client from a clone of rcnn-serve: "
             "pip install ./client"
         ) from error
     try:
         client = Client(url, api_key=api_key, retries=RETRIES)
     except ValueError as error:
-        raise CommandFailed(f"--url: {error}", USAGE) from error
+        raise CommandFailed(f"{option}: {error}", USAGE) from error
     with client:
         try:
             yield client

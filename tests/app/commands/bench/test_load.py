@@ -39,7 +39,7 @@ def test_latency_counts_from_the_due_time_and_what_is_overdue_is_not_sent(
         assert measured["answered"] + measured["errors"].get("not sent", 0) == 10
         late = (measured["answered"] - 1) * (0.1 - 1 / 50) + 0.1
         assert measured["slowest_ms"] >= 1000 * late
-        monkeypatch.setattr(load, "LATEST", 0.0)
+        monkeypatch.setattr(load, "GRACE", 0.0)
         ran = rcnn(*command)
         assert "not sent: " in ran.out
         assert "all 1 connections waited" in ran.out
@@ -58,7 +58,7 @@ def test_a_load_that_cannot_be_measured_says_why(url: str, image: Path) -> None:
         ((closed,), 1, "is the service running there?"),
         ((url, "--model", "yolo"), 1, "no model 'yolo'"),
         ((url, "--rate", 1, "--connections", 1), 2, "choose one"),
-        (("127.0.0.1",), 2, "give one as in http"),
+        (("127.0.0.1",), 2, "URL: '127.0.0.1' is no http URL; give one as in http"),
     ):
         ran = rcnn("bench", "load", *arguments, "--image", image, "--seconds", 0.1)
         assert (ran.code, ran.out) == (code, "")
