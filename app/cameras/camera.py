@@ -112,7 +112,8 @@ class Camera:
     def watch(self) -> Iterator[Watcher]:
         """One more client, whose first line is the state; raises Overloaded."""
         with self.watchers.watch() as watcher:
-            (watcher.finish if self.is_over else watcher.put)(self.state_line())
+            if self.is_over:
+                watcher.finish(self.state_line())
             yield watcher
 
     def start(self) -> None:

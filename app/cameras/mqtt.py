@@ -27,9 +27,8 @@ class Mqtt:
 
         try:
             if self._client is None:
-                client = self._new_client()
-                await client.__aenter__()
-                self._client = client
+                self._client = self._new_client()
+                await self._client.__aenter__()
             await self._client.publish(self._topic, body, qos=1, timeout=SECONDS)
         except (aiomqtt.MqttError, OSError) as error:
             await self.close()
@@ -44,7 +43,7 @@ class Mqtt:
             try:
                 await client.__aexit__(None, None, None)
             except aiomqtt.MqttError:
-                return  # it is lost already
+                return  # it is lost already, or never said a word; its socket is closed
 
     def _new_client(self) -> Any:
         import aiomqtt

@@ -6,7 +6,7 @@ They are kept in memory alone: a restart ends them.
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from contextvars import Context
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -63,13 +63,12 @@ class Cameras:
 
     async def add(self, request: CameraRequest) -> Camera:
         """Start a stream; raises ServiceError and then changes nothing."""
-        service = self._service
-        if service.state != "ok":
-            service.check_capacity()
-        places = self._checked_places(request)
+        self._check_state()
+        places = await asyncio.to_thread(self._checked_places, request)  # paths may be on a slow disk
         await _check_extras(request)
-        await service.plan_for(one_model(request), request, time.monotonic())
-        if request.name in self._cameras:  # looked at after the last wait
+        await self._service.plan_for(one_model(request), request, time.monotonic())
+        self._check_state()  # again, after the last wait: nothing would end a stream that starts later
+        if request.name in self._cameras:
             raise Conflict(f"a stream is called {request.name!r} already; choose another name, or delete it")
         with ExitStack() as held:
             held.enter_context(self._slots.hold(ROUTE))
@@ -103,8 +102,16 @@ class Cameras:
 
     async def _end_with_service(self) -> None:
         await self._service.draining.wait()
-        for name in list(self._cameras):
+        await asyncio.gather(*map(self._end, list(self._cameras)))
+
+    async def _end(self, name: str) -> None:
+        with suppress(NotFound):  # somebody has deleted it meanwhile
             await self.remove(name, "the service is stopping")
+
+    def _check_state(self) -> None:
+        """Raise Loading, Draining or Failing unless the service takes work."""
+        if self._service.state != "ok":
+            self._service.check_capacity()
 
     def _new_camera(self, request: CameraRequest, places: _Places) -> Camera:
         outlets = _outlets(request, places)
@@ -132,8 +139,8 @@ class Cameras:
     def _check_address(self, where: str, text: str, schemes: tuple[str, ...]) -> StreamAddress:
         """The address, if RCNN_STREAM_ADDRESSES has it; raises Forbidden, InvalidParameter."""
         try:
-            address = parse_address(text)
-        except ValueError as error:
+            address = parse_address(text).resolved()
+        except (ValueError, RuntimeError, OSError) as error:  # RuntimeError: links in a circle
             raise InvalidParameter(f"{where}: {error}") from error
         if address.scheme not in schemes:
             allowed = ", ".join(scheme or "a path" for scheme in schemes)

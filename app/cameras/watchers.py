@@ -28,7 +28,9 @@ class Watcher:
         self._over = True
 
     async def lines(self, heartbeat: Callable[[], bytes]) -> AsyncGenerator[bytes, None]:
-        """The lines until the last one."""
+        """The state first, then the lines until the last one."""
+        if not self._over:
+            yield heartbeat()
         while True:
             try:
                 async with asyncio.timeout(HEARTBEAT_SECONDS):

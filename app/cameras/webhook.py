@@ -1,5 +1,6 @@
 """Results by HTTP POST, each signed: X-Signature-256 is the HMAC of the body, as of GitHub's webhooks."""
 
+import asyncio
 import hashlib
 import hmac
 
@@ -27,9 +28,12 @@ class Webhook:
         digest = hmac.new(self._secret, body, hashlib.sha256).hexdigest()
         headers = {"Content-Type": "application/json", "X-Signature-256": f"sha256={digest}"}
         try:
-            async with self._client.stream("POST", self._url, content=body, headers=headers) as response:
+            async with (
+                asyncio.timeout(SECONDS),  # httpx's own is for each part of an answer
+                self._client.stream("POST", self._url, content=body, headers=headers) as response,
+            ):
                 status = response.status_code
-        except httpx.TimeoutException:
+        except (httpx.TimeoutException, TimeoutError):
             raise NotDelivered(f"no answer within {SECONDS:.0f} s") from None
         except httpx.HTTPError as error:  # its text may have the address, and that a secret
             raise NotDelivered(f"it cannot be reached ({type(error).__name__})") from None

@@ -39,9 +39,9 @@ class CameraRequest(JsonQuery):
         description="Address of the camera (rtsp, rtsps, http, https), a device such as /dev/video0, or the "
         "path of a video file on the server; it must be among RCNN_STREAM_ADDRESSES."
     )
-    fps: Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)] | None = Field(
+    fps: Annotated[float, Field(ge=0.01, le=100, allow_inf_nan=False)] | None = Field(
         default=None,
-        description="Maximum number of detected frames a second: above 0, up to 100; the default is as many "
+        description="Maximum number of detected frames a second: 0.01 to 100; the default is as many "
         "as the device can do.",
     )
     track: bool = Field(

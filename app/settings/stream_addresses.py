@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 MAX_ADDRESS = 2048  # characters
@@ -15,7 +15,7 @@ _ADDRESS = re.compile(
     re.IGNORECASE | re.ASCII,
 )
 _PRINTABLE = re.compile(r"[!-~]+")
-_DOTS = re.compile(r"(^|/)(\.|%2e){1,2}(/|$)", re.IGNORECASE)
+_DOTS = re.compile(r"(^|/|\\|%2f|%5c)(\.|%2e){1,2}(;|/|\\|%2f|%5c|$)", re.IGNORECASE)
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -37,6 +37,10 @@ class StreamAddress:
         credentials = "" if self.credentials is None else f"{self.credentials}@"
         return f"{self.scheme}://{credentials}{self.host}:{self.port}{self.path}{self.query}"
 
+    def resolved(self) -> "StreamAddress":
+        """The same without links in its path, if it is a file or device; raises RuntimeError, OSError."""
+        return self if self.scheme else replace(self, path=_resolved(self.path))
+
     @property
     def public(self) -> str:
         """What lists and logs show: no credentials, which many cameras take in the path or the query too."""
@@ -54,10 +58,10 @@ class AllowedAddress:
     network: Network | None = None
 
     def allows(self, other: StreamAddress) -> bool:
-        """Whether a camera or receiver may be there."""
+        """Whether a camera or receiver may be there; `other` is resolved."""
         ours = self.address
         if not ours.scheme or not other.scheme:
-            return ours.scheme == other.scheme and _is_below(_resolved(other.path), _resolved(ours.path))
+            return ours.scheme == other.scheme and _is_below(other.path, _resolved(ours.path))
         if (ours.scheme, ours.port) != (other.scheme, other.port):
             return False
         if self.network is not None:

@@ -1,8 +1,8 @@
 """Reads a camera frame by frame, as the frames come: an address, a device, or a file as if it were a camera.
 
-FFmpeg may use the protocols and formats that the kind of address needs, and no others: it follows no redirect
-and no playlist, and reads no other file. Its own error texts are never passed on, as they have the address
-with the password in it.
+FFmpeg may use the protocols and formats that the kind of address needs, and no others: it follows no playlist
+and no redirect of HTTP, and reads no other file. One of RTSP it always follows. Its own error texts are never
+passed on, as they have the address with the password in it.
 """
 
 import os

@@ -105,6 +105,8 @@ REFUSED: dict[str, tuple[dict[str, Any], int, str]] = {
     "another scheme": ({"source": "rtsp://127.0.0.1/video"}, 403, "RCNN_STREAM_ADDRESSES"),
     "a protocol of FFmpeg": ({"source": "concat:/etc/passwd"}, 422, "no address"),
     "another protocol of FFmpeg": ({"source": "tcp://127.0.0.1:80"}, 422, "scheme tcp"),
+    "a path beside the allowed one": ({"source": "http://127.0.0.1/video/..%2Fadmin"}, 422, "without them"),
+    "another spelling of it": ({"source": "http://127.0.0.1/video/..;/admin"}, 422, "without them"),
     "a file": ({"source": "/etc/passwd"}, 403, "RCNN_STREAM_ADDRESSES"),
     "a path with a null": ({"source": "/videos/a\0b"}, 422, "printed"),
     "a broker as a source": ({"source": "mqtt://127.0.0.1"}, 422, "rtsp"),
